@@ -1,0 +1,1 @@
+//! Sound to Opus frames and back.

@@ -1,0 +1,1 @@
+//! PeerConnections keyed by the peer's name, with shared tracks.

@@ -1,0 +1,1 @@
+//! The simulated world and helpers of the multi-node tests.

@@ -1,0 +1,1 @@
+//! Calls by public key, with no server in the middle.
