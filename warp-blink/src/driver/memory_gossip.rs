@@ -1,0 +1,1 @@
+//! Gossip in memory.

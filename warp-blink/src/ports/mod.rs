@@ -1,0 +1,3 @@
+//! What the driver needs from outside, each with a real and an in-memory implementation.
+
+pub mod gossip;

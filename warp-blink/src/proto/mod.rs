@@ -1,0 +1,3 @@
+//! The pure core: the call machine.
+
+pub mod signal;

@@ -1,0 +1,307 @@
+//! The vocabulary of signaling: what two peers say to each other, without keys. `wire` gives it bytes and seals it.
+
+use std::fmt;
+
+use minicbor::{Decode, Encode};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{CallId, NodeId, PublicKey},
+    time::UnixTime,
+};
+
+/// The protocol version that this build speaks.
+pub const VERSION: u8 = 1;
+
+/// Noise_IKpsk0_25519_ChaChaPoly_SHA256 with a zero psk: the suite that this build speaks.
+pub const SUITE_CLASSICAL: u8 = 1;
+
+/// The most app data that an offer carries, in bytes.
+pub const MAX_APP_DATA: usize = 1024;
+
+/// The largest session description that a signal carries, in bytes.
+pub const MAX_DESCRIPTION: usize = 12 * 1024;
+
+/// The largest candidate line that a signal carries, in bytes.
+pub const MAX_CANDIDATE: usize = 1024;
+
+/// Why a first message was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(index_only)]
+#[non_exhaustive]
+pub enum HelloKind {
+    /// Rings the callee.
+    #[n(0)]
+    Offer,
+    /// Opens a session between two members of one call.
+    #[n(1)]
+    Pair,
+    /// Withdraws an offer that has not been answered.
+    #[n(2)]
+    Cancel,
+    /// Comes back to a running call after a crash.
+    #[n(3)]
+    Resume,
+    /// Tells of a call that was missed.
+    #[n(4)]
+    Missed,
+}
+
+/// What the audio of a call looks like. The answer may narrow what the offer says, never widen it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct MediaFormat {
+    /// Opus frame length in milliseconds: 10, 20, 40 or 60.
+    #[n(0)]
+    pub frame_ms: u8,
+    /// Channels: 1 or 2.
+    #[n(1)]
+    pub channels: u8,
+    /// The most that the encoder may spend, in bits per second (RFC 6716: 6,000 to 510,000).
+    #[n(2)]
+    pub max_bitrate: u32,
+}
+
+impl Default for MediaFormat {
+    /// 20 ms (the default of RFC 7587), mono, 32 kb/s (full-band speech: RFC 7587 section 3.1.1 names 28 to 40).
+    fn default() -> Self {
+        Self { frame_ms: 20, channels: 1, max_bitrate: 32_000 }
+    }
+}
+
+/// The first message to a peer: it opens a session, and says why. Its secrets (the peer topic's seed and the key of
+/// epoch 0) are added by the driver, which keeps them by call id.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hello {
+    /// Why it was sent.
+    pub kind: HelloKind,
+    /// The sender.
+    pub from: PublicKey,
+    /// The sender's node.
+    pub node: NodeId,
+    /// The call.
+    pub call: CallId,
+    /// The sender's wall clock, for display.
+    pub sent_at: UnixTime,
+    /// How long it rings from now on, in milliseconds.
+    pub ring_ms: u32,
+    /// Protocol versions that the sender speaks, best first; at most 8.
+    pub versions: Vec<u8>,
+    /// Suites that the sender speaks, best first; at most 8.
+    pub suites: Vec<u8>,
+    /// The audio offered.
+    pub media: MediaFormat,
+    /// The app's own data.
+    pub app_data: AppData,
+}
+
+/// The answer to a [`Hello`], which makes the session usable for its sender.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Welcome {
+    /// The answering node.
+    pub node: NodeId,
+    /// The version chosen.
+    pub version: u8,
+    /// The suite chosen.
+    pub suite: u8,
+    /// What becomes of the hello.
+    pub status: Status,
+}
+
+/// What becomes of a [`Hello`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+#[non_exhaustive]
+pub enum Status {
+    /// The session is open; what follows goes through it.
+    #[n(0)]
+    Open,
+    /// In another call, and configured to say so.
+    #[n(1)]
+    Busy,
+    /// No version, suite or media format in common.
+    #[n(2)]
+    Incompatible,
+    /// A cancel was understood; nothing follows.
+    #[n(3)]
+    Cancelled,
+}
+
+/// What is said inside a confirmed session.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[non_exhaustive]
+pub enum Body {
+    /// The initiator's first message, which confirms the session for the responder.
+    #[n(0)]
+    Confirm,
+    /// The callee's phone rings.
+    #[n(1)]
+    Ringing,
+    /// The callee accepts, with the audio format narrowed to what it wants.
+    #[n(2)]
+    Accept(#[n(0)] MediaFormat),
+    /// The callee declines.
+    #[n(3)]
+    Decline,
+    /// The callee is in another call.
+    #[n(4)]
+    Busy,
+    /// The caller withdraws.
+    #[n(5)]
+    Cancel,
+    /// The call ends for the sender.
+    #[n(6)]
+    HangUp,
+    /// The key of an epoch of the call; the driver adds the key itself.
+    #[n(7)]
+    CallKey(#[n(0)] u32),
+    /// A session description of the link.
+    #[n(8)]
+    Description(#[n(0)] Description),
+    /// A candidate of the link.
+    #[n(9)]
+    Candidate(#[n(0)] Candidate),
+    /// No further candidates follow for this generation.
+    #[n(10)]
+    EndOfCandidates,
+    /// The ringing ended without an answer.
+    #[n(11)]
+    TimedOut,
+    /// Only acknowledges; has no sequence number of its own.
+    #[n(12)]
+    Ack,
+}
+
+/// Whether a description offers or answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum DescriptionKind {
+    /// An offer.
+    #[n(0)]
+    Offer,
+    /// An answer.
+    #[n(1)]
+    Answer,
+}
+
+/// A session description, opaque to the core.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Description {
+    /// Offer or answer.
+    #[n(0)]
+    pub kind: DescriptionKind,
+    /// Its text, at most [`MAX_DESCRIPTION`] bytes.
+    #[n(1)]
+    pub text: String,
+}
+
+impl fmt::Debug for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Description({:?}, {} bytes)", self.kind, self.text.len())
+    }
+}
+
+/// An ICE candidate, opaque to the core.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Candidate {
+    /// Its text, at most [`MAX_CANDIDATE`] bytes.
+    #[n(0)]
+    pub text: String,
+}
+
+impl fmt::Debug for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Candidate({} bytes)", self.text.len())
+    }
+}
+
+/// One message inside a session.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Packet {
+    /// Its place among the sender's messages of this session, from 1; 0 for a bare acknowledgement.
+    pub seq: u32,
+    /// Every message up to this one has arrived.
+    pub ack: u32,
+    /// Which of the 32 messages after `ack` + 1 have arrived too: bit n stands for `ack` + 2 + n.
+    pub ack_bits: u32,
+    /// The call.
+    pub call: CallId,
+    /// The link's generation that the body speaks of; 0 where it speaks of none.
+    pub generation: u32,
+    /// What is said.
+    pub body: Body,
+}
+
+/// A participant's state, repeated on the call's topic under the call key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Announce {
+    /// Grows with every change of the sender's state.
+    #[n(0)]
+    pub version: u64,
+    /// Takes part now.
+    #[n(1)]
+    pub joined: bool,
+    /// Sends silence.
+    #[n(2)]
+    pub muted: bool,
+    /// Hears nobody.
+    #[n(3)]
+    pub deafened: bool,
+    /// Sends a camera picture.
+    #[n(4)]
+    pub camera: bool,
+    /// Shares a screen.
+    #[n(5)]
+    pub screen: bool,
+    /// Records the call.
+    #[n(6)]
+    pub recording: bool,
+    /// Speaks.
+    #[n(7)]
+    pub speaking: bool,
+}
+
+/// What is said to all participants under the call key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[non_exhaustive]
+pub enum CallBody {
+    /// The sender's whole state.
+    #[n(0)]
+    Announce(#[n(0)] Announce),
+    /// The sender leaves.
+    #[n(1)]
+    Leave,
+}
+
+/// The app's own bytes in an offer: at most [`MAX_APP_DATA`].
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AppData(Vec<u8>);
+
+/// More app data than an offer carries.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an offer carries at most {MAX_APP_DATA} bytes of app data, not {0}: send a reference to the rest")]
+pub struct AppDataTooLong(pub usize);
+
+impl AppData {
+    /// Takes the bytes if they fit.
+    ///
+    /// # Errors
+    /// [`AppDataTooLong`] above [`MAX_APP_DATA`].
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Result<Self, AppDataTooLong> {
+        let bytes = bytes.into();
+        if bytes.len() > MAX_APP_DATA { Err(AppDataTooLong(bytes.len())) } else { Ok(Self(bytes)) }
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for AppData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AppData({} bytes)", self.0.len())
+    }
+}
