@@ -1,0 +1,49 @@
+# Each target does its own set-up. What `make help` prints is the text behind `##`.
+
+# Rust from rustup is found even where no login shell has put it into PATH.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+# A slow or flaky connection to the registry costs a retry, not the build.
+export CARGO_NET_RETRY ?= 10
+
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+STEP := scripts/step.sh
+
+# Cargo unites the features of a dependency over the packages and the kinds of target (tests ask for
+# dev-dependencies) of one command. All commands here therefore select the whole workspace with at least one test
+# in it: then `make demo`, `make test` and `make lint` agree on every feature and none rebuilds what another built.
+ALL := --workspace --locked
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint fmt doc clean-demo
+
+help: ## list all targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+
+setup: ## install what the build needs, if something is missing (Debian, Ubuntu; elsewhere: say what)
+	@scripts/setup.sh
+
+demo: setup ## a whole call between two processes on this machine, with a report in demo/report.html
+	@$(STEP) "build blink" $(CARGO) build $(ALL) --bin blink --test house
+	@$(TARGET)/debug/blink demo --out demo
+
+test: setup ## build once, run every test, build each crate without its default features
+	@$(STEP) "build" $(CARGO) build $(ALL) --bins --examples --tests
+	@$(STEP) "tests" $(CARGO) test $(ALL) --no-fail-fast
+	@$(STEP) "crates without default features" scripts/features.sh
+
+lint: setup ## formatting, clippy, documentation, licences and bans of dependencies; no warning allowed
+	@$(STEP) "formatting" $(CARGO) fmt --all -- --check
+	@$(STEP) "clippy" $(CARGO) clippy $(ALL) --all-targets -- -D warnings
+	@$(STEP) "documentation" env RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(ALL) --no-deps --lib --bins --examples
+	@$(STEP) "dependencies" scripts/deny.sh
+
+fmt: ## format all sources
+	@$(CARGO) fmt --all
+
+doc: setup ## build the documentation of the workspace
+	@$(CARGO) doc $(ALL) --no-deps --lib --bins --examples
+	@echo "open $(TARGET)/doc/warp_blink/index.html"
+
+clean-demo: ## remove what the demo wrote
+	@rm -rf demo
