@@ -1,3 +1,47 @@
-//! The pure core: the call machine.
+//! The pure core: the call machine, and what it says.
+//!
+//! [`Machine::handle`] takes one [`Input`] at one [`Instant`](crate::time::Instant) and returns [`Effect`]s;
+//! [`Machine::next_timeout`] says when it wants [`Input::Tick`]. There is no I/O, clock, randomness or key in here,
+//! so that every run can be replayed. The driver carries out the effects and owns no policy.
+//!
+//! ```text
+//!               offer                       hello opened
+//!                 |                              |
+//!                 v                              v
+//!            +----------+                  +-----------+ session confirmed  +----------+
+//!            | Outgoing |                  | Arriving  |------------------->| Incoming |
+//!            +----------+                  +-----------+   (busy: Leaving)  +----------+
+//!   accepted by |     | cancel, declined,        | cancelled, expired    accept |   | decline, cancelled,
+//!   the callee  |     | busy, time-out,          |                              |   | time-out
+//!               v     | unreachable              v                              v   |
+//!            +----------+                     forgotten                    +--------+|
+//!            |  Active  |------------------------------------------------->| Active ||
+//!            +----------+  hang-up, lost, failed: `Ended` is emitted       +--------+|
+//!                  \__________________________________ | ____________________________/
+//!                                                      v
+//!                                                 +---------+ said and acknowledged, or the farewell time is over
+//!                                                 | Leaving |-----------------------------------------> forgotten
+//!                                                 +---------+
+//! ```
 
+mod call;
+mod check;
+mod commands;
+mod delivery;
+mod ending;
+mod input;
+mod linking;
+mod machine;
+mod network;
+mod outcome;
+mod participant;
 pub mod signal;
+mod snapshot;
+mod timing;
+
+pub use check::Violation;
+pub use input::{
+    Command, Effect, EffectId, EffectKind, EngineLink, Input, LinkCommand, LinkId, MediaInput, Outcome,
+    TopicRef,
+};
+pub use machine::Machine;

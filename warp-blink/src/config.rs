@@ -1,0 +1,77 @@
+//! What an app can set, each default with its source.
+
+use std::time::Duration;
+
+use crate::proto::signal::MediaFormat;
+
+/// What happens to an offer that arrives while a call is active.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WhenBusy {
+    /// It stays pending, as call waiting does on telephones (3GPP TS 24.615); the app decides.
+    #[default]
+    Pend,
+    /// It is refused as busy, and reported as missed.
+    Reject,
+}
+
+/// For whom ICE may start before the user accepts. Starting early saves the round trips of ICE and DTLS, and shows
+/// this machine's addresses to the caller before anybody picked up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PreConnect {
+    /// For everybody who may ring.
+    Always,
+    /// Only after the user accepted.
+    #[default]
+    Never,
+}
+
+/// The settings of the call machine. Start from [`Config::default`] and change fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Config {
+    /// How long an offer rings before it ends as [`EndReason::TimedOut`](crate::event::EndReason::TimedOut).
+    /// Default 60 s: about ten ring cycles of 6 s (ITU-T E.180).
+    pub ring_timeout: Duration,
+    /// The longest that a caller can make this phone ring, whatever its offer says. Default 120 s.
+    pub max_ring: Duration,
+    /// How long a callee may stay silent to the first message before the call ends as unreachable. Default 15 s:
+    /// three attempts of the reach machine (5 s each), or six transmissions of the offer.
+    pub reach_timeout: Duration,
+    /// From accept until a link must be connected. Default 30 s: the common ICE failure time of browsers.
+    pub connect_timeout: Duration,
+    /// How long a link may be interrupted before the participant is lost. Default 60 s.
+    pub reconnect_window: Duration,
+    /// How often the own state is repeated on the call topic. Default 5 s.
+    pub announce_period: Duration,
+    /// How long an ended call goes on telling the other side so, at most. Default 5 s: the offer's resend ladder up
+    /// to its fifth transmission.
+    pub farewell: Duration,
+    /// What happens to an offer during a call.
+    pub when_busy: WhenBusy,
+    /// For whom ICE may start before accept.
+    pub pre_connect: PreConnect,
+    /// The audio offered, and the most that an answer agrees to.
+    pub media: MediaFormat,
+    /// The most calls that may be pending; a further offer is answered as busy. Default 16.
+    pub max_pending: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            ring_timeout: Duration::from_secs(60),
+            max_ring: Duration::from_secs(120),
+            reach_timeout: Duration::from_secs(15),
+            connect_timeout: Duration::from_secs(30),
+            reconnect_window: Duration::from_secs(60),
+            announce_period: Duration::from_secs(5),
+            farewell: Duration::from_secs(5),
+            when_busy: WhenBusy::default(),
+            pre_connect: PreConnect::default(),
+            media: MediaFormat::default(),
+            max_pending: 16,
+        }
+    }
+}

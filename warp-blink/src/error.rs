@@ -1,0 +1,60 @@
+//! Why a command is refused, and why a node does not start.
+
+use crate::{id::CallId, proto::signal::AppDataTooLong};
+
+/// Why the machine refused a command. Its state is as before.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Rejected {
+    /// An offer to nobody.
+    #[error("an offer needs somebody to call: pass at least one key")]
+    NobodyToCall,
+    /// The own key among those to call.
+    #[error("that is your own key: pass the key of somebody else")]
+    SelfCall,
+    /// More people than this version calls at once.
+    #[error("this version calls one person at a time, not {0}")]
+    TooManyCallees(usize),
+    /// A call is active or outgoing.
+    #[error("call {0} is under way: hang up first")]
+    InCall(CallId),
+    /// No such call, or it has ended.
+    #[error("there is no call {0} (it may have ended)")]
+    NoSuchCall(CallId),
+    /// The call is not one to answer.
+    #[error("call {0} is not waiting for an answer from here")]
+    NotIncoming(CallId),
+    /// The call is not one to cancel.
+    #[error("call {0} is not an unanswered call of yours: hang up instead")]
+    NotOutgoing(CallId),
+    /// The call was not accepted yet.
+    #[error("call {0} is not active: accept, decline or cancel it")]
+    NotActive(CallId),
+    /// The id of a new call was used before.
+    #[error("call id {0} was used before: call ids must be random")]
+    IdInUse(CallId),
+    /// The machine is shutting down.
+    #[error("shutting down")]
+    ShuttingDown,
+}
+
+/// Why something asked of [`Blink`](crate::Blink) did not happen.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The call machine refused; nothing changed.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    /// Too much app data.
+    #[error(transparent)]
+    AppData(#[from] AppDataTooLong),
+    /// The node did not start or cannot be used.
+    #[error("the node did not start: {0}")]
+    Node(String),
+    /// The sound devices cannot be used as asked.
+    #[error("{0}")]
+    Media(String),
+    /// This handle's node is gone.
+    #[error("this Blink has shut down")]
+    Closed,
+}

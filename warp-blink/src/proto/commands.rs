@@ -1,0 +1,173 @@
+//! What the app may ask for, when, and what it does. A refused command changes nothing.
+
+use super::{
+    call::{Call, State},
+    delivery::Schedule,
+    ending::Ending,
+    input::{Command, EffectKind, TopicRef},
+    machine::{MAX_CALLS, Machine, Out, Purpose},
+    participant::HelloOut,
+    signal::{AppData, Body, HelloKind},
+};
+use crate::{
+    error::Rejected,
+    event::{EndReason, Event, Milestone},
+    id::{CallId, PublicKey},
+    time::{Instant, UnixTime},
+};
+
+impl Machine {
+    pub(super) fn command(
+        &mut self,
+        now: Instant,
+        command: Command,
+        out: &mut Out<'_>,
+    ) -> Result<(), Rejected> {
+        if self.shutting_down {
+            return Err(Rejected::ShuttingDown);
+        }
+        match command {
+            Command::Offer { call, to, app_data, sent_at } => {
+                self.offer(now, call, &to, app_data, sent_at, out)
+            }
+            Command::Accept { call } => self.accept(now, call, out),
+            Command::Decline { call } => {
+                self.existing(call, |c| matches!(c.state, State::Incoming { .. }), Rejected::NotIncoming)?;
+                self.end(now, call, Ending::ours(EndReason::Declined, Body::Decline), out);
+                Ok(())
+            }
+            Command::Cancel { call } => {
+                self.existing(call, |c| matches!(c.state, State::Outgoing { .. }), Rejected::NotOutgoing)?;
+                self.end(now, call, Ending::ours(EndReason::Cancelled, Body::Cancel), out);
+                Ok(())
+            }
+            Command::HangUp { call } => {
+                self.existing(call, |c| c.phase().is_some(), Rejected::NoSuchCall)?;
+                self.hang_up(now, call, out);
+                Ok(())
+            }
+            Command::SetMuted(muted) => {
+                self.local.muted = muted;
+                out.run(EffectKind::SetMuted(muted));
+                self.own_state_changed(now);
+                Ok(())
+            }
+            Command::SetDeafened(deafened) => {
+                self.local.deafened = deafened;
+                out.run(EffectKind::SetDeafened(deafened));
+                self.own_state_changed(now);
+                Ok(())
+            }
+            Command::Shutdown => {
+                self.shutting_down = true;
+                let calls: Vec<CallId> =
+                    self.calls.values().filter(|c| c.phase().is_some()).map(|c| c.id).collect();
+                for call in calls {
+                    self.hang_up(now, call, out);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn offer(
+        &mut self,
+        now: Instant,
+        id: CallId,
+        to: &[PublicKey],
+        app_data: AppData,
+        sent_at: UnixTime,
+        out: &mut Out<'_>,
+    ) -> Result<(), Rejected> {
+        let peer = match to {
+            [] => return Err(Rejected::NobodyToCall),
+            _ if to.contains(&self.own) => return Err(Rejected::SelfCall),
+            [peer] => *peer,
+            more => return Err(Rejected::TooManyCallees(more.len())),
+        };
+        if let Some(active) = self.under_way() {
+            return Err(Rejected::InCall(active));
+        }
+        if self.calls.contains_key(&id) || self.ended.contains(&id) {
+            return Err(Rejected::IdInUse(id));
+        }
+        let state = State::Outgoing {
+            ring_until: now + self.config.ring_timeout,
+            reach_until: now + self.config.reach_timeout,
+        };
+        let mut call = Call::new(id, peer, now, state, self.config.media);
+        call.ours = true;
+        call.sent_at = sent_at;
+        call.app_data = app_data.clone();
+        call.peer.mark(now, Milestone::Started);
+        let hello = self.hello(&call, HelloKind::Offer, sent_at, app_data);
+        call.peer.hello = Some(HelloOut { hello, schedule: Schedule::at(now), published: false });
+        // A farewell can wait for its last acknowledgement; a new call cannot.
+        self.make_room(out);
+        self.calls.insert(id, call);
+        out.emit(Event::Offering { call: id, peer });
+        out.run(EffectKind::Subscribe(TopicRef::Peer { call: id, owner: self.own }));
+        out.push(Purpose::Reach { call: id, since: now }, EffectKind::Reach { peer });
+        Ok(())
+    }
+
+    fn accept(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) -> Result<(), Rejected> {
+        self.existing(id, |c| matches!(c.state, State::Incoming { .. }), Rejected::NotIncoming)?;
+        // Answering one call ends the one before, as call waiting on a telephone does.
+        if let Some(other) = self.under_way() {
+            self.hang_up(now, other, out);
+        }
+        if let Some(call) = self.calls.get_mut(&id) {
+            let media = call.media;
+            Self::say(call, &mut self.counters, now, 0, Body::Accept(media));
+        }
+        self.activate(now, id, out);
+        Ok(())
+    }
+
+    /// Ends a call in the way that its state asks for.
+    fn hang_up(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) {
+        let ending = match self.calls.get(&id).map(|c| &c.state) {
+            Some(State::Outgoing { .. }) => Ending::ours(EndReason::Cancelled, Body::Cancel),
+            Some(State::Incoming { .. }) => Ending::ours(EndReason::Declined, Body::Decline),
+            _ => Ending::ours(EndReason::HungUp, Body::HangUp),
+        };
+        self.end(now, id, ending, out);
+    }
+
+    fn existing(
+        &self,
+        id: CallId,
+        allowed: impl Fn(&Call) -> bool,
+        refusal: impl Fn(CallId) -> Rejected,
+    ) -> Result<(), Rejected> {
+        match self.calls.get(&id) {
+            Some(call) if call.phase().is_none() => Err(Rejected::NoSuchCall(id)),
+            Some(call) if allowed(call) => Ok(()),
+            Some(_) => Err(refusal(id)),
+            None => Err(Rejected::NoSuchCall(id)),
+        }
+    }
+
+    /// Keeps the number of calls within its bound by dropping the oldest farewell.
+    pub(super) fn make_room(&mut self, out: &mut Out<'_>) -> bool {
+        if self.calls.len() < MAX_CALLS {
+            return true;
+        }
+        let oldest = self.calls.values().filter(|c| c.is_leaving()).min_by_key(|c| c.since).map(|c| c.id);
+        match oldest {
+            Some(id) => {
+                self.forget(id, out);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn own_state_changed(&mut self, now: Instant) {
+        for call in self.calls.values_mut().filter(|c| c.is_active() && c.epoch > 0) {
+            call.announce_version += 1;
+            call.announce_at = Some(now);
+        }
+    }
+}

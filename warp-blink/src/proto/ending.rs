@@ -1,0 +1,186 @@
+//! From accept to active, and from anything to the end.
+
+use super::{
+    call::State,
+    delivery::Schedule,
+    input::{EffectKind, LinkCommand, LinkId, TopicRef},
+    machine::{Machine, Out, Purpose},
+    participant::HelloOut,
+    signal::{AppData, Body, CallBody, HelloKind},
+};
+use crate::{
+    event::{EndReason, Event, LinkState, Milestone, ParticipantSummary, Summary},
+    id::{CallId, PublicKey},
+    time::Instant,
+};
+
+/// How a call ends.
+pub(super) struct Ending {
+    pub(super) reason: EndReason,
+    by: By,
+    /// What the other side is told, if it does not know yet.
+    say: Option<Body>,
+}
+
+enum By {
+    Us,
+    Them,
+    Nobody,
+}
+
+impl Ending {
+    pub(super) fn ours(reason: EndReason, say: Body) -> Self {
+        Self { reason, by: By::Us, say: Some(say) }
+    }
+
+    pub(super) fn theirs(reason: EndReason) -> Self {
+        Self { reason, by: By::Them, say: None }
+    }
+
+    pub(super) fn nobodys(reason: EndReason, say: Option<Body>) -> Self {
+        Self { reason, by: By::Nobody, say }
+    }
+}
+
+impl Machine {
+    /// Accepted: microphone and speaker open, the link starts if it has not.
+    pub(super) fn activate(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let peer = call.peer.key;
+        call.state = State::Active {
+            connect_until: (call.peer.link.state != LinkState::Connected)
+                .then_some(now + self.config.connect_timeout),
+            reconnect_until: None,
+        };
+        call.peer.ringing = false;
+        call.peer.mark(now, Milestone::Accepted);
+        call.audio = true;
+        self.local.open = true;
+        out.emit(Event::Accepted { call: id, peer, media: call.media });
+        out.push(Purpose::Audio { call: id }, EffectKind::OpenAudio { call: id, media: call.media });
+        if call.ours {
+            // The creator makes the key of epoch 1; epoch 0 travelled in the first message and only rings.
+            call.epoch = 1;
+            call.announce_at = Some(now);
+            out.run(EffectKind::NewCallKey { call: id, epoch: 1 });
+            out.run(EffectKind::Subscribe(TopicRef::Call { call: id, epoch: 1 }));
+            Self::say(call, &mut self.counters, now, 0, Body::CallKey(1));
+        }
+        self.start_link(now, id, out);
+        self.note_joined(id, out);
+    }
+
+    /// Ends a call: the app hears it now, the other side as soon as the network allows.
+    pub(super) fn end(&mut self, now: Instant, id: CallId, ending: Ending, out: &mut Out<'_>) {
+        let own = self.own;
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        if call.is_leaving() {
+            return;
+        }
+        let was = call.phase();
+        let incoming = matches!(call.state, State::Incoming { .. });
+        let peer = call.peer.key;
+        call.peer.mark(now, Milestone::Ended);
+        if call.peer.link.open {
+            let link = LinkId { call: id, peer, generation: call.peer.link.generation };
+            call.peer.link.open = false;
+            call.peer.link.state = LinkState::Closed;
+            out.push(Purpose::Other, EffectKind::Link { link, command: LinkCommand::Close });
+            out.emit(Event::Link { call: id, peer, state: LinkState::Closed, route: None });
+        }
+        if call.audio {
+            call.audio = false;
+            self.local.open = false;
+            out.run(EffectKind::CloseAudio { call: id });
+        }
+        if call.epoch > 0 && matches!(call.state, State::Active { .. }) {
+            out.run(EffectKind::SendCall { call: id, epoch: call.epoch, body: CallBody::Leave });
+        }
+        call.announce_at = None;
+        call.peer.link.parked = Default::default();
+        call.state = State::Leaving { until: now + self.config.farewell };
+        let mut cancel = None;
+        let given_up = match ending.say {
+            Some(body) if call.peer.delivery.is_confirmed() => {
+                call.said_it = true;
+                call.peer.delivery.only(now, body)
+            }
+            Some(_) if call.ours => {
+                // Nobody has answered the first message. A second one withdraws it, if it ever left this node; if the
+                // answer to the first still comes, the session says it instead (`on_welcome`).
+                let published = call.peer.hello.as_ref().is_some_and(|h| h.published);
+                if published {
+                    cancel = Some(call.sent_at);
+                }
+                call.peer.hello = None;
+                call.peer.delivery.clear()
+            }
+            // What arrived is acknowledged while the farewell lasts; nothing more is said.
+            _ => {
+                call.peer.hello = None;
+                call.peer.welcome = None;
+                call.peer.delivery.clear()
+            }
+        };
+        self.counters.expired += given_up;
+        if let Some(sent_at) = cancel
+            && let Some(call) = self.calls.get(&id)
+        {
+            let hello = self.hello(call, HelloKind::Cancel, sent_at, AppData::default());
+            if let Some(call) = self.calls.get_mut(&id) {
+                call.peer.hello = Some(HelloOut { hello, schedule: Schedule::at(now), published: false });
+            }
+        }
+        self.remember_ended(id);
+        if was.is_some() {
+            if incoming && !matches!(ending.reason, EndReason::Declined) {
+                out.emit(Event::Missed { call: id, from: peer, reason: ending.reason });
+            }
+            let by = match ending.by {
+                By::Us => Some(own),
+                By::Them => Some(peer),
+                By::Nobody => None,
+            };
+            out.emit(Event::Ended { call: id, reason: ending.reason, by, summary: self.summary(id, peer) });
+        }
+    }
+
+    /// A call that was over before it rang: its caller was busy-toned, or took it back.
+    pub(super) fn missed(
+        &mut self,
+        now: Instant,
+        id: CallId,
+        from: PublicKey,
+        reason: EndReason,
+        out: &mut Out<'_>,
+    ) {
+        let body = matches!(reason, EndReason::Busy).then_some(Body::Busy);
+        self.end(now, id, Ending::nobodys(reason, body), out);
+        out.emit(Event::Missed { call: id, from, reason });
+    }
+
+    /// Wipes what is left of an ended call.
+    pub(super) fn forget(&mut self, id: CallId, out: &mut Out<'_>) {
+        let Some(call) = self.calls.remove(&id) else { return };
+        out.run(EffectKind::Unsubscribe(TopicRef::Peer { call: id, owner: self.own }));
+        if call.epoch > 0 {
+            out.run(EffectKind::Unsubscribe(TopicRef::Call { call: id, epoch: call.epoch }));
+        }
+        out.run(EffectKind::Forget { call: id });
+        self.remember_ended(id);
+    }
+
+    fn summary(&self, id: CallId, peer: PublicKey) -> Summary {
+        let participants = self
+            .calls
+            .get(&id)
+            .map(|c| ParticipantSummary {
+                peer,
+                timeline: c.peer.timeline.clone(),
+                stats: c.peer.stats.clone(),
+            })
+            .into_iter()
+            .collect();
+        Summary { participants }
+    }
+}

@@ -1,0 +1,222 @@
+//! The machine: one entry point, and the bookkeeping that all its parts share.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use super::{
+    call::{Call, State},
+    input::{Command, Effect, EffectId, EffectKind, Input, TopicRef},
+    signal::{AppData, Body, Hello, HelloKind, SUITE_CLASSICAL, VERSION},
+};
+use crate::{
+    config::Config,
+    error::Rejected,
+    event::{Event, LocalMedia, NodeState},
+    id::{CallId, NodeId, PublicKey},
+    stats::Counters,
+    time::{Instant, UnixTime},
+};
+
+/// How many ended calls are remembered, so that what still arrives of them changes nothing. The oldest is forgotten
+/// first.
+pub(super) const MAX_ENDED: usize = 512;
+
+/// The most calls in any state. Pending ones are bounded by [`Config::max_pending`]; this also bounds first messages
+/// that were not confirmed yet, and farewells. A first message beyond it is counted and gets no answer.
+pub(super) const MAX_CALLS: usize = 64;
+
+/// How long a first message may stay unconfirmed. Its sender confirms within one round trip, or one resend (4 s).
+pub(super) const ARRIVING: Duration = Duration::from_secs(10);
+
+/// What a result is for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Purpose {
+    Hello { call: CallId, kind: HelloKind },
+    Welcome { call: CallId },
+    Packet { call: CallId, seq: u32 },
+    Announce { call: CallId },
+    Reach { call: CallId, since: Instant },
+    Link(super::input::LinkId),
+    Audio { call: CallId },
+    Other,
+}
+
+/// The call machine of one identity.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Machine {
+    pub(super) config: Config,
+    pub(super) own: PublicKey,
+    pub(super) node: NodeId,
+    pub(super) node_state: NodeState,
+    pub(super) calls: BTreeMap<CallId, Call>,
+    pub(super) ended: VecDeque<CallId>,
+    pub(super) outstanding: BTreeMap<EffectId, Purpose>,
+    pub(super) next_effect: u64,
+    pub(super) local: LocalMedia,
+    pub(super) counters: Counters,
+    pub(super) shutting_down: bool,
+}
+
+/// The effects of one step, in order.
+pub(super) struct Out<'a> {
+    next: &'a mut u64,
+    outstanding: &'a mut BTreeMap<EffectId, Purpose>,
+    effects: Vec<Effect>,
+}
+
+impl Out<'_> {
+    pub(super) fn emit(&mut self, event: Event) {
+        let id = self.id();
+        self.effects.push(Effect { id, kind: EffectKind::Emit(event) });
+    }
+
+    pub(super) fn push(&mut self, purpose: Purpose, kind: EffectKind) {
+        let id = self.id();
+        self.outstanding.insert(id, purpose);
+        self.effects.push(Effect { id, kind });
+    }
+
+    pub(super) fn run(&mut self, kind: EffectKind) {
+        self.push(Purpose::Other, kind);
+    }
+
+    /// What a result is for; given once.
+    pub(super) fn take(&mut self, effect: EffectId) -> Option<Purpose> {
+        self.outstanding.remove(&effect)
+    }
+
+    fn id(&mut self) -> EffectId {
+        *self.next += 1;
+        EffectId(*self.next)
+    }
+}
+
+impl Machine {
+    /// A machine of this identity, on this node.
+    pub fn new(config: Config, own: PublicKey, node: NodeId) -> Self {
+        Self {
+            config,
+            own,
+            node,
+            node_state: NodeState::Starting,
+            calls: BTreeMap::new(),
+            ended: VecDeque::new(),
+            outstanding: BTreeMap::new(),
+            next_effect: 0,
+            local: LocalMedia::default(),
+            counters: Counters::default(),
+            shutting_down: false,
+        }
+    }
+
+    /// The first effects: what the machine needs before anything happens.
+    pub fn start(&mut self) -> Vec<Effect> {
+        let own = self.own;
+        self.with_out(|_, out| {
+            out.run(EffectKind::Subscribe(TopicRef::Inbox(own)));
+            Ok(())
+        })
+        .unwrap_or_default()
+    }
+
+    /// Takes one input and says what to do about it.
+    ///
+    /// # Errors
+    /// [`Rejected`] if the input is a [`Command`] that the present state does not allow; the machine is then as it
+    /// was. No other input is ever rejected: what makes no sense is counted.
+    pub fn handle(&mut self, now: Instant, input: Input) -> Result<Vec<Effect>, Rejected> {
+        self.with_out(|machine, out| {
+            match input {
+                Input::Command(command) => machine.command(now, command, out)?,
+                Input::Hello(hello) => machine.on_hello(now, *hello, out),
+                Input::HelloAgain { call, from } => machine.on_hello_again(now, call, from),
+                Input::Welcome { call, from, welcome } => machine.on_welcome(now, call, from, &welcome, out),
+                Input::Packet { from, packet } => machine.on_packet(now, from, *packet, out),
+                Input::CallMessage { call, epoch, from, body } => {
+                    machine.on_call_message(now, call, epoch, from, body, out);
+                }
+                Input::PeerSubscribed(topic) => machine.on_peer_subscribed(now, topic),
+                Input::Node(state) => machine.on_node(state, out),
+                Input::Media(media) => machine.on_media(now, media, out),
+                Input::Done { effect, outcome } => machine.on_done(now, effect, outcome, out),
+                Input::Tick => {}
+            }
+            machine.on_time(now, out);
+            Ok(())
+        })
+    }
+
+    /// Nothing is left to do: no call, no farewell.
+    pub fn is_idle(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    fn with_out<F>(&mut self, f: F) -> Result<Vec<Effect>, Rejected>
+    where
+        F: FnOnce(&mut Self, &mut Out<'_>) -> Result<(), Rejected>,
+    {
+        // The effects' bookkeeping is lent out during the step, so that the step can borrow the calls.
+        let mut next = self.next_effect;
+        let mut outstanding = std::mem::take(&mut self.outstanding);
+        let mut out = Out { next: &mut next, outstanding: &mut outstanding, effects: Vec::new() };
+        let result = f(self, &mut out);
+        let effects = out.effects;
+        self.outstanding = outstanding;
+        self.next_effect = next;
+        result.map(|()| effects)
+    }
+
+    pub(super) fn hello(
+        &self,
+        call: &Call,
+        kind: HelloKind,
+        sent_at: UnixTime,
+        app_data: AppData,
+    ) -> Box<Hello> {
+        Box::new(Hello {
+            kind,
+            from: self.own,
+            node: self.node,
+            call: call.id,
+            sent_at,
+            ring_ms: u32::try_from(self.config.ring_timeout.as_millis()).unwrap_or(u32::MAX),
+            versions: vec![VERSION],
+            suites: vec![SUITE_CLASSICAL],
+            media: call.media,
+            app_data,
+        })
+    }
+
+    pub(super) fn under_way(&self) -> Option<CallId> {
+        self.calls.values().find(|c| c.is_under_way()).map(|c| c.id)
+    }
+
+    pub(super) fn pending(&self) -> usize {
+        self.calls.values().filter(|c| matches!(c.state, State::Incoming { .. })).count()
+    }
+
+    pub(super) fn remember_ended(&mut self, call: CallId) {
+        if !self.ended.contains(&call) {
+            if self.ended.len() >= MAX_ENDED {
+                self.ended.pop_front();
+            }
+            self.ended.push_back(call);
+        }
+    }
+
+    /// Queues a signal to the call's other side; a full queue is counted as expiry of the newest.
+    pub(super) fn say(call: &mut Call, counters: &mut Counters, now: Instant, generation: u32, body: Body) {
+        if !call.peer.delivery.push(now, generation, body) {
+            counters.expired += 1;
+            tracing::warn!(call = %call.id, "signal queue full, newest dropped");
+        }
+    }
+}
+
+impl From<Command> for Input {
+    fn from(command: Command) -> Self {
+        Self::Command(command)
+    }
+}

@@ -1,0 +1,142 @@
+//! The other side of a call, as the machine sees it.
+
+use std::collections::VecDeque;
+
+use super::{
+    delivery::{Delivery, Schedule},
+    signal::{Announce, Body, Candidate, Description, Hello, Welcome},
+};
+use crate::{
+    event::{LinkState, Mark, Milestone, ParticipantState, Step},
+    id::{CallId, PublicKey},
+    stats::LinkStats,
+    time::Instant,
+};
+
+/// The most entries of a timeline; later ones are left out.
+const MAX_MARKS: usize = 64;
+
+/// The most candidates that wait for their description: as many as simple-webrtc parks.
+const MAX_PARKED: usize = 64;
+
+/// A first message on its way.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct HelloOut {
+    pub(super) hello: Box<Hello>,
+    pub(super) schedule: Schedule,
+    /// It left this node at least once.
+    pub(super) published: bool,
+}
+
+/// The answer to a first message, kept for when it must be repeated.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct WelcomeOut {
+    pub(super) welcome: Welcome,
+    pub(super) schedule: Schedule,
+    pub(super) last: Option<Instant>,
+}
+
+/// What of the other side's link signals waits for permission to connect.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Parked {
+    pub(super) generation: u32,
+    pub(super) offer: Option<Description>,
+    pub(super) candidates: VecDeque<Candidate>,
+    pub(super) end_of_candidates: bool,
+}
+
+/// The link to the participant.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Link {
+    /// The generation in use; 0 before the first.
+    pub(super) generation: u32,
+    /// simple-webrtc has a connection of this generation.
+    pub(super) open: bool,
+    pub(super) state: LinkState,
+    /// Was connected once.
+    pub(super) was_connected: bool,
+    pub(super) parked: Parked,
+    pub(super) route: Option<String>,
+}
+
+impl Link {
+    /// The step that the link is at, for a failure.
+    pub(super) fn step(&self) -> Step {
+        match self.state {
+            LinkState::Init | LinkState::OfferSent => Step::Signaling,
+            LinkState::OfferCreated
+            | LinkState::OfferReceived
+            | LinkState::AnswerCreated
+            | LinkState::AnswerReceived => Step::Negotiating,
+            LinkState::AnswerSent | LinkState::Checking => Step::Checking,
+            LinkState::Securing => Step::Securing,
+            LinkState::Connected | LinkState::Reconnecting { .. } | LinkState::Closed => Step::Connected,
+            LinkState::Failed { step } => step,
+        }
+    }
+
+    /// Keeps a signal of the other side until the link may start. `false`: the bound was met, or it is of an older
+    /// generation.
+    pub(super) fn park(&mut self, generation: u32, body: Body) -> bool {
+        if generation < self.parked.generation || generation <= self.generation {
+            return false;
+        }
+        if generation > self.parked.generation {
+            self.parked = Parked { generation, ..Parked::default() };
+        }
+        match body {
+            Body::Description(d) => self.parked.offer = Some(d),
+            Body::Candidate(c) if self.parked.candidates.len() < MAX_PARKED => {
+                self.parked.candidates.push_back(c)
+            }
+            Body::EndOfCandidates => self.parked.end_of_candidates = true,
+            _ => return false,
+        }
+        true
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Participant {
+    pub(super) key: PublicKey,
+    pub(super) delivery: Delivery,
+    pub(super) hello: Option<HelloOut>,
+    pub(super) welcome: Option<WelcomeOut>,
+    pub(super) link: Link,
+    pub(super) ringing: bool,
+    pub(super) state: ParticipantState,
+    pub(super) announced: Option<Announce>,
+    pub(super) timeline: Vec<Mark>,
+    pub(super) stats: LinkStats,
+}
+
+impl Participant {
+    pub(super) fn new(call: CallId, key: PublicKey) -> Self {
+        Self {
+            key,
+            delivery: Delivery::new(call),
+            hello: None,
+            welcome: None,
+            link: Link::default(),
+            ringing: false,
+            state: ParticipantState::default(),
+            announced: None,
+            timeline: Vec::new(),
+            stats: LinkStats::default(),
+        }
+    }
+
+    /// Adds to the timeline, unless the milestone is the last one already or the timeline is full.
+    pub(super) fn mark(&mut self, now: Instant, what: Milestone) {
+        if self.timeline.len() < MAX_MARKS && self.timeline.last().is_none_or(|m| m.what != what) {
+            self.timeline.push(Mark { what, at: now });
+        }
+    }
+
+    /// When something to this participant is due.
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        let hello = self.hello.as_ref().and_then(|h| h.schedule.next);
+        let welcome = self.welcome.as_ref().and_then(|w| w.schedule.next);
+        [hello, welcome, self.delivery.next_timeout()].into_iter().flatten().min()
+    }
+}
