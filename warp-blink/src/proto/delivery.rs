@@ -64,10 +64,8 @@ impl Schedule {
     /// Takes back one transmission that found nobody. From the last step of its ladder on it waits as a resend does.
     pub(super) fn found_nobody(&mut self, now: Instant) {
         self.sent = self.sent.saturating_sub(1);
-        let wait = NO_PEERS
-            .get(self.missed)
-            .copied()
-            .unwrap_or(RESEND[(self.missed - NO_PEERS.len()).min(RESEND.len() - 1)]);
+        let late = self.missed.saturating_sub(NO_PEERS.len()).min(RESEND.len() - 1);
+        let wait = NO_PEERS.get(self.missed).copied().unwrap_or(RESEND[late]);
         self.missed = self.missed.saturating_add(1);
         self.next = Some(now + wait);
     }
