@@ -142,7 +142,7 @@ impl TryFrom<String> for PublicKey {
 }
 
 /// Why something is no key to call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
     /// The text is neither of the two forms.

@@ -1,0 +1,215 @@
+//! The inside of messages: CBOR (RFC 8949) in one encoding only, and padding.
+//!
+//! What is decoded is encoded again and must give the same bytes. That refuses, in one place, what a lenient decoder
+//! lets through: trailing bytes, unknown fields, integers and lengths written long, pieces of indefinite length.
+
+use minicbor::{Decoder, Encoder, decode, encode};
+use zeroize::Zeroizing;
+
+use super::{
+    CallKey, HelloSecrets, OpenError, PeerSeed, SealError, WelcomeSecrets, frame::TRANSPORT_BUCKETS,
+};
+use crate::{
+    id::{CallId, NodeId, PublicKey},
+    proto::signal::{
+        AppData, Body, CallBody, Hello, MAX_APP_DATA, MAX_CANDIDATE, MAX_DESCRIPTION, Packet, Welcome,
+    },
+    time::UnixTime,
+};
+
+/// The most versions, and the most suites, that a hello lists.
+const MAX_LISTED: usize = 8;
+
+/// The length field before padded contents.
+const LEN: usize = 2;
+
+/// Bytes that hold secrets and are overwritten when dropped.
+pub(super) type SecretBytes = Zeroizing<Vec<u8>>;
+
+/// Puts `contents` into the first of `buckets` that holds them: length, contents, zeros.
+pub(super) fn pad(contents: &[u8], buckets: &[usize], what: &'static str) -> Result<SecretBytes, SealError> {
+    let too_long = || SealError::TooLong {
+        what,
+        len: contents.len(),
+        max: buckets.last().map_or(0, |largest| largest - LEN),
+    };
+    let bucket = *buckets.iter().find(|bucket| contents.len() + LEN <= **bucket).ok_or_else(too_long)?;
+    let len = u16::try_from(contents.len()).map_err(|_| too_long())?;
+    let mut padded = Zeroizing::new(Vec::with_capacity(bucket));
+    padded.extend_from_slice(&len.to_be_bytes());
+    padded.extend_from_slice(contents);
+    padded.resize(bucket, 0);
+    Ok(padded)
+}
+
+/// Takes the contents out of their bucket.
+pub(super) fn unpad(padded: &[u8]) -> Result<&[u8], OpenError> {
+    let (len, rest) = padded.split_first_chunk().ok_or(OpenError::Padding)?;
+    let (contents, zeros) =
+        rest.split_at_checked(u16::from_be_bytes(*len).into()).ok_or(OpenError::Padding)?;
+    if zeros.iter().all(|zero| *zero == 0) { Ok(contents) } else { Err(OpenError::Padding) }
+}
+
+pub(super) fn encode_hello(hello: &Hello, secrets: &HelloSecrets) -> Result<SecretBytes, SealError> {
+    at_most("list of versions", hello.versions.len(), MAX_LISTED)?;
+    at_most("list of suites", hello.suites.len(), MAX_LISTED)?;
+    written(|e| {
+        e.array(12)?.encode(hello.kind)?.bytes(hello.from.as_bytes())?.bytes(hello.node.as_bytes())?;
+        e.bytes(hello.call.as_bytes())?.u64(hello.sent_at.as_millis())?.u32(hello.ring_ms)?;
+        e.bytes(&hello.versions)?.bytes(&hello.suites)?.encode(hello.media)?;
+        e.bytes(hello.app_data.as_bytes())?;
+        e.bytes(secrets.peer_seed.expose())?.bytes(secrets.call_key.expose())?;
+        Ok(())
+    })
+}
+
+pub(super) fn decode_hello(bytes: &[u8]) -> Result<(Hello, HelloSecrets), OpenError> {
+    let mut d = Decoder::new(bytes);
+    items(&mut d, 12)?;
+    let hello = Hello {
+        kind: d.decode().map_err(fault)?,
+        from: public_key(&mut d)?,
+        node: node_id(&mut d)?,
+        call: CallId::from_bytes(exactly(&mut d)?),
+        sent_at: UnixTime::from_millis(d.u64().map_err(fault)?),
+        ring_ms: d.u32().map_err(fault)?,
+        versions: bounded(&mut d, MAX_LISTED)?.to_vec(),
+        suites: bounded(&mut d, MAX_LISTED)?.to_vec(),
+        media: d.decode().map_err(fault)?,
+        app_data: AppData::new(bounded(&mut d, MAX_APP_DATA)?).map_err(|_| OpenError::Decode)?,
+    };
+    let secrets = HelloSecrets {
+        peer_seed: PeerSeed::from_bytes(exactly(&mut d)?),
+        call_key: CallKey::from_bytes(exactly(&mut d)?),
+    };
+    same_again(bytes, encode_hello(&hello, &secrets))?;
+    Ok((hello, secrets))
+}
+
+pub(super) fn encode_welcome(welcome: &Welcome, secrets: &WelcomeSecrets) -> Result<SecretBytes, SealError> {
+    written(|e| {
+        e.array(5)?.bytes(welcome.node.as_bytes())?.u8(welcome.version)?.u8(welcome.suite)?;
+        e.encode(welcome.status)?.bytes(secrets.peer_seed.expose())?;
+        Ok(())
+    })
+}
+
+pub(super) fn decode_welcome(bytes: &[u8]) -> Result<(Welcome, WelcomeSecrets), OpenError> {
+    let mut d = Decoder::new(bytes);
+    items(&mut d, 5)?;
+    let welcome = Welcome {
+        node: node_id(&mut d)?,
+        version: d.u8().map_err(fault)?,
+        suite: d.u8().map_err(fault)?,
+        status: d.decode().map_err(fault)?,
+    };
+    let secrets = WelcomeSecrets { peer_seed: PeerSeed::from_bytes(exactly(&mut d)?) };
+    same_again(bytes, encode_welcome(&welcome, &secrets))?;
+    Ok((welcome, secrets))
+}
+
+pub(super) fn encode_packet(packet: &Packet, key: Option<&CallKey>) -> Result<SecretBytes, SealError> {
+    if key.is_some() != matches!(packet.body, Body::CallKey(_)) {
+        return Err(SealError::CallKey);
+    }
+    match &packet.body {
+        Body::Description(description) => at_most("description", description.text.len(), MAX_DESCRIPTION)?,
+        Body::Candidate(candidate) => at_most("candidate", candidate.text.len(), MAX_CANDIDATE)?,
+        _ => {}
+    }
+    written(|e| {
+        e.array(6 + u64::from(key.is_some()))?.u32(packet.seq)?.u32(packet.ack)?.u32(packet.ack_bits)?;
+        e.bytes(packet.call.as_bytes())?.u32(packet.generation)?.encode(&packet.body)?;
+        if let Some(key) = key {
+            e.bytes(key.expose())?;
+        }
+        Ok(())
+    })
+}
+
+pub(super) fn decode_packet(bytes: &[u8]) -> Result<(Packet, Option<CallKey>), OpenError> {
+    let mut d = Decoder::new(bytes);
+    d.array().map_err(fault)?;
+    let packet = Packet {
+        seq: d.u32().map_err(fault)?,
+        ack: d.u32().map_err(fault)?,
+        ack_bits: d.u32().map_err(fault)?,
+        call: CallId::from_bytes(exactly(&mut d)?),
+        generation: d.u32().map_err(fault)?,
+        // Its texts are no longer than the frame; their own bounds are checked by encoding again.
+        body: d.decode().map_err(fault)?,
+    };
+    let key = match packet.body {
+        Body::CallKey(_) => Some(CallKey::from_bytes(exactly(&mut d)?)),
+        _ => None,
+    };
+    same_again(bytes, encode_packet(&packet, key.as_ref()))?;
+    Ok((packet, key))
+}
+
+pub(super) fn encode_call(from: &PublicKey, version: u64, body: &CallBody) -> Result<SecretBytes, SealError> {
+    if let CallBody::Announce(announce) = body
+        && announce.version != version
+    {
+        return Err(SealError::Version { announce: announce.version, envelope: version });
+    }
+    written(|e| {
+        e.array(3)?.bytes(from.as_bytes())?.u64(version)?.encode(body)?;
+        Ok(())
+    })
+}
+
+pub(super) fn decode_call(bytes: &[u8]) -> Result<(PublicKey, u64, CallBody), OpenError> {
+    let mut d = Decoder::new(bytes);
+    items(&mut d, 3)?;
+    let (from, version) = (public_key(&mut d)?, d.u64().map_err(fault)?);
+    let body = d.decode().map_err(fault)?;
+    same_again(bytes, encode_call(&from, version, &body))?;
+    Ok((from, version, body))
+}
+
+type Written = Result<(), encode::Error<core::convert::Infallible>>;
+
+/// Encodes into a buffer that is large enough from the start, so that growth leaves no copy of a secret behind.
+fn written(write: impl FnOnce(&mut Encoder<&mut Vec<u8>>) -> Written) -> Result<SecretBytes, SealError> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(TRANSPORT_BUCKETS[5]));
+    // Writing into memory cannot fail, and no type here refuses to be encoded.
+    write(&mut Encoder::new(&mut *bytes)).map_err(|_| SealError::Engine)?;
+    Ok(bytes)
+}
+
+fn at_most(what: &'static str, len: usize, max: usize) -> Result<(), SealError> {
+    if len <= max { Ok(()) } else { Err(SealError::TooLong { what, len, max }) }
+}
+
+fn same_again(bytes: &[u8], again: Result<SecretBytes, SealError>) -> Result<(), OpenError> {
+    match again {
+        Ok(again) if *again == bytes => Ok(()),
+        _ => Err(OpenError::Decode),
+    }
+}
+
+fn fault(error: decode::Error) -> OpenError {
+    if error.is_unknown_variant() { OpenError::Unknown } else { OpenError::Decode }
+}
+
+fn items(d: &mut Decoder<'_>, expected: u64) -> Result<(), OpenError> {
+    if d.array().map_err(fault)? == Some(expected) { Ok(()) } else { Err(OpenError::Decode) }
+}
+
+fn bounded<'b>(d: &mut Decoder<'b>, max: usize) -> Result<&'b [u8], OpenError> {
+    let bytes = d.bytes().map_err(fault)?;
+    if bytes.len() <= max { Ok(bytes) } else { Err(OpenError::Decode) }
+}
+
+fn exactly<const N: usize>(d: &mut Decoder<'_>) -> Result<[u8; N], OpenError> {
+    d.bytes().map_err(fault)?.try_into().map_err(|_| OpenError::Decode)
+}
+
+fn public_key(d: &mut Decoder<'_>) -> Result<PublicKey, OpenError> {
+    PublicKey::from_bytes(exactly(d)?).map_err(OpenError::Identity)
+}
+
+fn node_id(d: &mut Decoder<'_>) -> Result<NodeId, OpenError> {
+    NodeId::from_bytes(d.bytes().map_err(fault)?).map_err(|_| OpenError::Decode)
+}

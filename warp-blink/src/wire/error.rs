@@ -1,0 +1,113 @@
+//! Why bytes are not opened, and why a message is not sealed.
+
+use super::FrameError;
+use crate::id::KeyError;
+
+/// How far received bytes came before they failed, in the order of the checks.
+///
+/// These are counted and otherwise met with silence: an answer would tell a stranger that somebody is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Size, version or kind.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// A suite that this build does not speak.
+    #[error("the handshake uses suite {0}, which this build does not speak")]
+    Suite(u8),
+    /// The MAC of the lane: meant for another key, or made by somebody who does not know this one.
+    #[error("the frame is not for this key")]
+    Mac,
+    /// This message 2 has been used already.
+    #[error("this message 2 has been used already")]
+    Repeated,
+    /// More message 2 than one identity has devices ([`hello::MAX_ANSWERS`](super::hello::MAX_ANSWERS)).
+    #[error("too many devices answered one message 1")]
+    TooManyAnswers,
+    /// A public key that makes a Diffie-Hellman result of zero.
+    #[error("the handshake holds a key of small order")]
+    WeakKey,
+    /// The handshake does not verify.
+    #[error("the handshake does not verify")]
+    Handshake,
+    /// The transport frame belongs to another session or to the other direction.
+    #[error("the frame belongs to another session")]
+    Session,
+    /// Received before.
+    #[error("the frame was received before")]
+    Replay,
+    /// Too far behind the newest frame to tell whether it was received before.
+    #[error("the frame is too far behind the newest one")]
+    TooOld,
+    /// The sealed text does not verify under the key.
+    #[error("the sealed text does not verify")]
+    Seal,
+    /// The padding is not that of this protocol.
+    #[error("the padding is malformed")]
+    Padding,
+    /// The contents are malformed, not canonical or out of bounds.
+    #[error("the contents are malformed")]
+    Decode,
+    /// The contents say something that this build does not know.
+    #[error("the contents are of a kind that this build does not know")]
+    Unknown,
+    /// The sender's key is malformed.
+    #[error("the sender's key is malformed: {0}")]
+    Identity(KeyError),
+    /// The handshake was made with another key than the one that the sender claims.
+    #[error("the sender claims a key that it did not use")]
+    Impostor,
+    /// Our own message came back.
+    #[error("our own message came back")]
+    Reflected,
+    /// The signature inside is not the sender's.
+    #[error("the signature inside is not the sender's")]
+    Signature,
+}
+
+/// Why a message is not sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SealError {
+    /// The contents do not fit.
+    #[error("the {what} has {len} bytes, more than {max}: shorten it")]
+    TooLong {
+        /// Which part.
+        what: &'static str,
+        /// Its length in bytes.
+        len: usize,
+        /// The most bytes that fit.
+        max: usize,
+    },
+    /// The hello names another sender than the identity that seals it.
+    #[error("the hello names another sender than the identity that seals it: set `from` to its public key")]
+    WrongSender,
+    /// The callee is the caller.
+    #[error("the callee is the caller's own identity: a call goes to somebody else")]
+    Oneself,
+    /// The callee's key makes a Diffie-Hellman result of zero.
+    #[error("the callee's key is of small order")]
+    WeakKey,
+    /// The responder has not yet heard from the initiator inside the session.
+    #[error(
+        "the session is not confirmed: wait for the initiator's first message, and send nothing until then"
+    )]
+    Unconfirmed,
+    /// [`Body::CallKey`](crate::proto::signal::Body::CallKey) without its key, or a key without it.
+    #[error("a call key goes with the body CallKey, and with no other")]
+    CallKey,
+    /// The announce has another version than its envelope.
+    #[error("the announce has version {announce}, its envelope {envelope}: give both the same")]
+    Version {
+        /// Of the announce.
+        announce: u64,
+        /// Of the envelope.
+        envelope: u64,
+    },
+    /// Every nonce of the session has been used.
+    #[error("the session has used every nonce: open a new one")]
+    Exhausted,
+    /// The Noise engine refused, which no input is known to cause.
+    #[error("the Noise engine refused to seal: report this")]
+    Engine,
+}

@@ -1,0 +1,156 @@
+//! Transport messages: what two peers say inside a session.
+//!
+//! `version 1 | kind 1 | session id 8 | nonce 8 | sealed bucket`, all numbers big-endian. The nonce counts
+//! transmissions, so a resend is a new frame; it is never stored, and a session does not outlive its process.
+
+use std::fmt;
+
+use snow::{HandshakeState, StatelessTransportState};
+use zeroize::Zeroizing;
+
+use super::{
+    CallKey, OpenError, PeerSeed, SealError, SessionId, codec,
+    frame::{self, FrameKind, TAG_LEN, TRANSPORT_BUCKETS, TRANSPORT_HEADER},
+    secret::{labelled_hash, same},
+    window::{Place, Window},
+};
+use crate::{
+    id::PublicKey,
+    proto::signal::{Packet, VERSION},
+};
+
+/// Noise keeps this nonce for itself (Noise specification, section 5.1).
+const RESERVED: u64 = u64::MAX;
+
+/// Which side of the handshake this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Sent message 1.
+    Initiator,
+    /// Sent message 2.
+    Responder,
+}
+
+/// One side of a session between two identities' nodes. Its keys are overwritten when it is dropped, apart from what
+/// `snow` leaves on the stack.
+pub struct Session {
+    transport: StatelessTransportState,
+    peer: PublicKey,
+    outgoing: SessionId,
+    incoming: SessionId,
+    next_nonce: u64,
+    window: Window,
+    confirmed: bool,
+}
+
+impl Session {
+    /// Takes over a completed handshake.
+    pub(super) fn open_from(
+        state: HandshakeState,
+        role: Role,
+        peer: PublicKey,
+        initiator: &PeerSeed,
+        responder: &PeerSeed,
+    ) -> Result<Self, OpenError> {
+        // The handshake hash alone can be computed by whoever saw both messages: the seeds make the names private.
+        let hash = Zeroizing::new(state.get_handshake_hash().to_vec());
+        let name = |direction: u8| {
+            let name = labelled_hash(
+                b"warp-blink/1 session-id\0",
+                &[&hash, initiator.expose(), responder.expose(), &[direction]],
+            );
+            let [a, b, c, d, e, f, g, h, ..] = name;
+            SessionId([a, b, c, d, e, f, g, h])
+        };
+        let (outgoing, incoming) = match role {
+            Role::Initiator => (name(1), name(2)),
+            Role::Responder => (name(2), name(1)),
+        };
+        let transport = state.into_stateless_transport_mode().map_err(|_| OpenError::Handshake)?;
+        let confirmed = role == Role::Initiator;
+        Ok(Self { transport, peer, outgoing, incoming, next_nonce: 0, window: Window::new(), confirmed })
+    }
+
+    /// The name in the header of the frames that this side receives, by which a receiver finds the session
+    /// ([`frame::session_id`]).
+    pub const fn id(&self) -> SessionId {
+        self.incoming
+    }
+
+    /// Whose session it is.
+    pub const fn peer(&self) -> PublicKey {
+        self.peer
+    }
+
+    /// Whether the other side is known to be there now: for the initiator from the start, since message 2 answered
+    /// its own fresh key; for the responder from the first frame that opened. Until then message 1 may have been a
+    /// replay.
+    pub const fn is_confirmed(&self) -> bool {
+        self.confirmed
+    }
+
+    /// Seals a packet for the other side's [peer topic](super::Topic::peer). `key` goes with the body `CallKey`, and
+    /// with no other. Sealing the same packet again gives a new frame, which gossip does not suppress.
+    ///
+    /// # Errors
+    /// [`SealError::Unconfirmed`], [`SealError::CallKey`] and [`SealError::TooLong`] change nothing;
+    /// [`SealError::Exhausted`] is final; [`SealError::Engine`] has used up a nonce.
+    pub fn seal(&mut self, packet: &Packet, key: Option<&CallKey>) -> Result<Vec<u8>, SealError> {
+        if !self.confirmed {
+            return Err(SealError::Unconfirmed);
+        }
+        let padded = codec::pad(&codec::encode_packet(packet, key)?, &TRANSPORT_BUCKETS, "packet")?;
+        let nonce = self.next_nonce;
+        if nonce == RESERVED {
+            return Err(SealError::Exhausted);
+        }
+        // Burnt before it is used: whatever happens next, no second text is sealed under it.
+        self.next_nonce += 1;
+        let len = TRANSPORT_HEADER + padded.len() + TAG_LEN;
+        let mut frame = Vec::with_capacity(len);
+        frame.extend_from_slice(&[VERSION, FrameKind::Transport.byte()]);
+        frame.extend_from_slice(self.outgoing.as_bytes());
+        frame.extend_from_slice(&nonce.to_be_bytes());
+        frame.resize(len, 0);
+        match self.transport.write_message(nonce, &padded, &mut frame[TRANSPORT_HEADER..]) {
+            Ok(sealed) if sealed == padded.len() + TAG_LEN => Ok(frame),
+            _ => Err(SealError::Engine),
+        }
+    }
+
+    /// Opens a frame of the other side. The key is there if, and only if, the body is `CallKey`.
+    ///
+    /// # Errors
+    /// The stage at which the frame failed. Nothing changes before the tag has verified; after that the frame counts
+    /// as received, even if its contents are malformed or [unknown](OpenError::Unknown).
+    pub fn open(&mut self, frame: &[u8]) -> Result<(Packet, Option<CallKey>), OpenError> {
+        let (header, sealed) = frame::open(frame, FrameKind::Transport, TRANSPORT_HEADER)?;
+        let (id, nonce) = header[2..].split_at(8);
+        if !same(id, self.incoming.as_bytes()) {
+            return Err(OpenError::Session);
+        }
+        let nonce = u64::from_be_bytes(nonce.try_into().map_err(|_| OpenError::Decode)?);
+        match self.window.place(nonce) {
+            _ if nonce == RESERVED => return Err(OpenError::Seal),
+            Place::Fresh => {}
+            Place::Seen => return Err(OpenError::Replay),
+            Place::Old => return Err(OpenError::TooOld),
+        }
+        let mut padded = Zeroizing::new(vec![0; sealed.len()]);
+        let len = self.transport.read_message(nonce, sealed, &mut padded).map_err(|_| OpenError::Seal)?;
+        self.window.mark(nonce);
+        self.confirmed = true;
+        codec::decode_packet(codec::unpad(&padded[..len])?)
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("id", &self.incoming)
+            .field("peer", &self.peer)
+            .field("confirmed", &self.confirmed)
+            .field("sent", &self.next_nonce)
+            .finish_non_exhaustive()
+    }
+}
