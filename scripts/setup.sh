@@ -77,7 +77,11 @@ trap 'rm -f "$log"' EXIT
 apt() { # waits for another apt-get instead of failing, and never asks
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 -q -y "$@" >>"$log" 2>&1
 }
-install() { apt update && apt install --no-install-recommends "${missing[@]}"; }
+install() {
+    # One broken source among several fails the update, and need not be the one that has our packages.
+    apt update || say "apt-get update failed; trying with the package lists that are here"
+    apt install --no-install-recommends "${missing[@]}"
+}
 say "Installing ${missing[*]} (apt-get)"
 if ! install; then
     say "apt-get failed; once more in 5 s"
