@@ -1,1 +1,225 @@
-//! The gossip port.
+//! The gossip port: topics on which nodes hear each other, and the connections that carry them.
+//!
+//! Two implementations: a libp2p node (`driver::node`) and many endpoints in one process (`driver::memory_gossip`).
+//! What both promise:
+//! - [`publish`](Gossip::publish) reaches the connected nodes that subscribe to the topic, and fails at once with
+//!   [`PublishError::NoPeers`] where there is none. Nothing is queued for later: publish again after
+//!   [`GossipEvent::PeerSubscribed`].
+//! - A message comes back to its sender never. It names no author, because the node that hands it on need not have
+//!   written it.
+//! - What arrives has passed [`frame::check`](crate::wire::frame::check); the rest is counted and goes no further.
+//! - Gossip does not cross a node that does not subscribe: connect to the callee first, then publish.
+
+mod error;
+mod queue;
+
+use std::fmt;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::queue::channel;
+pub use self::{
+    error::{ConnectError, GossipClosed, PublishError, SubscribeError},
+    queue::{EventSink, GossipEvents, MAX_QUEUED_BYTES, MAX_QUEUED_CONTROL, MAX_QUEUED_MESSAGES},
+};
+pub use crate::reach::{AddressFailure, Via};
+use crate::{id::NodeId, wire::Topic};
+
+/// The most bytes of one message. One KiB is left of the 64 KiB that go over the wire for the topic and the framing:
+/// a frame above that limit would cost the receiver the whole stream, not only the message.
+pub const MAX_MESSAGE: usize = 63 * 1024;
+
+/// The most topics that one node subscribes to. A call needs two or three.
+pub const MAX_TOPICS: usize = 256;
+
+/// The most addresses that one [`connect`](Gossip::connect) takes.
+pub const MAX_ADDRESSES: usize = 16;
+
+/// A node's gossip: see the [module](self).
+#[async_trait]
+pub trait Gossip: Send + Sync + 'static {
+    /// This node.
+    fn node(&self) -> NodeId;
+
+    /// The events. `None` after the first time: there is one reader.
+    fn take_events(&self) -> Option<GossipEvents>;
+
+    /// Hears a topic from now on. Subscribing twice is one subscription.
+    ///
+    /// # Errors
+    /// [`SubscribeError::TooMany`] above [`MAX_TOPICS`], or the node is gone.
+    async fn subscribe(&self, topic: Topic) -> Result<(), SubscribeError>;
+
+    /// Hears a topic no longer. Without a subscription, nothing happens.
+    ///
+    /// # Errors
+    /// The node is gone.
+    async fn unsubscribe(&self, topic: Topic) -> Result<(), SubscribeError>;
+
+    /// Sends to the connected nodes that subscribe to the topic.
+    ///
+    /// # Errors
+    /// See [`PublishError`]. After [`PublishError::NoPeers`] the same bytes may be sent again, after the others they
+    /// count as sent.
+    async fn publish(&self, topic: Topic, data: Bytes) -> Result<(), PublishError>;
+
+    /// Connects to a node at any of these addresses, and says how it is reached. Without an address, this only
+    /// succeeds where there is a connection. A dropped future does not end the dialing.
+    ///
+    /// # Errors
+    /// See [`ConnectError`], which keeps what each address answered.
+    async fn connect(&self, node: &NodeId, addresses: &[String]) -> Result<Via, ConnectError>;
+
+    /// Gives the connection up. Where the node belongs to the app, its connections are left to it.
+    ///
+    /// # Errors
+    /// The node is gone.
+    async fn disconnect(&self, node: &NodeId) -> Result<(), GossipClosed>;
+
+    /// The connected nodes.
+    fn connected(&self) -> Vec<(NodeId, Via)>;
+
+    /// The addresses under which others reach this node, each with `/p2p/` and its name.
+    fn listening(&self) -> Vec<String>;
+
+    /// How the node is.
+    fn state(&self) -> NodeState;
+
+    /// What was counted so far.
+    fn counters(&self) -> GossipCounters;
+
+    /// Ends it: topics are given up, an own node ends with all its connections and tasks, an app's node goes on.
+    /// [`GossipEvent::Stopped`] is the last event. Takes two seconds at most; a second call does nothing.
+    async fn shutdown(&self);
+}
+
+/// What a [`Gossip`] tells.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GossipEvent {
+    /// A message of the right shape arrived. Who wrote it, only its content can say.
+    Message {
+        /// Where it was sent to.
+        topic: Topic,
+        /// What was sent.
+        data: Bytes,
+    },
+    /// A connected node subscribed to a topic that this node subscribes to or has published on.
+    PeerSubscribed {
+        /// The topic.
+        topic: Topic,
+    },
+    /// A connected node gave such a topic up.
+    PeerUnsubscribed {
+        /// The topic.
+        topic: Topic,
+    },
+    /// A node is connected: the first connection with it is open.
+    PeerConnected {
+        /// The node.
+        node: NodeId,
+        /// How it is reached.
+        via: Via,
+    },
+    /// A node is connected no longer: the last connection with it is closed.
+    PeerDisconnected {
+        /// The node.
+        node: NodeId,
+    },
+    /// A connected node does not speak this gossip, so calls with it are not possible.
+    PeerUnsupported {
+        /// The node.
+        node: NodeId,
+    },
+    /// Others reach this node at one more address.
+    Listening {
+        /// The address, with `/p2p/`.
+        address: String,
+    },
+    /// The node's state changed.
+    State(NodeState),
+    /// The reader was slower than the network, and events were dropped: see the bounds of [`GossipEvents`].
+    /// [`Gossip::connected`], [`Gossip::listening`] and [`Gossip::state`] tell what holds now.
+    Lagged {
+        /// How many were dropped since the last event.
+        dropped: u64,
+    },
+    /// The last event.
+    Stopped,
+}
+
+impl fmt::Debug for GossipEvent {
+    /// Without content and addresses, which belong in no log above trace.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Message { data, .. } => write!(f, "Message({} bytes)", data.len()),
+            Self::PeerSubscribed { .. } => f.write_str("PeerSubscribed"),
+            Self::PeerUnsubscribed { .. } => f.write_str("PeerUnsubscribed"),
+            Self::PeerConnected { via, .. } => write!(f, "PeerConnected({via:?})"),
+            Self::PeerDisconnected { .. } => f.write_str("PeerDisconnected"),
+            Self::PeerUnsupported { .. } => f.write_str("PeerUnsupported"),
+            Self::Listening { .. } => f.write_str("Listening"),
+            Self::State(state) => write!(f, "State({state:?})"),
+            Self::Lagged { dropped } => write!(f, "Lagged({dropped})"),
+            Self::Stopped => f.write_str("Stopped"),
+        }
+    }
+}
+
+/// How a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum NodeState {
+    /// Not yet reachable.
+    Starting,
+    /// Works: it listens, or was told not to.
+    Online,
+    /// Cannot be reached, or is gone.
+    Offline {
+        /// Why.
+        cause: OfflineCause,
+    },
+}
+
+/// Why a node is offline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum OfflineCause {
+    /// The last address that it listened on is gone. It comes back when a network does.
+    NoListener,
+    /// The node has ended, by [`Gossip::shutdown`] or by the app that owns it. It does not come back.
+    Stopped,
+}
+
+impl fmt::Display for OfflineCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoListener => "no network address is left to listen on",
+            Self::Stopped => "the node has ended",
+        })
+    }
+}
+
+/// What a [`Gossip`] counted since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct GossipCounters {
+    /// Messages handed to the network.
+    pub published: u64,
+    /// Messages that found no subscribed node.
+    pub without_peers: u64,
+    /// Messages that arrived in the right shape.
+    pub received: u64,
+    /// Messages that arrived in a shape that no correct node sends. Whoever handed them on is to blame.
+    pub rejected: u64,
+    /// Messages that arrived with an unknown version or kind, which a later build may speak.
+    pub ignored: u64,
+    /// Messages that arrived and were dropped because the reader was slow.
+    pub dropped_messages: u64,
+    /// Other events that were dropped because the reader was slow.
+    pub dropped_events: u64,
+    /// Times that a peer was too slow to take what was sent to it.
+    pub slow_peers: u64,
+}
