@@ -113,6 +113,7 @@ fn check_mode(_: &File, _: &Path) -> Result<(), KeyFileError> {
     Ok(())
 }
 
+#[expect(clippy::disallowed_methods, reason = "a key file is made by the driver's side, never by the core")]
 fn create(path: &Path) -> Result<Identity, KeyFileError> {
     let mut random = Zeroizing::new([0; 40]);
     getrandom::fill(random.as_mut()).map_err(KeyFileError::Entropy)?;

@@ -23,6 +23,9 @@ mod topic;
 pub mod welcome;
 mod window;
 
+#[cfg(test)]
+mod hostile;
+
 pub use call::{CallMessage, CallRoom, open_call, seal_call};
 pub use error::{OpenError, SealError};
 pub use frame::{FrameError, FrameKind, MAX_FRAME, SessionId};

@@ -100,6 +100,10 @@ impl Session {
             return Err(SealError::Unconfirmed);
         }
         let padded = codec::pad(&codec::encode_packet(packet, key)?, &TRANSPORT_BUCKETS, "packet")?;
+        self.seal_padded(&padded)
+    }
+
+    fn seal_padded(&mut self, padded: &[u8]) -> Result<Vec<u8>, SealError> {
         let nonce = self.next_nonce;
         if nonce == RESERVED {
             return Err(SealError::Exhausted);
@@ -112,7 +116,7 @@ impl Session {
         frame.extend_from_slice(self.outgoing.as_bytes());
         frame.extend_from_slice(&nonce.to_be_bytes());
         frame.resize(len, 0);
-        match self.transport.write_message(nonce, &padded, &mut frame[TRANSPORT_HEADER..]) {
+        match self.transport.write_message(nonce, padded, &mut frame[TRANSPORT_HEADER..]) {
             Ok(sealed) if sealed == padded.len() + TAG_LEN => Ok(frame),
             _ => Err(SealError::Engine),
         }
@@ -141,6 +145,19 @@ impl Session {
         self.window.mark(nonce);
         self.confirmed = true;
         codec::decode_packet(codec::unpad(&padded[..len])?)
+    }
+}
+
+#[cfg(test)]
+impl Session {
+    /// Goes on with this nonce.
+    pub(super) fn skip_to(&mut self, nonce: u64) {
+        self.next_nonce = nonce;
+    }
+
+    /// Seals any bytes that fill a bucket.
+    pub(super) fn seal_raw(&mut self, padded: &[u8]) -> Vec<u8> {
+        self.seal_padded(padded).unwrap()
     }
 }
 
