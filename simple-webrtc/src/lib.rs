@@ -1,1 +1,63 @@
-//! PeerConnections keyed by the peer's name, with shared tracks.
+//! PeerConnections and tracks, keyed by whatever names a peer.
+//!
+//! [`Peers`] holds at most one live connection for each key. Descriptions and candidates come out of one ordered
+//! stream ([`Events`]) and go in through [`Peers::accept`] and [`Peers::apply`]; how they travel is the caller's
+//! business. A [`LocalTrack`] is written once and heard by every connection.
+//!
+//! ```no_run
+//! use simple_webrtc::{Config, EventKind, Frame, Generation, LocalTrack, Peers};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let (peers, mut events) = Peers::<String>::new(Config::default())?;
+//! let microphone = LocalTrack::audio();
+//! peers.add_track(&microphone)?;
+//! peers.dial("bob".to_owned(), Generation(1))?;
+//! while let Some(event) = events.recv().await {
+//!     match event.kind {
+//!         EventKind::LocalDescription(description) => { /* send it to event.peer */ }
+//!         EventKind::LocalCandidate(candidate) => { /* send it too */ }
+//!         EventKind::RemoteTrack(mut track) => {
+//!             tokio::spawn(async move { while let Some(packet) = track.recv().await { /* play it */ } });
+//!         }
+//!         EventKind::State(state) => println!("{state}"),
+//!         _ => {}
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Rules
+//! - A connection is never reused: each dial or accept of a peer carries a higher [`Generation`], closes the connection
+//!   before it, and makes every event of the older one fall.
+//! - Each connection ends with exactly one [`LinkState::Failed`] or [`LinkState::Closed`], sent once its sockets and
+//!   tasks are gone; a superseded connection ends silently.
+//! - Every queue is bounded. Media queues drop their oldest entry and count it; a connection whose events nobody reads
+//!   fails with [`FailReason::Overloaded`].
+//! - Descriptions, candidates and addresses are in no log and in no `Debug` of this crate. The engine below logs
+//!   addresses through the `log` crate under the targets `webrtc` and `rtc*`: filter those where that matters.
+
+mod config;
+mod description;
+mod engine;
+mod error;
+mod event;
+mod link;
+mod parking;
+mod peers;
+mod queue;
+mod reception;
+mod stats;
+mod steps;
+mod track;
+
+pub use config::{Config, ConfigBuilder, ConfigError, IceServer, Timeouts};
+pub use description::{
+    Candidate, CandidateError, CandidateKind, Description, DescriptionError, DescriptionKind, Fingerprint,
+    MAX_CANDIDATE_BYTES, MAX_DESCRIPTION_BYTES,
+};
+pub use error::{Error, FrameTooLarge};
+pub use event::{Event, EventKind, Events, FailReason, Generation, LinkState, Step};
+pub use peers::{Peers, Remote};
+pub use stats::{Received, Route, Sent, Stats};
+pub use track::{Frame, LocalTrack, MAX_PAYLOAD_BYTES, Packet, RemoteTrack, TrackKind};

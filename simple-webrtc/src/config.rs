@@ -1,0 +1,311 @@
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// How connections are made. Built by [`Config::builder`]; `Config::default()` gathers on every address but loopback,
+/// with no ICE server.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Config {
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) ice_servers: Vec<IceServer>,
+    pub(crate) relay_only: bool,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) limits: Limits,
+}
+
+impl Config {
+    /// Starts from the defaults.
+    pub fn builder() -> ConfigBuilder {
+        ConfigBuilder::default()
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    pub(crate) links: usize,
+    pub(crate) events: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        // 64: a full mesh of that size would need more than 6 Mbit/s upstream for speech alone.
+        // 256: a connection makes about 20 events before it connects.
+        Self { links: 64, events: 256 }
+    }
+}
+
+/// How long each step of a connection may take, and how ICE probes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Timeouts {
+    /// Until both descriptions are set. 30 s: seven repetitions of a signal whose resending backs off to 4 s.
+    pub negotiating: Duration,
+    /// Until one candidate pair works. 39.5 s: the patience that RFC 8863 section 3 asks of an agent.
+    pub checking: Duration,
+    /// Until the DTLS handshake is done. 15 s: four retransmissions from 1 s doubling (RFC 6347 section 4.2.4.1). The
+    /// engine itself never gives up on a handshake, for instance when the certificate does not match.
+    pub securing: Duration,
+    /// Until the engine has let go of its sockets. 2 s: measured below 0.11 s; after it the connection is abandoned.
+    pub closing: Duration,
+    /// Without an answer for this long a path counts as disconnected. 1.5 s: three keepalives, measured.
+    pub ice_disconnected: Duration,
+    /// Disconnected for this long it counts as failed and never heals. 60 s: the window in which a call waits for a
+    /// network change to end.
+    pub ice_failed: Duration,
+    /// Between two keepalives. 0.5 s: RFC 7675 allows 5 s, but losing a path would then be noticed after 15 s.
+    pub ice_keepalive: Duration,
+    /// Between two checks of a pair while connecting. 20 ms: measured, a third of the 50 ms pacing that RFC 8445
+    /// section 14.2 gives for all pairs together brings the setup on one machine from 204 ms to 34 ms.
+    pub ice_check_interval: Duration,
+    /// Checks of a pair before it is given up. 500, which is 10 s at 20 ms: the controlling side never takes a given-up
+    /// pair again, so this must outlast a lost candidate message that is sent again after a second or two.
+    pub ice_check_attempts: u16,
+    /// How long server-reflexive pairs wait for a better one. 100 ms, measured.
+    pub srflx_wait: Duration,
+    /// How long relayed pairs wait for a better one. 300 ms, measured; none with `relay_only`.
+    pub relay_wait: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            negotiating: Duration::from_secs(30),
+            checking: Duration::from_millis(39_500),
+            securing: Duration::from_secs(15),
+            closing: Duration::from_secs(2),
+            ice_disconnected: Duration::from_millis(1_500),
+            ice_failed: Duration::from_secs(60),
+            ice_keepalive: Duration::from_millis(500),
+            ice_check_interval: Duration::from_millis(20),
+            ice_check_attempts: 500,
+            srflx_wait: Duration::from_millis(100),
+            relay_wait: Duration::from_millis(300),
+        }
+    }
+}
+
+/// A STUN or TURN server, over UDP. `Debug` shows no credential.
+#[derive(Clone, PartialEq, Eq)]
+pub struct IceServer {
+    pub(crate) url: String,
+    pub(crate) username: String,
+    pub(crate) credential: String,
+}
+
+impl IceServer {
+    /// A STUN server: `stun:host` or `stun:host:port` (3478 if absent).
+    pub fn stun(url: impl Into<String>) -> Self {
+        Self { url: url.into(), username: String::new(), credential: String::new() }
+    }
+
+    /// A TURN server: `turn:host`, `turn:host:port`, optionally with `?transport=udp`.
+    pub fn turn(url: impl Into<String>, username: impl Into<String>, credential: impl Into<String>) -> Self {
+        Self { url: url.into(), username: username.into(), credential: credential.into() }
+    }
+
+    fn is_turn(&self) -> bool {
+        self.url.starts_with("turn:")
+    }
+}
+
+impl fmt::Debug for IceServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IceServer").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// A configuration that cannot work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// Not a `stun:` or `turn:` URL over UDP.
+    #[error(
+        "ICE server `{url}` is not usable: give `stun:host[:port]` or `turn:host[:port]`; TCP and TLS do not work"
+    )]
+    IceServer {
+        /// The URL as given.
+        url: String,
+    },
+    /// A TURN server without a user name or credential.
+    #[error("TURN server `{url}` needs a user name and a credential")]
+    Credential {
+        /// The URL as given.
+        url: String,
+    },
+    /// `relay_only` without any TURN server.
+    #[error("`relay_only` needs at least one TURN server: no connection could ever be made")]
+    NoRelay,
+    /// A duration or a limit that is zero.
+    #[error("`{what}` must not be zero")]
+    Zero {
+        /// The name of the setting.
+        what: &'static str,
+    },
+    /// An unspecified or multicast address to gather on.
+    #[error("{address} cannot be gathered on: give addresses of this machine, or none for all of them")]
+    Address {
+        /// The address as given.
+        address: IpAddr,
+    },
+}
+
+/// Builds a [`Config`].
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct ConfigBuilder {
+    config: Config,
+}
+
+impl ConfigBuilder {
+    /// The addresses to gather host candidates on; none (the default) means every address of this machine except
+    /// loopback and link-local ones. Loopback is used only if it is named here.
+    pub fn addresses(mut self, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
+        self.config.addresses = addresses.into_iter().collect();
+        self
+    }
+
+    /// Adds a STUN or TURN server. There is none by default.
+    pub fn ice_server(mut self, server: IceServer) -> Self {
+        self.config.ice_servers.push(server);
+        self
+    }
+
+    /// Uses and shows relayed candidates only, so that the peer never learns an address of this machine.
+    pub fn relay_only(mut self, relay_only: bool) -> Self {
+        self.config.relay_only = relay_only;
+        self
+    }
+
+    /// How long each step may take.
+    pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
+        self.config.timeouts = timeouts;
+        self
+    }
+
+    /// How many connections may exist, counting those that still close. 64 by default; further ones are refused with
+    /// [`Error::TooManyLinks`](crate::Error::TooManyLinks).
+    pub fn max_links(mut self, links: usize) -> Self {
+        self.config.limits.links = links;
+        self
+    }
+
+    /// How many events may wait for a reader. 256 by default; when full, connections wait, and one whose engine then
+    /// reports more than it can hold fails as overloaded.
+    pub fn event_capacity(mut self, events: usize) -> Self {
+        self.config.limits.events = events;
+        self
+    }
+
+    /// Checks everything and returns the configuration.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the setting that cannot work.
+    pub fn build(self) -> Result<Config, ConfigError> {
+        let config = self.config;
+        for address in &config.addresses {
+            if address.is_unspecified() || address.is_multicast() {
+                return Err(ConfigError::Address { address: *address });
+            }
+        }
+        for server in &config.ice_servers {
+            check_server(server)?;
+        }
+        if config.relay_only && !config.ice_servers.iter().any(IceServer::is_turn) {
+            return Err(ConfigError::NoRelay);
+        }
+        let t = &config.timeouts;
+        for (what, duration) in [
+            ("negotiating", t.negotiating),
+            ("checking", t.checking),
+            ("securing", t.securing),
+            ("closing", t.closing),
+            ("ice_disconnected", t.ice_disconnected),
+            ("ice_failed", t.ice_failed),
+            ("ice_keepalive", t.ice_keepalive),
+            ("ice_check_interval", t.ice_check_interval),
+        ] {
+            if duration.is_zero() {
+                return Err(ConfigError::Zero { what });
+            }
+        }
+        for (what, number) in [
+            ("ice_check_attempts", usize::from(t.ice_check_attempts)),
+            ("max_links", config.limits.links),
+            ("event_capacity", config.limits.events),
+        ] {
+            if number == 0 {
+                return Err(ConfigError::Zero { what });
+            }
+        }
+        Ok(config)
+    }
+}
+
+fn check_server(server: &IceServer) -> Result<(), ConfigError> {
+    let unusable = || ConfigError::IceServer { url: server.url.clone() };
+    // The engine skips TCP, TLS and malformed servers with a log line at most, so they are refused here.
+    let (rest, turn) = match (server.url.strip_prefix("stun:"), server.url.strip_prefix("turn:")) {
+        (Some(rest), _) => (rest, false),
+        (_, Some(rest)) => (rest, true),
+        _ => return Err(unusable()),
+    };
+    let (host, query) = rest.split_once('?').map_or((rest, None), |(host, query)| (host, Some(query)));
+    let usable_query = match query {
+        None => true,
+        Some(query) => turn && query == "transport=udp",
+    };
+    if host.is_empty() || host.starts_with('/') || host.contains('@') || !usable_query {
+        return Err(unusable());
+    }
+    if turn && (server.username.is_empty() || server.credential.is_empty()) {
+        return Err(ConfigError::Credential { url: server.url.clone() });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_that_the_engine_would_skip_are_refused() {
+        for url in [
+            "stuns:host",
+            "turns:host",
+            "turn:host?transport=tcp",
+            "host:3478",
+            "stun:",
+            "stun:h?transport=udp",
+        ] {
+            let server = IceServer::turn(url, "user", "secret");
+            let result = Config::builder().ice_server(server).build();
+            assert_eq!(result.err(), Some(ConfigError::IceServer { url: url.to_owned() }), "{url}");
+        }
+        let ok = Config::builder()
+            .ice_server(IceServer::stun("stun:host"))
+            .ice_server(IceServer::turn("turn:host:1?transport=udp", "user", "secret"))
+            .relay_only(true)
+            .build();
+        assert!(ok.is_ok());
+    }
+
+    #[test]
+    fn a_configuration_that_can_never_connect_is_refused() {
+        let stun_only = Config::builder().ice_server(IceServer::stun("stun:host")).relay_only(true).build();
+        assert_eq!(stun_only.err(), Some(ConfigError::NoRelay));
+        let open = Config::builder().ice_server(IceServer::turn("turn:host", "", "")).build();
+        assert!(matches!(open, Err(ConfigError::Credential { .. })));
+        let any = Config::builder().addresses([IpAddr::from([0, 0, 0, 0])]).build();
+        assert!(matches!(any, Err(ConfigError::Address { .. })));
+        let zero =
+            Config::builder().timeouts(Timeouts { securing: Duration::ZERO, ..Timeouts::default() }).build();
+        assert_eq!(zero.err(), Some(ConfigError::Zero { what: "securing" }));
+    }
+
+    #[test]
+    fn debug_shows_no_credential() {
+        let config = Config::builder().ice_server(IceServer::turn("turn:host", "user", "hunter2")).build();
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,115 @@
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use rtc::ice::mdns::MulticastDnsMode;
+use rtc::media_stream::MediaStreamTrack;
+use rtc::rtp_transceiver::rtp_sender::{
+    RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters, RTCRtpEncodingParameters,
+    RTCRtpHeaderExtensionCapability, RtpCodecKind,
+};
+use webrtc::error::{Error, Result};
+use webrtc::peer_connection::{
+    MediaEngine, RTCConfiguration, RTCConfigurationBuilder, RTCIceServer, RTCIceTransportPolicy, Registry,
+    SettingEngine, SettingEngineBuilder, configure_rtcp_reports,
+};
+
+use crate::config::{Config, IceServer};
+use crate::track::AUDIO_CLOCK_RATE;
+
+/// RFC 6464.
+pub(super) const AUDIO_LEVEL_URI: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
+pub(super) const OPUS: &str = "audio/opus";
+/// What browsers use; the answerer follows the offer.
+const OPUS_PAYLOAD_TYPE: u8 = 111;
+/// In-band FEC lets a receiver rebuild a lost frame from the next one (RFC 7587 section 6.1).
+const OPUS_PARAMETERS: &str = "minptime=10;useinbandfec=1";
+
+/// Only Opus: registering telephone-event makes the engine write an answer that names a codec nobody offered.
+pub(super) fn media() -> Result<(MediaEngine, Registry)> {
+    let mut media = MediaEngine::default();
+    let opus = RTCRtpCodecParameters { rtp_codec: opus(), payload_type: OPUS_PAYLOAD_TYPE };
+    media.register_codec(opus, RtpCodecKind::Audio)?;
+    let level = RTCRtpHeaderExtensionCapability { uri: AUDIO_LEVEL_URI.to_owned() };
+    media.register_header_extension(level, RtpCodecKind::Audio, None)?;
+    Ok((media, configure_rtcp_reports(Registry::new())))
+}
+
+fn opus() -> RTCRtpCodec {
+    RTCRtpCodec {
+        mime_type: OPUS.to_owned(),
+        clock_rate: AUDIO_CLOCK_RATE,
+        channels: 2,
+        sdp_fmtp_line: OPUS_PARAMETERS.to_owned(),
+        rtcp_feedback: Vec::new(),
+    }
+}
+
+/// A track of one connection; its names mean nothing.
+pub(super) fn audio_track() -> Result<MediaStreamTrack> {
+    let mut random = [0; 12];
+    getrandom::fill(&mut random).map_err(|error| Error::Other(error.to_string()))?;
+    let [a, b, c, d, name @ ..] = random;
+    let coding =
+        RTCRtpCodingParameters { ssrc: Some(u32::from_ne_bytes([a, b, c, d]).max(1)), ..Default::default() };
+    let encoding = RTCRtpEncodingParameters {
+        rtp_coding_parameters: coding,
+        active: true,
+        codec: opus(),
+        ..Default::default()
+    };
+    let name = format!("{:016x}", u64::from_ne_bytes(name));
+    Ok(MediaStreamTrack::new("-".to_owned(), name, String::new(), RtpCodecKind::Audio, vec![encoding]))
+}
+
+pub(super) fn configuration(config: &Config) -> RTCConfiguration {
+    let policy = if config.relay_only { RTCIceTransportPolicy::Relay } else { RTCIceTransportPolicy::All };
+    RTCConfigurationBuilder::new()
+        .with_ice_servers(config.ice_servers.iter().map(server).collect())
+        .with_ice_transport_policy(policy)
+        .build()
+}
+
+fn server(server: &IceServer) -> RTCIceServer {
+    RTCIceServer {
+        urls: vec![server.url.clone()],
+        username: server.username.clone(),
+        credential: server.credential.clone(),
+    }
+}
+
+pub(super) fn setting_engine(config: &Config) -> SettingEngine {
+    let t = &config.timeouts;
+    let relay_wait = if config.relay_only { Duration::ZERO } else { t.relay_wait };
+    SettingEngineBuilder::new()
+        .with_ice_timeouts(Some(t.ice_disconnected), Some(t.ice_failed), Some(t.ice_keepalive))
+        .with_ice_connection_attempts(Some(t.ice_check_interval), Some(t.ice_check_attempts))
+        .with_host_acceptance_min_wait(Some(Duration::ZERO))
+        .with_prflx_acceptance_min_wait(Some(Duration::ZERO))
+        .with_srflx_acceptance_min_wait(Some(t.srflx_wait))
+        .with_relay_acceptance_min_wait(Some(relay_wait))
+        .with_discard_local_candidates_during_ice_restart(true)
+        // Neither asks the local network for names nor shows ours to it.
+        .with_multicast_dns_mode(MulticastDnsMode::Disabled)
+        .build()
+}
+
+/// Unspecified addresses are resolved by the engine when it binds, so that a later restart finds a new network.
+pub(super) fn bind_addresses(config: &Config) -> Vec<SocketAddr> {
+    if !config.addresses.is_empty() {
+        return config.addresses.iter().map(|address| SocketAddr::new(*address, 0)).collect();
+    }
+    let mut addresses = vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))];
+    // Without an address of the family the engine would show the unspecified one.
+    if has_ipv6() {
+        addresses.push(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)));
+    }
+    addresses
+}
+
+fn has_ipv6() -> bool {
+    let Ok(interfaces) = rtc::shared::ifaces::ifaces() else { return false };
+    interfaces.iter().filter_map(|interface| interface.addr).any(|address| match address.ip() {
+        IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unspecified() && !ip.is_unicast_link_local(),
+        IpAddr::V4(_) => false,
+    })
+}

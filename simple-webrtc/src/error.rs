@@ -1,0 +1,58 @@
+use crate::event::Generation;
+use crate::track::TrackKind;
+
+/// Why a command to [`Peers`](crate::Peers) was refused. Nothing has changed when one is returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A connection with this generation or a later one exists for the peer.
+    #[error("the peer already has a connection of generation {have}: dial or accept with a higher one")]
+    StaleGeneration {
+        /// The generation of the connection that exists.
+        have: Generation,
+    },
+    /// No connection of this generation: it was never made, has ended, or was replaced.
+    #[error(
+        "the peer has no connection of that generation: dial or accept first, or drop the message as stale"
+    )]
+    NoLink,
+    /// `accept` wants an offer.
+    #[error("this description is an answer: `accept` takes the peer's offer, answers go to `apply`")]
+    NotAnOffer,
+    /// `apply` got an offer, or an answer for a connection that did not make the offer.
+    #[error("no answer is expected here: only the side that dialled applies an answer, and never an offer")]
+    UnexpectedDescription,
+    /// The connection has not yet worked off what was applied before.
+    #[error("the connection has too many unprocessed messages: apply this one again later")]
+    Busy,
+    /// The configured number of connections exists (those still closing count).
+    #[error("{limit} connections exist, which is the configured limit: hang one up or raise `max_links`")]
+    TooManyLinks {
+        /// The configured limit.
+        limit: usize,
+    },
+    /// Another track of this kind is already sent.
+    #[error("another {kind} track is already being sent: remove it first")]
+    TrackKindTaken {
+        /// The kind that is taken.
+        kind: TrackKind,
+    },
+    /// `shutdown` was called.
+    #[error("this `Peers` was shut down: make a new one")]
+    ShutDown,
+    /// There is no tokio runtime to run connections on.
+    #[error("no tokio runtime: call this from within one, with its time and I/O drivers enabled")]
+    NoRuntime,
+}
+
+/// A frame that does not fit into one packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a frame of {len} bytes does not fit into one packet: at most {max}; lower the encoder's bitrate or frame length"
+)]
+pub struct FrameTooLarge {
+    /// Bytes in the frame.
+    pub len: usize,
+    /// Bytes that fit.
+    pub max: usize,
+}

@@ -1,0 +1,186 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use crate::description::{Candidate, Description};
+use crate::peers::Shared;
+use crate::track::RemoteTrack;
+
+/// Tells the connections that were made to one peer apart; later ones have higher numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Generation(pub u32);
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Something that a connection did.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Event<K> {
+    /// The peer.
+    pub peer: K,
+    /// Which of the peer's connections.
+    pub generation: Generation,
+    /// When it happened, on tokio's clock.
+    pub at: Instant,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// What a connection did.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// The description to send to the peer: an offer after `dial`, an answer after `accept`. It holds no candidates.
+    LocalDescription(Description),
+    /// A candidate to send to the peer. Always after the description.
+    LocalCandidate(Candidate),
+    /// No further candidates will come.
+    GatheringDone,
+    /// The connection has reached another state.
+    State(LinkState),
+    /// The first packet of a track of the peer has arrived.
+    RemoteTrack(RemoteTrack),
+}
+
+/// How far a connection has come. Only moves forward, but for `Connected` and `Disconnected`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LinkState {
+    /// Descriptions are being made and exchanged.
+    Negotiating,
+    /// Both descriptions are set; ICE looks for a path.
+    Checking,
+    /// There is a path; DTLS is shaking hands over it.
+    Securing,
+    /// Media flows.
+    Connected,
+    /// The peer has stopped answering. Heals by itself if the path comes back.
+    Disconnected,
+    /// It did not work, or does no longer. Final: nothing of the connection is left.
+    Failed {
+        /// The step that failed.
+        step: Step,
+        /// Why.
+        reason: FailReason,
+    },
+    /// Ended on purpose. Final: nothing of the connection is left.
+    Closed {
+        /// Whether the peer ended it.
+        by_remote: bool,
+    },
+}
+
+impl LinkState {
+    /// Whether nothing of the connection is left.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Failed { .. } | Self::Closed { .. })
+    }
+}
+
+impl fmt::Display for LinkState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Negotiating => f.write_str("negotiating"),
+            Self::Checking => f.write_str("looking for a path"),
+            Self::Securing => f.write_str("securing the path"),
+            Self::Connected => f.write_str("connected"),
+            Self::Disconnected => f.write_str("disconnected"),
+            Self::Failed { step, reason } => write!(f, "failed while {step}: {reason}"),
+            Self::Closed { by_remote: true } => f.write_str("closed by the peer"),
+            Self::Closed { by_remote: false } => f.write_str("closed"),
+        }
+    }
+}
+
+/// The steps at which a connection can fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Step {
+    /// Making and exchanging descriptions.
+    Negotiating,
+    /// Gathering own addresses.
+    Gathering,
+    /// Looking for a path.
+    Checking,
+    /// The DTLS handshake.
+    Securing,
+    /// Once connected.
+    Connected,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Negotiating => "negotiating",
+            Self::Gathering => "gathering addresses",
+            Self::Checking => "looking for a path",
+            Self::Securing => "securing the path",
+            Self::Connected => "connected",
+        })
+    }
+}
+
+/// Why a connection failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FailReason {
+    /// The step took longer than [`Timeouts`](crate::Timeouts) allows.
+    #[error("not done after {after:?}")]
+    TimedOut {
+        /// The time it was given.
+        after: Duration,
+    },
+    /// Nothing to be reached at: no network, or, with `relay_only`, no relay that accepted us.
+    #[error("no address to be reached at (no network, or no relay that accepts the credentials)")]
+    NoLocalCandidates,
+    /// The path stopped working and did not come back in time.
+    #[error("the path was lost")]
+    PathLost,
+    /// The DTLS handshake was refused.
+    #[error("the handshake failed")]
+    Handshake,
+    /// The peer's description cannot be used, for instance because no codec is common.
+    #[error("the peer's description cannot be used")]
+    BadDescription,
+    /// Events came faster than anybody read them.
+    #[error("events were not read in time")]
+    Overloaded,
+    /// The engine could not do something that it should be able to do.
+    #[error("the engine could not {doing}")]
+    Engine {
+        /// What it should have done.
+        doing: &'static str,
+    },
+}
+
+/// The one ordered stream of what all connections do.
+///
+/// Bounded ([`event_capacity`](crate::ConfigBuilder::event_capacity)): connections wait for a slow reader. Dropping it
+/// closes every connection.
+#[derive(Debug)]
+pub struct Events<K> {
+    pub(crate) receiver: mpsc::Receiver<Event<K>>,
+    pub(crate) shared: Arc<Shared<K>>,
+}
+
+impl<K: Ord> Events<K> {
+    /// The next event; `None` once every [`Peers`](crate::Peers) is dropped and every connection has ended.
+    ///
+    /// Events of a connection that has been replaced by one of a higher generation are left out, also those that were
+    /// already waiting. Cancel safe.
+    pub async fn recv(&mut self) -> Option<Event<K>> {
+        loop {
+            let event = self.receiver.recv().await?;
+            if !self.shared.is_stale(&event.peer, event.generation) {
+                return Some(event);
+            }
+            tracing::trace!(generation = event.generation.0, "stale event fell");
+        }
+    }
+}

@@ -1,0 +1,299 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::runtime::Handle as Runtime;
+use tokio::sync::{mpsc, watch};
+
+use crate::config::Config;
+use crate::description::{Candidate, Description, DescriptionKind};
+use crate::error::Error;
+use crate::event::{Event, Events, Generation};
+use crate::link::{Lease, Link, Probe, Role, Stop};
+use crate::stats::Stats;
+use crate::track::LocalTrack;
+
+/// Messages from the peer that may wait for a connection. A peer sends about 20 in all.
+const COMMANDS: usize = 128;
+
+/// What the peer has signalled, for [`Peers::apply`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Remote {
+    /// The answer to our offer. Repetitions are ignored.
+    Answer(Description),
+    /// One of its candidates. Up to 64 are kept until the peer's description is there, and 256 are taken in all; further
+    /// ones are ignored.
+    Candidate(Candidate),
+    /// It has no further candidates. The engine draws no conclusion from it.
+    EndOfCandidates,
+}
+
+/// Connections to peers that are named by a `K`, at most one live one for each. Clones share them.
+///
+/// No method waits for the network except [`shutdown`](Self::shutdown); what comes of a command is seen in [`Events`].
+/// Dropping the last clone closes every connection in the background.
+pub struct Peers<K: Clone + Ord + fmt::Debug + Send + Sync + 'static> {
+    handle: Arc<Handle<K>>,
+}
+
+struct Handle<K> {
+    shared: Arc<Shared<K>>,
+    events: mpsc::Sender<Event<K>>,
+    config: Arc<Config>,
+    runtime: Runtime,
+}
+
+pub(crate) struct Shared<K> {
+    links: Mutex<Links<K>>,
+    live: watch::Sender<usize>,
+    audio: watch::Sender<Option<LocalTrack>>,
+}
+
+struct Links<K> {
+    present: BTreeMap<K, Entry>,
+    shut_down: bool,
+}
+
+struct Entry {
+    generation: Generation,
+    dialled: bool,
+    commands: mpsc::Sender<Remote>,
+    stop: watch::Sender<Option<Stop>>,
+    probe: Arc<Probe>,
+}
+
+impl<K: Clone + Ord + fmt::Debug + Send + Sync + 'static> Peers<K> {
+    /// Makes an empty set of peers, and the stream of what their connections do.
+    ///
+    /// # Errors
+    /// [`Error::NoRuntime`] outside of a tokio runtime: connections run on the one that is current here.
+    pub fn new(config: Config) -> Result<(Self, Events<K>), Error> {
+        let runtime = Runtime::try_current().map_err(|_| Error::NoRuntime)?;
+        let shared = Arc::new(Shared {
+            links: Mutex::new(Links { present: BTreeMap::new(), shut_down: false }),
+            live: watch::Sender::new(0),
+            audio: watch::Sender::new(None),
+        });
+        let (events, receiver) = mpsc::channel(config.limits.events);
+        let events_out = Events { receiver, shared: shared.clone() };
+        let handle = Handle { shared, events, config: Arc::new(config), runtime };
+        Ok((Self { handle: Arc::new(handle) }, events_out))
+    }
+
+    /// Sends this track to every peer: those connected now, those connecting, and those that come later. No new
+    /// negotiation is needed, every connection has room for one track of each kind. Adding it again changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::TrackKindTaken`] if another track of its kind is being sent.
+    pub fn add_track(&self, track: &LocalTrack) -> Result<(), Error> {
+        let mut result = Ok(());
+        self.handle.shared.audio.send_if_modified(|audio| match audio {
+            None => {
+                *audio = Some(track.clone());
+                true
+            }
+            Some(present) => {
+                if !present.is(track) {
+                    result = Err(Error::TrackKindTaken { kind: track.kind() });
+                }
+                false
+            }
+        });
+        result
+    }
+
+    /// Stops sending this track. Says whether it was being sent.
+    pub fn remove_track(&self, track: &LocalTrack) -> bool {
+        self.handle.shared.audio.send_if_modified(|audio| {
+            let present = audio.as_ref().is_some_and(|present| present.is(track));
+            if present {
+                *audio = None;
+            }
+            present
+        })
+    }
+
+    /// Makes an offer to the peer. It comes as an event; so does everything that goes wrong from here.
+    ///
+    /// A connection of a lower generation is closed, without further events.
+    ///
+    /// # Errors
+    /// [`Error::StaleGeneration`], [`Error::TooManyLinks`], [`Error::ShutDown`].
+    pub fn dial(&self, peer: K, generation: Generation) -> Result<(), Error> {
+        self.start(peer, generation, Role::Dial)
+    }
+
+    /// Makes an answer to the peer's offer. It comes as an event; so does everything that goes wrong from here.
+    ///
+    /// A connection of a lower generation is closed, without further events.
+    ///
+    /// # Errors
+    /// [`Error::NotAnOffer`], [`Error::StaleGeneration`], [`Error::TooManyLinks`], [`Error::ShutDown`].
+    pub fn accept(&self, peer: K, generation: Generation, offer: Description) -> Result<(), Error> {
+        if offer.kind() != DescriptionKind::Offer {
+            return Err(Error::NotAnOffer);
+        }
+        self.start(peer, generation, Role::Accept(offer))
+    }
+
+    /// Hands the connection what the peer has signalled.
+    ///
+    /// # Errors
+    /// [`Error::NoLink`] if there is no connection of this generation, [`Error::UnexpectedDescription`],
+    /// [`Error::Busy`] if 128 messages wait already.
+    pub fn apply(&self, peer: &K, generation: Generation, remote: Remote) -> Result<(), Error> {
+        let links = self.handle.shared.lock();
+        let entry = links.live_entry(peer, generation)?;
+        if let Remote::Answer(description) = &remote
+            && (!entry.dialled || description.kind() != DescriptionKind::Answer)
+        {
+            return Err(Error::UnexpectedDescription);
+        }
+        entry.commands.try_send(remote).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Error::Busy,
+            mpsc::error::TrySendError::Closed(_) => Error::NoLink,
+        })
+    }
+
+    /// Closes the connection. [`LinkState::Closed`](crate::LinkState::Closed) follows when nothing of it is left.
+    ///
+    /// The peer is told (DTLS close_notify), but that packet may be lost: signal the end as well.
+    ///
+    /// # Errors
+    /// [`Error::NoLink`] if there is no connection of this generation, or it is closing already.
+    pub fn hang_up(&self, peer: &K, generation: Generation) -> Result<(), Error> {
+        let links = self.handle.shared.lock();
+        links.live_entry(peer, generation)?.stop.send_replace(Some(Stop::HangUp));
+        Ok(())
+    }
+
+    /// The generation of the peer's present connection.
+    pub fn generation(&self, peer: &K) -> Option<Generation> {
+        self.handle.shared.lock().present.get(peer).map(|entry| entry.generation)
+    }
+
+    /// What is known about the peer's connection now; `None` without one.
+    pub async fn stats(&self, peer: &K) -> Option<Stats> {
+        let probe = self.handle.shared.lock().present.get(peer)?.probe.clone();
+        Some(probe.stats().await)
+    }
+
+    /// Closes every connection and waits until nothing of them is left. Later commands are refused with
+    /// [`Error::ShutDown`].
+    pub async fn shutdown(&self) {
+        self.handle.shared.stop_all();
+        let mut live = self.handle.shared.live.subscribe();
+        // The sender is in `shared`, which outlives this call.
+        let _ = live.wait_for(|live| *live == 0).await;
+    }
+
+    fn start(&self, peer: K, generation: Generation, role: Role) -> Result<(), Error> {
+        let shared = &self.handle.shared;
+        let mut links = shared.lock();
+        if links.shut_down {
+            return Err(Error::ShutDown);
+        }
+        if let Some(entry) = links.present.get(&peer)
+            && entry.generation >= generation
+        {
+            return Err(Error::StaleGeneration { have: entry.generation });
+        }
+        let limit = self.handle.config.limits.links;
+        if *shared.live.borrow() >= limit {
+            return Err(Error::TooManyLinks { limit });
+        }
+
+        let (commands, inbox) = mpsc::channel(COMMANDS);
+        let (stop, stopped) = watch::channel(None);
+        let probe = Arc::new(Probe::default());
+        let dialled = matches!(role, Role::Dial);
+        let entry = Entry { generation, dialled, commands, stop, probe: probe.clone() };
+        if let Some(before) = links.present.insert(peer.clone(), entry) {
+            before.stop.send_replace(Some(Stop::Superseded));
+        }
+        shared.live.send_modify(|live| *live += 1);
+        let link = Link {
+            config: self.handle.config.clone(),
+            role,
+            commands: inbox,
+            stop: stopped,
+            events: self.handle.events.clone(),
+            audio: shared.audio.subscribe(),
+            probe,
+            lease: Lease { shared: shared.clone(), peer, generation, released: false },
+        };
+        self.handle.runtime.spawn(link.run());
+        Ok(())
+    }
+}
+
+impl<K: Ord> Links<K> {
+    fn live_entry(&self, peer: &K, generation: Generation) -> Result<&Entry, Error> {
+        self.present
+            .get(peer)
+            .filter(|entry| entry.generation == generation && entry.stop.borrow().is_none())
+            .ok_or(Error::NoLink)
+    }
+}
+
+impl<K> Shared<K> {
+    fn lock(&self) -> MutexGuard<'_, Links<K>> {
+        // Nothing that can panic runs between two changes that belong together.
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stop_all(&self) {
+        let mut links = self.lock();
+        links.shut_down = true;
+        for entry in links.present.values() {
+            entry.stop.send_if_modified(|stop| {
+                let running = stop.is_none();
+                if running {
+                    *stop = Some(Stop::Shutdown);
+                }
+                running
+            });
+        }
+    }
+}
+
+impl<K: Ord> Shared<K> {
+    pub(crate) fn is_stale(&self, peer: &K, generation: Generation) -> bool {
+        self.lock().present.get(peer).is_some_and(|entry| entry.generation > generation)
+    }
+
+    /// Forgets a connection of which nothing is left.
+    pub(crate) fn release(&self, peer: &K, generation: Generation) {
+        let mut links = self.lock();
+        if links.present.get(peer).is_some_and(|entry| entry.generation == generation) {
+            links.present.remove(peer);
+        }
+        drop(links);
+        self.live.send_modify(|live| *live -= 1);
+    }
+}
+
+impl<K> Drop for Handle<K> {
+    fn drop(&mut self) {
+        self.shared.stop_all();
+    }
+}
+
+impl<K: Clone + Ord + fmt::Debug + Send + Sync + 'static> Clone for Peers<K> {
+    fn clone(&self) -> Self {
+        Self { handle: self.handle.clone() }
+    }
+}
+
+impl<K: Clone + Ord + fmt::Debug + Send + Sync + 'static> fmt::Debug for Peers<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peers").field("live", &*self.handle.shared.live.borrow()).finish_non_exhaustive()
+    }
+}
+
+impl<K> fmt::Debug for Shared<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("live", &*self.live.borrow()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,138 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::description::CandidateKind;
+use crate::event::LinkState;
+use crate::reception::Reception;
+
+/// What is known about a connection now. What is not known is `None`.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Milliseconds to the peer and back, from the last check of the nominated pair.
+    pub round_trip_ms: Option<f64>,
+    /// How packets travel; `None` until a pair is nominated.
+    pub route: Option<Route>,
+    /// What was sent.
+    pub sent: Sent,
+    /// What was received.
+    pub received: Received,
+    /// When each state was reached, in order, on tokio's clock. Bounded: after 32 entries the last one is replaced.
+    pub timeline: Vec<(LinkState, Instant)>,
+}
+
+/// The two ends of the path in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Route {
+    /// Our end.
+    pub local: CandidateKind,
+    /// The peer's end.
+    pub remote: CandidateKind,
+}
+
+impl Route {
+    /// Whether a TURN server is on the path.
+    pub fn is_relayed(self) -> bool {
+        self.local == CandidateKind::Relay || self.remote == CandidateKind::Relay
+    }
+}
+
+/// Media sent over a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Sent {
+    /// RTP packets handed to the engine.
+    pub packets: u64,
+    /// Bytes of payload in them.
+    pub bytes: u64,
+    /// Frames that this connection was too slow to take.
+    pub dropped: u64,
+    /// Frames that the engine refused.
+    pub refused: u64,
+}
+
+/// Media received over a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Received {
+    /// RTP packets.
+    pub packets: u64,
+    /// Bytes of payload in them.
+    pub bytes: u64,
+    /// Packets that never came.
+    pub lost: u64,
+    /// Lost packets among those expected in the last 5 s, 0 to 1; `None` before the first 5 s are over.
+    pub loss: Option<f64>,
+    /// Milliseconds of interarrival jitter (RFC 3550 section 6.4.1); `None` before the second packet.
+    pub jitter_ms: Option<f64>,
+    /// Packets that the reader of the track was too slow to take.
+    pub dropped: u64,
+}
+
+const MAX_TIMELINE: usize = 32;
+
+/// What the tasks of one connection count.
+#[derive(Debug)]
+pub(crate) struct Counters {
+    pub(crate) sent_packets: AtomicU64,
+    pub(crate) sent_bytes: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    reception: Mutex<Reception>,
+    timeline: Mutex<Vec<(LinkState, Instant)>>,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            sent_packets: AtomicU64::new(0),
+            sent_bytes: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            reception: Mutex::new(Reception::new(crate::track::AUDIO_CLOCK_RATE)),
+            timeline: Mutex::new(Vec::new()),
+        }
+    }
+}
+
+impl Counters {
+    pub(crate) fn reception(&self) -> MutexGuard<'_, Reception> {
+        self.reception.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn on_sent(&self, payload: usize) {
+        self.sent_packets.fetch_add(1, Ordering::Relaxed);
+        self.sent_bytes.fetch_add(payload as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn on_state(&self, state: LinkState, at: Instant) {
+        let mut timeline = self.timeline.lock().unwrap_or_else(PoisonError::into_inner);
+        if timeline.len() >= MAX_TIMELINE {
+            timeline.pop();
+        }
+        timeline.push((state, at));
+    }
+
+    pub(crate) fn snapshot(&self, dropped_out: u64, dropped_in: u64) -> Stats {
+        let reception = self.reception();
+        Stats {
+            round_trip_ms: None,
+            route: None,
+            sent: Sent {
+                packets: self.sent_packets.load(Ordering::Relaxed),
+                bytes: self.sent_bytes.load(Ordering::Relaxed),
+                dropped: dropped_out,
+                refused: self.refused.load(Ordering::Relaxed),
+            },
+            received: Received {
+                packets: reception.packets(),
+                bytes: reception.bytes(),
+                lost: reception.lost(),
+                loss: reception.recent_loss(),
+                jitter_ms: reception.jitter_ms(),
+                dropped: dropped_in,
+            },
+            timeline: self.timeline.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+}

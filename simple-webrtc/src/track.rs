@@ -1,0 +1,229 @@
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::error::FrameTooLarge;
+use crate::queue::Queue;
+
+/// The longest payload of one packet, in bytes. 1275: the longest Opus frame (RFC 6716 section 3.2.1), which with all
+/// headers still fits into 1500.
+pub const MAX_PAYLOAD_BYTES: usize = 1275;
+
+/// Opus always uses this RTP clock (RFC 7587 section 4.1).
+pub(crate) const AUDIO_CLOCK_RATE: u32 = 48_000;
+
+/// Frames that may wait for one connection: 320 ms at 20 ms, beyond which late audio is of no use to the peer.
+pub(crate) const OUT_QUEUE: usize = 16;
+
+/// Packets that may wait for the reader of a remote track: 2.5 s at 20 ms.
+pub(crate) const IN_QUEUE: usize = 128;
+
+/// What a track carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TrackKind {
+    /// Opus at 48 kHz.
+    Audio,
+}
+
+impl fmt::Display for TrackKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Audio => f.write_str("audio"),
+        }
+    }
+}
+
+/// One encoded frame, the payload of one RTP packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// The encoded frame, at most [`MAX_PAYLOAD_BYTES`].
+    pub payload: Bytes,
+    /// RTP timestamp in units of 1/48000 s. Sent as it is, to every connection.
+    pub timestamp: u32,
+    /// Whether this is the first frame after silence (RFC 7587 section 4.2).
+    pub marker: bool,
+    /// Level in -dBov (0 is loudest, 127 silence; higher values count as 127) and whether there is voice, as in RFC
+    /// 6464; sent if the peer takes it. Unlike the payload, it can be read by whoever sees the packet.
+    pub audio_level: Option<(u8, bool)>,
+}
+
+/// A source that is written once and heard by every connection. Clones are the same track.
+#[derive(Clone)]
+pub struct LocalTrack {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    kind: TrackKind,
+    listeners: Mutex<Vec<(u64, Arc<Queue<Frame>>)>>,
+    next: AtomicU64,
+}
+
+impl LocalTrack {
+    /// An audio track: Opus, 48 kHz clock, mono or stereo.
+    pub fn audio() -> Self {
+        let inner =
+            Inner { kind: TrackKind::Audio, listeners: Mutex::new(Vec::new()), next: AtomicU64::new(0) };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// What the track carries.
+    pub fn kind(&self) -> TrackKind {
+        self.inner.kind
+    }
+
+    /// Hands a frame to every connected connection, from any thread and without waiting.
+    ///
+    /// Each connection has a queue of its own: one that is slow loses its oldest frames (counted in
+    /// [`Sent::dropped`](crate::Sent)) and delays no other. Connections that are not connected get nothing.
+    ///
+    /// # Errors
+    /// [`FrameTooLarge`], and nothing is sent, if the payload is longer than [`MAX_PAYLOAD_BYTES`].
+    pub fn write(&self, frame: Frame) -> Result<(), FrameTooLarge> {
+        if frame.payload.len() > MAX_PAYLOAD_BYTES {
+            return Err(FrameTooLarge { len: frame.payload.len(), max: MAX_PAYLOAD_BYTES });
+        }
+        for (_, listener) in self.listeners().iter() {
+            listener.push(frame.clone());
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    /// Every frame goes into this queue, too, until the subscription is dropped.
+    pub(crate) fn subscribe(&self, queue: Arc<Queue<Frame>>) -> Subscription {
+        let id = self.inner.next.fetch_add(1, Ordering::Relaxed);
+        self.listeners().push((id, queue));
+        Subscription { track: self.clone(), id }
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, Vec<(u64, Arc<Queue<Frame>>)>> {
+        self.inner.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for LocalTrack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalTrack")
+            .field("kind", &self.inner.kind)
+            .field("listeners", &self.listeners().len())
+            .finish()
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    track: LocalTrack,
+    id: u64,
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.track.listeners().retain(|(id, _)| *id != self.id);
+    }
+}
+
+/// A received RTP packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Packet {
+    /// RTP sequence number.
+    pub sequence: u16,
+    /// RTP timestamp in units of 1/48000 s.
+    pub timestamp: u32,
+    /// Whether this is the first frame after silence.
+    pub marker: bool,
+    /// RTP payload type.
+    pub payload_type: u8,
+    /// RTP synchronisation source.
+    pub ssrc: u32,
+    /// The encoded frame.
+    pub payload: Bytes,
+    /// Level and voice flag as in [`Frame::audio_level`], if the peer sent it.
+    pub audio_level: Option<(u8, bool)>,
+    /// When it came out of the engine, on tokio's clock.
+    pub arrival: Instant,
+}
+
+/// A track of a peer.
+///
+/// Packets come as the network delivers them: out of order, twice, or not at all. Dropping it discards what comes.
+#[derive(Debug)]
+pub struct RemoteTrack {
+    pub(crate) kind: TrackKind,
+    pub(crate) queue: Arc<Queue<Packet>>,
+}
+
+impl RemoteTrack {
+    /// What the track carries.
+    pub fn kind(&self) -> TrackKind {
+        self.kind
+    }
+
+    /// The next packet; `None` once the connection has ended. Cancel safe.
+    ///
+    /// Up to 128 packets wait to be read; beyond that the oldest is dropped and counted.
+    pub async fn recv(&mut self) -> Option<Packet> {
+        self.queue.pop().await
+    }
+
+    /// How many packets were dropped because they were not read in time.
+    pub fn dropped(&self) -> u64 {
+        self.queue.dropped()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(timestamp: u32) -> Frame {
+        Frame { payload: Bytes::from_static(b"opus"), timestamp, marker: false, audio_level: None }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_does_not_read_delays_no_other() {
+        let track = LocalTrack::audio();
+        let (fast, stuck) = (Arc::new(Queue::new(OUT_QUEUE)), Arc::new(Queue::new(OUT_QUEUE)));
+        let _fast = track.subscribe(fast.clone());
+        let subscription = track.subscribe(stuck.clone());
+        for n in 0..100 {
+            track.clone().write(frame(n)).expect("fits");
+            assert_eq!(fast.pop().await.expect("at once").timestamp, n);
+        }
+        assert_eq!((fast.dropped(), stuck.dropped()), (0, 100 - OUT_QUEUE as u64));
+        assert_eq!(stuck.pop().await.expect("the newest are kept").timestamp, 100 - OUT_QUEUE as u32);
+
+        drop(subscription);
+        stuck.close();
+        stuck.clear();
+        track.write(frame(100)).expect("fits");
+        assert!(stuck.pop().await.is_none(), "no frame after the subscription ended");
+        assert_eq!(fast.pop().await.expect("still listening").timestamp, 100);
+    }
+
+    #[test]
+    fn a_frame_that_needs_two_packets_is_refused() {
+        let track = LocalTrack::audio();
+        let queue = Arc::new(Queue::new(1));
+        let _subscription = track.subscribe(queue.clone());
+        let mut big = frame(0);
+        big.payload = Bytes::from(vec![0; MAX_PAYLOAD_BYTES + 1]);
+        assert_eq!(
+            track.write(big),
+            Err(FrameTooLarge { len: MAX_PAYLOAD_BYTES + 1, max: MAX_PAYLOAD_BYTES })
+        );
+        let mut fits = frame(0);
+        fits.payload = Bytes::from(vec![0; MAX_PAYLOAD_BYTES]);
+        assert_eq!(track.write(fits), Ok(()));
+        queue.push(frame(1));
+        assert_eq!(queue.dropped(), 1, "only the frame that fits was queued");
+    }
+}
