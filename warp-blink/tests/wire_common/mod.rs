@@ -1,0 +1,209 @@
+//! Two people with fixed keys, and random messages.
+
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test program uses a part of it, and it is for tests alone"
+)]
+
+use proptest::prelude::*;
+use warp_blink::{
+    id::{CallId, Identity, NodeId, NodeKey, PublicKey},
+    proto::signal::{
+        Announce, AppData, Body, CallBody, Candidate, Description, DescriptionKind, Hello, HelloKind,
+        MAX_APP_DATA, MediaFormat, Packet, SUITE_CLASSICAL, Status, VERSION, Welcome,
+    },
+    time::UnixTime,
+    wire::{
+        CallKey, CallRoom, HelloSecrets, Initiator, PeerSeed, Responder, ResponderFrame, Session,
+        WelcomeSecrets,
+    },
+};
+
+pub fn alice() -> Identity {
+    Identity::from_seed([0xa1; 32])
+}
+
+pub fn bob() -> Identity {
+    Identity::from_seed([0xb0; 32])
+}
+
+pub fn carol() -> Identity {
+    Identity::from_seed([0xc4; 32])
+}
+
+pub fn call() -> CallId {
+    CallId::from_bytes(*b"sixteen bytes ok")
+}
+
+pub fn hello() -> Hello {
+    Hello {
+        kind: HelloKind::Offer,
+        from: alice().public(),
+        node: NodeKey::from_seed([0x11; 32]).node_id(),
+        call: call(),
+        sent_at: UnixTime::from_millis(1_700_000_000_000),
+        ring_ms: 45_000,
+        versions: vec![VERSION],
+        suites: vec![SUITE_CLASSICAL],
+        media: MediaFormat::default(),
+        app_data: AppData::new(*b"what the app says").unwrap(),
+    }
+}
+
+pub fn hello_secrets() -> HelloSecrets {
+    HelloSecrets { peer_seed: PeerSeed::from_bytes([0x51; 32]), call_key: CallKey::from_bytes([0x52; 32]) }
+}
+
+pub fn welcome() -> Welcome {
+    Welcome {
+        node: NodeKey::from(&bob()).node_id(),
+        version: VERSION,
+        suite: SUITE_CLASSICAL,
+        status: Status::Open,
+    }
+}
+
+pub fn welcome_secrets() -> WelcomeSecrets {
+    WelcomeSecrets { peer_seed: PeerSeed::from_bytes([0x53; 32]) }
+}
+
+pub fn start() -> Initiator {
+    Initiator::start(&alice(), &bob().public(), &hello(), &hello_secrets(), [0xe1; 32]).unwrap()
+}
+
+pub fn respond(frame: &[u8]) -> (Session, ResponderFrame) {
+    let opened = Responder::open(&bob(), frame).unwrap();
+    opened.respond(&welcome(), &welcome_secrets(), [0xe2; 32]).unwrap()
+}
+
+/// The caller's and the callee's side, the latter not yet confirmed.
+pub fn sessions() -> (Session, Session) {
+    let mut initiator = start();
+    let (theirs, answer) = respond(&initiator.frame([1; 8]));
+    let (ours, ..) = initiator.finish(&answer.frame([2; 8])).unwrap();
+    (ours, theirs)
+}
+
+/// Both sides confirmed.
+pub fn confirmed() -> (Session, Session) {
+    let (mut ours, mut theirs) = sessions();
+    theirs.open(&ours.seal(&packet(1, Body::Confirm), None).unwrap()).unwrap();
+    (ours, theirs)
+}
+
+pub fn packet(seq: u32, body: Body) -> Packet {
+    Packet { seq, ack: 0, ack_bits: 0, call: call(), generation: 0, body }
+}
+
+pub fn room() -> CallRoom {
+    CallRoom::new(call(), 1, CallKey::from_bytes([0x54; 32]))
+}
+
+pub fn any_key() -> impl Strategy<Value = PublicKey> {
+    any::<[u8; 32]>().prop_map(|seed| Identity::from_seed(seed).public())
+}
+
+pub fn any_node() -> impl Strategy<Value = NodeId> {
+    prop_oneof![
+        any_key().prop_map(NodeId::from),
+        any::<[u8; 32]>().prop_map(|hash| NodeId::from_bytes(&[&[0x12, 0x20][..], &hash].concat()).unwrap()),
+    ]
+}
+
+pub fn any_call() -> impl Strategy<Value = CallId> {
+    any::<[u8; 16]>().prop_map(CallId::from_bytes)
+}
+
+pub fn any_media() -> impl Strategy<Value = MediaFormat> {
+    any::<(u8, u8, u32)>().prop_map(|(frame_ms, channels, max_bitrate)| {
+        let mut media = MediaFormat::default();
+        (media.frame_ms, media.channels, media.max_bitrate) = (frame_ms, channels, max_bitrate);
+        media
+    })
+}
+
+/// A hello of `from`.
+pub fn any_hello(from: PublicKey) -> impl Strategy<Value = Hello> {
+    use HelloKind::{Cancel, Missed, Offer, Pair, Resume};
+    let list = || proptest::collection::vec(any::<u8>(), 0..=8);
+    let kind = proptest::sample::select(vec![Offer, Pair, Cancel, Resume, Missed]);
+    let app_data =
+        proptest::collection::vec(any::<u8>(), 0..=MAX_APP_DATA).prop_map(|d| AppData::new(d).unwrap());
+    ((kind, any_node(), any_call(), any::<u64>(), any::<u32>()), (list(), list(), any_media(), app_data))
+        .prop_map(move |((kind, node, call, sent_at, ring_ms), (versions, suites, media, app_data))| Hello {
+            kind,
+            from,
+            node,
+            call,
+            sent_at: UnixTime::from_millis(sent_at),
+            ring_ms,
+            versions,
+            suites,
+            media,
+            app_data,
+        })
+}
+
+pub fn any_welcome() -> impl Strategy<Value = Welcome> {
+    let status =
+        proptest::sample::select(vec![Status::Open, Status::Busy, Status::Incompatible, Status::Cancelled]);
+    (any_node(), any::<u8>(), any::<u8>(), status).prop_map(|(node, version, suite, status)| Welcome {
+        node,
+        version,
+        suite,
+        status,
+    })
+}
+
+pub fn any_body() -> impl Strategy<Value = Body> {
+    let kind = || proptest::sample::select(vec![DescriptionKind::Offer, DescriptionKind::Answer]);
+    let plain = vec![
+        Body::Confirm,
+        Body::Ringing,
+        Body::Decline,
+        Body::Busy,
+        Body::Cancel,
+        Body::HangUp,
+        Body::EndOfCandidates,
+        Body::TimedOut,
+        Body::Ack,
+    ];
+    prop_oneof![
+        proptest::sample::select(plain),
+        any_media().prop_map(Body::Accept),
+        any::<u32>().prop_map(Body::CallKey),
+        (kind(), "\\PC{0,3000}").prop_map(|(kind, text)| Body::Description(Description { kind, text })),
+        "\\PC{0,200}".prop_map(|text| Body::Candidate(Candidate { text })),
+    ]
+}
+
+pub fn any_packet() -> impl Strategy<Value = (Packet, Option<CallKey>)> {
+    (any::<(u32, u32, u32, u32)>(), any_call(), any_body(), any::<[u8; 32]>()).prop_map(
+        |((seq, ack, ack_bits, generation), call, body, key)| {
+            let key = matches!(body, Body::CallKey(_)).then(|| CallKey::from_bytes(key));
+            (Packet { seq, ack, ack_bits, call, generation, body }, key)
+        },
+    )
+}
+
+/// A version and a body that has it.
+pub fn any_call_body() -> impl Strategy<Value = (u64, CallBody)> {
+    let announce = any::<(u64, [bool; 7])>().prop_map(|(version, flags)| {
+        let mut announce = Announce::default();
+        announce.version = version;
+        [
+            announce.joined,
+            announce.muted,
+            announce.deafened,
+            announce.camera,
+            announce.screen,
+            announce.recording,
+            announce.speaking,
+        ] = flags;
+        (version, CallBody::Announce(announce))
+    });
+    prop_oneof![announce, any::<u64>().prop_map(|version| (version, CallBody::Leave))]
+}

@@ -1,0 +1,177 @@
+//! What is sealed opens as what it was, for those it is meant for.
+
+mod wire_common;
+
+use proptest::prelude::*;
+use warp_blink::{
+    proto::signal::{Body, Packet},
+    wire::{
+        CallRoom, HelloSecrets, Initiator, OpenError, PeerSeed, Responder, SealError, Topic, WelcomeSecrets,
+        frame::{self, FrameKind},
+        hello::MAX_ANSWERS,
+        open_call, seal_call,
+    },
+};
+use wire_common::*;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn handshakes(
+        hello in any_hello(alice().public()),
+        seeds in any::<[[u8; 32]; 4]>(),
+        welcome in any_welcome(),
+        salts in any::<[[u8; 8]; 2]>(),
+    ) {
+        let secrets = HelloSecrets {
+            peer_seed: PeerSeed::from_bytes(seeds[0]),
+            call_key: warp_blink::wire::CallKey::from_bytes(seeds[1]),
+        };
+        let mut initiator = Initiator::start(&alice(), &bob().public(), &hello, &secrets, seeds[2]).unwrap();
+        let frame = initiator.frame(salts[0]);
+        prop_assert_eq!(frame::check(&frame), Ok(FrameKind::Hello));
+        let opened = Responder::open(&bob(), &frame).unwrap();
+        prop_assert_eq!(&opened.hello, &hello);
+        prop_assert_eq!(&opened.secrets, &secrets);
+        prop_assert_eq!(opened.id, initiator.id());
+
+        let answer_secrets = WelcomeSecrets { peer_seed: PeerSeed::from_bytes(seeds[3]) };
+        let (theirs, answer) = opened.respond(&welcome, &answer_secrets, seeds[0]).unwrap();
+        let frame = answer.frame(salts[1]);
+        prop_assert_eq!(frame::check(&frame), Ok(FrameKind::Welcome));
+        let (ours, read, read_secrets) = initiator.finish(&frame).unwrap();
+        prop_assert_eq!(read, welcome);
+        prop_assert_eq!(read_secrets, answer_secrets);
+        prop_assert_eq!((ours.peer(), theirs.peer()), (bob().public(), alice().public()));
+    }
+
+    #[test]
+    fn packets((packet, key) in any_packet()) {
+        let (mut ours, mut theirs) = confirmed();
+        let frame = ours.seal(&packet, key.as_ref()).unwrap();
+        prop_assert_eq!(frame::check(&frame), Ok(FrameKind::Transport));
+        prop_assert_eq!(frame::session_id(&frame), Some(theirs.id()));
+        prop_assert_eq!(theirs.open(&frame), Ok((packet.clone(), key.clone())));
+        let frame = theirs.seal(&packet, key.as_ref()).unwrap();
+        prop_assert_eq!(frame::session_id(&frame), Some(ours.id()));
+        prop_assert_eq!(ours.open(&frame), Ok((packet, key)));
+    }
+
+    #[test]
+    fn call_messages((version, body) in any_call_body(), call in any_call(), epoch: u32, nonce: [u8; 24]) {
+        let room = CallRoom::new(call, epoch, hello_secrets().call_key);
+        let frame = seal_call(&alice(), &room, version, &body, nonce).unwrap();
+        prop_assert_eq!(frame::check(&frame), Ok(FrameKind::Call));
+        let opened = open_call(&room, &bob().public(), &frame).unwrap();
+        prop_assert_eq!((opened.from, opened.version, opened.body), (alice().public(), version, body));
+    }
+
+    /// Frames arrive in any order, some of them twice: each opens once.
+    #[test]
+    fn reordering_inside_the_window(order in Just((0..200usize).collect::<Vec<_>>()).prop_shuffle()) {
+        let (mut ours, mut theirs) = sessions();
+        let frames: Vec<_> =
+            (0..200).map(|seq| ours.seal(&packet(seq, Body::Candidate(candidate())), None).unwrap()).collect();
+        for at in order {
+            prop_assert_eq!(theirs.open(&frames[at]).map(|(p, _)| p.seq as usize), Ok(at));
+            prop_assert_eq!(theirs.open(&frames[at]), Err(OpenError::Replay));
+        }
+    }
+}
+
+fn candidate() -> warp_blink::proto::signal::Candidate {
+    warp_blink::proto::signal::Candidate { text: "candidate:1 1 udp 1 192.0.2.1 9 typ host".into() }
+}
+
+#[test]
+fn a_resend_is_another_frame_of_the_same_handshake() {
+    let mut initiator = start();
+    let (first, again) = (initiator.frame([1; 8]), initiator.frame([2; 8]));
+    assert_ne!(first, again);
+    assert_eq!(Responder::screen(&bob().public(), &first), Ok(initiator.id()));
+    assert_eq!(Responder::screen(&bob().public(), &again), Ok(initiator.id()));
+    let (_, answer) = respond(&again);
+    let (answered, repeated) = (answer.frame([3; 8]), answer.frame([4; 8]));
+    assert_ne!(answered, repeated);
+    initiator.finish(&answered).unwrap();
+    assert_eq!(initiator.finish(&repeated).unwrap_err(), OpenError::Repeated);
+}
+
+#[test]
+fn the_responder_waits_until_it_is_confirmed() {
+    let (mut ours, mut theirs) = sessions();
+    assert!(ours.is_confirmed() && !theirs.is_confirmed());
+    assert_eq!(theirs.seal(&packet(1, Body::Ringing), None), Err(SealError::Unconfirmed));
+    theirs.open(&ours.seal(&packet(1, Body::Confirm), None).unwrap()).unwrap();
+    assert!(theirs.is_confirmed());
+    let frame = theirs.seal(&packet(1, Body::Ringing), None).unwrap();
+    assert_eq!(ours.open(&frame), Ok((packet(1, Body::Ringing), None)));
+}
+
+#[test]
+fn a_repeated_packet_is_another_frame() {
+    let (mut ours, mut theirs) = confirmed();
+    let (a, b) =
+        (ours.seal(&packet(2, Body::Ack), None).unwrap(), ours.seal(&packet(2, Body::Ack), None).unwrap());
+    assert_ne!(a, b);
+    assert_eq!(theirs.open(&b), theirs.open(&a));
+}
+
+#[test]
+fn each_device_of_the_callee_gets_a_session_up_to_the_bound() {
+    let mut initiator = start();
+    let frame = initiator.frame([0; 8]);
+    let device = |n: u8| {
+        let opened = Responder::open(&bob(), &frame).unwrap();
+        let secrets = WelcomeSecrets { peer_seed: PeerSeed::from_bytes([n; 32]) };
+        opened.respond(&welcome(), &secrets, [n; 32]).unwrap()
+    };
+    let mut pairs = Vec::new();
+    for n in 0..MAX_ANSWERS {
+        let (theirs, answer) = device(u8::try_from(n).unwrap() + 1);
+        pairs.push((initiator.finish(&answer.frame([0; 8])).unwrap().0, theirs));
+    }
+    for (ours, theirs) in &mut pairs {
+        theirs.open(&ours.seal(&packet(1, Body::Confirm), None).unwrap()).unwrap();
+    }
+    assert_eq!(initiator.finish(&device(99).1.frame([0; 8])).unwrap_err(), OpenError::TooManyAnswers);
+}
+
+#[test]
+fn both_directions_and_both_topics_look_unrelated() {
+    let (mut ours, theirs) = confirmed();
+    assert_ne!(ours.id(), theirs.id());
+    let frame = ours.seal(&packet(9, Body::Ack), None).unwrap();
+    assert!(!frame.windows(8).any(|w| w == ours.id().as_bytes()));
+    assert_ne!(Topic::peer(&hello_secrets().peer_seed), Topic::peer(&welcome_secrets().peer_seed));
+}
+
+#[test]
+fn misuse_is_told() {
+    let mut hello = hello();
+    let oneself = Initiator::start(&alice(), &alice().public(), &hello, &hello_secrets(), [1; 32]);
+    assert_eq!(oneself.unwrap_err(), SealError::Oneself);
+    hello.versions = vec![1; 9];
+    let many = Initiator::start(&alice(), &bob().public(), &hello, &hello_secrets(), [1; 32]);
+    assert!(matches!(many.unwrap_err(), SealError::TooLong { len: 9, max: 8, .. }));
+    hello.from = carol().public();
+    let other = Initiator::start(&alice(), &bob().public(), &hello, &hello_secrets(), [1; 32]);
+    assert_eq!(other.unwrap_err(), SealError::WrongSender);
+    let (mut ours, _) = sessions();
+    let packet = Packet { body: Body::CallKey(1), ..packet(1, Body::Ack) };
+    assert_eq!(ours.seal(&packet, None), Err(SealError::CallKey));
+}
+
+#[test]
+fn nothing_that_is_shown_holds_a_secret() {
+    let initiator = start();
+    let opened = Responder::open(&bob(), &initiator.frame([0; 8])).unwrap();
+    let mut shown = format!("{initiator:?} {opened:?} {:?} {:?}", room(), welcome_secrets());
+    let (session, frame) = opened.respond(&welcome(), &welcome_secrets(), [1; 32]).unwrap();
+    shown += &format!("{session:?} {frame:?}");
+    for secret in ["5151", "5252", "5353", "5454", "e1e1", "81, 81", "82, 82", "83, 83", "84, 84", "225, 225"]
+    {
+        assert!(!shown.contains(secret), "{secret} in {shown}");
+    }
+}
