@@ -37,6 +37,8 @@ pub(super) struct Call {
     pub(super) ours: bool,
     /// The other side. Groups come with their own issue of the protocol; the messages are theirs already.
     pub(super) peer: Participant,
+    /// We listen on our peer topic for it.
+    pub(super) listening: bool,
     /// Microphone and speaker are open for it.
     pub(super) audio: bool,
     /// The newest epoch whose key we have; 0 before accept.
@@ -58,6 +60,7 @@ impl Call {
             sent_at: UnixTime::default(),
             ours: false,
             peer: Participant::new(id, peer),
+            listening: false,
             audio: false,
             epoch: 0,
             said_it: false,
@@ -83,6 +86,10 @@ impl Call {
     /// Takes the place of the one call that can be under way.
     pub(super) fn is_under_way(&self) -> bool {
         matches!(self.state, State::Outgoing { .. } | State::Active { .. })
+    }
+
+    pub(super) fn is_arriving(&self) -> bool {
+        matches!(self.state, State::Arriving { .. })
     }
 
     pub(super) fn is_leaving(&self) -> bool {

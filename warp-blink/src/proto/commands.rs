@@ -65,6 +65,14 @@ impl Machine {
                 for call in calls {
                     self.hang_up(now, call, out);
                 }
+                // What has not rung will not, and to its sender this looks like being offline.
+                let unrung: Vec<CallId> =
+                    self.calls.values().filter(|c| c.is_arriving()).map(|c| c.id).collect();
+                for call in unrung {
+                    self.forget(call, out);
+                }
+                // The node may be the app's own, and live on.
+                out.run(EffectKind::Unsubscribe(TopicRef::Inbox(self.own)));
                 Ok(())
             }
         }
@@ -103,7 +111,8 @@ impl Machine {
         let hello = self.hello(&call, HelloKind::Offer, sent_at, app_data);
         call.peer.hello = Some(HelloOut { hello, schedule: Schedule::at(now), published: false });
         // A farewell can wait for its last acknowledgement; a new call cannot.
-        self.make_room(out);
+        self.make_room(true, out);
+        call.listening = true;
         self.calls.insert(id, call);
         out.emit(Event::Offering { call: id, peer });
         out.run(EffectKind::Subscribe(TopicRef::Peer { call: id, owner: self.own }));
@@ -149,13 +158,16 @@ impl Machine {
         }
     }
 
-    /// Keeps the number of calls within its bound by dropping the oldest farewell.
-    pub(super) fn make_room(&mut self, out: &mut Out<'_>) -> bool {
+    /// Keeps the number of calls within its bound by dropping the oldest farewell, first those with nothing to say;
+    /// for a call of our own also the oldest first message that nobody confirmed.
+    pub(super) fn make_room(&mut self, own: bool, out: &mut Out<'_>) -> bool {
         if self.calls.len() < MAX_CALLS {
             return true;
         }
-        let oldest = self.calls.values().filter(|c| c.is_leaving()).min_by_key(|c| c.since).map(|c| c.id);
-        match oldest {
+        let says = |c: &Call| c.said_it || c.peer.hello.is_some();
+        let farewells = self.calls.values().filter(|c| c.is_leaving()).min_by_key(|c| (says(c), c.since));
+        let unrung = || self.calls.values().filter(|c| own && c.is_arriving()).min_by_key(|c| c.since);
+        match farewells.or_else(unrung).map(|c| c.id) {
             Some(id) => {
                 self.forget(id, out);
                 true

@@ -31,7 +31,8 @@ const NO_PEERS: [Duration; 4] = [
 /// At most one bare acknowledgement in this time.
 const ACK_EVERY: Duration = Duration::from_millis(50);
 
-/// How many messages may wait: a description, an answer, and the candidates of a machine with many addresses.
+/// How many messages may wait before candidates are dropped: a description, an answer, and the candidates of a
+/// machine with many addresses. What a call cannot do without is said a few times at most, and may stand above it.
 pub(super) const MAX_QUEUE: usize = 128;
 
 /// Messages sent ahead of the oldest unacknowledged one.
@@ -142,9 +143,9 @@ impl Delivery {
         self.queue.len()
     }
 
-    /// Queues a message; it goes out as soon as the session is confirmed. `false`: the queue is full.
+    /// Queues a message; it goes out as soon as the session is confirmed. `false`: a candidate, and the queue is full.
     pub(super) fn push(&mut self, now: Instant, generation: u32, body: Body) -> bool {
-        if self.queue.len() >= MAX_QUEUE {
+        if self.queue.len() >= MAX_QUEUE && matches!(body, Body::Candidate(_)) {
             return false;
         }
         self.enqueue(now, generation, body);

@@ -3,7 +3,7 @@
 use super::{
     call::State,
     delivery::Schedule,
-    input::{EffectKind, LinkCommand, LinkId, TopicRef},
+    input::{EffectKind, TopicRef},
     machine::{Machine, Out, Purpose},
     participant::HelloOut,
     signal::{AppData, Body, CallBody, HelloKind},
@@ -55,7 +55,7 @@ impl Machine {
         call.peer.ringing = false;
         call.peer.mark(now, Milestone::Accepted);
         call.audio = true;
-        self.local.open = true;
+        (self.local.open, self.local.listen_only) = (true, false);
         out.emit(Event::Accepted { call: id, peer, media: call.media });
         out.push(Purpose::Audio { call: id }, EffectKind::OpenAudio { call: id, media: call.media });
         if call.ours {
@@ -81,13 +81,8 @@ impl Machine {
         let incoming = matches!(call.state, State::Incoming { .. });
         let peer = call.peer.key;
         call.peer.mark(now, Milestone::Ended);
-        if call.peer.link.open {
-            let link = LinkId { call: id, peer, generation: call.peer.link.generation };
-            call.peer.link.open = false;
-            call.peer.link.state = LinkState::Closed;
-            out.push(Purpose::Other, EffectKind::Link { link, command: LinkCommand::Close });
-            out.emit(Event::Link { call: id, peer, state: LinkState::Closed, route: None });
-        }
+        self.close_link(id, out);
+        let Some(call) = self.calls.get_mut(&id) else { return };
         if call.audio {
             call.audio = false;
             self.local.open = false;
@@ -162,7 +157,9 @@ impl Machine {
     /// Wipes what is left of an ended call.
     pub(super) fn forget(&mut self, id: CallId, out: &mut Out<'_>) {
         let Some(call) = self.calls.remove(&id) else { return };
-        out.run(EffectKind::Unsubscribe(TopicRef::Peer { call: id, owner: self.own }));
+        if call.listening {
+            out.run(EffectKind::Unsubscribe(TopicRef::Peer { call: id, owner: self.own }));
+        }
         if call.epoch > 0 {
             out.run(EffectKind::Unsubscribe(TopicRef::Call { call: id, epoch: call.epoch }));
         }

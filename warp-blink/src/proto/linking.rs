@@ -5,7 +5,7 @@ use super::{
     ending::Ending,
     input::{EffectKind, EngineLink, LinkCommand, LinkId, MediaInput},
     machine::{Machine, Out, Purpose},
-    participant::Participant,
+    participant::{Link, Participant},
     signal::{Body, Description, DescriptionKind},
 };
 use crate::{
@@ -28,13 +28,32 @@ impl Machine {
         }
         let failed_early = matches!(call.peer.link.state, LinkState::Failed { .. } | LinkState::Closed)
             && !call.peer.link.open;
-        if own > call.peer.key {
-            if call.peer.link.generation == 0 || (failed_early && call.is_active()) {
-                call.peer.link.generation += 1;
-                call.peer.link.open = true;
-                let link = LinkId { call: id, peer: call.peer.key, generation: call.peer.link.generation };
-                out.push(Purpose::Link(link), EffectKind::Link { link, command: LinkCommand::Dial });
+        let (peer, active) = (call.peer.key, call.is_active());
+        let starts = if own > peer {
+            call.peer.link.generation == 0 || (failed_early && active)
+        } else {
+            call.peer.link.parked.offer.is_some()
+        };
+        if !starts {
+            return;
+        }
+        // One live link per peer: that of a second call waits, unless it is the one that was accepted.
+        let rival = self.calls.values().find(|c| c.id != id && c.peer.key == peer && c.peer.link.open);
+        if let Some(rival) = rival.map(|c| c.id) {
+            if !active {
+                return;
             }
+            self.close_link(rival, out);
+        }
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.peer.state.reconnecting = false;
+        if let State::Active { connect_until, .. } = &mut call.state {
+            connect_until.get_or_insert(now + self.config.connect_timeout);
+        }
+        if own > peer {
+            call.peer.link.begin(call.peer.link.generation + 1);
+            let link = LinkId { call: id, peer, generation: call.peer.link.generation };
+            out.push(Purpose::Link(link), EffectKind::Link { link, command: LinkCommand::Dial });
         } else if let Some(offer) = call.peer.link.parked.offer.take() {
             let parked = std::mem::take(&mut call.peer.link.parked);
             let previous = call.peer.link.open.then_some(call.peer.link.generation);
@@ -42,8 +61,7 @@ impl Machine {
                 let link = LinkId { call: id, peer: call.peer.key, generation };
                 out.push(Purpose::Other, EffectKind::Link { link, command: LinkCommand::Close });
             }
-            call.peer.link.generation = parked.generation;
-            call.peer.link.open = true;
+            call.peer.link.begin(parked.generation);
             let link = LinkId { call: id, peer: call.peer.key, generation: parked.generation };
             out.push(Purpose::Link(link), EffectKind::Link { link, command: LinkCommand::Accept(offer) });
             for candidate in parked.candidates {
@@ -70,8 +88,9 @@ impl Machine {
         let link = LinkId { call: id, peer: call.peer.key, generation };
         match body {
             Body::Description(answer @ Description { kind: DescriptionKind::Answer, .. })
-                if current && own > call.peer.key =>
+                if current && own > call.peer.key && !call.peer.link.answered =>
             {
+                call.peer.link.answered = true;
                 out.push(Purpose::Link(link), EffectKind::Link { link, command: LinkCommand::Apply(answer) });
                 self.set_link(now, id, LinkState::AnswerReceived, out);
             }
@@ -147,6 +166,7 @@ impl Machine {
             EngineLink::Checking if !was_connected => self.set_link(now, link.call, LinkState::Checking, out),
             EngineLink::Securing if !was_connected => self.set_link(now, link.call, LinkState::Securing, out),
             EngineLink::Checking | EngineLink::Securing => {}
+            EngineLink::Connected if connected => {}
             EngineLink::Connected => {
                 peer.link.was_connected = true;
                 peer.state.reconnecting = false;
@@ -182,8 +202,11 @@ impl Machine {
                 }
             }
             EngineLink::Closed => {
-                // The other end closed it: its hang-up is on the way. Until it is here this is an interruption.
-                if connected || reconnecting {
+                // The other end closed it: its hang-up is on the way. Until it is here this is an interruption, or
+                // nothing yet if the phone still rings: should it be accepted after all, the link is made anew.
+                if !self.calls.get(&link.call).is_some_and(super::call::Call::is_active) {
+                    self.close_link(link.call, out);
+                } else if connected || reconnecting {
                     self.on_engine(now, link, EngineLink::Disconnected, out);
                 }
             }
@@ -224,9 +247,23 @@ impl Machine {
         if let Some(milestone) = milestone {
             call.peer.mark(now, milestone);
         }
+        if Link::rank(state) < Link::rank(call.peer.link.state) {
+            return;
+        }
         call.peer.link.state = state;
         let route = call.peer.link.route.clone();
         out.emit(Event::Link { call: id, peer: call.peer.key, state, route });
+    }
+
+    /// Closes the call's link, if it has one.
+    pub(super) fn close_link(&mut self, id: CallId, out: &mut Out<'_>) {
+        let Some(call) = self.calls.get_mut(&id).filter(|c| c.peer.link.open) else { return };
+        let peer = call.peer.key;
+        let link = LinkId { call: id, peer, generation: call.peer.link.generation };
+        call.peer.link.open = false;
+        call.peer.link.state = LinkState::Closed;
+        out.run(EffectKind::Link { link, command: LinkCommand::Close });
+        out.emit(Event::Link { call: id, peer, state: LinkState::Closed, route: None });
     }
 
     /// The participant at the other end of that very link.

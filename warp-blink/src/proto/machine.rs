@@ -206,11 +206,11 @@ impl Machine {
         }
     }
 
-    /// Queues a signal to the call's other side; a full queue is counted as expiry of the newest.
+    /// Queues a signal to the call's other side; a candidate that finds the queue full is counted as expired.
     pub(super) fn say(call: &mut Call, counters: &mut Counters, now: Instant, generation: u32, body: Body) {
         if !call.peer.delivery.push(now, generation, body) {
             counters.expired += 1;
-            tracing::warn!(call = %call.id, "signal queue full, newest dropped");
+            tracing::warn!(call = %call.id, "signal queue full, candidate dropped");
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{
     delivery::{Received, Schedule},
     ending::Ending,
     input::{EffectKind, TopicRef},
-    machine::{ARRIVING, Machine, Out, Purpose},
+    machine::{ARRIVING, MAX_CALLS, Machine, Out},
     participant::WelcomeOut,
     signal::{
         Body, CallBody, Hello, HelloKind, MediaFormat, Packet, SUITE_CLASSICAL, Status, VERSION, Welcome,
@@ -62,23 +62,23 @@ impl Machine {
             self.counters.late += 1;
             return;
         }
-        if self.calls.contains_key(&hello.call) || !self.make_room(out) {
+        if self.calls.contains_key(&hello.call) || !self.make_room(false, out) {
             self.counters.unexpected += 1;
             return;
         }
         let common = hello.versions.contains(&VERSION) && hello.suites.contains(&SUITE_CLASSICAL);
         let Some(media) = self.config.media.narrowed(hello.media).filter(|_| common) else {
-            self.answer_once(hello.call, hello.from, Status::Incompatible, out);
+            self.refuse(now, &hello, Status::Incompatible);
             out.emit(Event::Missed { call: hello.call, from: hello.from, reason: EndReason::Incompatible });
             return;
         };
-        let welcome = self.welcome(Status::Open);
         let state = State::Arriving { until: now + ARRIVING, ring_ms: hello.ring_ms };
         let mut call = Call::new(hello.call, hello.from, now, state, media);
         call.app_data = hello.app_data;
         call.sent_at = hello.sent_at;
         call.peer.mark(now, Milestone::Started);
-        call.peer.welcome = Some(WelcomeOut { welcome, schedule: Schedule::at(now), last: None });
+        call.peer.welcome = Some(self.welcome(now, Status::Open));
+        call.listening = true;
         self.calls.insert(hello.call, call);
         out.run(EffectKind::Subscribe(TopicRef::Peer { call: hello.call, owner: self.own }));
     }
@@ -88,11 +88,14 @@ impl Machine {
         match from_caller {
             Some(false) => self.counters.unexpected += 1,
             Some(true) => {
-                self.send_welcome(hello.call, hello.from, Status::Cancelled, out);
                 self.end(now, hello.call, Ending::theirs(EndReason::Cancelled), out);
+                let welcome = self.welcome(now, Status::Cancelled);
+                if let Some(call) = self.calls.get_mut(&hello.call) {
+                    call.peer.welcome = Some(welcome);
+                }
             }
             // It overtook its offer, or came again: the call id is spent either way.
-            None => self.answer_once(hello.call, hello.from, Status::Cancelled, out),
+            None => self.answer_once(now, hello.call, hello.from, Status::Cancelled, out),
         }
     }
 
@@ -184,7 +187,8 @@ impl Machine {
 
     /// The caller has proven that it is there: ring, or say busy.
     fn ring(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) {
-        let busy = self.pending() >= self.config.max_pending
+        // Whatever is configured, there stays room for a call of our own.
+        let busy = self.pending() >= self.config.max_pending.min(MAX_CALLS - 1)
             || (self.config.when_busy == WhenBusy::Reject && self.under_way().is_some());
         let Some(call) = self.calls.get_mut(&id) else { return };
         let State::Arriving { ring_ms, .. } = call.state else { return };
@@ -239,7 +243,8 @@ impl Machine {
             (State::Outgoing { .. }, Body::TimedOut) => {
                 self.end(now, id, Ending::nobodys(EndReason::TimedOut, None), out)
             }
-            (State::Incoming { .. }, Body::TimedOut) => {
+            // In an active call it crossed our acceptance, which came too late.
+            (State::Incoming { .. } | State::Active { .. }, Body::TimedOut) if !call.ours => {
                 self.end(now, id, Ending::nobodys(EndReason::TimedOut, None), out)
             }
             (State::Arriving { .. }, Body::Cancel | Body::HangUp | Body::TimedOut) => {
@@ -333,19 +338,28 @@ impl Machine {
         }
     }
 
-    fn welcome(&self, status: Status) -> Welcome {
-        Welcome { node: self.node, version: VERSION, suite: SUITE_CLASSICAL, status }
+    /// An answer to a first message, to be sent now.
+    fn welcome(&self, now: Instant, status: Status) -> WelcomeOut {
+        let welcome = Welcome { node: self.node, version: VERSION, suite: SUITE_CLASSICAL, status };
+        WelcomeOut { welcome, schedule: Schedule::at(now), last: None }
     }
 
-    /// Answers a first message that leads to no call, and keeps nothing but that its id is spent.
-    fn answer_once(&mut self, call: CallId, to: PublicKey, status: Status, out: &mut Out<'_>) {
-        self.send_welcome(call, to, status, out);
+    /// Answers an offer that leads to no call. The answer may be lost, so it is kept for the farewell time, to be
+    /// repeated when the offer is.
+    fn refuse(&mut self, now: Instant, hello: &Hello, status: Status) {
+        let state = State::Leaving { until: now + self.config.farewell };
+        let mut call = Call::new(hello.call, hello.from, now, state, self.config.media);
+        call.peer.welcome = Some(self.welcome(now, status));
+        self.calls.insert(hello.call, call);
+        self.remember_ended(hello.call);
+    }
+
+    /// Answers a cancel of an unknown call, and keeps nothing but that its id is spent: if the answer is lost, the
+    /// cancel comes again and is answered anew.
+    fn answer_once(&mut self, now: Instant, call: CallId, to: PublicKey, status: Status, out: &mut Out<'_>) {
+        let welcome = self.welcome(now, status).welcome;
+        out.run(EffectKind::SendWelcome { call, to, welcome });
         out.run(EffectKind::Forget { call });
         self.remember_ended(call);
-    }
-
-    fn send_welcome(&mut self, call: CallId, to: PublicKey, status: Status, out: &mut Out<'_>) {
-        let welcome = self.welcome(status);
-        out.push(Purpose::Other, EffectKind::SendWelcome { call, to, welcome });
     }
 }

@@ -83,6 +83,7 @@ impl Machine {
                     && self.calls.get(&call).is_some_and(|c| c.audio)
                 {
                     // Without any device a call can still be seen, and a device may come back.
+                    self.local.listen_only = true;
                     out.emit(Event::Warning { warning: Warning::ListenOnly { cause } });
                 }
             }

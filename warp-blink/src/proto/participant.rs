@@ -53,8 +53,10 @@ pub(super) struct Link {
     /// simple-webrtc has a connection of this generation.
     pub(super) open: bool,
     pub(super) state: LinkState,
-    /// Was connected once.
+    /// Was connected once, in this generation.
     pub(super) was_connected: bool,
+    /// The answer to our offer of this generation is here.
+    pub(super) answered: bool,
     pub(super) parked: Parked,
     pub(super) route: Option<String>,
 }
@@ -72,6 +74,28 @@ impl Link {
             LinkState::Securing => Step::Securing,
             LinkState::Connected | LinkState::Reconnecting { .. } | LinkState::Closed => Step::Connected,
             LinkState::Failed { step } => step,
+        }
+    }
+
+    /// Begins a connection: what was said of the one before is no longer true.
+    pub(super) fn begin(&mut self, generation: u32) {
+        self.generation = generation;
+        self.open = true;
+        (self.was_connected, self.answered) = (false, false);
+        self.state = LinkState::Init;
+    }
+
+    /// How far a state is. Within one generation the state never steps back.
+    pub(super) fn rank(state: LinkState) -> u8 {
+        match state {
+            LinkState::Init => 0,
+            LinkState::OfferCreated | LinkState::OfferReceived => 1,
+            LinkState::OfferSent | LinkState::AnswerCreated => 2,
+            LinkState::AnswerReceived | LinkState::AnswerSent => 3,
+            LinkState::Checking => 4,
+            LinkState::Securing => 5,
+            LinkState::Connected | LinkState::Reconnecting { .. } => 6,
+            LinkState::Failed { .. } | LinkState::Closed => 7,
         }
     }
 

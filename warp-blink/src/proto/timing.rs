@@ -105,7 +105,8 @@ impl Machine {
     /// A farewell is over as soon as the other side has heard it.
     fn part(&mut self, id: CallId, out: &mut Out<'_>) {
         let Some(call) = self.calls.get(&id).filter(|c| c.is_leaving()) else { return };
-        let said = call.peer.delivery.queued() == 0 && call.peer.hello.is_none();
+        let (hello, welcome) = (&call.peer.hello, &call.peer.welcome);
+        let said = call.peer.delivery.queued() == 0 && hello.is_none() && welcome.is_none();
         // Whoever was told by the other side stays for the farewell time, to acknowledge what is sent again.
         let nothing_was_said = !call.peer.delivery.is_confirmed();
         if said && (nothing_was_said || call.said_it) {

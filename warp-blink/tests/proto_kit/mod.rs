@@ -1,0 +1,480 @@
+//! Two machines wired by hand: every effect is carried out and answered once, messages arrive at once unless a test
+//! holds them back, and a link connects as soon as both descriptions have crossed.
+
+#![allow(dead_code)] // each test file uses its own part
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use warp_blink::{
+    config::{Config, PreConnect, WhenBusy},
+    error::Rejected,
+    event::{EndReason, Event, Via},
+    id::{CallId, Identity, NodeKey, PublicKey},
+    proto::{
+        Command, Effect, EffectId, EffectKind, EngineLink, Input, LinkCommand, LinkId, Machine, MediaInput,
+        Outcome, TopicRef,
+        signal::{AppData, Body, CallBody, Description, DescriptionKind, Hello, HelloKind, Packet, Welcome},
+    },
+    time::{Instant, UnixTime},
+};
+
+pub(crate) const A: usize = 0;
+pub(crate) const B: usize = 1;
+
+pub(crate) fn call_id(n: u8) -> CallId {
+    CallId::from_bytes([n; 16])
+}
+
+/// `n` identities in the order of their keys.
+pub(crate) fn identities(n: u8) -> Vec<Identity> {
+    let mut all: Vec<_> = (1..=n).map(|seed| Identity::from_seed([seed; 32])).collect();
+    all.sort_by_key(Identity::public);
+    all
+}
+
+pub(crate) fn offer(call: CallId, to: PublicKey) -> Command {
+    let app_data = AppData::new(*b"conversation 7").unwrap();
+    Command::Offer { call, to: vec![to], app_data, sent_at: UnixTime::from_millis(1_700_000_000_000) }
+}
+
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+
+pub(crate) fn both(config: &Config) -> Pair {
+    Pair::new(config.clone(), config.clone())
+}
+
+pub(crate) fn plain() -> Pair {
+    both(&Config::default())
+}
+
+pub(crate) fn reject_when_busy() -> Config {
+    let mut config = Config::default();
+    config.when_busy = WhenBusy::Reject;
+    config
+}
+
+pub(crate) fn early() -> Config {
+    let mut config = Config::default();
+    config.pre_connect = PreConnect::Always;
+    config
+}
+
+pub(crate) fn opens_audio(pair: &Pair, side: usize) -> bool {
+    pair.sides[side].log.iter().any(|e| matches!(e, EffectKind::OpenAudio { .. }))
+}
+
+pub(crate) fn touches_link(pair: &Pair, side: usize) -> bool {
+    pair.sides[side].log.iter().any(|e| matches!(e, EffectKind::Link { .. }))
+}
+
+/// Something on its way between the two.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Wire {
+    Hello(Box<Hello>),
+    Welcome(CallId, Welcome),
+    Packet(Box<Packet>),
+    Call(CallId, u32, CallBody),
+}
+
+impl Wire {
+    pub(crate) fn is_hello(&self, kind: HelloKind) -> bool {
+        matches!(self, Self::Hello(h) if h.kind == kind)
+    }
+
+    pub(crate) fn body(&self) -> Option<&Body> {
+        match self {
+            Self::Packet(p) => Some(&p.body),
+            _ => None,
+        }
+    }
+}
+
+pub(crate) struct Side {
+    pub(crate) machine: Machine,
+    pub(crate) key: PublicKey,
+    pub(crate) events: Vec<Event>,
+    pub(crate) log: Vec<EffectKind>,
+    pub(crate) topics: BTreeSet<TopicRef>,
+    pub(crate) links: BTreeSet<LinkId>,
+    pub(crate) audio: BTreeSet<CallId>,
+    /// How [`EffectKind::Reach`] ends.
+    pub(crate) reach: Outcome,
+    /// How publishing ends; [`Outcome::Ok`] delivers.
+    pub(crate) publish: Outcome,
+    seen: BTreeSet<(CallId, HelloKind)>,
+}
+
+pub(crate) type Held = fn(usize, &Wire) -> bool;
+
+pub(crate) struct Pair {
+    pub(crate) now: Instant,
+    pub(crate) sides: [Side; 2],
+    /// Messages from a side for which this says yes wait in `held`.
+    pub(crate) hold: Held,
+    pub(crate) held: Vec<(usize, Wire)>,
+    /// Every message arrives so many times.
+    pub(crate) copies: usize,
+    /// Links find a path.
+    pub(crate) path: bool,
+    /// Outcomes are withheld in `undone`, for tests of what comes in between.
+    pub(crate) withhold: bool,
+    pub(crate) undone: Vec<(usize, EffectId, Outcome)>,
+    wires: VecDeque<(usize, Wire)>,
+    todo: VecDeque<(usize, Input)>,
+    offers: BTreeMap<(CallId, u32), usize>,
+}
+
+impl Pair {
+    /// Two machines; the first has the smaller key, so that the second one dials.
+    pub(crate) fn new(a: Config, b: Config) -> Self {
+        let ids = identities(2);
+        Self::of([(a, &ids[0]), (b, &ids[1])])
+    }
+
+    /// The same with the first dialing.
+    pub(crate) fn swapped(a: Config, b: Config) -> Self {
+        let ids = identities(2);
+        Self::of([(a, &ids[1]), (b, &ids[0])])
+    }
+
+    fn of(ends: [(Config, &Identity); 2]) -> Self {
+        let sides = ends.map(|(config, id)| Side {
+            machine: Machine::new(config, id.public(), NodeKey::from(id).node_id()),
+            key: id.public(),
+            events: Vec::new(),
+            log: Vec::new(),
+            topics: BTreeSet::new(),
+            links: BTreeSet::new(),
+            audio: BTreeSet::new(),
+            reach: Outcome::Reached(Via::Direct),
+            publish: Outcome::Ok,
+            seen: BTreeSet::new(),
+        });
+        let mut pair = Self {
+            now: Instant::from_micros(1_000_000),
+            sides,
+            hold: |_, _| false,
+            held: Vec::new(),
+            copies: 1,
+            path: true,
+            withhold: false,
+            undone: Vec::new(),
+            wires: VecDeque::new(),
+            todo: VecDeque::new(),
+            offers: BTreeMap::new(),
+        };
+        for side in [A, B] {
+            let effects = pair.sides[side].machine.start();
+            pair.perform(side, effects);
+        }
+        pair.run();
+        pair
+    }
+
+    pub(crate) fn key(&self, side: usize) -> PublicKey {
+        self.sides[side].key
+    }
+
+    /// A command, and everything that follows from it without time passing.
+    pub(crate) fn ask(&mut self, side: usize, command: Command) -> Result<(), Rejected> {
+        self.input(side, command.into())?;
+        self.run();
+        Ok(())
+    }
+
+    /// A calls B, and it rings there.
+    pub(crate) fn ring(&mut self) -> CallId {
+        let call = call_id(1);
+        let to = self.key(B);
+        self.ask(A, offer(call, to)).unwrap();
+        call
+    }
+
+    /// The same, accepted and connected.
+    pub(crate) fn connected(&mut self) -> CallId {
+        let call = self.ring();
+        self.ask(B, Command::Accept { call }).unwrap();
+        self.pass(Duration::from_secs(1));
+        call
+    }
+
+    /// One input and its invariants; what it causes waits for [`Self::run`].
+    pub(crate) fn input(&mut self, side: usize, input: Input) -> Result<Vec<EffectKind>, Rejected> {
+        let before = self.sides[side].machine.clone();
+        let effects = match self.sides[side].machine.handle(self.now, input) {
+            Ok(effects) => effects,
+            Err(rejected) => {
+                assert_eq!(self.sides[side].machine, before, "a refused command changed the machine");
+                return Err(rejected);
+            }
+        };
+        let kinds = effects.iter().map(|e| e.kind.clone()).collect();
+        self.perform(side, effects);
+        let machine = &self.sides[side].machine;
+        machine.check(self.now).unwrap();
+        if let Some(t) = machine.next_timeout() {
+            assert!(t > self.now, "a timeout at {t:?} is already over at {:?}", self.now);
+        }
+        Ok(kinds)
+    }
+
+    pub(crate) fn feed(&mut self, side: usize, input: Input) -> Vec<EffectKind> {
+        self.input(side, input).unwrap()
+    }
+
+    /// Everything that happens without time passing.
+    pub(crate) fn run(&mut self) {
+        for _ in 0..10_000 {
+            if let Some((side, input)) = self.todo.pop_front() {
+                self.feed(side, input);
+            } else if let Some((from, wire)) = self.wires.pop_front() {
+                if (self.hold)(from, &wire) {
+                    self.held.push((from, wire));
+                } else {
+                    for _ in 0..self.copies {
+                        self.deliver(from, wire.clone());
+                    }
+                }
+            } else {
+                return;
+            }
+        }
+        panic!("the two never come to rest");
+    }
+
+    /// Lets time pass, with every timeout at its moment.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        let until = self.now + time;
+        loop {
+            self.run();
+            let next = |s: &Side| s.machine.next_timeout();
+            match self.sides.iter().filter_map(next).min().filter(|t| *t <= until) {
+                Some(t) => {
+                    self.now = t;
+                    for side in [A, B] {
+                        self.feed(side, Input::Tick);
+                    }
+                }
+                None => break,
+            }
+        }
+        self.now = until;
+        for side in [A, B] {
+            self.feed(side, Input::Tick);
+        }
+        self.run();
+    }
+
+    /// Delivers what was held back and matches, in the order in which it was said.
+    pub(crate) fn release(&mut self, which: impl Fn(usize, &Wire) -> bool) {
+        let held = std::mem::take(&mut self.held);
+        let (go, stay): (Vec<_>, Vec<_>) = held.into_iter().partition(|(from, w)| which(*from, w));
+        self.held = stay;
+        for (from, wire) in go {
+            self.deliver(from, wire);
+        }
+        self.run();
+    }
+
+    /// Holds nothing back any more, and delivers everything that was.
+    pub(crate) fn release_all(&mut self) {
+        self.hold = |_, _| false;
+        self.release(|_, _| true);
+    }
+
+    /// Both engines tell of the newest link of that call.
+    pub(crate) fn engine(&mut self, call: CallId, state: EngineLink) {
+        for side in [A, B] {
+            let link = self.link(side, call);
+            self.feed(side, Input::Media(MediaInput::State { link, state }));
+        }
+        self.run();
+    }
+
+    /// One engine tells.
+    pub(crate) fn engine_at(&mut self, side: usize, call: CallId, state: EngineLink) {
+        let link = self.link(side, call);
+        self.feed(side, Input::Media(MediaInput::State { link, state }));
+        self.run();
+    }
+
+    pub(crate) fn link(&self, side: usize, call: CallId) -> LinkId {
+        *self.sides[side].links.iter().rfind(|l| l.call == call).expect("a link of that call is open")
+    }
+
+    /// Names of the events of a side since the last time this was asked.
+    pub(crate) fn events(&mut self, side: usize) -> Vec<String> {
+        std::mem::take(&mut self.sides[side].events).iter().map(short).collect()
+    }
+
+    /// The reason of the only `Ended` so far, and the side that ended it.
+    pub(crate) fn ended(&self, side: usize) -> Option<(EndReason, Option<usize>)> {
+        let mut ends = self.sides[side].events.iter().filter_map(|e| match e {
+            Event::Ended { reason, by, .. } => {
+                Some((*reason, by.map(|by| if by == self.key(A) { A } else { B })))
+            }
+            _ => None,
+        });
+        let first = ends.next();
+        assert_eq!(ends.next(), None, "a call ends once");
+        first
+    }
+
+    /// After the farewell nothing is left: no call, timer, topic, link or device.
+    pub(crate) fn assert_clean(&mut self) {
+        self.pass(Duration::from_secs(11));
+        for side in &self.sides {
+            assert!(side.machine.is_idle());
+            assert_eq!(side.machine.next_timeout(), None);
+            assert_eq!(side.links, BTreeSet::new());
+            assert_eq!(side.audio, BTreeSet::new());
+            assert!(side.topics.iter().all(|t| *t == TopicRef::Inbox(side.key)), "{:?}", side.topics);
+            assert!(side.machine.snapshot().calls.is_empty());
+        }
+    }
+
+    pub(crate) fn deliver(&mut self, from: usize, wire: Wire) {
+        let to = 1 - from;
+        let (sender, owner) = (self.key(from), self.key(to));
+        let heard = |topic| self.sides[to].topics.contains(&topic);
+        let input = match wire {
+            Wire::Hello(hello) => {
+                if !heard(TopicRef::Inbox(owner)) {
+                    return;
+                }
+                if self.sides[to].seen.insert((hello.call, hello.kind)) {
+                    Input::Hello(hello)
+                } else {
+                    Input::HelloAgain { call: hello.call, from: sender }
+                }
+            }
+            Wire::Welcome(call, welcome) if heard(TopicRef::Peer { call, owner }) => {
+                Input::Welcome { call, from: sender, welcome }
+            }
+            Wire::Packet(packet) if heard(TopicRef::Peer { call: packet.call, owner }) => {
+                Input::Packet { from: sender, packet }
+            }
+            Wire::Call(call, epoch, body) if heard(TopicRef::Call { call, epoch }) => {
+                Input::CallMessage { call, epoch, from: sender, body }
+            }
+            _ => return,
+        };
+        self.todo.push_back((to, input));
+        self.run();
+    }
+
+    fn perform(&mut self, side: usize, effects: Vec<Effect>) {
+        for Effect { id, kind } in effects {
+            self.sides[side].log.push(kind.clone());
+            let mut outcome = Outcome::Ok;
+            let this = &mut self.sides[side];
+            match kind {
+                EffectKind::Emit(event) => {
+                    this.events.push(event);
+                    continue;
+                }
+                EffectKind::Subscribe(topic) => assert!(this.topics.insert(topic), "{topic:?} twice"),
+                EffectKind::Unsubscribe(topic) => assert!(this.topics.remove(&topic), "{topic:?} not there"),
+                EffectKind::Reach { .. } => outcome = this.reach.clone(),
+                EffectKind::SendHello { hello, .. } => outcome = self.publish(side, Wire::Hello(hello)),
+                EffectKind::SendWelcome { call, welcome, .. } => {
+                    outcome = self.publish(side, Wire::Welcome(call, welcome));
+                }
+                EffectKind::Send { packet, .. } => outcome = self.publish(side, Wire::Packet(packet)),
+                EffectKind::SendCall { call, epoch, body } => {
+                    outcome = self.publish(side, Wire::Call(call, epoch, body));
+                }
+                EffectKind::OpenAudio { call, .. } => {
+                    assert!(this.audio.insert(call), "audio opened twice");
+                    let started = MediaInput::Started { call, mic_us: Some(1), speaker_us: Some(2) };
+                    self.todo.push_back((side, Input::Media(started)));
+                }
+                EffectKind::CloseAudio { call } => assert!(this.audio.remove(&call), "audio was not open"),
+                EffectKind::Forget { call } => this.seen.retain(|(seen, _)| *seen != call),
+                EffectKind::Link { link, command } => self.drive_link(side, link, command),
+                _ => {}
+            }
+            if self.withhold {
+                self.undone.push((side, id, outcome));
+            } else {
+                self.todo.push_back((side, Input::Done { effect: id, outcome }));
+            }
+        }
+    }
+
+    fn publish(&mut self, from: usize, wire: Wire) -> Outcome {
+        let outcome = self.sides[from].publish.clone();
+        if outcome == Outcome::Ok {
+            self.wires.push_back((from, wire));
+        }
+        outcome
+    }
+
+    fn drive_link(&mut self, side: usize, link: LinkId, command: LinkCommand) {
+        let describe = |kind| {
+            let description = Description { kind, text: format!("{kind:?} {}", link.generation) };
+            Input::Media(MediaInput::LocalDescription { link, description })
+        };
+        let this = &mut self.sides[side];
+        match command {
+            LinkCommand::Dial => {
+                assert!(this.links.insert(link), "dialed twice");
+                self.offers.insert((link.call, link.generation), side);
+                self.todo.push_back((side, describe(DescriptionKind::Offer)));
+            }
+            LinkCommand::Accept(_) => {
+                assert!(this.links.insert(link), "accepted twice");
+                self.todo.push_back((side, describe(DescriptionKind::Answer)));
+            }
+            LinkCommand::Apply(_) => {
+                assert!(this.links.contains(&link));
+                let states: &[_] = if self.path {
+                    &[EngineLink::Checking, EngineLink::Securing, EngineLink::Connected]
+                } else {
+                    &[EngineLink::Checking]
+                };
+                let other = LinkId { peer: this.key, ..link };
+                for state in states {
+                    for (end, link) in [(side, link), (1 - side, other)] {
+                        let state = MediaInput::State { link, state: *state };
+                        self.todo.push_back((end, Input::Media(state)));
+                    }
+                }
+            }
+            LinkCommand::Close => assert!(this.links.remove(&link), "{link:?} was not open"),
+            _ => {}
+        }
+    }
+}
+
+/// An event in few words, without what differs between runs.
+pub(crate) fn short(event: &Event) -> String {
+    match event {
+        Event::Node { state } => format!("node {state:?}"),
+        Event::Reached { .. } => "reached".into(),
+        Event::Offering { .. } => "offering".into(),
+        Event::Incoming { .. } => "incoming".into(),
+        Event::Ringing { .. } => "ringing".into(),
+        Event::Accepted { .. } => "accepted".into(),
+        Event::Link { state, .. } => format!("link {}", state.name()),
+        Event::Participant { state, .. } => {
+            let words = [
+                (state.joined, "joined"),
+                (state.muted, "muted"),
+                (state.deafened, "deafened"),
+                (state.reconnecting, "reconnecting"),
+            ];
+            let words: Vec<_> = words.iter().filter(|(on, _)| *on).map(|(_, word)| *word).collect();
+            format!("participant {}", words.join("+"))
+        }
+        Event::MediaStarted { .. } => "media".into(),
+        Event::FirstAudio { .. } => "first audio".into(),
+        Event::Warning { warning } => format!("warning {warning:?}"),
+        Event::Missed { reason, .. } => format!("missed {reason:?}"),
+        Event::Ended { reason, .. } => format!("ended {reason:?}"),
+        other => panic!("a new event needs a name here: {other:?}"),
+    }
+}

@@ -1,0 +1,245 @@
+//! The link of a call, between two machines: when it starts, fails, is interrupted and heals.
+
+mod proto_kit;
+
+use proto_kit::{A, B, Pair, SECOND, both, call_id, early, offer, opens_audio, plain, touches_link};
+use warp_blink::{
+    config::Config,
+    event::{EndReason, LinkState, Step},
+    proto::{
+        Command, EffectKind, EngineLink, Input, MediaInput, Outcome,
+        signal::{Body, Description, DescriptionKind},
+    },
+};
+
+#[test]
+fn a_link_that_never_connects_fails_with_the_step_it_was_at() {
+    let mut pair = plain();
+    pair.path = false;
+    let call = pair.ring();
+    pair.ask(B, Command::Accept { call }).unwrap();
+    pair.pass(29 * SECOND);
+    assert_eq!(pair.ended(A), None);
+    pair.pass(2 * SECOND);
+    let reasons = [pair.ended(A).unwrap().0, pair.ended(B).unwrap().0];
+    assert!(reasons.contains(&EndReason::Failed { step: Step::Checking }), "{reasons:?}");
+    assert!(
+        reasons.iter().all(|r| matches!(r, EndReason::HungUp | EndReason::Failed { step: Step::Checking })),
+        "{reasons:?}"
+    );
+    pair.assert_clean();
+}
+
+#[test]
+fn a_link_that_fails_before_it_connects_ends_the_call_at_once() {
+    let mut pair = plain();
+    pair.path = false;
+    let call = pair.ring();
+    pair.ask(B, Command::Accept { call }).unwrap();
+    pair.engine_at(A, call, EngineLink::Failed(Step::Securing));
+    assert_eq!(pair.ended(A), Some((EndReason::Failed { step: Step::Securing }, None)));
+    assert_eq!(pair.ended(B), Some((EndReason::HungUp, Some(A))));
+    pair.assert_clean();
+}
+
+#[test]
+fn a_link_that_fails_after_it_was_connected_is_lost() {
+    let mut pair = plain();
+    let call = pair.connected();
+    pair.engine_at(B, call, EngineLink::Failed(Step::Connected));
+    assert_eq!(pair.ended(B), Some((EndReason::Lost, None)));
+    assert_eq!(pair.ended(A), Some((EndReason::HungUp, Some(B))));
+    pair.assert_clean();
+}
+
+#[test]
+fn an_interrupted_link_heals() {
+    let mut pair = plain();
+    let call = pair.connected();
+    pair.events(A);
+    pair.engine(call, EngineLink::Disconnected);
+    assert_eq!(pair.events(A), ["link reconnecting", "participant joined+reconnecting"]);
+    pair.pass(59 * SECOND);
+    pair.engine(call, EngineLink::Connected);
+    assert_eq!(pair.events(A), ["link connected", "participant joined"]);
+    pair.pass(120 * SECOND);
+    assert_eq!(pair.ended(A), None);
+    // A second interruption has the whole window again.
+    pair.engine(call, EngineLink::Disconnected);
+    pair.pass(59 * SECOND);
+    assert_eq!(pair.ended(A), None);
+}
+
+#[test]
+fn an_interruption_longer_than_the_window_loses_the_call() {
+    let mut pair = plain();
+    let call = pair.connected();
+    pair.hold = |_, _| true;
+    pair.engine(call, EngineLink::Disconnected);
+    pair.pass(60 * SECOND);
+    assert_eq!(pair.ended(A), Some((EndReason::Lost, None)));
+    assert_eq!(pair.ended(B), Some((EndReason::Lost, None)));
+    pair.assert_clean();
+}
+
+#[test]
+fn a_link_closed_by_the_other_end_waits_for_its_farewell() {
+    let mut pair = plain();
+    let call = pair.connected();
+    pair.hold = |_, _| true;
+    pair.ask(A, Command::HangUp { call }).unwrap();
+    pair.engine_at(B, call, EngineLink::Closed);
+    assert_eq!(pair.ended(B), None);
+    pair.release_all();
+    assert_eq!(pair.ended(B), Some((EndReason::HungUp, Some(A))));
+    pair.assert_clean();
+}
+
+#[test]
+fn with_pre_connect_the_link_is_up_before_the_accept_and_the_microphone_is_not() {
+    for mut pair in [both(&early()), Pair::swapped(early(), early())] {
+        let call = pair.ring();
+        for side in [A, B] {
+            assert_eq!(
+                pair.sides[side].machine.snapshot().call(call).unwrap().participants[0].link,
+                LinkState::Connected
+            );
+            assert!(!opens_audio(&pair, side));
+            assert!(pair.events(side).iter().all(|e| !e.starts_with("participant") && e != "accepted"));
+        }
+        pair.ask(B, Command::Accept { call }).unwrap();
+        for side in [A, B] {
+            let events = pair.events(side);
+            assert!(
+                ["accepted", "media", "participant joined"].iter().all(|e| events.contains(&(*e).into())),
+                "{events:?}"
+            );
+        }
+        pair.ask(A, Command::HangUp { call }).unwrap();
+        pair.assert_clean();
+    }
+}
+
+#[test]
+fn with_pre_connect_on_one_side_only_nothing_starts_before_the_accept_on_the_other() {
+    for (a, b, never) in [(early(), Config::default(), B), (Config::default(), early(), A)] {
+        for mut pair in [Pair::new(a.clone(), b.clone()), Pair::swapped(a.clone(), b.clone())] {
+            let call = pair.ring();
+            pair.pass(SECOND);
+            assert!(!touches_link(&pair, never));
+            pair.ask(B, Command::Accept { call }).unwrap();
+            pair.pass(SECOND);
+            for side in [A, B] {
+                let seen = pair.sides[side].machine.snapshot();
+                assert_eq!(seen.call(call).unwrap().participants[0].link, LinkState::Connected);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_link_that_fails_while_it_rings_is_made_anew_on_accept() {
+    for mut pair in [both(&early()), Pair::swapped(early(), early())] {
+        let call = pair.ring();
+        pair.engine(call, EngineLink::Failed(Step::Connected));
+        assert_eq!(pair.ended(A), None);
+        pair.events(A);
+        pair.ask(B, Command::Accept { call }).unwrap();
+        pair.pass(SECOND);
+        for side in [A, B] {
+            assert_eq!(pair.link(side, call).generation, 2);
+            let seen = pair.sides[side].machine.snapshot();
+            assert_eq!(seen.call(call).unwrap().participants[0].link, LinkState::Connected);
+        }
+        // The second link tells of its own steps.
+        let events = pair.events(A);
+        assert!(events.contains(&"link checking".into()), "{events:?}");
+        pair.ask(B, Command::HangUp { call }).unwrap();
+        pair.assert_clean();
+    }
+}
+
+#[test]
+fn a_link_closed_while_it_rings_is_made_anew_on_accept() {
+    for mut pair in [both(&early()), Pair::swapped(early(), early())] {
+        pair.path = false;
+        let call = pair.ring();
+        // Each end hears only that the other has closed.
+        pair.engine(call, EngineLink::Closed);
+        pair.path = true;
+        pair.ask(B, Command::Accept { call }).unwrap();
+        pair.pass(SECOND);
+        for side in [A, B] {
+            let seen = pair.sides[side].machine.snapshot();
+            assert_eq!(seen.call(call).unwrap().participants[0].link, LinkState::Connected);
+        }
+        pair.ask(B, Command::HangUp { call }).unwrap();
+        pair.assert_clean();
+    }
+}
+
+#[test]
+fn a_second_call_from_the_same_peer_never_makes_a_second_live_link() {
+    for mut pair in [both(&early()), Pair::swapped(early(), early())] {
+        // The caller's farewell of the first call is slow; its second offer is fast.
+        let first = pair.ring();
+        pair.hold = |_, w| w.body() == Some(&Body::Cancel);
+        pair.ask(A, Command::Cancel { call: first }).unwrap();
+        let (second, to) = (call_id(2), pair.key(B));
+        pair.ask(A, offer(second, to)).unwrap();
+        assert_eq!(pair.sides[B].machine.snapshot().calls.len(), 2);
+        pair.ask(B, Command::Accept { call: second }).unwrap();
+        pair.pass(SECOND);
+        pair.release_all();
+        pair.pass(SECOND);
+        for side in [A, B] {
+            let seen = pair.sides[side].machine.snapshot();
+            assert_eq!(seen.call(second).unwrap().participants[0].link, LinkState::Connected);
+        }
+        pair.ask(B, Command::HangUp { call: second }).unwrap();
+        pair.assert_clean();
+    }
+}
+
+#[test]
+fn the_states_of_a_link_never_step_back() {
+    let mut pair = plain();
+    let call = pair.connected();
+    pair.events(B);
+    // An engine may tell of its search before its description has left, and descriptions may come twice.
+    let link = pair.link(B, call);
+    for kind in [DescriptionKind::Offer, DescriptionKind::Answer] {
+        let description = Description { kind, text: "late".into() };
+        pair.feed(B, Input::Media(MediaInput::LocalDescription { link, description }));
+    }
+    pair.engine_at(B, call, EngineLink::Checking);
+    pair.run();
+    assert_eq!(pair.events(B), Vec::<String>::new());
+    let seen = pair.sides[B].machine.snapshot();
+    assert_eq!(seen.call(call).unwrap().participants[0].link, LinkState::Connected);
+}
+
+#[test]
+fn a_failed_microphone_leaves_the_call_and_is_told() {
+    let mut pair = plain();
+    pair.withhold = true;
+    let call = pair.ring();
+    let answer = |pair: &mut Pair| {
+        for (side, effect, outcome) in std::mem::take(&mut pair.undone) {
+            pair.feed(side, Input::Done { effect, outcome });
+        }
+        pair.run();
+    };
+    answer(&mut pair);
+    let audio = |e: &EffectKind| matches!(e, EffectKind::OpenAudio { .. });
+    let effects = pair.sides[B].machine.handle(pair.now, Command::Accept { call }.into()).unwrap();
+    for effect in effects {
+        let outcome = if audio(&effect.kind) { Outcome::Failed("access denied".into()) } else { Outcome::Ok };
+        if !matches!(effect.kind, EffectKind::Emit(_)) {
+            pair.feed(B, Input::Done { effect: effect.id, outcome });
+        }
+    }
+    assert!(pair.events(B).iter().any(|e| e.contains("ListenOnly")));
+    let local = pair.sides[B].machine.snapshot().local;
+    assert!(local.listen_only && local.open);
+}

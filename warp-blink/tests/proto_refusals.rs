@@ -1,0 +1,246 @@
+//! Calls that come to nothing, between two machines: busy, incompatible, unreachable, unanswered.
+
+mod proto_kit;
+
+use std::time::Duration;
+
+use proto_kit::{A, B, Pair, SECOND, Wire, call_id, offer, opens_audio, plain, reject_when_busy};
+use warp_blink::{
+    config::Config,
+    event::EndReason,
+    proto::{
+        Command, EffectKind, Input, Outcome, TopicRef,
+        signal::{Body, Hello, HelloKind, MediaFormat, Status},
+    },
+};
+
+#[test]
+fn a_callee_in_a_call_is_busy_if_so_configured() {
+    let mut pair = Pair::new(Config::default(), reject_when_busy());
+    // B calls, nobody hears it: B is under way.
+    pair.hold = |from, _| from == B;
+    let to = pair.key(A);
+    pair.ask(B, offer(call_id(9), to)).unwrap();
+    pair.hold = |from, w| from == B && w.is_hello(HelloKind::Offer);
+    pair.ring();
+    assert_eq!(pair.ended(A), Some((EndReason::Busy, Some(B))));
+    assert_eq!(pair.events(B), ["offering", "reached", "missed Busy"]);
+    pair.ask(B, Command::Cancel { call: call_id(9) }).unwrap();
+    pair.assert_clean();
+}
+
+#[test]
+fn a_callee_with_too_many_pending_calls_is_busy() {
+    let mut config = Config::default();
+    config.max_pending = 0;
+    let mut pair = Pair::new(Config::default(), config);
+    pair.ring();
+    assert_eq!(pair.ended(A), Some((EndReason::Busy, Some(B))));
+    assert_eq!(pair.events(B), ["missed Busy"]);
+    pair.assert_clean();
+}
+
+#[test]
+fn nobody_answers() {
+    let mut pair = plain();
+    pair.ring();
+    pair.pass(59 * SECOND);
+    assert_eq!(pair.ended(A), None);
+    pair.pass(SECOND);
+    assert_eq!(pair.ended(A), Some((EndReason::TimedOut, None)));
+    assert_eq!(pair.ended(B), Some((EndReason::TimedOut, None)));
+    assert_eq!(pair.events(B), ["incoming", "missed TimedOut", "ended TimedOut"]);
+    pair.assert_clean();
+}
+
+#[test]
+fn a_callee_that_rings_for_less_than_the_caller_wishes_tells_so() {
+    let mut config = Config::default();
+    config.max_ring = Duration::from_secs(5);
+    let mut pair = Pair::new(Config::default(), config);
+    pair.ring();
+    pair.pass(5 * SECOND);
+    assert_eq!(pair.ended(A), Some((EndReason::TimedOut, None)));
+    assert_eq!(pair.ended(B), Some((EndReason::TimedOut, None)));
+    pair.assert_clean();
+}
+
+#[test]
+fn an_unreachable_callee_ends_the_call_soon() {
+    let mut pair = plain();
+    pair.sides[A].publish = Outcome::NoPeers;
+    pair.sides[A].reach = Outcome::Failed("no address answers".into());
+    pair.ring();
+    pair.pass(Duration::from_millis(2900));
+    assert_eq!(pair.ended(A), None);
+    pair.pass(Duration::from_millis(100));
+    assert_eq!(pair.ended(A), Some((EndReason::Unreachable, None)));
+    assert!(pair.events(B).is_empty());
+    pair.assert_clean();
+}
+
+#[test]
+fn a_callee_that_is_offline_is_unreachable_after_the_reach_time() {
+    let mut pair = plain();
+    pair.hold = |_, _| true;
+    pair.ring();
+    pair.pass(14 * SECOND);
+    assert_eq!(pair.ended(A), None);
+    pair.pass(SECOND);
+    assert_eq!(pair.ended(A), Some((EndReason::Unreachable, None)));
+    let offers = pair.held.iter().filter(|(_, w)| w.is_hello(HelloKind::Offer)).count();
+    assert_eq!(offers, 7, "0, 0.25, 0.75, 1.75, 3.75, 7.75, 11.75 s");
+    pair.held.clear();
+    pair.assert_clean();
+}
+
+#[test]
+fn a_callee_that_comes_online_in_time_rings() {
+    let mut pair = plain();
+    pair.sides[A].publish = Outcome::NoPeers;
+    pair.ring();
+    pair.pass(10 * SECOND);
+    pair.sides[A].publish = Outcome::Ok;
+    let inbox = TopicRef::Inbox(pair.key(B));
+    pair.feed(A, Input::PeerSubscribed(inbox));
+    pair.run();
+    assert_eq!(pair.events(B), ["incoming"]);
+    assert_eq!(pair.events(A), ["offering", "reached", "ringing"]);
+}
+
+#[test]
+fn an_offer_without_a_common_version_or_format_is_incompatible() {
+    let spoil: [fn(&mut Hello); 4] = [
+        |h| h.versions = vec![2, 3],
+        |h| h.suites = vec![],
+        |h| h.media.frame_ms = 5,
+        |h| h.media.max_bitrate = 1_000_000,
+    ];
+    for change in spoil {
+        let mut pair = plain();
+        pair.hold = |_, w| w.is_hello(HelloKind::Offer);
+        pair.ring();
+        for (_, wire) in &mut pair.held {
+            if let Wire::Hello(hello) = wire {
+                change(hello);
+            }
+        }
+        pair.release_all();
+        assert_eq!(pair.ended(A), Some((EndReason::Incompatible, Some(B))));
+        assert_eq!(pair.events(B), ["missed Incompatible"]);
+        pair.assert_clean();
+    }
+}
+
+#[test]
+fn a_refusal_that_is_lost_is_said_again() {
+    let mut pair = plain();
+    pair.hold = |_, w| w.is_hello(HelloKind::Offer) || matches!(w, Wire::Welcome(..));
+    pair.ring();
+    pair.pass(SECOND);
+    for (_, wire) in &mut pair.held {
+        if let Wire::Hello(hello) = wire {
+            hello.versions = vec![2];
+        }
+    }
+    let mut offers = std::mem::take(&mut pair.held).into_iter();
+    let (from, first) = offers.next().unwrap();
+    pair.deliver(from, first);
+    assert_eq!(pair.held.len(), 1, "one refusal");
+    pair.held.clear();
+    pair.hold = |_, w| w.is_hello(HelloKind::Offer);
+    pair.pass(SECOND);
+    let (from, again) = offers.next().unwrap();
+    pair.deliver(from, again);
+    assert_eq!(pair.ended(A), Some((EndReason::Incompatible, Some(B))));
+    assert_eq!(pair.events(B), ["missed Incompatible"]);
+    pair.held.clear();
+    pair.assert_clean();
+}
+
+#[test]
+fn a_refusal_that_finds_nobody_is_said_again() {
+    let mut pair = plain();
+    pair.hold = |_, w| w.is_hello(HelloKind::Offer);
+    pair.ring();
+    for (_, wire) in &mut pair.held {
+        if let Wire::Hello(hello) = wire {
+            hello.versions = vec![2];
+        }
+    }
+    pair.sides[B].publish = Outcome::NoPeers;
+    pair.release(|_, _| true);
+    assert_eq!(pair.ended(A), None);
+    pair.sides[B].publish = Outcome::Ok;
+    pair.pass(Duration::from_millis(20));
+    assert_eq!(pair.ended(A), Some((EndReason::Incompatible, Some(B))));
+    pair.held.clear();
+    pair.assert_clean();
+}
+
+#[test]
+fn an_answer_of_another_version_or_that_refuses_ends_the_call() {
+    for (version, status, reason) in [
+        (2, Status::Open, EndReason::Incompatible),
+        (1, Status::Incompatible, EndReason::Incompatible),
+        (1, Status::Busy, EndReason::Busy),
+        (1, Status::Cancelled, EndReason::Incompatible),
+    ] {
+        let mut pair = plain();
+        pair.hold = |_, w| matches!(w, Wire::Welcome(..));
+        pair.ring();
+        for (_, wire) in &mut pair.held {
+            if let Wire::Welcome(_, welcome) = wire {
+                (welcome.version, welcome.status) = (version, status);
+            }
+        }
+        pair.release_all();
+        assert_eq!(pair.ended(A), Some((reason, Some(B))));
+        pair.assert_clean();
+    }
+}
+
+#[test]
+fn the_answer_narrows_the_offer() {
+    let (mut a, mut b) = (Config::default(), Config::default());
+    (a.media.channels, a.media.max_bitrate) = (2, 64_000);
+    (b.media.frame_ms, b.media.max_bitrate) = (40, 24_000);
+    let mut pair = Pair::new(a, b);
+    let call = pair.connected();
+    let mut agreed = MediaFormat::default();
+    (agreed.frame_ms, agreed.channels, agreed.max_bitrate) = (40, 1, 24_000);
+    for side in [A, B] {
+        assert_eq!(pair.sides[side].machine.snapshot().call(call).unwrap().media, agreed);
+        assert!(pair.sides[side].log.contains(&EffectKind::OpenAudio { call, media: agreed }));
+    }
+}
+
+#[test]
+fn an_answer_that_widens_the_offer_ends_the_call() {
+    let mut pair = plain();
+    let call = pair.ring();
+    pair.hold = |from, _| from == B;
+    pair.ask(B, Command::Accept { call }).unwrap();
+    for (_, wire) in &mut pair.held {
+        if let Wire::Packet(packet) = wire
+            && let Body::Accept(media) = &mut packet.body
+        {
+            media.channels = 2;
+        }
+    }
+    pair.release_all();
+    assert_eq!(pair.ended(A), Some((EndReason::Incompatible, None)));
+    assert_eq!(pair.ended(B), Some((EndReason::HungUp, Some(A))));
+    assert!(!opens_audio(&pair, A));
+    pair.assert_clean();
+}
+
+#[test]
+fn an_offer_whose_sender_never_confirms_does_not_ring_and_is_forgotten() {
+    let mut pair = plain();
+    pair.hold = |_, w| matches!(w, Wire::Welcome(..));
+    pair.ring();
+    pair.pass(30 * SECOND);
+    assert!(pair.events(B).is_empty());
+    pair.assert_clean();
+}
