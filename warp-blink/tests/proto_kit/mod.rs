@@ -478,3 +478,37 @@ pub(crate) fn short(event: &Event) -> String {
         other => panic!("a new event needs a name here: {other:?}"),
     }
 }
+
+/// An effect in few words.
+pub(crate) fn effect_name(effect: &EffectKind) -> String {
+    let topic = |topic: &TopicRef| match topic {
+        TopicRef::Inbox(_) => "inbox".to_owned(),
+        TopicRef::Peer { .. } => "peer topic".to_owned(),
+        TopicRef::Call { epoch, .. } => format!("call topic {epoch}"),
+    };
+    match effect {
+        EffectKind::Emit(event) => format!("emit {}", short(event)),
+        EffectKind::Subscribe(t) => format!("subscribe {}", topic(t)),
+        EffectKind::Unsubscribe(t) => format!("leave {}", topic(t)),
+        EffectKind::Reach { .. } => "reach".into(),
+        EffectKind::SendHello { hello, .. } => format!("send hello {:?}", hello.kind),
+        EffectKind::SendWelcome { welcome, .. } => format!("send welcome {:?}", welcome.status),
+        EffectKind::Send { packet, .. } => {
+            let body = format!("{:?}", packet.body);
+            format!("send {}", body.split('(').next().unwrap_or_default())
+        }
+        EffectKind::SendCall { body: CallBody::Announce(_), .. } => "send Announce".into(),
+        EffectKind::SendCall { .. } => "send Leave".into(),
+        EffectKind::NewCallKey { epoch, .. } => format!("new call key {epoch}"),
+        EffectKind::Link { command, .. } => {
+            let command = format!("{command:?}");
+            format!("link {}", command.split('(').next().unwrap_or_default())
+        }
+        EffectKind::OpenAudio { .. } => "open audio".into(),
+        EffectKind::CloseAudio { .. } => "close audio".into(),
+        EffectKind::SetMuted(on) => format!("set muted {on}"),
+        EffectKind::SetDeafened(on) => format!("set deafened {on}"),
+        EffectKind::Forget { .. } => "forget".into(),
+        other => panic!("a new effect needs a name here: {other:?}"),
+    }
+}

@@ -1,0 +1,305 @@
+//! The table of enabling conditions: every command and every message in every state of a call, and what it does.
+//!
+//! `proto_table.txt` is the table, to be read and reviewed; the test holds the machine to it. A command that is
+//! refused leaves the machine equal, and whatever the table calls nothing leaves all that an app can see as it was.
+
+mod proto_kit;
+
+use proto_kit::{A, B, Pair, SECOND, Wire, call_id, effect_name, identities, offer, plain};
+use warp_blink::{
+    event::Snapshot,
+    id::{CallId, NodeId, NodeKey, PublicKey},
+    proto::{
+        Command, EffectKind, Input, TopicRef,
+        signal::{
+            Announce, AppData, Body, CallBody, Candidate, Description, DescriptionKind, Hello, HelloKind,
+            MediaFormat, Packet, SUITE_CLASSICAL, Status, VERSION, Welcome,
+        },
+    },
+    stats::Counters,
+    time::UnixTime,
+};
+
+/// The call that the states speak of.
+const CALL: u8 = 1;
+
+/// The states, and how a machine gets there. The second value is the side to look at.
+const STATES: [(&str, fn() -> (Pair, usize)); 9] = [
+    ("no call", || (plain(), A)),
+    ("outgoing, unanswered", || {
+        let mut pair = plain();
+        pair.hold = |_, w| matches!(w, Wire::Welcome(..));
+        pair.ring();
+        (pair, A)
+    }),
+    ("outgoing, ringing", || {
+        let mut pair = plain();
+        pair.ring();
+        (pair, A)
+    }),
+    ("arriving", || {
+        let mut pair = plain();
+        pair.hold = |_, w| matches!(w, Wire::Packet(_));
+        pair.ring();
+        (pair, B)
+    }),
+    ("incoming", || {
+        let mut pair = plain();
+        pair.ring();
+        (pair, B)
+    }),
+    ("active, ours", || {
+        let mut pair = plain();
+        pair.connected();
+        (pair, A)
+    }),
+    ("active, theirs", || {
+        let mut pair = plain();
+        pair.connected();
+        (pair, B)
+    }),
+    ("leaving", || {
+        let mut pair = plain();
+        let call = pair.connected();
+        pair.ask(A, Command::HangUp { call }).unwrap();
+        (pair, B)
+    }),
+    ("shutting down", || {
+        let mut pair = plain();
+        pair.connected();
+        pair.hold = |_, _| true;
+        pair.ask(B, Command::Shutdown).unwrap();
+        (pair, B)
+    }),
+];
+
+/// What is put in: a name, and the input for that pair and side.
+type Row = (String, Input);
+
+fn hello(kind: HelloKind, call: CallId, from: PublicKey, node: NodeId) -> Input {
+    Input::Hello(Box::new(Hello {
+        kind,
+        from,
+        node,
+        call,
+        sent_at: UnixTime::from_millis(5),
+        ring_ms: 60_000,
+        versions: vec![VERSION],
+        suites: vec![SUITE_CLASSICAL],
+        media: MediaFormat::default(),
+        app_data: AppData::default(),
+    }))
+}
+
+fn commands(pair: &Pair, side: usize) -> Vec<Row> {
+    let (call, none, third) = (call_id(CALL), call_id(7), identities(3).remove(2).public());
+    let two = Command::Offer {
+        call: call_id(2),
+        to: vec![third, pair.key(1 - side)],
+        app_data: AppData::default(),
+        sent_at: UnixTime::default(),
+    };
+    let nobody = Command::Offer {
+        call: call_id(2),
+        to: vec![],
+        app_data: AppData::default(),
+        sent_at: UnixTime::default(),
+    };
+    let rows = [
+        ("Offer", offer(call_id(2), third)),
+        ("Offer to nobody", nobody),
+        ("Offer to oneself", offer(call_id(2), pair.key(side))),
+        ("Offer to two", two),
+        ("Offer of the same id", offer(call, third)),
+        ("Accept", Command::Accept { call }),
+        ("Accept of another", Command::Accept { call: none }),
+        ("Decline", Command::Decline { call }),
+        ("Decline of another", Command::Decline { call: none }),
+        ("Cancel", Command::Cancel { call }),
+        ("Cancel of another", Command::Cancel { call: none }),
+        ("HangUp", Command::HangUp { call }),
+        ("HangUp of another", Command::HangUp { call: none }),
+        ("SetMuted", Command::SetMuted(true)),
+        ("SetDeafened", Command::SetDeafened(true)),
+        ("Shutdown", Command::Shutdown),
+    ];
+    rows.into_iter().map(|(name, command)| (format!("command {name}"), command.into())).collect()
+}
+
+fn first_messages(pair: &Pair, side: usize) -> Vec<Row> {
+    let (call, other) = (call_id(CALL), call_id(7));
+    let (peer, own) = (pair.key(1 - side), pair.key(side));
+    let stranger = &identities(3)[2];
+    let node = NodeKey::from(stranger).node_id();
+    let from_peer = |kind| hello(kind, call, peer, node);
+    let mut rows: Vec<(String, Input)> = vec![
+        ("hello Offer".into(), from_peer(HelloKind::Offer)),
+        ("hello Cancel".into(), from_peer(HelloKind::Cancel)),
+        ("hello Pair".into(), from_peer(HelloKind::Pair)),
+        ("hello Resume".into(), from_peer(HelloKind::Resume)),
+        ("hello Missed".into(), from_peer(HelloKind::Missed)),
+        ("hello Offer of another call".into(), hello(HelloKind::Offer, other, peer, node)),
+        ("hello Cancel of another call".into(), hello(HelloKind::Cancel, other, peer, node)),
+        (
+            "hello Offer of this call by a stranger".into(),
+            hello(HelloKind::Offer, call, stranger.public(), node),
+        ),
+        (
+            "hello Cancel of this call by a stranger".into(),
+            hello(HelloKind::Cancel, call, stranger.public(), node),
+        ),
+        ("hello Offer by oneself".into(), hello(HelloKind::Offer, other, own, node)),
+        ("hello again".into(), Input::HelloAgain { call, from: peer }),
+        ("hello again by a stranger".into(), Input::HelloAgain { call, from: stranger.public() }),
+    ];
+    for status in [Status::Open, Status::Busy, Status::Incompatible, Status::Cancelled] {
+        let welcome = Welcome { node, version: VERSION, suite: SUITE_CLASSICAL, status };
+        rows.push((
+            format!("welcome {status:?}"),
+            Input::Welcome { call, from: peer, welcome: welcome.clone() },
+        ));
+        rows.push((
+            format!("welcome {status:?} by a stranger"),
+            Input::Welcome { call, from: stranger.public(), welcome },
+        ));
+    }
+    rows
+}
+
+/// The sequence number that the other side would use next.
+fn next_seq(pair: &Pair, side: usize) -> u32 {
+    let said = pair.sides[1 - side].log.iter().filter_map(|e| match e {
+        EffectKind::Send { packet, .. } => Some(packet.seq),
+        _ => None,
+    });
+    said.max().unwrap_or(0) + 1
+}
+
+fn session_messages(pair: &Pair, side: usize) -> Vec<Row> {
+    let (call, peer, seq) = (call_id(CALL), pair.key(1 - side), next_seq(pair, side));
+    let stranger = identities(3)[2].public();
+    let describe = |kind| Body::Description(Description { kind, text: "sdp".into() });
+    let mut wide = MediaFormat::default();
+    wide.channels = 2;
+    let bodies = [
+        ("Confirm", Body::Confirm),
+        ("Ringing", Body::Ringing),
+        ("Accept", Body::Accept(MediaFormat::default())),
+        ("Accept that widens", Body::Accept(wide)),
+        ("Decline", Body::Decline),
+        ("Busy", Body::Busy),
+        ("Cancel", Body::Cancel),
+        ("HangUp", Body::HangUp),
+        ("TimedOut", Body::TimedOut),
+        ("CallKey 1", Body::CallKey(1)),
+        ("CallKey 2", Body::CallKey(2)),
+        ("offer of the link", describe(DescriptionKind::Offer)),
+        ("answer of the link", describe(DescriptionKind::Answer)),
+        ("candidate", Body::Candidate(Candidate { text: "c".into() })),
+        ("end of candidates", Body::EndOfCandidates),
+    ];
+    let packet =
+        |seq, generation, body| Box::new(Packet { seq, ack: 0, ack_bits: 0, call, generation, body });
+    let mut rows: Vec<Row> = bodies
+        .into_iter()
+        .map(|(name, body)| {
+            let generation =
+                u32::from(matches!(body, Body::Description(_) | Body::Candidate(_) | Body::EndOfCandidates));
+            (format!("packet {name}"), Input::Packet { from: peer, packet: packet(seq, generation, body) })
+        })
+        .collect();
+    rows.extend([
+        ("packet Ack".into(), Input::Packet { from: peer, packet: packet(0, 0, Body::Ack) }),
+        ("packet again".into(), Input::Packet { from: peer, packet: packet(1, 0, Body::HangUp) }),
+        ("packet too far ahead".into(), Input::Packet { from: peer, packet: packet(900, 0, Body::HangUp) }),
+        (
+            "packet by a stranger".into(),
+            Input::Packet { from: stranger, packet: packet(seq, 0, Body::HangUp) },
+        ),
+    ]);
+    let mut announce = Announce::default();
+    (announce.version, announce.joined, announce.muted) = (9, true, true);
+    for (name, from, epoch, body) in [
+        ("Announce", peer, 1, CallBody::Announce(announce)),
+        ("Announce, old", peer, 1, CallBody::Announce(Announce::default())),
+        ("Announce, other epoch", peer, 2, CallBody::Announce(announce)),
+        ("Announce by a stranger", stranger, 1, CallBody::Announce(announce)),
+        ("Leave", peer, 1, CallBody::Leave),
+        ("Leave, other epoch", peer, 2, CallBody::Leave),
+        ("Leave by a stranger", stranger, 1, CallBody::Leave),
+    ] {
+        rows.push((format!("call {name}"), Input::CallMessage { call, epoch, from, body }));
+    }
+    for (name, topic) in [
+        ("inbox", TopicRef::Inbox(peer)),
+        ("peer topic", TopicRef::Peer { call, owner: peer }),
+        ("call topic", TopicRef::Call { call, epoch: 1 }),
+    ] {
+        rows.push((format!("subscribed to {name}"), Input::PeerSubscribed(topic)));
+    }
+    rows.push(("tick".into(), Input::Tick));
+    rows
+}
+
+/// Which counters rose.
+fn counted(before: Counters, after: Counters) -> String {
+    let all = [
+        ("duplicate", after.duplicate - before.duplicate),
+        ("unexpected", after.unexpected - before.unexpected),
+        ("late", after.late - before.late),
+    ];
+    let risen: Vec<_> = all.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{name} +{n}")).collect();
+    if risen.is_empty() { "nothing".into() } else { risen.join(", ") }
+}
+
+fn visible(snapshot: &Snapshot) -> Snapshot {
+    let mut visible = snapshot.clone();
+    visible.counters = Counters::default();
+    visible
+}
+
+/// One line of the table: what this input does in this state.
+fn line(state: fn() -> (Pair, usize), row: impl Fn(&Pair, usize) -> Row) -> (String, String) {
+    let (mut pair, side) = state();
+    // Out of the time in which an acknowledgement waits for company.
+    pair.pass(SECOND / 2);
+    let (name, input) = row(&pair, side);
+    let before = pair.sides[side].machine.snapshot();
+    let what = match pair.input(side, input) {
+        Err(rejected) => {
+            let rejected = format!("{rejected:?}");
+            format!("refused: {}", rejected.split('(').next().unwrap_or_default())
+        }
+        Ok(effects) => {
+            let after = pair.sides[side].machine.snapshot();
+            let effects: Vec<_> = effects.iter().map(effect_name).filter(|name| name != "send Ack").collect();
+            if effects.is_empty() {
+                let (before, after) = (visible(&before), visible(&after));
+                // A confirmation is the one thing that shows in a timeline without any effect.
+                assert_eq!(before, after, "{name} has no effect and yet changes what is seen");
+            }
+            if effects.is_empty() { counted(before.counters, after.counters) } else { effects.join(", ") }
+        }
+    };
+    (name, what)
+}
+
+#[test]
+fn every_input_does_in_every_state_what_the_table_says() {
+    let mut table = String::new();
+    for (name, state) in STATES {
+        table += &format!("\n== {name}\n");
+        for rows in [commands, first_messages, session_messages] {
+            let (pair, side) = state();
+            for n in 0..rows(&pair, side).len() {
+                let (input, what) = line(state, |pair, side| rows(pair, side).swap_remove(n));
+                table += &format!("{input:<42}{what}\n");
+            }
+        }
+    }
+    let wanted = include_str!("proto_table.txt");
+    for (n, (is, should)) in table.trim().lines().zip(wanted.trim().lines()).enumerate() {
+        assert_eq!(is, should, "line {} of proto_table.txt; the whole table now:\n{table}", n + 1);
+    }
+    assert_eq!(table.trim().lines().count(), wanted.trim().lines().count(), "{table}");
+}
