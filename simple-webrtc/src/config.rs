@@ -41,6 +41,9 @@ impl Default for Limits {
 pub struct Timeouts {
     /// Until both descriptions are set. 30 s: seven repetitions of a signal whose resending backs off to 4 s.
     pub negotiating: Duration,
+    /// Until the servers have answered, or are given up. 10 s: four transmissions from 0.5 s doubling (RFC 8489 section
+    /// 6.2.1). The engine itself waits for a dead TURN server for ever.
+    pub gathering: Duration,
     /// Until one candidate pair works. 39.5 s: the patience that RFC 8863 section 3 asks of an agent.
     pub checking: Duration,
     /// Until the DTLS handshake is done. 15 s: four retransmissions from 1 s doubling (RFC 6347 section 4.2.4.1). The
@@ -71,6 +74,7 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             negotiating: Duration::from_secs(30),
+            gathering: Duration::from_secs(10),
             checking: Duration::from_millis(39_500),
             securing: Duration::from_secs(15),
             closing: Duration::from_secs(2),
@@ -217,6 +221,7 @@ impl ConfigBuilder {
         let t = &config.timeouts;
         for (what, duration) in [
             ("negotiating", t.negotiating),
+            ("gathering", t.gathering),
             ("checking", t.checking),
             ("securing", t.securing),
             ("closing", t.closing),

@@ -139,6 +139,9 @@ pub enum FailReason {
     /// Nothing to be reached at: no network, or, with `relay_only`, no relay that accepted us.
     #[error("no address to be reached at (no network, or no relay that accepts the credentials)")]
     NoLocalCandidates,
+    /// No pair of addresses worked.
+    #[error("no path to the peer works")]
+    NoPath,
     /// The path stopped working and did not come back in time.
     #[error("the path was lost")]
     PathLost,

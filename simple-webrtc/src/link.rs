@@ -10,7 +10,7 @@ use tokio::time::{self, MissedTickBehavior};
 use crate::config::Config;
 use crate::description::{Candidate, CandidateKind, Description};
 use crate::engine::{Connection, EngineError, Inbox, IncomingTrack, Signal};
-use crate::event::{Event, EventKind, FailReason, Generation, LinkState};
+use crate::event::{Event, EventKind, FailReason, Generation, LinkState, Step};
 use crate::parking::Parking;
 use crate::peers::{Remote, Shared};
 use crate::queue::Queue;
@@ -37,14 +37,15 @@ pub(crate) enum Stop {
 }
 
 /// A connection's place among those that live; given back exactly once, also if its task panics.
-pub(crate) struct Lease<K: Ord> {
+pub(crate) struct Lease<K: Clone + Ord> {
     pub(crate) shared: Arc<Shared<K>>,
     pub(crate) peer: K,
     pub(crate) generation: Generation,
+    pub(crate) events: mpsc::Sender<Event<K>>,
     pub(crate) released: bool,
 }
 
-impl<K: Ord> Lease<K> {
+impl<K: Clone + Ord> Lease<K> {
     fn release(&mut self) {
         if !std::mem::replace(&mut self.released, true) {
             self.shared.release(&self.peer, self.generation);
@@ -52,9 +53,20 @@ impl<K: Ord> Lease<K> {
     }
 }
 
-impl<K: Ord> Drop for Lease<K> {
+impl<K: Clone + Ord> Drop for Lease<K> {
     fn drop(&mut self) {
+        if self.released {
+            return;
+        }
         self.release();
+        if std::thread::panicking() {
+            tracing::error!(generation = self.generation.0, "the owner of a connection panicked");
+            let reason = FailReason::Engine { doing: "go on: it panicked" };
+            let kind = EventKind::State(LinkState::Failed { step: Step::Negotiating, reason });
+            let event = Event { peer: self.peer.clone(), generation: self.generation, at: now(), kind };
+            // Without room for it there is nothing more to be done here.
+            let _ = self.events.try_send(event);
+        }
     }
 }
 
@@ -94,12 +106,11 @@ impl Probe {
     }
 }
 
-pub(crate) struct Link<K: Ord> {
+pub(crate) struct Link<K: Clone + Ord> {
     pub(crate) config: Arc<Config>,
     pub(crate) role: Role,
     pub(crate) commands: mpsc::Receiver<Remote>,
     pub(crate) stop: watch::Receiver<Option<Stop>>,
-    pub(crate) events: mpsc::Sender<Event<K>>,
     pub(crate) audio: watch::Receiver<Option<LocalTrack>>,
     pub(crate) probe: Arc<Probe>,
     pub(crate) lease: Lease<K>,
@@ -125,6 +136,8 @@ struct Live {
     negotiated: bool,
     remote_candidates: Parking,
     local_candidates: usize,
+    /// Until gathering is done.
+    gathering_until: Option<Instant>,
     tasks: Vec<JoinHandle<()>>,
     tracks: usize,
     subscription: Option<Subscription>,
@@ -145,6 +158,7 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
         let state = match end {
             End::Told(Stop::Superseded) => {
                 tracing::debug!("superseded");
+                self.lease.release();
                 return;
             }
             End::Told(Stop::HangUp | Stop::Shutdown) => LinkState::Closed { by_remote: false },
@@ -155,7 +169,7 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
         // First this: whoever reads the event may dial again, and whoever waits for the end of everything does not have
         // to wait for a slow reader of events.
         self.lease.release();
-        if self.events.send(event).await.is_err() {
+        if self.lease.events.send(event).await.is_err() {
             tracing::debug!("nobody reads events any more");
         }
     }
@@ -179,6 +193,7 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
             negotiated: false,
             remote_candidates: Parking::default(),
             local_candidates: 0,
+            gathering_until: Some(now() + self.config.timeouts.gathering),
             tasks: Vec::new(),
             tracks: 0,
             subscription: None,
@@ -193,13 +208,14 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
             let states = tokio::select! {
                 biased;
                 stop = stopped(&mut self.stop) => return Err(stop.into()),
-                () = self.events.closed() => return Err(Stop::HangUp.into()),
+                () = self.lease.events.closed() => return Err(Stop::HangUp.into()),
                 signal = live.inbox.recv() => self.on_signal(live, signal).await?,
                 Some(remote) = self.commands.recv() => self.on_remote(live, remote).await,
                 Ok(()) = self.audio.changed() => {
                     self.hear_track(live);
                     Vec::new()
                 }
+                () = sleep_until(live.gathering_until) => self.on_gathering_done(live).await?,
                 () = sleep_until(deadline) => live.steps.expire(now(), &self.config.timeouts),
                 _ = closed_check.tick() => {
                     if live.steps.state() != LinkState::Negotiating && live.connection.remote_closed().await {
@@ -247,13 +263,7 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
                 self.on_local_candidate(live, candidate).await?;
                 return Ok(Vec::new());
             }
-            Signal::GatheringDone if live.local_candidates == 0 => {
-                return Ok(live.steps.fail(now(), FailReason::NoLocalCandidates));
-            }
-            Signal::GatheringDone => {
-                self.emit(EventKind::GatheringDone).await?;
-                return Ok(Vec::new());
-            }
+            Signal::GatheringDone => return self.on_gathering_done(live).await,
             Signal::Track(track) => {
                 self.on_track(live, track).await?;
                 return Ok(Vec::new());
@@ -261,16 +271,31 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
             Signal::PathFound => Observation::PathFound,
             Signal::PathSilent if live.connection.remote_closed().await => Observation::RemoteClosed,
             Signal::PathSilent => Observation::PathSilent,
-            Signal::PathLost => Observation::PathLost,
             Signal::Secured => Observation::Secured,
-            Signal::HandshakeFailed => Observation::HandshakeFailed,
+            Signal::Failed if live.connection.handshake_failed().await => Observation::HandshakeFailed,
+            Signal::Failed => Observation::PathLost,
+            Signal::Stopped => Observation::Stopped,
         };
         Ok(live.steps.observe(now(), observation))
     }
 
+    /// All servers have answered, or were given enough time.
+    async fn on_gathering_done(&mut self, live: &mut Live) -> Result<Vec<LinkState>, End> {
+        if live.gathering_until.take().is_none() {
+            return Ok(Vec::new());
+        }
+        if live.local_candidates == 0 {
+            return Ok(live.steps.fail(now(), FailReason::NoLocalCandidates));
+        }
+        self.emit(EventKind::GatheringDone).await?;
+        Ok(Vec::new())
+    }
+
     async fn on_local_candidate(&mut self, live: &mut Live, candidate: Candidate) -> Result<(), End> {
-        if !candidate.is_usable() || (self.config.relay_only && candidate.kind() != CandidateKind::Relay) {
-            tracing::trace!(kind = ?candidate.kind(), "own candidate not shown");
+        let hidden = self.config.relay_only && candidate.kind() != CandidateKind::Relay;
+        let late = live.gathering_until.is_none();
+        if !candidate.is_usable() || hidden || late {
+            tracing::trace!(kind = ?candidate.kind(), hidden, late, "own candidate not shown");
             return Ok(());
         }
         live.local_candidates += 1;
@@ -375,7 +400,7 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
         tokio::select! {
             biased;
             stop = stopped(&mut self.stop) => Err(stop.into()),
-            sent = self.events.send(event) => sent.map_err(|_| Stop::HangUp.into()),
+            sent = self.lease.events.send(event) => sent.map_err(|_| Stop::HangUp.into()),
         }
     }
 }

@@ -218,10 +218,15 @@ impl<K: Clone + Ord + fmt::Debug + Send + Sync + 'static> Peers<K> {
             role,
             commands: inbox,
             stop: stopped,
-            events: self.handle.events.clone(),
             audio: shared.audio.subscribe(),
             probe,
-            lease: Lease { shared: shared.clone(), peer, generation, released: false },
+            lease: Lease {
+                shared: shared.clone(),
+                peer,
+                generation,
+                events: self.handle.events.clone(),
+                released: false,
+            },
         };
         self.handle.runtime.spawn(link.run());
         Ok(())

@@ -20,6 +20,8 @@ pub(crate) enum Observation {
     HandshakeFailed,
     /// The peer closed.
     RemoteClosed,
+    /// The engine stopped working.
+    Stopped,
 }
 
 /// The state of one connection, apart from any engine and clock.
@@ -85,8 +87,13 @@ impl Steps {
                     _ => {}
                 }
             }
-            Observation::PathLost => return self.fail(now, FailReason::PathLost),
+            Observation::PathLost => {
+                let never = matches!(before, LinkState::Negotiating | LinkState::Checking);
+                let reason = if never { FailReason::NoPath } else { FailReason::PathLost };
+                return self.fail(now, reason);
+            }
             Observation::HandshakeFailed => return self.fail(now, FailReason::Handshake),
+            Observation::Stopped => return self.fail(now, FailReason::Engine { doing: "keep running" }),
             Observation::RemoteClosed => return self.enter(now, LinkState::Closed { by_remote: true }),
         }
         Vec::new()
@@ -189,6 +196,8 @@ mod tests {
             [Checking, Securing, Connected, Disconnected, lost]
         );
         assert_eq!(run(&[RemoteClosed, PathLost]), [Closed { by_remote: true }]);
+        let none = Failed { step: Step::Checking, reason: FailReason::NoPath };
+        assert_eq!(run(&[Negotiated, PathLost, Stopped]), [Checking, none]);
     }
 
     #[test]

@@ -178,7 +178,7 @@ async fn redialling_replaces_a_connection_that_is_still_dying() {
 /// Prints how long a setup takes; asserts nothing about speed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn measure_the_setup() {
-    let (mut connected, mut first) = (Vec::new(), Vec::new());
+    let (mut connected, mut first, mut closed, mut noticed) = (vec![], vec![], vec![], vec![]);
     for _ in 0..10 {
         let mut a = Side::new(loopback().build().expect("valid"));
         let mut b = Side::new(loopback().build().expect("valid"));
@@ -189,17 +189,21 @@ async fn measure_the_setup() {
         let mut track = first_track(&a.track, &mut b).await;
         track.recv().await.expect("a packet");
         first.push(start.elapsed());
-        a.peers.shutdown().await;
-        b.peers.shutdown().await;
+        let start = std::time::Instant::now();
+        a.peers.hang_up(&"b", FIRST).expect("hang up");
+        while !a.next_state().await.1.is_final() {}
+        closed.push(start.elapsed());
+        while !b.next_state().await.1.is_final() {}
+        noticed.push(start.elapsed());
     }
-    connected.sort();
-    first.sort();
-    let ms = |d: Duration| d.as_secs_f64() * 1000.0;
-    println!(
-        "dial to both connected: median {:.1} ms, worst {:.1} ms; dial to first packet: median {:.1} ms, worst {:.1} ms",
-        ms(connected[5]),
-        ms(connected[9]),
-        ms(first[5]),
-        ms(first[9])
-    );
+    for (what, mut times) in [
+        ("dial to both connected", connected),
+        ("dial to first packet", first),
+        ("hanging up to closed", closed),
+        ("hanging up to closed at the peer", noticed),
+    ] {
+        times.sort();
+        let ms = |time: Duration| time.as_secs_f64() * 1000.0;
+        println!("{what}: median {:.1} ms, worst {:.1} ms", ms(times[5]), ms(times[9]));
+    }
 }

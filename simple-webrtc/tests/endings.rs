@@ -16,11 +16,18 @@ use LinkState::{Checking, Closed, Connected, Failed, Negotiating};
 /// Tests here look at what the process holds, so they take turns.
 static TURN: Mutex<()> = Mutex::const_new(());
 
+/// UDP sockets of this process. Others come and go with the runtimes of other tests.
 fn sockets() -> usize {
+    let mut udp = std::collections::HashSet::new();
+    for table in ["/proc/self/net/udp", "/proc/self/net/udp6"] {
+        let table = std::fs::read_to_string(table).expect("Linux");
+        let inodes = table.lines().skip(1).filter_map(|line| line.split_whitespace().nth(9));
+        udp.extend(inodes.map(|inode| format!("socket:[{inode}]")));
+    }
     std::fs::read_dir("/proc/self/fd")
         .expect("Linux")
         .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
-        .filter(|target| target.to_string_lossy().starts_with("socket:"))
+        .filter(|target| udp.contains(&*target.to_string_lossy()))
         .count()
 }
 
@@ -233,6 +240,111 @@ async fn a_description_that_cannot_be_used_fails_the_connection() {
     assert_eq!(a.next_state().await.1, Negotiating);
     assert_eq!(a.next_state().await.1, bad);
     back_to(before.0, before.1).await;
+}
+
+/// A peer whose machine is switched off says nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_vanishes_is_noticed_and_then_given_up() {
+    let _turn = TURN.lock().await;
+    let mut timeouts = Timeouts::default();
+    timeouts.ice_keepalive = Duration::from_millis(50);
+    timeouts.ice_disconnected = Duration::from_millis(200);
+    timeouts.ice_failed = Duration::from_millis(300);
+    let mut a = Side::new(loopback().timeouts(timeouts).build().expect("valid"));
+    let machine = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let mut b = {
+        let _inside = machine.enter();
+        Side::new(loopback().build().expect("valid"))
+    };
+    a.peers.dial("b", FIRST).expect("dial");
+    connect(&mut a, &mut b, Connected).await;
+    machine.shutdown_background();
+    assert_eq!(a.next_state().await.1, LinkState::Disconnected);
+    assert_eq!(a.next_state().await.1, Failed { step: Step::Connected, reason: FailReason::PathLost });
+}
+
+/// Answers every Allocate request with an error, as RFC 8489 lays it out: the first asks for credentials, which the second
+/// then finds wrong.
+async fn refuse_everybody(socket: tokio::net::UdpSocket) {
+    let mut buffer = [0; 1500];
+    while let Ok((len, from)) = socket.recv_from(&mut buffer).await {
+        assert!(len >= 20 && buffer[..2] == [0x00, 0x03], "an Allocate request");
+        let has_credentials = buffer[..len].windows(4).any(|window| window == b"user");
+        let mut attributes = vec![0x00, 0x09, 0x00, 0x04, 0x00, 0x00, 0x04, 0x01];
+        if has_credentials {
+            attributes[7] = 0x03;
+        } else {
+            attributes.extend_from_slice(b"\x00\x14\x00\x04home\x00\x15\x00\x04once");
+        }
+        let mut answer = vec![0x01, 0x13, 0x00, attributes.len() as u8];
+        answer.extend_from_slice(&buffer[4..20]);
+        answer.extend_from_slice(&attributes);
+        socket.send_to(&answer, from).await.expect("loopback");
+    }
+}
+
+/// The engine logs a TURN server that refuses, and waits for a silent one for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_relay_a_relayed_connection_fails_and_shows_no_address() {
+    let _turn = TURN.lock().await;
+    for silent in [false, true] {
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("loopback");
+        let port = socket.local_addr().expect("bound").port();
+        let server = tokio::spawn(async move {
+            match silent {
+                true => {
+                    let _open = socket;
+                    std::future::pending().await
+                }
+                false => refuse_everybody(socket).await,
+            }
+        });
+        let mut timeouts = Timeouts::default();
+        if silent {
+            timeouts.gathering = Duration::from_millis(100);
+        } else {
+            // So that it cannot be this that ends it.
+            timeouts.gathering = Duration::from_secs(3600);
+        }
+        let relay = simple_webrtc::IceServer::turn(format!("turn:127.0.0.1:{port}"), "user", "secret");
+        let config = loopback().ice_server(relay).relay_only(true).timeouts(timeouts);
+        let mut side = Side::new(config.build().expect("valid"));
+        side.peers.dial("b", FIRST).expect("dial");
+        let end = loop {
+            match side.next().await.kind {
+                EventKind::LocalCandidate(candidate) => panic!("shown: {candidate:?}"),
+                EventKind::LocalDescription(offer) => assert!(!offer.as_str().contains("127.0.0.1")),
+                EventKind::State(state) if state.is_final() => break state,
+                _ => {}
+            }
+        };
+        assert_eq!(end, Failed { step: Step::Gathering, reason: FailReason::NoLocalCandidates });
+        server.abort();
+    }
+}
+
+/// A server that is down must not keep what else was gathered from being enough.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gathering_ends_though_a_server_is_silent() {
+    let _turn = TURN.lock().await;
+    let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("loopback");
+    let url = format!("turn:{}", silent.local_addr().expect("bound"));
+    let mut timeouts = Timeouts::default();
+    timeouts.gathering = Duration::from_millis(100);
+    let relay = simple_webrtc::IceServer::turn(url, "user", "secret");
+    let mut side = Side::new(loopback().ice_server(relay).timeouts(timeouts).build().expect("valid"));
+    side.peers.dial("b", FIRST).expect("dial");
+    let mut candidates = 0;
+    loop {
+        match side.next().await.kind {
+            EventKind::LocalCandidate(_) => candidates += 1,
+            EventKind::GatheringDone => break,
+            EventKind::State(state) => assert_eq!(state, Negotiating),
+            _ => {}
+        }
+    }
+    assert_eq!(candidates, 1);
+    side.peers.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -20,10 +20,12 @@ pub(crate) enum Signal {
     GatheringDone,
     PathFound,
     PathSilent,
-    PathLost,
     Secured,
-    HandshakeFailed,
+    /// ICE or DTLS has failed.
+    Failed,
     Track(IncomingTrack),
+    /// The engine's task has ended, though nobody closed the connection.
+    Stopped,
 }
 
 /// Where signals arrive, in order.
@@ -33,7 +35,7 @@ pub(crate) struct Inbox {
 }
 
 /// Where the engine leaves signals, without ever waiting: its one task also drives ICE and DTLS.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Outbox {
     sender: mpsc::Sender<Signal>,
     overflowed: Arc<AtomicBool>,
@@ -60,7 +62,7 @@ impl Inbox {
 }
 
 impl Outbox {
-    fn put(&self, signal: Signal) {
+    pub(super) fn put(&self, signal: Signal) {
         if let Err(TrySendError::Full(_)) = self.sender.try_send(signal) {
             self.overflowed.store(true, Ordering::Release);
         }
@@ -99,7 +101,6 @@ impl PeerConnectionEventHandler for Handler {
                 self.outbox.put(Signal::PathFound);
             }
             RTCIceConnectionState::Disconnected => self.outbox.put(Signal::PathSilent),
-            RTCIceConnectionState::Failed => self.outbox.put(Signal::PathLost),
             _ => {}
         }
     }
@@ -107,8 +108,7 @@ impl PeerConnectionEventHandler for Handler {
     async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
         match state {
             RTCPeerConnectionState::Connected => self.outbox.put(Signal::Secured),
-            // That of ICE is reported before, and then this changes nothing.
-            RTCPeerConnectionState::Failed => self.outbox.put(Signal::HandshakeFailed),
+            RTCPeerConnectionState::Failed => self.outbox.put(Signal::Failed),
             _ => {}
         }
     }

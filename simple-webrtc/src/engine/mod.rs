@@ -1,14 +1,17 @@
 //! The only place that knows the WebRTC engine.
 
 mod handler;
+#[cfg(test)]
+mod hostile_tests;
 mod media;
+mod runtime;
 mod settings;
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
+use rtc::peer_connection::transport::RTCDtlsTransportState;
 use tokio::task::JoinHandle;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::peer_connection::{
@@ -66,6 +69,7 @@ impl Connection {
             .with_setting_engine(settings::setting_engine(config))
             .with_media_engine(media)
             .with_interceptor_registry(interceptors)
+            .with_runtime(Arc::new(runtime::Watched::new(outbox.clone())))
             .with_handler(Arc::new(handler::Handler::new(outbox)))
             .with_udp_addrs(settings::bind_addresses(config))
             .build()
@@ -135,9 +139,16 @@ impl Connection {
 
     /// Whether the peer has closed the DTLS transport. The engine reports nothing of the kind for media.
     pub(crate) async fn remote_closed(&self) -> bool {
-        use rtc::peer_connection::transport::RTCDtlsTransportState;
-        let Ok(Some(transport)) = self.sender.transport().await else { return false };
-        matches!(transport.state().await, Ok(RTCDtlsTransportState::Closed))
+        self.dtls().await == Some(RTCDtlsTransportState::Closed)
+    }
+
+    /// Whether it was the handshake that failed.
+    pub(crate) async fn handshake_failed(&self) -> bool {
+        self.dtls().await == Some(RTCDtlsTransportState::Failed)
+    }
+
+    async fn dtls(&self) -> Option<RTCDtlsTransportState> {
+        self.sender.transport().await.ok()??.state().await.ok()
     }
 
     pub(crate) async fn path(&self) -> Path {
@@ -149,7 +160,8 @@ impl Connection {
         let route = kind(pair.local().typ)
             .zip(kind(pair.remote().typ))
             .map(|(local, remote)| Route { local, remote });
-        let report = self.engine.get_stats(Instant::now(), StatsSelector::None).await;
+        let now = tokio::time::Instant::now().into_std();
+        let report = self.engine.get_stats(now, StatsSelector::None).await;
         let round_trip_ms = report.iter().find_map(|entry| match entry {
             RTCStatsReportEntry::IceCandidatePair(stats)
                 if stats.local_candidate_id.ends_with(&pair.local().id)
