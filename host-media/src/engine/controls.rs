@@ -1,0 +1,224 @@
+//! The handles that an application holds: settings, peers, statistics.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::Instant,
+};
+
+use crate::{
+    error::Error,
+    format::{Packet, PeerId},
+    stats::{EngineStats, PeerStats},
+};
+
+/// The most peers that one engine mixes: more than any call has, few enough to decode within a tick.
+pub const MAX_PEERS: usize = 64;
+
+/// Packets that wait for the engine's next tick, per peer: 5 s of 20 ms frames. At the bound the oldest goes.
+const QUEUE: usize = 256;
+
+/// The highest gain: 12 dB.
+const MAX_GAIN: f32 = 4.0;
+
+/// Settings, peers and statistics of an engine. Cheap to clone; all clones are the same engine. All calls return at
+/// once, from any thread; what is set takes effect at the next tick.
+#[derive(Clone, Debug)]
+pub struct Controls {
+    pub(super) shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) muted: AtomicBool,
+    pub(super) deafened: AtomicBool,
+    pub(super) bitrate: AtomicU32,
+    pub(super) expected_loss: AtomicU8,
+    pub(super) complexity: AtomicU8,
+    pub(super) peers: Mutex<BTreeMap<PeerId, Arc<PeerShared>>>,
+    /// Counts the changes of `peers`.
+    pub(super) version: AtomicU64,
+    pub(super) stats: Mutex<EngineStats>,
+}
+
+#[derive(Debug)]
+pub(super) struct PeerShared {
+    pub(super) queue: Mutex<Queue>,
+    gain: AtomicU32,
+    pub(super) stats: Mutex<PeerStats>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    pub(super) packets: VecDeque<(Packet, Instant)>,
+    pub(super) dropped: u64,
+    closed: bool,
+}
+
+impl PeerShared {
+    pub(super) fn gain(&self) -> f32 {
+        f32::from_bits(self.gain.load(Relaxed))
+    }
+}
+
+/// Takes what a panicking thread may have left: the data behind these locks is plain and always complete.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Controls {
+    pub(super) fn new(bitrate: u32, expected_loss: u8, complexity: u8) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                muted: AtomicBool::new(false),
+                deafened: AtomicBool::new(false),
+                bitrate: AtomicU32::new(bitrate),
+                expected_loss: AtomicU8::new(expected_loss),
+                complexity: AtomicU8::new(complexity),
+                peers: Mutex::default(),
+                version: AtomicU64::new(0),
+                stats: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Adds a remote peer to the mix; packets go in through the result. A peer that is there already keeps its state,
+    /// and the result feeds the same jitter buffer.
+    ///
+    /// # Errors
+    /// [`Error::TooManyPeers`] beyond [`MAX_PEERS`].
+    pub fn add_peer(&self, peer: PeerId) -> Result<PeerInput, Error> {
+        let mut peers = lock(&self.shared.peers);
+        if let Some(shared) = peers.get(&peer) {
+            return Ok(PeerInput { shared: Arc::clone(shared) });
+        }
+        if peers.len() >= MAX_PEERS {
+            return Err(Error::TooManyPeers { max: MAX_PEERS });
+        }
+        let shared = Arc::new(PeerShared {
+            queue: Mutex::default(),
+            gain: AtomicU32::new(1.0_f32.to_bits()),
+            stats: Mutex::new(PeerStats { gain: 1.0, level: 127, ..PeerStats::default() }),
+        });
+        peers.insert(peer, Arc::clone(&shared));
+        self.shared.version.fetch_add(1, Relaxed);
+        Ok(PeerInput { shared })
+    }
+
+    /// Takes a peer out of the mix; its [`PeerInput`]s swallow what they are given from now on. False if it was not
+    /// there.
+    pub fn remove_peer(&self, peer: PeerId) -> bool {
+        let removed = lock(&self.shared.peers).remove(&peer);
+        let Some(shared) = removed else { return false };
+        self.shared.version.fetch_add(1, Relaxed);
+        let mut queue = lock(&shared.queue);
+        queue.closed = true;
+        queue.packets.clear();
+        true
+    }
+
+    /// The peers in the mix, in order.
+    #[must_use]
+    pub fn peers(&self) -> Vec<PeerId> {
+        lock(&self.shared.peers).keys().copied().collect()
+    }
+
+    /// Sends silence instead of the source, or the source again. Timestamps and packets go on, so that the far end
+    /// keeps its timing.
+    pub fn set_muted(&self, muted: bool) {
+        self.shared.muted.store(muted, Relaxed);
+    }
+
+    /// Whether silence is sent instead of the source.
+    #[must_use]
+    pub fn muted(&self) -> bool {
+        self.shared.muted.load(Relaxed)
+    }
+
+    /// Plays silence instead of the peers, or the peers again.
+    pub fn set_deafened(&self, deafened: bool) {
+        self.shared.deafened.store(deafened, Relaxed);
+    }
+
+    /// Whether silence is played instead of the peers.
+    #[must_use]
+    pub fn deafened(&self) -> bool {
+        self.shared.deafened.load(Relaxed)
+    }
+
+    /// Sets how loud a peer is: 0 is silent, 1 as sent, at most 4 (12 dB); what is outside is clamped, and what is not
+    /// a number is 1. Tells the gain that is set, or none if there is no such peer.
+    pub fn set_gain(&self, peer: PeerId, gain: f32) -> Option<f32> {
+        let peers = lock(&self.shared.peers);
+        let shared = peers.get(&peer)?;
+        let gain = if gain.is_nan() { 1.0 } else { gain.clamp(0.0, MAX_GAIN) };
+        shared.gain.store(gain.to_bits(), Relaxed);
+        Some(gain)
+    }
+
+    /// How loud a peer is; none if there is no such peer.
+    #[must_use]
+    pub fn gain(&self, peer: PeerId) -> Option<f32> {
+        lock(&self.shared.peers).get(&peer).map(|shared| shared.gain())
+    }
+
+    /// Sets the bit rate in bit/s, 6000 to 510000; the format's cap holds in any case.
+    pub fn set_bitrate(&self, bits_per_second: u32) {
+        self.shared.bitrate.store(bits_per_second, Relaxed);
+    }
+
+    /// Sets the loss, in percent, that redundancy is sent for; 0 sends none.
+    pub fn set_expected_loss(&self, percent: u8) {
+        self.shared.expected_loss.store(percent.min(100), Relaxed);
+    }
+
+    /// The loss, in percent, that redundancy is sent for.
+    #[must_use]
+    pub fn expected_loss(&self) -> u8 {
+        self.shared.expected_loss.load(Relaxed)
+    }
+
+    /// Sets the effort of the encoder, 0 to 10.
+    pub fn set_complexity(&self, complexity: u8) {
+        self.shared.complexity.store(complexity.min(10), Relaxed);
+    }
+
+    /// Statistics of the whole engine, as of the last tick.
+    #[must_use]
+    pub fn stats(&self) -> EngineStats {
+        *lock(&self.shared.stats)
+    }
+
+    /// Statistics of a peer, as of the last tick; none if there is no such peer.
+    #[must_use]
+    pub fn peer_stats(&self, peer: PeerId) -> Option<PeerStats> {
+        let shared = lock(&self.shared.peers).get(&peer).map(Arc::clone)?;
+        Some(PeerStats { gain: shared.gain(), ..*lock(&shared.stats) })
+    }
+}
+
+/// Where a peer's packets go in. Cheap to clone, usable from any thread.
+#[derive(Clone, Debug)]
+pub struct PeerInput {
+    shared: Arc<PeerShared>,
+}
+
+impl PeerInput {
+    /// Gives a packet to the peer's jitter buffer; `arrival` is when it came from the network, by the monotonic clock.
+    /// Returns at once. If 256 packets wait already, the oldest one is dropped and counted as
+    /// [`overflowed`](PeerStats::overflowed); if the peer was removed, the packet is.
+    pub fn push(&self, packet: Packet, arrival: Instant) {
+        let mut queue = lock(&self.shared.queue);
+        if queue.closed {
+            return;
+        }
+        if queue.packets.len() >= QUEUE {
+            queue.packets.pop_front();
+            queue.dropped += 1;
+        }
+        queue.packets.push_back((packet, arrival));
+    }
+}

@@ -1,0 +1,172 @@
+//! The engine: a pure core that works one tick at a time, a thread around it, and handles to both.
+
+mod capture;
+mod controls;
+mod core;
+mod thread;
+
+pub use controls::{Controls, MAX_PEERS, PeerInput};
+pub use core::Core;
+pub use thread::Engine;
+
+use std::time::{Instant, SystemTime};
+
+use crate::{
+    device::{self, Opened},
+    error::{DeviceFault, Error},
+    event::Event,
+    format::{EncodedFrame, Format},
+    jitter::JitterConfig,
+    sink::{self, Sink},
+    source::{self, Source},
+    spec::{SinkSpec, SourceSpec},
+};
+
+type OnFrame = Box<dyn FnMut(EncodedFrame) + Send>;
+type OnEvent = Box<dyn FnMut(Event) + Send>;
+
+/// Sets an engine up.
+#[must_use]
+pub struct Builder {
+    source: SourceSpec,
+    sink: SinkSpec,
+    format: Format,
+    jitter: JitterConfig,
+    bitrate: u32,
+    expected_loss: u8,
+    complexity: u8,
+    on_frame: OnFrame,
+    on_event: OnEvent,
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder")
+            .field("source", &self.source)
+            .field("sink", &self.sink)
+            .field("format", &self.format)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            source: SourceSpec::default(),
+            sink: SinkSpec::default(),
+            format: Format::default(),
+            jitter: JitterConfig::default(),
+            bitrate: crate::codec::DEFAULT_BITRATE,
+            expected_loss: crate::codec::DEFAULT_EXPECTED_LOSS,
+            complexity: crate::codec::DEFAULT_COMPLEXITY,
+            on_frame: Box::new(|_| {}),
+            on_event: Box::new(|_| {}),
+        }
+    }
+}
+
+impl Builder {
+    /// Where sound comes from. Default: the system's microphone.
+    pub fn source(mut self, source: SourceSpec) -> Self {
+        self.source = source;
+        self
+    }
+
+    /// Where sound goes. Default: the system's speaker.
+    pub fn sink(mut self, sink: SinkSpec) -> Self {
+        self.sink = sink;
+        self
+    }
+
+    /// What is sent. Default: 20 ms frames.
+    pub fn format(mut self, format: Format) -> Self {
+        self.format = format;
+        self
+    }
+
+    /// Bounds for the delay of the jitter buffers.
+    pub fn jitter(mut self, jitter: JitterConfig) -> Self {
+        self.jitter = jitter;
+        self
+    }
+
+    /// Bit rate in bit/s, 6000 to 510000, capped by the format. Default 32000: RFC 7587 section 3.1.1 gives 28000 to
+    /// 40000 for fullband speech.
+    pub fn bitrate(mut self, bits_per_second: u32) -> Self {
+        self.bitrate = bits_per_second;
+        self
+    }
+
+    /// Loss, in percent, that redundancy is sent for. Default 5, so that there is some before the receivers have
+    /// reported what they lose; 0 sends none.
+    pub fn expected_loss(mut self, percent: u8) -> Self {
+        self.expected_loss = percent;
+        self
+    }
+
+    /// Effort of the encoder, 0 to 10. Default 9, as libopus has it.
+    pub fn complexity(mut self, complexity: u8) -> Self {
+        self.complexity = complexity;
+        self
+    }
+
+    /// What to do with each encoded frame. Runs on the engine's thread, so it must not block: write it to a track or
+    /// a queue that drops the oldest.
+    pub fn on_frame(mut self, callback: impl FnMut(EncodedFrame) + Send + 'static) -> Self {
+        self.on_frame = Box::new(callback);
+        self
+    }
+
+    /// What to do with each event. Runs on the engine's thread, so it must not block.
+    pub fn on_event(mut self, callback: impl FnMut(Event) + Send + 'static) -> Self {
+        self.on_event = Box::new(callback);
+        self
+    }
+
+    /// Opens the source and the sink and starts the engine's thread. Opening a device may take a second or two.
+    ///
+    /// A missing or refused microphone or speaker is no error: the engine runs without it and says so with
+    /// [`Event::ListenOnly`] or [`Event::NoSpeaker`].
+    ///
+    /// # Errors
+    /// A WAV file that cannot be read or written, a device id that does not exist, settings that the codec refuses,
+    /// or no thread.
+    pub fn start(self) -> Result<Engine, Error> {
+        Engine::start(self.build(Instant::now(), SystemTime::now())?)
+    }
+
+    /// Makes the engine without its thread: the caller calls [`Core::tick`] for every 10 ms, with times that may be
+    /// made up. `now` and `unix` are the same moment on both clocks.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn build(self, now: Instant, unix: SystemTime) -> Result<Core, Error> {
+        let source = open_source(&self.source)?;
+        let sink = open_sink(&self.sink)?;
+        Core::new(self, source, sink, now, unix)
+    }
+}
+
+fn open_source(spec: &SourceSpec) -> Opened<dyn Source> {
+    Ok(Ok(match spec {
+        SourceSpec::Default => return device::open_source(None),
+        SourceSpec::Device(id) => return device::open_source(Some(id)),
+        SourceSpec::Wav(path) => Box::new(source::open_wav(path)?),
+        SourceSpec::Tone => Box::new(source::Tone::default()),
+        SourceSpec::Silence => Box::new(source::Silence),
+        SourceSpec::Memory(memory) => Box::new(memory.open()?),
+    }))
+}
+
+fn open_sink(spec: &SinkSpec) -> Opened<dyn Sink> {
+    Ok(Ok(match spec {
+        SinkSpec::Default => return device::open_sink(None),
+        SinkSpec::Device(id) => return device::open_sink(Some(id)),
+        SinkSpec::Wav(path, format) => Box::new(sink::create_wav(path, *format)?),
+        SinkSpec::Null => Box::new(sink::Null),
+        SinkSpec::Memory(memory) => Box::new(memory.clone()),
+    }))
+}
+
+/// A source or sink, or why there is none.
+type OrFault<T> = Result<Box<T>, DeviceFault>;

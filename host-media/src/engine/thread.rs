@@ -1,0 +1,113 @@
+//! The engine's thread: a thin shell around the core that sleeps until each tick.
+
+use std::{
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Instant,
+};
+
+use super::{Builder, Controls, Core};
+use crate::{TICK, error::Error};
+
+/// After a standstill up to this many ticks (200 ms) are made up for at once; what is beyond is left out.
+const CATCH_UP: u64 = 20;
+
+/// A running engine. Gives access to its [`Controls`] by itself; stops when it is dropped.
+#[derive(Debug)]
+pub struct Engine {
+    controls: Controls,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Result<(), Error>>>,
+}
+
+impl Engine {
+    /// Begins to set an engine up.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(super) fn start(mut core: Core) -> Result<Self, Error> {
+        let controls = core.controls();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::Builder::new()
+            .name("host-media".to_owned())
+            .spawn(move || {
+                run(&mut core, &stopped);
+                core.finish()
+            })
+            .map_err(Error::Thread)?;
+        Ok(Self { controls, stop, thread: Some(thread) })
+    }
+
+    /// A handle for settings, peers and statistics that may be kept elsewhere.
+    #[must_use]
+    pub fn controls(&self) -> Controls {
+        self.controls.clone()
+    }
+
+    /// Stops within a tick, closes the devices and completes the files.
+    ///
+    /// # Errors
+    /// [`Error::Wav`] if a file could not be completed, [`Error::Panicked`] if a callback panicked.
+    pub fn stop(mut self) -> Result<(), Error> {
+        self.join()
+    }
+
+    fn join(&mut self) -> Result<(), Error> {
+        self.stop.store(true, Ordering::Release);
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        if thread.thread().id() == std::thread::current().id() {
+            // Dropped inside of one of its own callbacks: it ends after this tick.
+            return Ok(());
+        }
+        thread.join().unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+            let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+            Err(Error::Panicked(text.unwrap_or_else(|| "no message".to_owned())))
+        })
+    }
+}
+
+impl Deref for Engine {
+    type Target = Controls;
+
+    fn deref(&self) -> &Controls {
+        &self.controls
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Err(e) = self.join() {
+            tracing::warn!(error = %e, "the engine did not end well");
+        }
+    }
+}
+
+/// Ticks at absolute times, so that lateness never adds up.
+fn run(core: &mut Core, stop: &AtomicBool) {
+    let mut next = Instant::now();
+    while !stop.load(Ordering::Acquire) {
+        let now = Instant::now();
+        if let Some(early) = next.checked_duration_since(now)
+            && !early.is_zero()
+        {
+            std::thread::sleep(early);
+            continue;
+        }
+        let behind = (now - next).as_nanos() / TICK.as_nanos();
+        let behind = u64::try_from(behind).unwrap_or(u64::MAX);
+        if behind > CATCH_UP {
+            tracing::warn!(ms = behind * 10, "the audio thread stood still");
+            core.skip(behind);
+            next += TICK * u32::try_from(behind).unwrap_or(u32::MAX);
+        }
+        core.tick(next);
+        next += TICK;
+    }
+}

@@ -1,0 +1,82 @@
+//! What an engine tells while it runs.
+
+use std::time::SystemTime;
+
+use crate::{device::Direction, error::DeviceFault, format::PeerId};
+
+/// Something that happened in an engine.
+///
+/// Events are given, in order, to the callback of [`Builder::on_event`](crate::Builder::on_event) on the engine's own
+/// thread. The callback must return quickly: put the event into a queue of your own.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// Sound flows. Comes once, as soon as both times are known.
+    Started {
+        /// Unix time at which sample 0 of the source was captured; none without a microphone.
+        ///
+        /// A block that is handed in at a tick was captured during the 10 ms before it, whatever the source is. So
+        /// sample `n` of a WAV source is spoken at `microphone + n / rate`.
+        microphone: Option<SystemTime>,
+        /// Unix time at which sample 0 of the sink is played; none without a speaker.
+        ///
+        /// A block that is written at a tick is played during the 10 ms after it. So sample `n` of a WAV sink is heard
+        /// at `speaker + n / rate`.
+        speaker: Option<SystemTime>,
+    },
+    /// The first decoded frame of this peer is being played.
+    FirstAudio {
+        /// Who is heard.
+        peer: PeerId,
+    },
+    /// There is no microphone: nothing is sent, everything else works.
+    ListenOnly {
+        /// Why.
+        cause: DeviceFault,
+    },
+    /// There is no speaker: nothing is heard, everything else works.
+    NoSpeaker {
+        /// Why.
+        cause: DeviceFault,
+    },
+    /// The source has come to its end; silence follows.
+    SourceEnded,
+    /// The source file cannot be read any further; silence follows.
+    SourceFailed {
+        /// What and why.
+        cause: String,
+    },
+    /// The sink file cannot be written any further; it holds what was played until now.
+    SinkFailed {
+        /// What and why.
+        cause: String,
+    },
+    /// A device disappeared while it was in use. [`Event::ListenOnly`] or [`Event::NoSpeaker`] follows.
+    DeviceLost {
+        /// The microphone or the speaker.
+        direction: Direction,
+        /// What the system said.
+        cause: DeviceFault,
+    },
+    /// Somebody starts or stops to speak.
+    Speaking {
+        /// Who.
+        who: Speaker,
+        /// Whether they speak now.
+        speaking: bool,
+    },
+    /// The encoder failed; frames are missing until it works again. Reported once per run of failures.
+    EncodeFailed {
+        /// What libopus said.
+        cause: String,
+    },
+}
+
+/// Somebody who can speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Speaker {
+    /// The user of this engine.
+    Local,
+    /// A remote peer.
+    Peer(PeerId),
+}

@@ -1,0 +1,91 @@
+//! Sequence numbers and timestamps that no longer wrap.
+
+/// Extends a counter of 16 or 32 bits: each value is taken to be the nearest to the last one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extended {
+    last: i64,
+}
+
+impl Extended {
+    pub(crate) fn new(start: i64) -> Self {
+        Self { last: start }
+    }
+
+    /// A sequence number, without moving on.
+    pub(crate) fn near16(self, value: u16) -> i64 {
+        self.last + i64::from(value.wrapping_sub(self.last as u16) as i16)
+    }
+
+    /// A timestamp, without moving on.
+    pub(crate) fn near32(self, value: u32) -> i64 {
+        self.last + i64::from(value.wrapping_sub(self.last as u32) as i32)
+    }
+
+    /// Takes an extended value as the one that the next ones are near to.
+    pub(crate) fn move_to(&mut self, value: i64) {
+        self.last = value;
+    }
+
+    pub(crate) fn last(self) -> i64 {
+        self.last
+    }
+}
+
+/// Remembers which of the last 128 sequence numbers came.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seen {
+    highest: i64,
+    bits: u128,
+}
+
+impl Seen {
+    /// Notes a sequence number; false if it came before.
+    pub(crate) fn note(&mut self, sequence: i64) -> bool {
+        if self.bits == 0 {
+            *self = Self { highest: sequence, bits: 1 };
+            return true;
+        }
+        if sequence > self.highest {
+            let by = sequence - self.highest;
+            self.bits = if by < 128 { self.bits << by | 1 } else { 1 };
+            self.highest = sequence;
+            return true;
+        }
+        let back = self.highest - sequence;
+        if back >= 128 {
+            // Too old to know; it is far too late to be played in any case.
+            return true;
+        }
+        let bit = 1 << back;
+        let new = self.bits & bit == 0;
+        self.bits |= bit;
+        new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_run_on_across_their_wrap_in_both_directions() {
+        let mut sequence = Extended::new(65_534);
+        for (value, expected) in [(65_535, 65_535), (0, 65_536), (65_533, 65_533), (2, 65_538)] {
+            assert_eq!(sequence.near16(value), expected);
+        }
+        sequence.move_to(65_538);
+        assert_eq!(sequence.near16(65_530), 65_530);
+        let timestamp = Extended::new(i64::from(u32::MAX) - 10);
+        assert_eq!(timestamp.near32(9), i64::from(u32::MAX) + 10);
+        assert_eq!(Extended::new(0).near32(u32::MAX), -1);
+    }
+
+    #[test]
+    fn duplicates_are_known_for_a_while() {
+        let mut seen = Seen::default();
+        assert!(seen.note(100) && !seen.note(100));
+        assert!(seen.note(102) && seen.note(101) && !seen.note(101) && !seen.note(102));
+        assert!(seen.note(229) && !seen.note(102) && seen.note(103));
+        assert!(seen.note(1_000_000) && seen.note(999_999));
+    }
+}

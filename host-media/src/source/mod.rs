@@ -1,0 +1,65 @@
+//! Where sound comes from.
+
+mod memory;
+mod signal;
+pub(crate) mod wav;
+
+pub use memory::MemorySource;
+
+pub(crate) use signal::{Silence, Tone};
+pub(crate) use wav::open as open_wav;
+
+use std::time::{Duration, Instant};
+
+use crate::{Block, error::DeviceFault};
+
+/// What came of reading a block.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Read {
+    /// The block holds sound.
+    Sound,
+    /// The source has just ended; the block holds its last samples and then silence.
+    Ended,
+    /// The source has just failed for good; the block holds silence.
+    Failed(String),
+    /// The device has just been lost; the block holds silence.
+    Lost(DeviceFault),
+}
+
+/// One kind of source. It is read once per tick and keeps giving silence after its end.
+pub(crate) trait Source: Send {
+    /// Fills the next 10 ms.
+    fn read(&mut self, out: &mut Block) -> Read;
+
+    /// Leaves `ticks` blocks out, because the engine stood still for that long.
+    fn skip(&mut self, ticks: u64);
+
+    /// When sample 0 was captured.
+    fn origin(&self) -> Origin {
+        Origin::FirstTick
+    }
+
+    /// Delay, fill and faults, for sources that have them.
+    fn gauge(&self) -> Gauge {
+        Gauge::default()
+    }
+}
+
+/// When sample 0 of a source or sink is captured or played.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Origin {
+    /// By the clock of the ticks.
+    FirstTick,
+    /// Not known yet: the device has not called.
+    Pending,
+    /// At this time.
+    At(Instant),
+}
+
+/// How a source or sink is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Gauge {
+    pub(crate) latency: Duration,
+    pub(crate) fill: Duration,
+    pub(crate) xruns: u64,
+}
