@@ -34,8 +34,9 @@
 //!   tasks are gone; a superseded connection ends silently.
 //! - Every queue is bounded. Media queues drop their oldest entry and count it; a connection whose events nobody reads
 //!   fails with [`FailReason::Overloaded`].
-//! - Descriptions, candidates and addresses are in no log and in no `Debug` of this crate. The engine below logs
-//!   addresses through the `log` crate under the targets `webrtc` and `rtc*`: filter those where that matters.
+//! - Descriptions, candidates and addresses are in no log above trace and in no `Debug` of this crate. The engine below
+//!   does log addresses, also as errors and through the `log` crate, under targets that begin with `webrtc` and `rtc`:
+//!   an app that collects those should filter them (`webrtc=off,rtc=off`).
 
 mod config;
 mod description;

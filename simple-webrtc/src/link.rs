@@ -271,6 +271,8 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
             Signal::PathFound => Observation::PathFound,
             Signal::PathSilent if live.connection.remote_closed().await => Observation::RemoteClosed,
             Signal::PathSilent => Observation::PathSilent,
+            // A handshake that the peer ends with close_notify makes the engine report a connection, too.
+            Signal::Secured if live.connection.remote_closed().await => Observation::RemoteClosed,
             Signal::Secured => Observation::Secured,
             Signal::Failed if live.connection.handshake_failed().await => Observation::HandshakeFailed,
             Signal::Failed => Observation::PathLost,

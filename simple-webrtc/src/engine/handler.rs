@@ -20,6 +20,7 @@ pub(crate) enum Signal {
     GatheringDone,
     PathFound,
     PathSilent,
+    /// DTLS is connected, or closed already.
     Secured,
     /// ICE or DTLS has failed.
     Failed,
