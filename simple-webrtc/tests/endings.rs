@@ -247,16 +247,26 @@ async fn a_description_that_cannot_be_used_fails_the_connection() {
     assert_eq!(a.peers.apply(&"b", FIRST, Remote::Answer(answer.clone())), Err(Error::NoLink));
 
     a.peers.accept("b", FIRST, offer.clone()).expect("well formed");
-    assert_eq!(a.peers.apply(&"b", FIRST, Remote::Answer(answer.clone())), Err(Error::UnexpectedDescription));
     assert_eq!(a.next_state().await.1, Negotiating);
     let bad = Failed { step: Step::Negotiating, reason: FailReason::BadDescription };
     assert_eq!(a.next_state().await.1, bad);
 
     a.peers.dial("b", FIRST).expect("dial");
     assert_eq!(a.peers.apply(&"b", FIRST, Remote::Answer(offer)), Err(Error::UnexpectedDescription));
-    a.peers.apply(&"b", FIRST, Remote::Answer(answer)).expect("well formed");
+    a.peers.apply(&"b", FIRST, Remote::Answer(answer.clone())).expect("well formed");
     assert_eq!(a.next_state().await.1, Negotiating);
     assert_eq!(a.next_state().await.1, bad);
+
+    // Who accepts gets no answer.
+    a.peers.dial("c", FIRST).expect("dial");
+    let offer = loop {
+        if let EventKind::LocalDescription(offer) = a.next().await.kind {
+            break offer;
+        }
+    };
+    a.peers.accept("d", FIRST, offer).expect("accept");
+    assert_eq!(a.peers.apply(&"d", FIRST, Remote::Answer(answer)), Err(Error::UnexpectedDescription));
+    a.peers.shutdown().await;
     back_to(before.0, before.1).await;
 }
 
