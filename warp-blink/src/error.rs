@@ -51,6 +51,9 @@ pub enum Error {
     /// The node did not start or cannot be used.
     #[error("the node did not start: {0}")]
     Node(String),
+    /// Not the address of a node.
+    #[error("{0}")]
+    Address(String),
     /// The sound devices cannot be used as asked.
     #[error("{0}")]
     Media(String),

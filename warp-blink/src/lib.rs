@@ -1,4 +1,32 @@
 //! Calls by public key, with no server in the middle.
+//!
+//! ```no_run
+//! use warp_blink::{Audio, Blink, Event, Identity, PublicKey};
+//!
+//! # async fn example(identity: Identity, bob: PublicKey) -> Result<(), Box<dyn std::error::Error>> {
+//! let blink = Blink::builder(identity).media(Audio::devices()).spawn().await?;
+//! let mut events = blink.events();
+//! blink.offer([bob]).await?;
+//! while let Some(event) = events.next().await {
+//!     match event {
+//!         Event::Incoming { call, .. } => blink.answer(call).await?,
+//!         Event::Ended { reason, .. } => {
+//!             println!("{reason}");
+//!             break;
+//!         }
+//!         _ => {}
+//!     }
+//! }
+//! blink.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Signals travel encrypted over IPFS gossip topics, media over WebRTC straight between the peers, sound comes from and
+//! goes to real devices. [`Blink`] is the handle; [`Event`] tells what happens, [`Snapshot`](event::Snapshot) what is.
+//!
+//! Features: `node` (default) brings the handle and everything with I/O; without it there are only the pure rooms
+//! ([`proto`], [`wire`], [`reach`]). `devices` (default) brings microphones and speakers.
 
 pub mod config;
 pub mod error;
@@ -11,8 +39,21 @@ pub mod time;
 pub mod wire;
 
 #[cfg(feature = "node")]
-pub mod blink;
+mod blink;
 #[cfg(feature = "node")]
 pub mod driver;
 #[cfg(feature = "node")]
 pub mod ports;
+
+#[cfg(feature = "node")]
+pub use blink::{Audio, Blink, Builder, Events, Memory};
+pub use config::{Config, PreConnect, WhenBusy};
+#[cfg(feature = "node")]
+pub use driver::node::{BlinkBehaviour, NodeLink};
+pub use error::{Error, Rejected};
+pub use event::{EndReason, Event, Snapshot};
+/// Sources, sinks, and measuring what was heard.
+#[cfg(feature = "node")]
+pub use host_media as audio;
+pub use id::{CallId, Identity, NodeId, NodeKey, PublicKey};
+pub use proto::signal::{AppData, MediaFormat};

@@ -1,1 +1,197 @@
-//! blink
+//! The public API: one handle, one event stream, one snapshot.
+
+mod audio;
+mod builder;
+mod events;
+
+use std::sync::Arc;
+
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+pub use self::{
+    audio::Audio,
+    builder::{Builder, Memory},
+    events::Events,
+};
+use crate::{
+    driver::{
+        clock,
+        core::{Request, Running},
+    },
+    error::Error,
+    event::{Event, Snapshot},
+    id::{CallId, Identity, NodeId, PublicKey},
+    ports::media::MediaCommand,
+    proto::{Command, signal::AppData},
+};
+
+/// A phone: it calls and is called, by public key.
+///
+/// Cheap to clone; every clone is the same phone. Each command ends in exactly one result, and holds even if its
+/// future is dropped. When the last clone is dropped, calls are hung up and the node stops in the background, as
+/// [`shutdown`](Self::shutdown) does with waiting for it.
+///
+/// Runs on the tokio runtime that was current when it was made, on several threads or on one.
+#[derive(Clone)]
+pub struct Blink {
+    public_key: PublicKey,
+    node_id: NodeId,
+    requests: mpsc::Sender<Request>,
+    events: broadcast::Sender<Event>,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+}
+
+impl Blink {
+    /// Starts to build the phone of this identity.
+    pub fn builder(identity: Identity) -> Builder {
+        Builder::new(identity)
+    }
+
+    fn new(public_key: PublicKey, node_id: NodeId, running: Running) -> Self {
+        let Running { requests, events, snapshot } = running;
+        Self { public_key, node_id, requests, events, snapshot }
+    }
+
+    /// What others call.
+    pub fn public_key(&self) -> PublicKey {
+        self.public_key
+    }
+
+    /// The name of the libp2p node that carries the signals.
+    pub fn node_id(&self) -> NodeId {
+        self.node_id
+    }
+
+    /// What happens from now on. Each reader sees everything; one that falls behind by 1,024 events is told so with
+    /// [`Event::Lagged`], and finds the present state in the [`snapshot`](Self::snapshot).
+    pub fn events(&self) -> Events {
+        Events::new(self.events.subscribe())
+    }
+
+    /// Everything that a screen needs, as it is now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.borrow().clone()
+    }
+
+    /// The snapshot, to wait for its changes.
+    pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshot.clone()
+    }
+
+    /// Calls somebody. The future ends as soon as the call exists, before it rings; the rest comes as events.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] if that is not possible now (calling oneself, being in a call), [`Error::Closed`].
+    pub async fn offer(&self, to: impl IntoIterator<Item = PublicKey>) -> Result<CallId, Error> {
+        self.offer_with(to, AppData::default()).await
+    }
+
+    /// Calls somebody, with data that the callee's app gets in [`Event::Incoming`]: a name, a conversation.
+    ///
+    /// # Errors
+    /// As [`offer`](Self::offer).
+    pub async fn offer_with(
+        &self,
+        to: impl IntoIterator<Item = PublicKey>,
+        app_data: AppData,
+    ) -> Result<CallId, Error> {
+        let call = CallId::from_bytes(clock::random().map_err(|e| Error::Node(e.to_string()))?);
+        let to = to.into_iter().collect();
+        self.command(Command::Offer { call, to, app_data, sent_at: clock::unix() }).await?;
+        Ok(call)
+    }
+
+    /// Accepts an incoming call. A call that was active until now is hung up.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] if the call is not (any more) waiting for an answer, [`Error::Closed`].
+    pub async fn answer(&self, call: CallId) -> Result<(), Error> {
+        self.command(Command::Accept { call }).await
+    }
+
+    /// Declines an incoming call.
+    ///
+    /// # Errors
+    /// As [`answer`](Self::answer).
+    pub async fn decline(&self, call: CallId) -> Result<(), Error> {
+        self.command(Command::Decline { call }).await
+    }
+
+    /// Withdraws an outgoing call that nobody has accepted. It has ended when this returns; the callee is told as
+    /// soon as the network allows.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] if the call was accepted or has ended, [`Error::Closed`].
+    pub async fn cancel(&self, call: CallId) -> Result<(), Error> {
+        self.command(Command::Cancel { call }).await
+    }
+
+    /// Ends a call, wherever it stands: an unanswered one of ours is cancelled, one of theirs is declined.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] if there is no such call, [`Error::Closed`].
+    pub async fn hang_up(&self, call: CallId) -> Result<(), Error> {
+        self.command(Command::HangUp { call }).await
+    }
+
+    /// Sends silence, or stops to. Holds for later calls too; the others are told.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn set_muted(&self, muted: bool) -> Result<(), Error> {
+        self.command(Command::SetMuted(muted)).await
+    }
+
+    /// Plays nothing, or stops to. Holds for later calls too; the others are told.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn set_deafened(&self, deafened: bool) -> Result<(), Error> {
+        self.command(Command::SetDeafened(deafened)).await
+    }
+
+    /// Makes a participant louder or softer: a factor of 0 to 4 (what is beyond is clamped), 1 is unchanged. Kept for
+    /// later calls with the same key.
+    ///
+    /// # Errors
+    /// [`Error::Media`] if the devices are stuck, [`Error::Closed`].
+    pub async fn set_gain(&self, peer: PublicKey, gain: f32) -> Result<(), Error> {
+        let (reply, result) = oneshot::channel();
+        let command = MediaCommand::SetGain { peer, gain };
+        self.requests.send(Request::Media(command, reply)).await.map_err(|_| Error::Closed)?;
+        result.await.map_err(|_| Error::Closed)?.map_err(Error::Media)
+    }
+
+    /// Remembers an address of a node, such as `/ip4/192.0.2.1/tcp/4001/p2p/12D3KooW…`, and connects to it.
+    ///
+    /// # Errors
+    /// [`Error::Address`] if it is not an address of a node, [`Error::Closed`].
+    pub async fn add_address(&self, address: &str) -> Result<NodeId, Error> {
+        let (node, address) = builder::address(address)?;
+        self.requests.send(Request::Learn { node, address }).await.map_err(|_| Error::Closed)?;
+        Ok(node)
+    }
+
+    /// Hangs up, says goodbye to the other side, closes the devices and stops the node (an app's own node goes on).
+    /// Takes at most [`Config::farewell`](crate::config::Config::farewell) and what the node needs to close, about
+    /// two seconds.
+    pub async fn shutdown(self) {
+        let (done, stopped) = oneshot::channel();
+        if self.requests.send(Request::Shutdown(done)).await.is_ok() {
+            // An error means that the task is gone, which is what was asked for.
+            let _ = stopped.await;
+        }
+    }
+
+    async fn command(&self, command: Command) -> Result<(), Error> {
+        let (reply, result) = oneshot::channel();
+        self.requests.send(Request::Command(command, reply)).await.map_err(|_| Error::Closed)?;
+        result.await.map_err(|_| Error::Closed)?.map_err(Error::from)
+    }
+}
+
+impl std::fmt::Debug for Blink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Blink").field("public_key", &self.public_key).finish_non_exhaustive()
+    }
+}

@@ -1,5 +1,17 @@
 //! The only tokio code: gossip, media, timers and store, joined to the machines.
-#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the driver is the edge where time, randomness and maps enter")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the driver is the edge where time, randomness and maps enter"
+)]
 
+pub(crate) mod clock;
+pub(crate) mod core;
 pub mod memory_gossip;
+pub mod memory_media;
+pub(crate) mod media;
 pub mod node;
+mod post;
+mod reaches;
+pub mod store;
+mod vault;

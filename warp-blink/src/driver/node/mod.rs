@@ -1,1 +1,41 @@
-//! The rust-ipfs node.
+//! Gossip over a real libp2p node, which rust-ipfs runs.
+//!
+//! [`BlinkBehaviour`] is the part that speaks: a gossipsub of our own, beside whatever else a node does. It sits in
+//! the custom slot of an `IpfsBuilder`, of a node that this crate starts ([`NodeConfig::start`]) or of one that the
+//! app runs ([`IpfsGossip::attach`]). Calls work between both kinds.
+//!
+//! ```no_run
+//! # async fn embed() -> Result<(), Box<dyn std::error::Error>> {
+//! use rust_ipfs::builder::IpfsBuilder;
+//! use warp_blink::driver::node::{BlinkBehaviour, IpfsGossip};
+//!
+//! let (behaviour, link) = BlinkBehaviour::new();
+//! let ipfs = IpfsBuilder::new().enable_tcp().with_custom_behaviour(move |_| Ok(behaviour)).start().await?;
+//! let gossip = IpfsGossip::attach(ipfs.clone(), link).await?;
+//! # Ok(()) }
+//! ```
+//!
+//! # Beside an app's own gossipsub
+//! The two do not mix: [`PROTOCOL`] is not the name under which gossipsub goes elsewhere, so each has its own stream,
+//! its own peers and its own topics, and neither sees a message of the other.
+//!
+//! # What others learn
+//! Messages are anonymous: no key, no signature and no counter of the sender is on them. A node that is connected sees
+//! which topics this node subscribes to, and which connection a message came over.
+
+mod address;
+mod behaviour;
+mod dial;
+mod gossip;
+mod link;
+mod own;
+mod tuning;
+
+pub use self::{
+    address::{AddressError, NodeAddress},
+    behaviour::BlinkBehaviour,
+    gossip::{AttachError, IpfsGossip},
+    link::NodeLink,
+    own::{NodeConfig, NodeError},
+    tuning::PROTOCOL,
+};

@@ -1,0 +1,170 @@
+//! How a phone is put together.
+
+use std::{net::IpAddr, sync::Arc};
+
+use rust_ipfs::Ipfs;
+
+use super::{Audio, Blink};
+use crate::{
+    config::Config,
+    driver::{
+        core::{self, Parts},
+        media::RealMedia,
+        memory_gossip::MemoryHub,
+        memory_media::MemoryLinks,
+        node::{AddressError, IpfsGossip, NodeAddress, NodeConfig, NodeLink},
+    },
+    error::Error,
+    id::{Identity, NodeId, NodeKey},
+    ports::{gossip::Gossip, media::Media},
+};
+
+/// Gossip and links in memory: where phones of one test meet.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// The gossip between them.
+    pub hub: MemoryHub,
+    /// The links between them.
+    pub links: MemoryLinks,
+}
+
+enum Carrier {
+    Own,
+    App(Box<Ipfs>, NodeLink),
+    Memory(Memory),
+}
+
+/// Puts a phone together; see [`Blink::builder`].
+#[must_use = "a builder does nothing until it is spawned"]
+pub struct Builder {
+    identity: Identity,
+    node_key: Option<NodeKey>,
+    audio: Audio,
+    config: Config,
+    listen: Vec<String>,
+    peers: Vec<String>,
+    ice: Vec<IpAddr>,
+    carrier: Carrier,
+}
+
+impl Builder {
+    pub(super) fn new(identity: Identity) -> Self {
+        Self {
+            identity,
+            node_key: None,
+            audio: Audio::devices(),
+            config: Config::default(),
+            listen: Vec::new(),
+            peers: Vec::new(),
+            ice: Vec::new(),
+            carrier: Carrier::Own,
+        }
+    }
+
+    /// Microphone and speaker. Default: those of the system.
+    pub fn media(mut self, audio: Audio) -> Self {
+        self.audio = audio;
+        self
+    }
+
+    /// The call machine's settings.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Listens here too, such as `/ip4/0.0.0.0/tcp/4001`. Default: every IPv4
+    /// interface, TCP and QUIC, on ports that the system chooses. For the own node only.
+    pub fn listen(mut self, address: impl Into<String>) -> Self {
+        self.listen.push(address.into());
+        self
+    }
+
+    /// Connects to this node at the start, such as `/ip4/192.0.2.1/tcp/4001/p2p/12D3KooW…`, and remembers where it is.
+    pub fn peer(mut self, address: impl Into<String>) -> Self {
+        self.peers.push(address.into());
+        self
+    }
+
+    /// Media goes over this local address only (repeat for several). Default: all but loopback.
+    pub fn ice_address(mut self, address: IpAddr) -> Self {
+        self.ice.push(address);
+        self
+    }
+
+    /// The own node's libp2p key. Default: the identity's. A second device of one identity needs another one, since
+    /// two nodes with one PeerId cannot coexist.
+    pub fn node_key(mut self, key: NodeKey) -> Self {
+        self.node_key = Some(key);
+        self
+    }
+
+    /// Uses the app's own rust-ipfs node, which carries [`BlinkBehaviour`](crate::BlinkBehaviour) in its custom slot;
+    /// `link` is what came with that behaviour. The node stays the app's: it is not stopped.
+    pub fn node(mut self, ipfs: Ipfs, link: NodeLink) -> Self {
+        self.carrier = Carrier::App(Box::new(ipfs), link);
+        self
+    }
+
+    /// Gossip and media in memory: no network, no devices. For an app's own tests.
+    pub fn memory(mut self, memory: &Memory) -> Self {
+        self.carrier = Carrier::Memory(memory.clone());
+        self
+    }
+
+    /// Starts the phone on the current tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error::Address`] for an address that is none or names no node, [`Error::Node`] if the node does not start or
+    /// carries no [`BlinkBehaviour`](crate::BlinkBehaviour), [`Error::Media`] if a sound file or a device that was
+    /// named does not exist.
+    pub async fn spawn(self) -> Result<Blink, Error> {
+        let addresses = self.peers.iter().map(|a| address(a)).collect::<Result<Vec<_>, Error>>()?;
+        let node_key = self.node_key.unwrap_or_else(|| NodeKey::from(&self.identity));
+        let (gossip, media): (Arc<dyn Gossip>, Arc<dyn Media>) = match self.carrier {
+            Carrier::Memory(memory) => {
+                (Arc::new(memory.hub.endpoint(node_key.node_id())), Arc::new(memory.links.endpoint()))
+            }
+            carrier => {
+                let media = real_media(self.audio, self.ice)?;
+                let gossip: Arc<dyn Gossip> = match carrier {
+                    Carrier::App(ipfs, link) => {
+                        Arc::new(IpfsGossip::attach(*ipfs, link).await.map_err(|e| Error::Node(e.to_string()))?)
+                    }
+                    _ => {
+                        let mut config = NodeConfig::new(node_key);
+                        if !self.listen.is_empty() {
+                            config = config.with_listen(self.listen);
+                        }
+                        Arc::new(config.start().await.map_err(|e| Error::Node(e.to_string()))?)
+                    }
+                };
+                (gossip, Arc::new(media))
+            }
+        };
+        let (public_key, node_id) = (self.identity.public(), gossip.node());
+        let parts = Parts { config: self.config, identity: self.identity, gossip, media, addresses };
+        Ok(Blink::new(public_key, node_id, core::start(parts)))
+    }
+}
+
+pub(super) fn address(text: &str) -> Result<(NodeId, String), Error> {
+    let address: NodeAddress = text.parse().map_err(|e: AddressError| Error::Address(e.to_string()))?;
+    Ok((address.node(), address.to_string()))
+}
+
+fn real_media(audio: Audio, ice: Vec<IpAddr>) -> Result<RealMedia, Error> {
+    audio.check()?;
+    let mut config = simple_webrtc::Config::builder();
+    if !ice.is_empty() {
+        config = config.addresses(ice);
+    }
+    let config = config.build().map_err(|e| Error::Media(e.to_string()))?;
+    RealMedia::start(config, audio).map_err(|e| Error::Media(e.to_string()))
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder").field("identity", &self.identity.public()).finish_non_exhaustive()
+    }
+}

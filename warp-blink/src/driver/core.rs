@@ -1,0 +1,468 @@
+//! One task: it owns the machine, feeds it what happens, and carries out what it says. It decides nothing.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::{
+    sync::{broadcast, mpsc, oneshot, watch},
+    task::JoinHandle,
+};
+
+use super::{
+    clock, post,
+    reaches::{Dialed, Reaches},
+    vault::{Vault, VaultError},
+};
+use crate::{
+    config::Config,
+    error::Rejected,
+    event::{Event, NodeState, Snapshot},
+    id::{Identity, NodeId},
+    ports::{
+        gossip::{self, Gossip, GossipEvent, PublishError},
+        media::{Media, MediaCommand},
+    },
+    proto::{Command, Effect, EffectId, EffectKind, Input, Machine, Outcome, TopicRef},
+    stats::Counters,
+    wire::Topic,
+};
+
+/// Jobs waiting for the node or the devices. One call makes a few dozen at once; what finds no room fails, and the
+/// machine sends it again.
+const MAX_JOBS: usize = 512;
+
+/// Events waiting for a reader. A call makes about thirty, and one every few seconds after that.
+pub(crate) const MAX_EVENTS: usize = 1024;
+
+/// What the handle asks of the task.
+pub(crate) enum Request {
+    Command(Command, oneshot::Sender<Result<(), Rejected>>),
+    Media(MediaCommand, oneshot::Sender<Result<(), String>>),
+    Learn { node: NodeId, address: String },
+    Shutdown(oneshot::Sender<()>),
+}
+
+/// What the task is made of.
+pub(crate) struct Parts {
+    pub(crate) config: Config,
+    pub(crate) identity: Identity,
+    pub(crate) gossip: Arc<dyn Gossip>,
+    pub(crate) media: Arc<dyn Media>,
+    pub(crate) addresses: Vec<(NodeId, String)>,
+}
+
+/// What the handle holds of the task.
+pub(crate) struct Running {
+    pub(crate) requests: mpsc::Sender<Request>,
+    pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) snapshot: watch::Receiver<Arc<Snapshot>>,
+}
+
+enum Job {
+    Subscribe(Topic),
+    Unsubscribe(Topic),
+    Publish(Topic, Bytes),
+}
+
+struct Core {
+    machine: Machine,
+    vault: Vault,
+    reaches: Reaches,
+    farewell: Duration,
+    gossip: Arc<dyn Gossip>,
+    media: Arc<dyn Media>,
+    node_jobs: mpsc::Sender<(EffectId, Job)>,
+    media_jobs: mpsc::Sender<(Option<EffectId>, MediaCommand, Option<oneshot::Sender<Result<(), String>>>)>,
+    workers: Vec<JoinHandle<()>>,
+    ended: VecDeque<(EffectId, Outcome)>,
+    events: broadcast::Sender<Event>,
+    snapshot: watch::Sender<Arc<Snapshot>>,
+    dropped: Counters,
+}
+
+/// Starts the task.
+pub(crate) fn start(parts: Parts) -> Running {
+    let (requests, request_queue) = mpsc::channel(64);
+    let (events, _) = broadcast::channel(MAX_EVENTS);
+    let (snapshot, snapshots) = watch::channel(Arc::new(Snapshot::default()));
+    let (results, result_queue) = mpsc::channel(MAX_JOBS);
+    let (node_jobs, node_queue) = mpsc::channel(MAX_JOBS);
+    let (media_jobs, media_queue) = mpsc::channel(MAX_JOBS);
+    let workers = vec![
+        tokio::spawn(node_worker(parts.gossip.clone(), node_queue, results.clone())),
+        tokio::spawn(media_worker(parts.media.clone(), media_queue, results)),
+    ];
+    let (mut reaches, dialed) = Reaches::new(parts.gossip.clone());
+    let now = clock::now();
+    let nodes: Vec<NodeId> = parts.addresses.iter().map(|(node, _)| *node).collect();
+    for (node, address) in parts.addresses {
+        reaches.learn(node, address);
+    }
+    for node in nodes {
+        reaches.want(now, node, None);
+    }
+    let machine = Machine::new(parts.config.clone(), parts.identity.public(), parts.gossip.node());
+    let core = Core {
+        machine,
+        vault: Vault::new(parts.identity),
+        reaches,
+        farewell: parts.config.farewell,
+        gossip: parts.gossip,
+        media: parts.media,
+        node_jobs,
+        media_jobs,
+        workers,
+        ended: VecDeque::new(),
+        events: events.clone(),
+        snapshot,
+        dropped: Counters::default(),
+    };
+    tokio::spawn(core.run(request_queue, result_queue, dialed));
+    Running { requests, events, snapshot: snapshots }
+}
+
+impl Core {
+    async fn run(
+        mut self,
+        mut requests: mpsc::Receiver<Request>,
+        mut results: mpsc::Receiver<(EffectId, Outcome)>,
+        mut dialed: mpsc::Receiver<Dialed>,
+    ) {
+        // Both were handed over fresh; a second reader would be a defect of the builder.
+        let (Some(mut gossip), Some(mut media)) = (self.gossip.take_events(), self.media.take_events()) else {
+            tracing::error!("node or media are in use by somebody else");
+            return;
+        };
+        let mut open = true;
+        let mut stopping: Option<(crate::time::Instant, Vec<oneshot::Sender<()>>)> = None;
+        for effect in self.machine.start() {
+            self.carry_out(effect);
+        }
+        self.on_node_state(self.gossip.state());
+        loop {
+            self.publish();
+            let now = clock::now();
+            if let Some((until, _)) = &stopping
+                && (self.machine.is_idle() || *until <= now)
+            {
+                break;
+            }
+            let until = stopping.as_ref().map(|(until, _)| *until);
+            let due = [self.machine.next_timeout(), self.reaches.next_timeout(), until].into_iter().flatten().min();
+            let wait = due.map_or(Duration::from_secs(3600), |t| t.since(now));
+            tokio::select! {
+                request = requests.recv(), if open => match request {
+                    Some(Request::Shutdown(done)) => {
+                        let (_, waiting) = stopping.get_or_insert_with(|| (now + self.farewell, Vec::new()));
+                        waiting.push(done);
+                        // Already shutting down is as good.
+                        let _ = self.step(Input::Command(Command::Shutdown));
+                    }
+                    Some(request) => self.on_request(request),
+                    // The last handle is gone: what runs is hung up.
+                    None => {
+                        open = false;
+                        stopping.get_or_insert_with(|| (now + self.farewell, Vec::new()));
+                        let _ = self.step(Input::Command(Command::Shutdown));
+                    }
+                },
+                event = gossip.recv() => match event {
+                    Some(event) => self.on_gossip(event),
+                    None => {
+                        self.feed(Input::Node(NodeState::Offline { cause: "the node has ended".to_owned() }));
+                        break;
+                    }
+                },
+                input = media.recv() => match input {
+                    Some(input) => self.feed(Input::Media(input)),
+                    None => break,
+                },
+                Some((effect, outcome)) = results.recv() => self.feed(Input::Done { effect, outcome }),
+                Some(dialed) = dialed.recv() => {
+                    let ended = self.reaches.on_dialed(clock::now(), dialed);
+                    self.finish(ended);
+                }
+                () = tokio::time::sleep(wait) => {
+                    let ended = self.reaches.on_time(clock::now());
+                    self.finish(ended);
+                    self.feed(Input::Tick);
+                }
+            }
+        }
+        self.stop().await;
+        self.publish();
+        for done in stopping.into_iter().flat_map(|(_, waiting)| waiting) {
+            // Whoever asked may have stopped waiting.
+            let _ = done.send(());
+        }
+    }
+
+    async fn stop(&mut self) {
+        // Workers finish what is queued (a last goodbye), within the node's own bound, before the node ends.
+        let (node_jobs, _) = mpsc::channel(1);
+        let (media_jobs, _) = mpsc::channel(1);
+        self.node_jobs = node_jobs;
+        self.media_jobs = media_jobs;
+        for worker in self.workers.drain(..) {
+            let abort = worker.abort_handle();
+            if tokio::time::timeout(Duration::from_millis(500), worker).await.is_err() {
+                abort.abort();
+            }
+        }
+        self.media.shutdown().await;
+        self.gossip.shutdown().await;
+        self.feed(Input::Node(NodeState::Offline { cause: "shut down".to_owned() }));
+    }
+
+    fn on_request(&mut self, request: Request) {
+        match request {
+            Request::Command(command, reply) => {
+                let result = self.step(Input::Command(command));
+                // The app may have dropped the future; the command holds all the same.
+                let _ = reply.send(result);
+            }
+            Request::Media(command, reply) => {
+                if let Err(mpsc::error::TrySendError::Full((_, _, reply)) | mpsc::error::TrySendError::Closed((_, _, reply))) =
+                    self.media_jobs.try_send((None, command, Some(reply)))
+                    && let Some(reply) = reply
+                {
+                    let _ = reply.send(Err("the sound devices are busy: try again".to_owned()));
+                }
+            }
+            Request::Learn { node, address } => {
+                self.reaches.learn(node, address);
+                let ended = self.reaches.want(clock::now(), node, None);
+                self.finish(ended);
+            }
+            Request::Shutdown(_) => {}
+        }
+    }
+
+    fn on_gossip(&mut self, event: GossipEvent) {
+        let now = clock::now();
+        match event {
+            GossipEvent::Message { topic, data } => match post::open(&mut self.vault, &topic, &data) {
+                Ok(input) => self.feed(input),
+                Err(post::Dropped::Unreadable) => self.dropped.unreadable += 1,
+                Err(post::Dropped::Stray) => self.dropped.stray += 1,
+                Err(post::Dropped::Duplicate) => self.dropped.duplicate += 1,
+            },
+            GossipEvent::PeerSubscribed { topic } => {
+                if let Some(meaning) = self.vault.meaning(&topic) {
+                    self.feed(Input::PeerSubscribed(meaning));
+                }
+            }
+            GossipEvent::PeerConnected { node, via } => {
+                let ended = self.reaches.on_connected(now, node, via);
+                self.finish(ended);
+            }
+            GossipEvent::PeerDisconnected { node } => {
+                let ended = self.reaches.on_disconnected(now, node);
+                self.finish(ended);
+            }
+            GossipEvent::State(state) => self.on_node_state(state),
+            GossipEvent::Lagged { dropped } => tracing::warn!(dropped, "gossip events were dropped"),
+            // Addresses are read with the snapshot; the rest says nothing about a call.
+            _ => {}
+        }
+    }
+
+    fn on_node_state(&mut self, state: gossip::NodeState) {
+        let state = match state {
+            gossip::NodeState::Starting => NodeState::Starting,
+            gossip::NodeState::Online => NodeState::Online,
+            gossip::NodeState::Offline { cause } => NodeState::Offline { cause: cause.to_string() },
+        };
+        self.feed(Input::Node(state));
+    }
+
+    /// An input that is no command: never rejected.
+    fn feed(&mut self, input: Input) {
+        if let Err(rejected) = self.step(input) {
+            tracing::error!(%rejected, "the machine rejected what is no command");
+        }
+    }
+
+    fn finish(&mut self, ended: Vec<(EffectId, Outcome)>) {
+        for (effect, outcome) in ended {
+            self.feed(Input::Done { effect, outcome });
+        }
+    }
+
+    fn step(&mut self, input: Input) -> Result<(), Rejected> {
+        let effects = self.machine.handle(clock::now(), input)?;
+        for effect in effects {
+            self.carry_out(effect);
+        }
+        self.vault.step_over();
+        // What ended at once. Each result may bring further effects, but no effect's result repeats the effect.
+        while let Some((effect, outcome)) = self.ended.pop_front() {
+            for effect in self.machine.handle(clock::now(), Input::Done { effect, outcome })? {
+                self.carry_out(effect);
+            }
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, Effect { id, kind }: Effect) {
+        match kind {
+            EffectKind::Emit(event) => {
+                tracing::debug!(event = name(&event), "event");
+                // Without a reader there is nobody to tell; the snapshot holds what matters.
+                let _ = self.events.send(event);
+            }
+            EffectKind::Subscribe(topic) => match self.vault.topic(topic) {
+                Ok(topic) => self.node_job(id, Job::Subscribe(topic)),
+                Err(error) => self.failed(id, &error),
+            },
+            EffectKind::Unsubscribe(topic) => match self.vault.forget_topic(topic) {
+                Some(topic) => self.node_job(id, Job::Unsubscribe(topic)),
+                None => self.ended.push_back((id, Outcome::Ok)),
+            },
+            EffectKind::Reach { peer } => {
+                let ended = self.reaches.want(clock::now(), NodeId::from(peer), Some(id));
+                self.ended.extend(ended);
+            }
+            EffectKind::SendHello { to, hello } => {
+                let sealed = self.vault.hello(to, &hello).and_then(|frame| {
+                    let topic = self.vault.topic(TopicRef::Inbox(to))?;
+                    Ok((topic, frame))
+                });
+                self.publish_sealed(id, sealed);
+            }
+            EffectKind::SendWelcome { call, to, welcome } => {
+                let sealed = self.vault.welcome(call, to, &welcome);
+                self.publish_sealed(id, sealed);
+            }
+            EffectKind::Send { to, packet } => {
+                let sealed = self.vault.seal_packet(to, &packet);
+                self.publish_sealed(id, sealed);
+            }
+            EffectKind::SendCall { call, epoch, body } => {
+                let sealed = self.vault.seal_call(call, epoch, &body);
+                self.publish_sealed(id, sealed);
+            }
+            EffectKind::NewCallKey { call, epoch } => match self.vault.new_call_key(call, epoch) {
+                Ok(()) => self.ended.push_back((id, Outcome::Ok)),
+                Err(error) => self.failed(id, &error),
+            },
+            EffectKind::Link { link, command } => self.media_job(id, MediaCommand::Link { link, command }),
+            EffectKind::OpenAudio { call, media } => {
+                self.media_job(id, MediaCommand::OpenAudio { call, format: media });
+            }
+            EffectKind::CloseAudio { call } => self.media_job(id, MediaCommand::CloseAudio { call }),
+            EffectKind::SetMuted(muted) => self.media_job(id, MediaCommand::SetMuted(muted)),
+            EffectKind::SetDeafened(deafened) => self.media_job(id, MediaCommand::SetDeafened(deafened)),
+            EffectKind::Forget { call } => {
+                self.vault.forget(call);
+                self.ended.push_back((id, Outcome::Ok));
+            }
+        }
+    }
+
+    fn publish_sealed(&mut self, id: EffectId, sealed: Result<(Topic, Vec<u8>), VaultError>) {
+        match sealed {
+            Ok((topic, frame)) => self.node_job(id, Job::Publish(topic, frame.into())),
+            Err(error) => self.failed(id, &error),
+        }
+    }
+
+    fn node_job(&mut self, id: EffectId, job: Job) {
+        if self.node_jobs.try_send((id, job)).is_err() {
+            self.ended.push_back((id, Outcome::Failed("the node takes no more work".to_owned())));
+        }
+    }
+
+    fn media_job(&mut self, id: EffectId, command: MediaCommand) {
+        if self.media_jobs.try_send((Some(id), command, None)).is_err() {
+            self.ended.push_back((id, Outcome::Failed("links and devices take no more work".to_owned())));
+        }
+    }
+
+    fn failed(&mut self, id: EffectId, error: &VaultError) {
+        tracing::warn!(%error, "a signal could not be sealed");
+        self.ended.push_back((id, Outcome::Failed(error.to_string())));
+    }
+
+    /// Shows the present state, if it has changed.
+    fn publish(&self) {
+        let mut snapshot = self.machine.snapshot();
+        snapshot.addresses = self.gossip.listening();
+        snapshot.counters.unreadable += self.dropped.unreadable + self.gossip.counters().rejected;
+        snapshot.counters.stray += self.dropped.stray;
+        snapshot.counters.duplicate += self.dropped.duplicate;
+        self.snapshot.send_if_modified(|old| {
+            let new = **old != snapshot;
+            if new {
+                *old = Arc::new(snapshot);
+            }
+            new
+        });
+    }
+}
+
+async fn node_worker(
+    gossip: Arc<dyn Gossip>,
+    mut jobs: mpsc::Receiver<(EffectId, Job)>,
+    results: mpsc::Sender<(EffectId, Outcome)>,
+) {
+    while let Some((id, job)) = jobs.recv().await {
+        let outcome = match job {
+            Job::Subscribe(topic) => failed(gossip.subscribe(topic).await),
+            Job::Unsubscribe(topic) => failed(gossip.unsubscribe(topic).await),
+            Job::Publish(topic, data) => match gossip.publish(topic, data).await {
+                Ok(()) => Outcome::Ok,
+                Err(PublishError::NoPeers) => Outcome::NoPeers,
+                Err(error) => Outcome::Failed(error.to_string()),
+            },
+        };
+        // While the task winds down nobody reads results, and what is queued still goes out.
+        let _ = results.send((id, outcome)).await;
+    }
+}
+
+async fn media_worker(
+    media: Arc<dyn Media>,
+    mut jobs: mpsc::Receiver<(Option<EffectId>, MediaCommand, Option<oneshot::Sender<Result<(), String>>>)>,
+    results: mpsc::Sender<(EffectId, Outcome)>,
+) {
+    while let Some((id, command, reply)) = jobs.recv().await {
+        let result = media.execute(command).await;
+        if let Some(reply) = reply {
+            let _ = reply.send(result.clone().map_err(|e| e.to_string()));
+        }
+        if let Some(id) = id {
+            let _ = results.send((id, failed(result))).await;
+        }
+    }
+}
+
+fn failed<E: std::fmt::Display>(result: Result<(), E>) -> Outcome {
+    match result {
+        Ok(()) => Outcome::Ok,
+        Err(error) => {
+            tracing::debug!(%error, "effect failed");
+            Outcome::Failed(error.to_string())
+        }
+    }
+}
+
+/// The name of an event, for the log.
+fn name(event: &Event) -> &'static str {
+    match event {
+        Event::Node { .. } => "node",
+        Event::Reached { .. } => "reached",
+        Event::Offering { .. } => "offering",
+        Event::Incoming { .. } => "incoming",
+        Event::Ringing { .. } => "ringing",
+        Event::Accepted { .. } => "accepted",
+        Event::Link { state, .. } => state.name(),
+        Event::Participant { .. } => "participant",
+        Event::MediaStarted { .. } => "media_started",
+        Event::FirstAudio { .. } => "first_audio",
+        Event::Warning { .. } => "warning",
+        Event::Missed { .. } => "missed",
+        Event::Lagged { .. } => "lagged",
+        Event::Ended { .. } => "ended",
+    }
+}

@@ -1,0 +1,74 @@
+//! Between the words of simple-webrtc and those of the core.
+
+use simple_webrtc as engine;
+
+use crate::{
+    event::Step,
+    ports::media::MediaError,
+    proto::{
+        EngineLink,
+        signal::{Candidate, Description, DescriptionKind},
+    },
+};
+
+pub(super) fn to_engine(description: &Description) -> Result<engine::Description, MediaError> {
+    let kind = match description.kind {
+        DescriptionKind::Offer => engine::DescriptionKind::Offer,
+        DescriptionKind::Answer => engine::DescriptionKind::Answer,
+    };
+    engine::Description::parse(kind, &description.text).map_err(|e| MediaError(e.to_string()))
+}
+
+pub(super) fn from_engine(description: &engine::Description) -> Description {
+    let kind = match description.kind() {
+        engine::DescriptionKind::Offer => DescriptionKind::Offer,
+        // The crate makes offers and answers only.
+        _ => DescriptionKind::Answer,
+    };
+    Description { kind, text: description.as_str().to_owned() }
+}
+
+pub(super) fn candidate(candidate: &Candidate) -> Result<engine::Candidate, MediaError> {
+    engine::Candidate::parse(&candidate.text).map_err(|e| MediaError(e.to_string()))
+}
+
+pub(super) fn from_candidate(candidate: &engine::Candidate) -> Candidate {
+    Candidate { text: candidate.as_str().to_owned() }
+}
+
+/// What a state means to the core; `None` if nothing.
+pub(super) fn state(state: engine::LinkState) -> Option<EngineLink> {
+    match state {
+        engine::LinkState::Checking => Some(EngineLink::Checking),
+        engine::LinkState::Securing => Some(EngineLink::Securing),
+        engine::LinkState::Connected => Some(EngineLink::Connected),
+        engine::LinkState::Disconnected => Some(EngineLink::Disconnected),
+        engine::LinkState::Failed { step: at, reason } => {
+            tracing::info!(step = %at, %reason, "link failed");
+            Some(EngineLink::Failed(step(at)))
+        }
+        engine::LinkState::Closed { by_remote: true } => Some(EngineLink::Closed),
+        // The machine marks its own descriptions, and knows what it has closed.
+        _ => None,
+    }
+}
+
+fn step(step: engine::Step) -> Step {
+    match step {
+        engine::Step::Gathering | engine::Step::Checking => Step::Checking,
+        engine::Step::Securing => Step::Securing,
+        engine::Step::Connected => Step::Connected,
+        _ => Step::Negotiating,
+    }
+}
+
+/// The name of a kind of candidate, as in RFC 8839 section 5.1.
+pub(super) fn candidate_kind(kind: engine::CandidateKind) -> &'static str {
+    match kind {
+        engine::CandidateKind::Host => "host",
+        engine::CandidateKind::ServerReflexive => "srflx",
+        engine::CandidateKind::PeerReflexive => "prflx",
+        engine::CandidateKind::Relay => "relay",
+        _ => "unknown",
+    }
+}

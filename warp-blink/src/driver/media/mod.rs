@@ -1,0 +1,144 @@
+//! Real links and real sound: simple-webrtc and host-media behind the media port. The two crates never meet but here.
+
+mod map;
+mod sound;
+mod stats;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use simple_webrtc::{EventKind, Events, Generation, LocalTrack, Peers, Remote};
+use tokio::{
+    sync::mpsc,
+    task::{AbortHandle, JoinHandle},
+};
+
+use self::sound::Sound;
+use crate::{
+    blink::Audio,
+    id::{CallId, PublicKey},
+    ports::media::{Media, MediaCommand, MediaError},
+    proto::{LinkCommand, LinkId, MediaInput},
+};
+
+/// Events that wait for the driver. A link makes about thirty while it is set up; connections wait beyond that.
+const MAX_EVENTS: usize = 1024;
+
+/// What names a connection: a peer may take part in a call that ends and in the next one at the same time.
+pub(super) type Key = (CallId, PublicKey);
+
+/// Real links and real sound.
+pub(crate) struct RealMedia {
+    peers: Peers<Key>,
+    sound: Arc<Sound>,
+    receiver: Mutex<Option<mpsc::Receiver<MediaInput>>>,
+    pump: JoinHandle<()>,
+    ticker: AbortHandle,
+}
+
+impl RealMedia {
+    /// Starts without any link or open device. Must run on a tokio runtime.
+    pub(crate) fn start(config: simple_webrtc::Config, audio: Audio) -> Result<Self, simple_webrtc::Error> {
+        let (peers, links) = Peers::new(config)?;
+        let (events, receiver) = mpsc::channel(MAX_EVENTS);
+        let track = LocalTrack::audio();
+        peers.add_track(&track)?;
+        let sound = Arc::new(Sound::new(audio, track, events.clone()));
+        let ticker = tokio::spawn(stats::every_second(peers.clone(), sound.clone(), events.clone())).abort_handle();
+        let pump = tokio::spawn(pump(links, sound.clone(), events));
+        Ok(Self { peers, sound, receiver: Mutex::new(Some(receiver)), pump, ticker })
+    }
+
+    fn link(&self, link: LinkId, command: LinkCommand) -> Result<(), MediaError> {
+        let key = (link.call, link.peer);
+        let generation = Generation(link.generation);
+        let apply = |remote| self.peers.apply(&key, generation, remote).map_err(|e| MediaError(e.to_string()));
+        match command {
+            LinkCommand::Dial => self.peers.dial(key, generation).map_err(|e| MediaError(e.to_string())),
+            LinkCommand::Accept(offer) => {
+                let offer = map::to_engine(&offer)?;
+                self.peers.accept(key, generation, offer).map_err(|e| MediaError(e.to_string()))
+            }
+            LinkCommand::Apply(answer) => apply(Remote::Answer(map::to_engine(&answer)?)),
+            LinkCommand::Candidate(candidate) => apply(Remote::Candidate(map::candidate(&candidate)?)),
+            LinkCommand::EndOfCandidates => apply(Remote::EndOfCandidates),
+            LinkCommand::Close => {
+                self.sound.remove(key);
+                match self.peers.hang_up(&key, generation) {
+                    // Closed by itself before: that is what was asked for.
+                    Ok(()) | Err(simple_webrtc::Error::NoLink) => Ok(()),
+                    Err(error) => Err(MediaError(error.to_string())),
+                }
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Media for RealMedia {
+    fn take_events(&self) -> Option<mpsc::Receiver<MediaInput>> {
+        self.receiver.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    async fn execute(&self, command: MediaCommand) -> Result<(), MediaError> {
+        match command {
+            MediaCommand::Link { link, command } => return self.link(link, command),
+            MediaCommand::OpenAudio { call, format } => return self.sound.clone().open(call, format).await,
+            MediaCommand::CloseAudio { call } => return self.sound.close(Some(call)).await,
+            MediaCommand::SetMuted(muted) => self.sound.set_muted(muted),
+            MediaCommand::SetDeafened(deafened) => self.sound.set_deafened(deafened),
+            MediaCommand::SetGain { peer, gain } => self.sound.set_gain(peer, gain),
+        }
+        Ok(())
+    }
+
+    async fn shutdown(&self) {
+        self.ticker.abort();
+        if let Err(error) = self.sound.close(None).await {
+            tracing::warn!(%error, "closing the devices");
+        }
+        self.peers.shutdown().await;
+        self.pump.abort();
+    }
+}
+
+impl Drop for RealMedia {
+    fn drop(&mut self) {
+        self.ticker.abort();
+        self.pump.abort();
+    }
+}
+
+/// Carries what connections do to the driver, in order.
+async fn pump(mut links: Events<Key>, sound: Arc<Sound>, events: mpsc::Sender<MediaInput>) {
+    while let Some(event) = links.recv().await {
+        let key = event.peer;
+        let link = LinkId { call: key.0, peer: key.1, generation: event.generation.0 };
+        let input = match event.kind {
+            EventKind::LocalDescription(description) => {
+                MediaInput::LocalDescription { link, description: map::from_engine(&description) }
+            }
+            EventKind::LocalCandidate(candidate) => {
+                MediaInput::LocalCandidate { link, candidate: map::from_candidate(&candidate) }
+            }
+            EventKind::GatheringDone => MediaInput::GatheringDone { link },
+            EventKind::RemoteTrack(track) => {
+                sound.play(key, link, track);
+                continue;
+            }
+            EventKind::State(state) => {
+                if state.is_final() {
+                    sound.remove(key);
+                }
+                match map::state(state) {
+                    Some(state) => MediaInput::State { link, state },
+                    None => continue,
+                }
+            }
+            _ => continue,
+        };
+        if events.send(input).await.is_err() {
+            break;
+        }
+    }
+}

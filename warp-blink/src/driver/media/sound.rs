@@ -1,0 +1,284 @@
+//! The sound of the call that is active: one engine, one encoder, and a way in for each participant.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use host_media::{Engine, Event, Format, FrameLength, Packet, PeerId, PeerInput, PeerStats};
+use simple_webrtc::{Frame, LocalTrack, RemoteTrack};
+use tokio::sync::mpsc;
+
+use super::Key;
+use crate::{
+    blink::Audio,
+    event::Warning,
+    id::{CallId, PublicKey},
+    ports::media::MediaError,
+    proto::{LinkId, MediaInput, signal::MediaFormat},
+};
+
+/// Where the packets of a participant go; nowhere while no devices are open.
+type Slot = Arc<Mutex<Option<PeerInput>>>;
+
+pub(super) struct Sound {
+    audio: Audio,
+    track: LocalTrack,
+    events: mpsc::Sender<MediaInput>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The call for which devices are or will be open.
+    wanted: Option<CallId>,
+    engine: Option<Engine>,
+    links: BTreeMap<Key, Playing>,
+    gains: BTreeMap<PublicKey, f32>,
+    next: u64,
+    muted: bool,
+    deafened: bool,
+}
+
+struct Playing {
+    link: LinkId,
+    id: PeerId,
+    slot: Slot,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Sound {
+    pub(super) fn new(audio: Audio, track: LocalTrack, events: mpsc::Sender<MediaInput>) -> Self {
+        Self { audio, track, events, state: Mutex::default() }
+    }
+
+    /// Opens the devices. They take a while, so this returns when it has begun; the engine says when they run.
+    pub(super) async fn open(self: Arc<Self>, call: CallId, format: MediaFormat) -> Result<(), MediaError> {
+        let frame = FrameLength::from_ms(format.frame_ms)
+            .ok_or_else(|| MediaError(format!("frames of {} ms are not possible", format.frame_ms)))?;
+        let previous = {
+            let mut state = lock(&self.state);
+            state.wanted = Some(call);
+            state.engine.take()
+        };
+        tokio::task::spawn_blocking(move || {
+            if let Some(engine) = previous
+                && let Err(error) = engine.stop()
+            {
+                tracing::warn!(%error, "closing the devices of the call before");
+            }
+            let format = Format::new(frame).channels(format.channels).max_bitrate(format.max_bitrate);
+            match self.start(call, format) {
+                Ok(engine) => self.install(call, engine),
+                Err(error) => {
+                    // Neither source nor sink can be used as asked: nothing is heard on either side.
+                    let warning = Warning::ListenOnly { cause: error.to_string() };
+                    send(&self.events, MediaInput::Warning(warning));
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn start(self: &Arc<Self>, call: CallId, format: Format) -> Result<Engine, host_media::Error> {
+        let track = self.track.clone();
+        let sound = Arc::downgrade(self);
+        Engine::builder()
+            .source(self.audio.source.clone())
+            .sink(self.audio.sink.clone())
+            .format(format)
+            .bitrate(format.max_bitrate)
+            .on_frame(move |frame| {
+                let frame = Frame {
+                    payload: frame.payload,
+                    timestamp: frame.timestamp,
+                    marker: false,
+                    audio_level: Some((frame.level, frame.voice)),
+                };
+                // An Opus frame of ours is never too large for a packet (RFC 6716: 1,275 bytes).
+                if let Err(error) = track.write(frame) {
+                    tracing::warn!(%error, "frame dropped");
+                }
+            })
+            .on_event(move |event| {
+                if let Some(sound) = sound.upgrade() {
+                    sound.on_event(call, event);
+                }
+            })
+            .start()
+    }
+
+    fn install(&self, call: CallId, engine: Engine) {
+        let unwanted = {
+            let mut state = lock(&self.state);
+            if state.wanted == Some(call) {
+                engine.set_muted(state.muted);
+                engine.set_deafened(state.deafened);
+                state.engine = Some(engine);
+                let keys: Vec<Key> = state.links.keys().copied().filter(|k| k.0 == call).collect();
+                for key in keys {
+                    state.connect(key);
+                }
+                None
+            } else {
+                Some(engine)
+            }
+        };
+        // The call ended while its devices were being opened.
+        if let Some(engine) = unwanted
+            && let Err(error) = engine.stop()
+        {
+            tracing::warn!(%error, "closing devices that nobody needs any more");
+        }
+    }
+
+    /// Closes the devices of that call, or of any.
+    pub(super) async fn close(&self, call: Option<CallId>) -> Result<(), MediaError> {
+        let engine = {
+            let mut state = lock(&self.state);
+            if call.is_some() && state.wanted != call {
+                return Ok(());
+            }
+            state.wanted = None;
+            for playing in state.links.values() {
+                *lock(&playing.slot) = None;
+            }
+            state.engine.take()
+        };
+        let Some(engine) = engine else { return Ok(()) };
+        tokio::task::spawn_blocking(move || engine.stop())
+            .await
+            .map_err(|e| MediaError(e.to_string()))?
+            .map_err(|e| MediaError(e.to_string()))
+    }
+
+    /// Plays what arrives on a track, as long as it lasts.
+    pub(super) fn play(&self, key: Key, link: LinkId, mut track: RemoteTrack) {
+        let slot = {
+            let mut state = lock(&self.state);
+            state.drop_link(key);
+            state.next += 1;
+            let id = PeerId(state.next);
+            let slot = Slot::default();
+            state.links.insert(key, Playing { link, id, slot: slot.clone() });
+            if state.wanted == Some(key.0) {
+                state.connect(key);
+            }
+            slot
+        };
+        // Ends with the connection, which owns the other end of the track.
+        tokio::spawn(async move {
+            while let Some(packet) = track.recv().await {
+                if let Some(input) = lock(&slot).as_ref() {
+                    let content =
+                        Packet { sequence: packet.sequence, timestamp: packet.timestamp, payload: packet.payload };
+                    input.push(content, packet.arrival);
+                }
+            }
+        });
+    }
+
+    pub(super) fn remove(&self, key: Key) {
+        lock(&self.state).drop_link(key);
+    }
+
+    pub(super) fn set_muted(&self, muted: bool) {
+        let mut state = lock(&self.state);
+        state.muted = muted;
+        if let Some(engine) = &state.engine {
+            engine.set_muted(muted);
+        }
+    }
+
+    pub(super) fn set_deafened(&self, deafened: bool) {
+        let mut state = lock(&self.state);
+        state.deafened = deafened;
+        if let Some(engine) = &state.engine {
+            engine.set_deafened(deafened);
+        }
+    }
+
+    pub(super) fn set_gain(&self, peer: PublicKey, gain: f32) {
+        let mut state = lock(&self.state);
+        state.gains.insert(peer, gain);
+        if let Some(engine) = &state.engine {
+            for (_, playing) in state.links.iter().filter(|((_, p), _)| *p == peer) {
+                engine.set_gain(playing.id, gain);
+            }
+        }
+    }
+
+    /// What is played now, with the numbers of its sound.
+    pub(super) fn playing(&self) -> Vec<(LinkId, Option<PeerStats>)> {
+        let state = lock(&self.state);
+        let stats = |id| state.engine.as_ref().and_then(|e| e.peer_stats(id));
+        state.links.values().map(|p| (p.link, stats(p.id))).collect()
+    }
+
+    fn on_event(&self, call: CallId, event: Event) {
+        let input = match event {
+            Event::Started { microphone, speaker } => {
+                MediaInput::Started { call, mic_us: microphone.map(micros), speaker_us: speaker.map(micros) }
+            }
+            Event::FirstAudio { peer } => {
+                let state = lock(&self.state);
+                let Some(playing) = state.links.values().find(|p| p.id == peer) else { return };
+                MediaInput::FirstAudio { link: playing.link }
+            }
+            Event::ListenOnly { cause } => MediaInput::Warning(Warning::ListenOnly { cause: cause.to_string() }),
+            Event::NoSpeaker { cause } => MediaInput::Warning(Warning::NoSpeaker { cause: cause.to_string() }),
+            Event::SourceFailed { cause } => MediaInput::Warning(Warning::ListenOnly { cause }),
+            Event::SinkFailed { cause } => MediaInput::Warning(Warning::NoSpeaker { cause }),
+            Event::DeviceLost { cause, .. } => {
+                MediaInput::Warning(Warning::DeviceLost { device: cause.to_string() })
+            }
+            // Speaking is shown with the statistics of the sound; the rest is for the log.
+            other => {
+                tracing::debug!(?other, "audio engine");
+                return;
+            }
+        };
+        send(&self.events, input);
+    }
+}
+
+impl State {
+    /// Gives a link's packets a way into the engine.
+    fn connect(&mut self, key: Key) {
+        let (Some(engine), Some(playing)) = (&self.engine, self.links.get(&key)) else { return };
+        match engine.add_peer(playing.id) {
+            Ok(input) => {
+                if let Some(gain) = self.gains.get(&key.1) {
+                    engine.set_gain(playing.id, *gain);
+                }
+                *lock(&playing.slot) = Some(input);
+            }
+            Err(error) => tracing::warn!(%error, "a participant cannot be heard"),
+        }
+    }
+
+    fn drop_link(&mut self, key: Key) {
+        if let Some(playing) = self.links.remove(&key) {
+            *lock(&playing.slot) = None;
+            if let Some(engine) = &self.engine {
+                engine.remove_peer(playing.id);
+            }
+        }
+    }
+}
+
+/// From the engine's thread, which must not wait: a driver that is a thousand events behind loses this one.
+fn send(events: &mpsc::Sender<MediaInput>, input: MediaInput) {
+    if events.try_send(input).is_err() {
+        tracing::warn!("a sound event was lost: the driver does not keep up");
+    }
+}
+
+fn micros(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}

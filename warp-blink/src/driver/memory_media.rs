@@ -1,0 +1,193 @@
+//! Links and devices in memory: what an app's own tests use.
+//!
+//! A link connects as soon as both descriptions have crossed, and audio is "heard" once it is connected and both
+//! sides have opened their devices. No sound is involved.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+
+use crate::{
+    id::CallId,
+    ports::media::{Media, MediaCommand, MediaError},
+    proto::{
+        EngineLink, LinkCommand, LinkId, MediaInput,
+        signal::{Description, DescriptionKind},
+    },
+};
+
+/// Events that may wait. A link makes six; an event beyond the bound is an error of the command that made it.
+const MAX_EVENTS: usize = 1024;
+
+/// Where the links of all nodes in memory meet.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryLinks {
+    next: Arc<AtomicU64>,
+    ends: Arc<Mutex<BTreeMap<u64, End>>>,
+}
+
+#[derive(Debug)]
+struct End {
+    link: LinkId,
+    node: u64,
+    other: Option<u64>,
+    connected: bool,
+    audio: bool,
+    heard: bool,
+    events: mpsc::Sender<MediaInput>,
+}
+
+/// The media of one node in memory.
+#[derive(Debug)]
+pub struct MemoryMedia {
+    links: MemoryLinks,
+    node: u64,
+    events: mpsc::Sender<MediaInput>,
+    receiver: Mutex<Option<mpsc::Receiver<MediaInput>>>,
+    open: Mutex<Option<CallId>>,
+}
+
+impl MemoryLinks {
+    /// The media of one more node.
+    pub fn endpoint(&self) -> MemoryMedia {
+        let (events, receiver) = mpsc::channel(MAX_EVENTS);
+        let node = self.next.fetch_add(1, Ordering::Relaxed);
+        MemoryMedia {
+            links: self.clone(),
+            node,
+            events,
+            receiver: Mutex::new(Some(receiver)),
+            open: Mutex::new(None),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, End>> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn tell(events: &mpsc::Sender<MediaInput>, input: MediaInput) -> Result<(), MediaError> {
+    events.try_send(input).map_err(|_| MediaError("nobody reads the media events of this node in memory".to_owned()))
+}
+
+fn state(end: &End, state: EngineLink) -> Result<(), MediaError> {
+    tell(&end.events, MediaInput::State { link: end.link, state })
+}
+
+/// The token in a description in memory.
+fn token(description: &Description) -> Option<u64> {
+    description.text.strip_prefix("memory ")?.parse().ok()
+}
+
+impl MemoryMedia {
+    fn end(&self, link: LinkId) -> (u64, End) {
+        let audio = *self.open.lock().unwrap_or_else(PoisonError::into_inner) == Some(link.call);
+        let name = self.links.next.fetch_add(1, Ordering::Relaxed);
+        let events = self.events.clone();
+        (name, End { link, node: self.node, other: None, connected: false, audio, heard: false, events })
+    }
+
+    fn describe(&self, link: LinkId, kind: DescriptionKind, name: u64) -> Result<(), MediaError> {
+        let description = Description { kind, text: format!("memory {name}") };
+        tell(&self.events, MediaInput::LocalDescription { link, description })?;
+        tell(&self.events, MediaInput::GatheringDone { link })
+    }
+
+    fn link(&self, link: LinkId, command: &LinkCommand) -> Result<(), MediaError> {
+        let mut ends = self.links.lock();
+        let own = ends.iter().find(|(_, e)| e.node == self.node && e.link == link).map(|(name, _)| *name);
+        let unusable = || MediaError("the description is not one of a node in memory".to_owned());
+        match command {
+            LinkCommand::Dial => {
+                let (name, end) = self.end(link);
+                ends.insert(name, end);
+                self.describe(link, DescriptionKind::Offer, name)
+            }
+            LinkCommand::Accept(offer) => {
+                let other = token(offer).filter(|t| ends.contains_key(t)).ok_or_else(unusable)?;
+                let (name, mut end) = self.end(link);
+                end.other = Some(other);
+                ends.insert(name, end);
+                self.describe(link, DescriptionKind::Answer, name)
+            }
+            LinkCommand::Apply(answer) => {
+                let name = own.ok_or_else(|| MediaError("there is no such link".to_owned()))?;
+                let other = token(answer).filter(|t| ends.contains_key(t)).ok_or_else(unusable)?;
+                for (name, other) in [(name, other), (other, name)] {
+                    if let Some(end) = ends.get_mut(&name) {
+                        end.other = Some(other);
+                        end.connected = true;
+                        state(end, EngineLink::Checking)?;
+                        state(end, EngineLink::Securing)?;
+                        state(end, EngineLink::Connected)?;
+                    }
+                }
+                hear(&mut ends)
+            }
+            LinkCommand::Candidate(_) | LinkCommand::EndOfCandidates => Ok(()),
+            LinkCommand::Close => {
+                let closed = own.and_then(|name| ends.remove(&name));
+                if let Some(other) = closed.and_then(|end| end.other).and_then(|name| ends.get(&name)) {
+                    state(other, EngineLink::Closed)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn audio(&self, call: CallId, open: bool) -> Result<(), MediaError> {
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = open.then_some(call);
+        let mut ends = self.links.lock();
+        for end in ends.values_mut().filter(|e| e.node == self.node && e.link.call == call) {
+            end.audio = open;
+        }
+        if open {
+            tell(&self.events, MediaInput::Started { call, mic_us: None, speaker_us: None })?;
+        }
+        hear(&mut ends)
+    }
+}
+
+/// Tells both ends of every link that has just become audible.
+fn hear(ends: &mut BTreeMap<u64, End>) -> Result<(), MediaError> {
+    let ready = |e: &End| e.connected && e.audio;
+    let audible: Vec<u64> = ends
+        .iter()
+        .filter(|(_, e)| ready(e) && !e.heard && e.other.and_then(|o| ends.get(&o)).is_some_and(ready))
+        .map(|(name, _)| *name)
+        .collect();
+    for name in audible {
+        if let Some(end) = ends.get_mut(&name) {
+            end.heard = true;
+            tell(&end.events, MediaInput::FirstAudio { link: end.link })?;
+        }
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl Media for MemoryMedia {
+    fn take_events(&self) -> Option<mpsc::Receiver<MediaInput>> {
+        self.receiver.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    async fn execute(&self, command: MediaCommand) -> Result<(), MediaError> {
+        match command {
+            MediaCommand::Link { link, command } => self.link(link, &command),
+            MediaCommand::OpenAudio { call, .. } => self.audio(call, true),
+            MediaCommand::CloseAudio { call } => self.audio(call, false),
+            MediaCommand::SetMuted(_) | MediaCommand::SetDeafened(_) | MediaCommand::SetGain { .. } => Ok(()),
+        }
+    }
+
+    async fn shutdown(&self) {
+        self.links.lock().retain(|_, e| e.node != self.node);
+    }
+}

@@ -1,0 +1,352 @@
+//! The behaviour that a node runs for calls.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    convert::Infallible,
+    fmt,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use libp2p_gossipsub::{self as gossipsub, MessageAcceptance, TopicHash};
+use rust_ipfs::{
+    ConnectionId, Multiaddr, NetworkBehaviour, PeerId,
+    swarm::{
+        CloseConnection, ConnectionClosed, ConnectionDenied, FromSwarm, THandler, THandlerInEvent,
+        THandlerOutEvent, ToSwarm,
+        behaviour::ConnectionEstablished,
+        derive_prelude::{Endpoint, PortUse},
+    },
+};
+use tokio::sync::oneshot;
+use tracing::{debug, trace};
+
+use super::{
+    address::node_of,
+    dial::Dials,
+    link::{Command, LinkEnd, NodeLink, link},
+    tuning::{Gossipsub, gossipsub},
+};
+use crate::{
+    ports::gossip::{ConnectError, GossipEvent, MAX_MESSAGE, MAX_TOPICS, PublishError, SubscribeError, Via},
+    wire::{Topic, frame},
+};
+
+/// The part of a node that carries signals of calls: see the [module](super).
+pub struct BlinkBehaviour {
+    gossip: Gossipsub,
+    link: LinkEnd,
+    /// Nobody holds the other half any more, or it said goodbye.
+    detached: bool,
+    subscribed: BTreeMap<TopicHash, Topic>,
+    /// The topics that were published on, the oldest first: their subscribers matter.
+    published: VecDeque<(TopicHash, Topic)>,
+    dials: Dials,
+    /// Peers that do not speak this gossip, as far as it was told.
+    silent: BTreeSet<PeerId>,
+    /// Who waits for the last connection to close.
+    closing: Vec<oneshot::Sender<()>>,
+    out: VecDeque<ToSwarm<Infallible, THandlerInEvent<Gossipsub>>>,
+}
+
+impl BlinkBehaviour {
+    /// A behaviour for the custom slot of an `IpfsBuilder`, and the link to join with the node that it builds.
+    pub fn new() -> (Self, NodeLink) {
+        let (end, link) = link();
+        let behaviour = Self {
+            gossip: gossipsub(),
+            link: end,
+            detached: false,
+            subscribed: BTreeMap::new(),
+            published: VecDeque::new(),
+            dials: Dials::default(),
+            silent: BTreeSet::new(),
+            closing: Vec::new(),
+            out: VecDeque::new(),
+        };
+        (behaviour, link)
+    }
+
+    fn command(&mut self, command: Command) {
+        // Whoever dropped the answer's other end does not want it.
+        match command {
+            Command::Subscribe { topic, reply } => drop(reply.send(self.subscribe(topic))),
+            Command::Unsubscribe { topic, reply } => drop(reply.send(self.unsubscribe(topic))),
+            Command::Publish { topic, data, reply } => drop(reply.send(self.publish(topic, data))),
+            Command::Connect { peer, addresses, reply } => self.connect(peer, addresses, reply),
+            Command::Close { peer, reply } => {
+                self.close(peer);
+                let _ = reply.send(());
+            }
+            Command::CloseAll { reply } => {
+                let peers = self.link.shared.view().peers();
+                if peers.is_empty() {
+                    let _ = reply.send(());
+                } else {
+                    self.closing.push(reply);
+                    peers.into_iter().for_each(|peer| self.close(peer));
+                }
+            }
+            Command::Detach { reply } => {
+                self.detach();
+                let _ = reply.send(());
+            }
+        }
+    }
+
+    fn subscribe(&mut self, topic: Topic) -> Result<(), SubscribeError> {
+        let name = name(topic);
+        if self.subscribed.contains_key(&name) {
+            return Ok(());
+        }
+        if self.subscribed.len() >= MAX_TOPICS {
+            return Err(SubscribeError::TooMany);
+        }
+        // Our own names pass our own filter, the only thing that may fail here.
+        self.gossip.subscribe(&ident(topic)).map_err(|_| SubscribeError::TooMany)?;
+        self.subscribed.insert(name, topic);
+        Ok(())
+    }
+
+    fn unsubscribe(&mut self, topic: Topic) -> Result<(), SubscribeError> {
+        if self.subscribed.remove(&name(topic)).is_some() {
+            self.gossip.unsubscribe(&ident(topic));
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, topic: Topic, data: Bytes) -> Result<(), PublishError> {
+        let size = data.len();
+        if size > MAX_MESSAGE {
+            return Err(PublishError::TooLarge { size });
+        }
+        let name = name(topic);
+        if !self.published.iter().any(|(known, _)| *known == name) {
+            if self.published.len() >= MAX_TOPICS {
+                self.published.pop_front();
+            }
+            self.published.push_back((name.clone(), topic));
+        }
+        let result = match self.gossip.publish(name, data) {
+            Ok(_) => Ok(()),
+            Err(gossipsub::PublishError::NoPeersSubscribedToTopic) => Err(PublishError::NoPeers),
+            Err(gossipsub::PublishError::Duplicate) => Err(PublishError::Duplicate),
+            Err(gossipsub::PublishError::AllQueuesFull(peers)) => Err(PublishError::QueueFull { peers }),
+            // Nothing is signed or transformed, so this can only be the size.
+            Err(_) => Err(PublishError::TooLarge { size }),
+        };
+        self.link.shared.count(|counters| match &result {
+            Ok(()) => counters.published += 1,
+            Err(PublishError::NoPeers) => counters.without_peers += 1,
+            Err(_) => {}
+        });
+        trace!(size, ?result, "published");
+        result
+    }
+
+    fn connect(
+        &mut self,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        reply: oneshot::Sender<Result<Via, ConnectError>>,
+    ) {
+        let via = self.link.shared.view().via(&peer);
+        if let Some(via) = via {
+            let _ = reply.send(Ok(via));
+        } else if let Some(opts) = self.dials.begin(peer, addresses, reply) {
+            self.out.push_back(ToSwarm::Dial { opts });
+        }
+    }
+
+    fn close(&mut self, peer_id: PeerId) {
+        self.out.push_back(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::All });
+    }
+
+    /// The node goes on without calls.
+    fn detach(&mut self) {
+        self.detached = true;
+        for topic in std::mem::take(&mut self.subscribed).into_values() {
+            self.gossip.unsubscribe(&ident(topic));
+        }
+        self.published.clear();
+        self.link.commands.close();
+        self.link.shared.stop();
+    }
+
+    fn known(&self, name: &TopicHash) -> Option<Topic> {
+        self.subscribed
+            .get(name)
+            .or_else(|| self.published.iter().find(|(known, _)| known == name).map(|(_, topic)| topic))
+            .copied()
+    }
+
+    fn heard(&mut self, event: gossipsub::Event) {
+        let shared = &self.link.shared;
+        match event {
+            gossipsub::Event::Message { propagation_source, message_id, message } => {
+                // What needs no key is decided here. All else is the reader's, and costs no relay its good name.
+                let acceptance = match frame::check(&message.data) {
+                    Ok(_) => MessageAcceptance::Accept,
+                    Err(error) if error.is_violation() => MessageAcceptance::Reject,
+                    Err(_) => MessageAcceptance::Ignore,
+                };
+                let topic = self.subscribed.get(&message.topic).copied();
+                match (&acceptance, topic) {
+                    (MessageAcceptance::Accept, Some(topic)) => {
+                        shared.count(|counters| counters.received += 1);
+                        shared.tell(GossipEvent::Message { topic, data: message.data.into() });
+                    }
+                    (MessageAcceptance::Reject, _) => shared.count(|counters| counters.rejected += 1),
+                    _ => shared.count(|counters| counters.ignored += 1),
+                }
+                self.gossip.report_message_validation_result(&message_id, &propagation_source, acceptance);
+            }
+            gossipsub::Event::Subscribed { topic, .. } => {
+                if let Some(topic) = self.known(&topic) {
+                    shared.tell(GossipEvent::PeerSubscribed { topic });
+                }
+            }
+            gossipsub::Event::Unsubscribed { topic, .. } => {
+                if let Some(topic) = self.known(&topic) {
+                    shared.tell(GossipEvent::PeerUnsubscribed { topic });
+                }
+            }
+            gossipsub::Event::GossipsubNotSupported { peer_id } => {
+                // Each connection says so; the reader hears it once per peer.
+                if self.silent.insert(peer_id)
+                    && let Some(node) = node_of(&peer_id)
+                {
+                    shared.tell(GossipEvent::PeerUnsupported { node });
+                }
+            }
+            gossipsub::Event::SlowPeer { .. } => shared.count(|counters| counters.slow_peers += 1),
+        }
+    }
+}
+
+impl NetworkBehaviour for BlinkBehaviour {
+    type ConnectionHandler = THandler<gossipsub::Behaviour>;
+    type ToSwarm = Infallible;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        connection_id: ConnectionId,
+        peer: PeerId,
+        local_addr: &Multiaddr,
+        remote_addr: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.gossip.handle_established_inbound_connection(connection_id, peer, local_addr, remote_addr)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        connection_id: ConnectionId,
+        peer: PeerId,
+        addr: &Multiaddr,
+        role_override: Endpoint,
+        port_use: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.gossip.handle_established_outbound_connection(connection_id, peer, addr, role_override, port_use)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        self.gossip.on_swarm_event(event);
+        match event {
+            FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint,
+                ..
+            }) => {
+                let via = if endpoint.is_relayed() { Via::Relay } else { Via::Direct };
+                debug!(?via, "connected");
+                self.link.shared.connected(peer_id, connection_id, via);
+                self.dials.connected(peer_id, via);
+            }
+            FromSwarm::ConnectionClosed(ConnectionClosed {
+                peer_id,
+                connection_id,
+                remaining_established,
+                ..
+            }) => {
+                debug!(remaining_established, "disconnected");
+                self.link.shared.disconnected(peer_id, connection_id);
+                if remaining_established == 0 {
+                    self.silent.remove(&peer_id);
+                }
+                if self.link.shared.view().peers().is_empty() {
+                    for reply in self.closing.drain(..) {
+                        let _ = reply.send(());
+                    }
+                }
+            }
+            FromSwarm::DialFailure(failure) => {
+                self.link.shared.dial_failed(failure.connection_id);
+                if let Some(opts) = self.dials.failed(failure.connection_id, failure.error) {
+                    self.out.push_back(ToSwarm::Dial { opts });
+                }
+            }
+            FromSwarm::NewListenAddr(new) => self.link.shared.listening_at(new.addr),
+            FromSwarm::ExpiredListenAddr(expired) => self.link.shared.listening_no_more_at(expired.addr),
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        peer: PeerId,
+        connection_id: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
+        self.gossip.on_connection_handler_event(peer, connection_id, event);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Infallible, THandlerInEvent<Self>>> {
+        loop {
+            if let Some(out) = self.out.pop_front() {
+                return Poll::Ready(out);
+            }
+            match self.gossip.poll(cx) {
+                Poll::Ready(ToSwarm::GenerateEvent(event)) => {
+                    self.heard(event);
+                    continue;
+                }
+                // Gossipsub dials peers that others name. Who this node meets is the reach's business.
+                Poll::Ready(ToSwarm::Dial { .. }) => continue,
+                Poll::Ready(other) => {
+                    return Poll::Ready(other.map_out(|_| unreachable!("its events are taken above")));
+                }
+                Poll::Pending => {}
+            }
+            if self.detached {
+                return Poll::Pending;
+            }
+            match self.link.commands.poll_recv(cx) {
+                Poll::Ready(Some(command)) => self.command(command),
+                Poll::Ready(None) => self.detach(),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
+impl Drop for BlinkBehaviour {
+    /// The node has ended.
+    fn drop(&mut self) {
+        self.link.shared.stop();
+    }
+}
+
+impl fmt::Debug for BlinkBehaviour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BlinkBehaviour").field("topics", &self.subscribed.len()).finish_non_exhaustive()
+    }
+}
+
+fn name(topic: Topic) -> TopicHash {
+    TopicHash::from_raw(topic.to_string())
+}
+
+fn ident(topic: Topic) -> gossipsub::IdentTopic {
+    gossipsub::IdentTopic::new(topic.to_string())
+}

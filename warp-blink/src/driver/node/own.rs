@@ -1,0 +1,147 @@
+//! A node of our own.
+
+use std::time::Duration;
+
+use rust_ipfs::{Keypair, builder::IpfsBuilder, p2p::IdentifyConfiguration, ping};
+use tokio::time::timeout;
+
+use super::{
+    BlinkBehaviour,
+    address::{chain, parse},
+    gossip::{AttachError, CONNECT, IpfsGossip, STALLED},
+};
+use crate::id::NodeKey;
+
+/// How a node of our own is set up. By itself it contacts nobody: no bootstrap, no DHT, no mDNS, no port mapping.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct NodeConfig {
+    key: NodeKey,
+    listen: Vec<String>,
+    connect_timeout: Duration,
+    max_peers: u32,
+}
+
+/// A node that did not start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The node key is none.
+    #[error("the node key cannot be used: {0}")]
+    Key(String),
+    /// The node does not listen there.
+    #[error("cannot listen on {address}: {cause}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// Why not.
+        cause: String,
+    },
+    /// The node itself did not come up.
+    #[error("the node did not start: {0}")]
+    Start(String),
+}
+
+impl NodeConfig {
+    /// A node with this key that listens on TCP and QUIC on every IPv4 network, on ports that the system chooses.
+    pub fn new(key: NodeKey) -> Self {
+        Self {
+            key,
+            listen: vec!["/ip4/0.0.0.0/tcp/0".into(), "/ip4/0.0.0.0/udp/0/quic-v1".into()],
+            connect_timeout: CONNECT,
+            max_peers: 128,
+        }
+    }
+
+    /// Listens on these addresses instead, such as `/ip4/127.0.0.1/tcp/0`. Empty: the node calls others, and nobody
+    /// reaches it.
+    #[must_use]
+    pub fn with_listen(mut self, listen: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.listen = listen.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// How long one connection may take to open. Default 10 s: what libp2p gives its handshake.
+    #[must_use]
+    pub fn with_connect_timeout(mut self, connect_timeout: Duration) -> Self {
+        self.connect_timeout = connect_timeout;
+        self
+    }
+
+    /// The most connections at a time, at least 1. More are refused. Default 128: strangers may connect, and each
+    /// connection costs about 100 kB.
+    #[must_use]
+    pub fn with_max_peers(mut self, max_peers: u32) -> Self {
+        self.max_peers = max_peers.max(1);
+        self
+    }
+
+    /// Starts the node, in the present tokio runtime. It listens when this returns.
+    ///
+    /// # Errors
+    /// [`NodeError`]; nothing is left running then.
+    pub async fn start(self) -> Result<IpfsGossip, NodeError> {
+        let mut listen = Vec::new();
+        for address in &self.listen {
+            let parsed = parse(address).map_err(|cause| NodeError::Listen {
+                address: address.clone(),
+                cause: format!("no address: {cause}"),
+            })?;
+            listen.push(parsed);
+        }
+        let (behaviour, link) = BlinkBehaviour::new();
+        let max_peers = self.max_peers;
+        let ipfs = IpfsBuilder::<BlinkBehaviour>::with_keypair(keypair(&self.key)?)
+            .map_err(|error| NodeError::Key(error.to_string()))?
+            .with_identify(IdentifyConfiguration {
+                protocol_version: "/warp-blink/1".into(),
+                agent_version: concat!("warp-blink/", env!("CARGO_PKG_VERSION")).into(),
+                ..IdentifyConfiguration::default()
+            })
+            .with_ping(ping::Config::default())
+            .enable_tcp()
+            .enable_quic_with_config(|mut quic| {
+                // The plain `enable_quic` would drop a connection after 300 ms of silence. 30 s outlasts a handover
+                // between networks; a sign of life every 5 s keeps the mappings of NATs (RFC 4787: 2 minutes).
+                quic.max_idle_timeout = 30_000;
+                quic.keep_alive_interval = Duration::from_secs(5);
+                quic
+            })
+            .set_connection_limits(move |limits| {
+                limits
+                    .with_max_established(Some(max_peers))
+                    .with_max_established_per_peer(Some(4))
+                    .with_max_pending_incoming(Some(64))
+            })
+            // The stream of gossip keeps a connection by itself; this is the time until it is open.
+            .set_idle_connection_timeout(60)
+            .with_custom_behaviour(move |_| Ok(behaviour))
+            .start()
+            .await
+            .map_err(|error| NodeError::Start(format!("{error:#}")))?;
+        let gossip = match IpfsGossip::join(ipfs.clone(), link, true, self.connect_timeout).await {
+            Ok(gossip) => gossip,
+            Err(error @ (AttachError::Foreign | AttachError::Stalled { .. })) => {
+                ipfs.exit_daemon().await;
+                return Err(NodeError::Start(error.to_string()));
+            }
+        };
+        // Listening at build time would only log what fails.
+        for (address, text) in listen.into_iter().zip(self.listen) {
+            let failed = match timeout(STALLED, ipfs.add_listening_address(address)).await {
+                Ok(Ok(_)) => continue,
+                Ok(Err(error)) => chain(error.as_ref()),
+                Err(_) => format!("no answer within {STALLED:?}"),
+            };
+            crate::ports::gossip::Gossip::shutdown(&gossip).await;
+            return Err(NodeError::Listen { address: text, cause: failed });
+        }
+        Ok(gossip)
+    }
+}
+
+fn keypair(key: &NodeKey) -> Result<Keypair, NodeError> {
+    // It overwrites the copy that it is given.
+    let mut seed = *key.expose_seed();
+    Keypair::ed25519_from_bytes(&mut seed).map_err(|error| NodeError::Key(error.to_string()))
+}

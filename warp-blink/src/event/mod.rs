@@ -1,0 +1,237 @@
+//! What the app is told: discrete events, and the snapshot that a screen draws.
+//!
+//! Events of one call come in order: `Offering` or `Incoming`, then `Ringing`, `Accepted`, `Link` and `Participant`,
+//! and `Ended` exactly once.
+
+mod link;
+mod snapshot;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    link::{LinkState, Mark, Milestone, ParticipantState, ParticipantSummary, Step, Summary},
+    snapshot::{CallSnapshot, LocalMedia, ParticipantSnapshot, Phase, Snapshot},
+};
+pub use crate::reach::Via;
+use crate::{
+    id::{CallId, PublicKey},
+    proto::signal::{AppData, MediaFormat},
+    time::UnixTime,
+};
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Event {
+    /// The node's state changed.
+    Node {
+        /// The new state.
+        state: NodeState,
+    },
+    /// The callee's node is connected.
+    Reached {
+        /// Who.
+        peer: PublicKey,
+        /// Over what.
+        via: Via,
+        /// How long it took, in milliseconds.
+        ms: u64,
+    },
+    /// An offer of ours goes out.
+    Offering {
+        /// The call.
+        call: CallId,
+        /// The callee.
+        peer: PublicKey,
+    },
+    /// Somebody calls: answer, decline, or let it ring.
+    Incoming {
+        /// The call.
+        call: CallId,
+        /// The caller, whose key the handshake has proven.
+        from: PublicKey,
+        /// What the caller's app put into the offer.
+        app_data: AppData,
+        /// The audio offered.
+        media: MediaFormat,
+        /// When the caller says it was sent, by the caller's clock.
+        sent_at: UnixTime,
+    },
+    /// The callee's phone rings.
+    Ringing {
+        /// The call.
+        call: CallId,
+        /// The callee.
+        peer: PublicKey,
+    },
+    /// The call was accepted: by the callee, or by us.
+    Accepted {
+        /// The call.
+        call: CallId,
+        /// The other side.
+        peer: PublicKey,
+        /// The audio format agreed.
+        media: MediaFormat,
+    },
+    /// The link to a participant changed.
+    Link {
+        /// The call.
+        call: CallId,
+        /// The participant.
+        peer: PublicKey,
+        /// Its new state.
+        state: LinkState,
+        /// How the link runs, once it is connected.
+        route: Option<String>,
+    },
+    /// A participant joined, changed or left.
+    Participant {
+        /// The call.
+        call: CallId,
+        /// The participant.
+        peer: PublicKey,
+        /// Its state.
+        state: ParticipantState,
+    },
+    /// The microphone and the speaker run.
+    MediaStarted {
+        /// The call.
+        call: CallId,
+        /// When sample 0 of the microphone was taken, in microseconds since the Unix epoch; `None` if there is no microphone.
+        mic_us: Option<u64>,
+        /// When sample 0 was played, in microseconds since the Unix epoch; `None` if there is no speaker.
+        speaker_us: Option<u64>,
+    },
+    /// The first decoded audio of a participant was played.
+    FirstAudio {
+        /// The call.
+        call: CallId,
+        /// The participant.
+        peer: PublicKey,
+    },
+    /// Something works less well than it should; the call goes on.
+    Warning {
+        /// What.
+        warning: Warning,
+    },
+    /// A call that nobody here could answer.
+    Missed {
+        /// The call.
+        call: CallId,
+        /// The caller.
+        from: PublicKey,
+        /// Why it did not ring, or rang in vain.
+        reason: EndReason,
+    },
+    /// This reader was too slow: events were dropped. Rebuild from the snapshot.
+    Lagged {
+        /// How many.
+        missed: u64,
+    },
+    /// The call is over. Nothing about it follows.
+    Ended {
+        /// The call.
+        call: CallId,
+        /// Why.
+        reason: EndReason,
+        /// Who ended it; `None` if nobody did (a time-out, a failure).
+        by: Option<PublicKey>,
+        /// How it went.
+        summary: Summary,
+    },
+}
+
+/// What the node that carries signals does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum NodeState {
+    /// It starts.
+    #[default]
+    Starting,
+    /// It listens.
+    Online,
+    /// It reaches nobody and nobody reaches it.
+    Offline {
+        /// Why.
+        cause: String,
+    },
+}
+
+/// Why a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum EndReason {
+    /// Somebody hung up.
+    HungUp,
+    /// The callee declined.
+    Declined,
+    /// The callee is in another call.
+    Busy,
+    /// The caller withdrew before an answer.
+    Cancelled,
+    /// It rang in vain.
+    TimedOut,
+    /// Another device of the callee took it.
+    AnsweredElsewhere,
+    /// Removed from the call.
+    Removed,
+    /// The callee's node could not be reached, or did not answer.
+    Unreachable,
+    /// No protocol version, suite or media format in common.
+    Incompatible,
+    /// The link was interrupted for longer than the reconnect window.
+    Lost,
+    /// The other end of the link does not hold the certificate that the signaling named.
+    FingerprintMismatch,
+    /// A step of the set-up failed or took too long.
+    Failed {
+        /// Which.
+        step: Step,
+    },
+}
+
+impl fmt::Display for EndReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::HungUp => f.write_str("hung up"),
+            Self::Declined => f.write_str("declined"),
+            Self::Busy => f.write_str("busy"),
+            Self::Cancelled => f.write_str("cancelled by the caller"),
+            Self::TimedOut => f.write_str("nobody answered"),
+            Self::AnsweredElsewhere => f.write_str("answered on another device"),
+            Self::Removed => f.write_str("removed from the call"),
+            Self::Unreachable => f.write_str("the other side could not be reached"),
+            Self::Incompatible => f.write_str("the two apps have no version or format in common"),
+            Self::Lost => f.write_str("the connection was lost"),
+            Self::FingerprintMismatch => f.write_str("the connection led to somebody else"),
+            Self::Failed { step } => write!(f, "the connection failed while {step}"),
+        }
+    }
+}
+
+/// Something that works less well than it should.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "warning", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Warning {
+    /// No microphone: the call goes on, and the others hear nothing from here.
+    ListenOnly {
+        /// Why, and what to do.
+        cause: String,
+    },
+    /// No speaker: the call goes on, and nothing is heard here.
+    NoSpeaker {
+        /// Why, and what to do.
+        cause: String,
+    },
+    /// A sound device went away.
+    DeviceLost {
+        /// Which.
+        device: String,
+    },
+}
