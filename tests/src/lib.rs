@@ -1,1 +1,3 @@
 //! The simulated world and helpers of the multi-node tests.
+
+pub mod world;
