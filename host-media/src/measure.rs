@@ -28,6 +28,22 @@ pub struct Segment {
     pub rms: f32,
 }
 
+/// How well a copy matches its original, whatever its delay does meanwhile.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Comparison {
+    /// Correlation of the pieces, weighted by their energy: 1 is the same up to its volume.
+    pub correlation: f32,
+    /// Correlation of the worst piece.
+    pub worst: f32,
+    /// Median of the pieces' delays, in samples.
+    pub delay_samples: i64,
+    /// Pieces that were compared.
+    pub pieces: usize,
+    /// Pieces that could not be found: their correlation is below 0.5.
+    pub gaps: usize,
+}
+
 /// Rate at which the search begins: coarse enough to be quick, fine enough to have a clear peak.
 const COARSE: u32 = 4_000;
 /// A place counts only if this share of the shorter signal overlaps there.
@@ -70,6 +86,31 @@ pub fn segments(reference: &[f32], heard: &[f32], rate: u32, window: usize, reac
         found.push(Segment { start, alignment, rms });
     }
     found
+}
+
+/// Compares piece by piece, 500 ms each, within half a second of the delay of the whole.
+///
+/// This is the measure for sound that went through a jitter buffer: such a buffer shifts its delay by some milliseconds
+/// now and then, in silence, and one shift ruins the correlation of the whole though nobody hears it.
+#[must_use]
+pub fn compare(reference: &[f32], heard: &[f32], rate: u32) -> Comparison {
+    let half = rate as usize / 2;
+    let pieces = segments(reference, heard, rate, half, half);
+    if pieces.is_empty() {
+        return Comparison::default();
+    }
+    let energy = |s: &Segment| f64::from(s.rms) * f64::from(s.rms);
+    let total: f64 = pieces.iter().map(energy).sum();
+    let weighted: f64 = pieces.iter().map(|s| energy(s) * f64::from(s.alignment.correlation)).sum();
+    let mut delays: Vec<_> = pieces.iter().map(|s| s.alignment.delay_samples).collect();
+    delays.sort_unstable();
+    Comparison {
+        correlation: (weighted / total) as f32,
+        worst: pieces.iter().map(|s| s.alignment.correlation).fold(1.0, f32::min),
+        delay_samples: delays[delays.len() / 2],
+        pieces: pieces.len(),
+        gaps: pieces.iter().filter(|s| s.alignment.correlation < 0.5).count(),
+    }
 }
 
 /// Root mean square; full scale is 1.0.
@@ -241,5 +282,11 @@ mod tests {
         let found = segments(&reference, &heard, 48_000, 24_000, 4800);
         let delays: Vec<_> = found.iter().map(|s| s.alignment.delay_samples).collect();
         assert_eq!(delays, [1000, 1000, 1000, 1000, 520, 520, 520, 520]);
+        assert!(align(&reference, &heard, 48_000).correlation < 0.8);
+        let compared = compare(&reference, &heard, 48_000);
+        assert!(compared.correlation > 0.99 && compared.worst > 0.99, "{compared:?}");
+        heard[48_000..72_000].fill(0.0);
+        assert_eq!(compare(&reference, &heard, 48_000).gaps, 1);
+        assert_eq!(compare(&[], &heard, 48_000), Comparison::default());
     }
 }

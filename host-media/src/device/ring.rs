@@ -470,7 +470,7 @@ mod tests {
                 rate,
                 period,
                 ppm,
-                120,
+                60,
                 |_| cell.borrow_mut().feed(std::iter::repeat_n(0.25, period as usize), Duration::ZERO),
                 |n| {
                     assert_eq!(source.read(&mut block), Read::Sound);
@@ -505,7 +505,7 @@ mod tests {
                 rate,
                 period,
                 ppm,
-                120,
+                60,
                 |n| {
                     cell.borrow_mut().drain(period as usize, Duration::ZERO, |s| {
                         if n > 300 && (s - 0.25).abs() > 1e-3 {

@@ -21,6 +21,10 @@ const MEMORY_SAMPLES: f64 = 10.0 * 48_000.0;
 /// The fastest packet is looked for in this many spans of [`SPAN_US`]: 10 s, in which clocks drift by at most 1 ms.
 const SPANS: usize = 5;
 const SPAN_US: i64 = 2_000_000;
+/// What comes in one go after a standstill of the path counts for at most this much sound: 300 ms, 3 % of the memory.
+const BURST_SAMPLES: i64 = 14_400;
+/// Packets that come this close after each other come in one go: half of the shortest frame.
+const BURST_GAP_US: i64 = 5_000;
 /// Hiccups up to this long hold the target up; longer ones are bursts.
 const HICCUP_US: i64 = 60_000;
 /// How fast the memory of a hiccup fades: 4 ms per second.
@@ -42,6 +46,8 @@ pub(crate) struct DelayTracker {
     least: VecDeque<(i64, i64)>,
     /// Sound that was observed, in samples.
     observed: i64,
+    last_arrival: i64,
+    burst: i64,
     hiccup_us: f64,
     hiccup_at: i64,
     loss: f64,
@@ -59,6 +65,8 @@ impl DelayTracker {
             histogram,
             least: VecDeque::with_capacity(SPANS + 1),
             observed: 0,
+            last_arrival: i64::MIN / 2,
+            burst: 0,
             hiccup_us: 0.0,
             hiccup_at: 0,
             loss: 0.0,
@@ -85,13 +93,19 @@ impl DelayTracker {
         }
         let relative = transit - self.base();
         let bin = usize::try_from(relative / BIN_US).unwrap_or(0).min(BINS - 1);
+        self.observed = self.observed.saturating_add(samples);
+        self.frame_us = samples * 1000 / 48;
+        let in_one_go = arrival.saturating_sub(self.last_arrival) < BURST_GAP_US;
+        self.burst = if in_one_go { self.burst + samples } else { samples };
+        self.last_arrival = arrival;
+        if self.burst > BURST_SAMPLES {
+            return relative;
+        }
         let weight = samples as f64 / MEMORY_SAMPLES;
         for mass in &mut self.histogram {
             *mass *= 1.0 - weight;
         }
         self.histogram[bin] += weight;
-        self.observed = self.observed.saturating_add(samples);
-        self.frame_us = samples * 1000 / 48;
         relative
     }
 
@@ -116,7 +130,7 @@ impl DelayTracker {
 
     /// The delay to aim for, in microseconds.
     pub(crate) fn target(&self, now: i64) -> i64 {
-        let mut target = self.quantile().max(self.hiccup(now) as i64);
+        let mut target = self.quantile().max(self.hiccup(now) as i64).max(micros(self.config.min));
         if self.lossy {
             // Redundancy for a frame arrives with the packet after it.
             target += self.frame_us;
@@ -182,6 +196,13 @@ mod tests {
         feed(&mut tracker, 0, 60, |_| 0);
         feed(&mut tracker, 60, 15, |i| (75 - i) * 20_000);
         assert!(tracker.target(1_500_000) <= 12_000, "{}", tracker.target(1_500_000));
+        feed(&mut tracker, 1000, 100, |i| (1100 - i) * 20_000);
+        assert!(tracker.target(23_000_000) <= 12_000, "nor does a long one: {}", tracker.target(23_000_000));
+        for n in 0..10 {
+            feed(&mut tracker, 1200 + 25 * n, 20, |_| 0);
+            feed(&mut tracker, 1220 + 25 * n, 5, |i| (1225 + 25 * n - i) * 20_000);
+        }
+        assert!(tracker.target(30_000_000) >= 60_000, "but many do: {}", tracker.target(30_000_000));
     }
 
     #[test]
@@ -205,7 +226,7 @@ mod tests {
         for i in 0..200 {
             tracker.outcome(i % 12 == 0);
         }
-        assert_eq!(tracker.target(2_000_000), 22_000);
+        assert_eq!(tracker.target(2_000_000), 30_000);
         for _ in 0..300 {
             tracker.outcome(false);
         }

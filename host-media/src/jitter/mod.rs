@@ -393,17 +393,14 @@ impl JitterBuffer {
         // The packets that would be later than the target go; what is left starts there.
         let base = self.delay.base();
         let target = self.delay.target(now);
-        let mut left_out = false;
-        while let Some(entry) = self.packets.first_entry() {
-            if now - to_us(entry.get().timestamp) - base <= target.max(max / 2) {
-                let (sequence, timestamp) = (*entry.key(), entry.get().timestamp);
-                let skipped = self.position.map_or(0, |p| sequence - p.sequence);
-                self.counters.lost += u64::try_from(skipped - i64::from(left_out)).unwrap_or(0).min(1 << 16);
-                self.position = Some(Position::at(timestamp, sequence));
+        let began = self.position.map_or(0, |p| p.sequence);
+        while let Some((&sequence, first)) = self.packets.first_key_value() {
+            if now - to_us(first.timestamp) - base <= target.max(max / 2) {
+                self.position = Some(Position { began, ..Position::at(first.timestamp, sequence) });
                 return true;
             }
-            entry.remove();
-            left_out = true;
+            self.packets.pop_first();
+            self.counters.late += 1;
         }
         self.position = None;
         true
