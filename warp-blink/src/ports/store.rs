@@ -121,7 +121,7 @@ pub enum StoreError {
         max: usize,
     },
     /// A file or a directory refuses.
-    #[error("cannot {action} {path}: {source} (a store needs a directory that this user can write, with room on it)")]
+    #[error("cannot {action} {path}: {source} (a store needs a directory that this user can write)")]
     Io {
         /// What was tried: create, lock, read, write, delete.
         action: &'static str,
@@ -148,7 +148,7 @@ pub enum StoreError {
         mode: u32,
     },
     /// Another store, of this process or another one, has the directory open.
-    #[error("the directory {path} is in use by another store: end that one, share it, or name another directory")]
+    #[error("the directory {path} is in use by another store: end that, share it, or name another directory")]
     InUse {
         /// The directory.
         path: PathBuf,
@@ -163,6 +163,40 @@ impl StoreError {
     pub fn backend(error: impl Into<Box<dyn error::Error + Send + Sync>>) -> Self {
         Self::Backend(error.into())
     }
+}
+
+/// Why something sealed was not loaded, saved or deleted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SealedError {
+    /// The store below failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The system gave no randomness.
+    #[error("the system gave no random bytes, and nothing can be sealed without: try again later")]
+    Entropy,
+    /// The entry was sealed by another identity, or its first 41 bytes are damaged.
+    #[error(
+        "the entry {key} was sealed by another identity: start with that one, or give this one its own store"
+    )]
+    OtherIdentity {
+        /// Which entry.
+        key: StoreKey,
+    },
+    /// The entry is cut, was changed, or belongs under another name.
+    #[error("the entry {key} is damaged or another entry's: restore it from a backup, or delete it")]
+    Damaged {
+        /// Which entry.
+        key: StoreKey,
+    },
+    /// The entry is sealed in a way that this version does not know.
+    #[error("the entry {key} is sealed in form {found}, which is not known here: update, or delete it")]
+    Version {
+        /// Which entry.
+        key: StoreKey,
+        /// The number of the form.
+        found: u8,
+    },
 }
 
 /// Refuses what is larger than [`MAX_VALUE`].
@@ -184,8 +218,27 @@ mod tests {
             assert_eq!(StoreKey::new(good).map(|k| k.name()), Ok(good));
         }
         for bad in [
-            "", "/", "a", "a/", "/1", "a/0", "a/01", "a/1/2", "a/x", "a/-1", "a/100000", "../1", "a.b/1", "A/1",
-            "a\\b/1", "a b/1", "1a/1", "-a/1", "ä/1", "a/1\0", "a/1 ",
+            "",
+            "/",
+            "a",
+            "a/",
+            "/1",
+            "a/0",
+            "a/01",
+            "a/1/2",
+            "a/x",
+            "a/-1",
+            "a/100000",
+            "../1",
+            "a.b/1",
+            "A/1",
+            "a\\b/1",
+            "a b/1",
+            "1a/1",
+            "-a/1",
+            "ä/1",
+            "a/1\0",
+            "a/1 ",
             "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa/1",
         ] {
             assert_eq!(StoreKey::new(bad), Err(StoreKeyError { name: bad }));

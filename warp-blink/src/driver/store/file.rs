@@ -184,7 +184,11 @@ fn sync_directory(_: &Path) -> Result<(), StoreError> {
 mod tests {
     use std::sync::Arc;
 
-    use super::*;
+    use super::{
+        super::{AddressBook, SealedStore},
+        *,
+    };
+    use crate::id::Identity;
 
     const KEY: StoreKey = StoreKey::ADDRESSES;
 
@@ -213,6 +217,21 @@ mod tests {
         let mut names: Vec<_> = fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names, ["lock", "other-1.sealed"], "nothing else is left");
+    }
+
+    #[test]
+    fn a_book_survives_a_restart_in_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = Identity::from_seed([3; 32]);
+        let open = || SealedStore::new(Arc::new(FileStore::open(dir.path().join("s")).unwrap()), &id);
+        let mut book = AddressBook::new();
+        assert!(book.remember(id.public().into(), "/ip4/192.0.2.1/tcp/4001"));
+        open().save(&KEY, &book.encode().unwrap()).unwrap();
+        let found = AddressBook::decode(&open().load(&KEY).unwrap().unwrap()).unwrap();
+        assert_eq!(found, book);
+        assert!(found.addresses(&id.public().into()).eq(["/ip4/192.0.2.1/tcp/4001"]));
+        let file = std::fs::read(dir.path().join("s/addresses-1.sealed")).unwrap();
+        assert!(!file.windows(9).any(|w| w == b"192.0.2.1"), "nothing is readable on the disk");
     }
 
     #[cfg(unix)]

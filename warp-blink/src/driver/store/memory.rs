@@ -55,13 +55,25 @@ impl fmt::Debug for MemoryStore {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::ports::store::MAX_VALUE;
+    use super::{
+        super::{MAX_PLAIN, SealedError, SealedStore},
+        *,
+    };
+    use crate::{id::Identity, ports::store::MAX_VALUE};
+
+    const KEY: StoreKey = StoreKey::ADDRESSES;
+
+    /// A store that plays tricks below the sealing.
+    fn sealed() -> (MemoryStore, SealedStore) {
+        let store = MemoryStore::new();
+        let sealed = SealedStore::new(Arc::new(store.clone()), &Identity::from_seed([1; 32]));
+        (store, sealed)
+    }
 
     #[test]
     fn entries_are_replaced_deleted_and_shared_by_clones() {
         let store = MemoryStore::new();
-        let (a, b) = (StoreKey::ADDRESSES, StoreKey::new("other/1").unwrap());
+        let (a, b) = (KEY, StoreKey::new("other/1").unwrap());
         assert_eq!(store.load(&a).unwrap(), None);
         store.save(&a, b"one").unwrap();
         store.save(&a, b"two").unwrap();
@@ -76,9 +88,56 @@ mod tests {
     #[test]
     fn the_size_is_bounded() {
         let store = MemoryStore::new();
-        store.save(&StoreKey::ADDRESSES, &vec![1; MAX_VALUE]).unwrap();
-        let error = store.save(&StoreKey::ADDRESSES, &vec![2; MAX_VALUE + 1]).unwrap_err();
+        store.save(&KEY, &vec![1; MAX_VALUE]).unwrap();
+        let error = store.save(&KEY, &vec![2; MAX_VALUE + 1]).unwrap_err();
         assert!(matches!(error, StoreError::TooLarge { size: 1_048_577, .. }), "{error}");
-        assert_eq!(store.load(&StoreKey::ADDRESSES).unwrap().unwrap()[0], 1, "the old entry stays");
+        assert_eq!(store.load(&KEY).unwrap().unwrap()[0], 1, "the old entry stays");
+    }
+
+    #[test]
+    fn hostile_exchanges_of_entries_are_refused() {
+        let (store, sealed) = sealed();
+        let other = StoreKey::new("addresses/2").unwrap();
+        sealed.save(&KEY, b"one").unwrap();
+        sealed.save(&other, b"two").unwrap();
+        let (one, two) = (store.load(&KEY).unwrap().unwrap(), store.load(&other).unwrap().unwrap());
+        store.save(&KEY, &two).unwrap();
+        store.save(&other, &one).unwrap();
+        for key in [KEY, other] {
+            assert!(matches!(sealed.load(&key), Err(SealedError::Damaged { .. })));
+        }
+    }
+
+    #[test]
+    fn another_identity_cannot_read_and_destroys_nothing() {
+        let (store, sealed) = sealed();
+        sealed.save(&KEY, b"mine").unwrap();
+        let stranger = SealedStore::new(Arc::new(store), &Identity::from_seed([2; 32]));
+        assert!(matches!(stranger.load(&KEY), Err(SealedError::OtherIdentity { .. })));
+        assert_eq!(sealed.load(&KEY).unwrap().unwrap().as_slice(), b"mine");
+    }
+
+    #[test]
+    fn the_size_is_bounded_and_a_store_that_breaks_the_bound_is_refused() {
+        struct Generous;
+        impl Store for Generous {
+            fn load(&self, _: &StoreKey) -> Result<Option<Vec<u8>>, StoreError> {
+                Ok(Some(vec![1; MAX_VALUE + 1]))
+            }
+            fn save(&self, _: &StoreKey, _: &[u8]) -> Result<(), StoreError> {
+                Err(StoreError::backend("full"))
+            }
+            fn delete(&self, _: &StoreKey) -> Result<(), StoreError> {
+                Ok(())
+            }
+        }
+        let (_, sealed) = sealed();
+        sealed.save(&KEY, &vec![1; MAX_PLAIN]).unwrap();
+        let error = sealed.save(&KEY, &vec![1; MAX_PLAIN + 1]).unwrap_err();
+        assert!(matches!(error, SealedError::Store(StoreError::TooLarge { max: MAX_PLAIN, .. })), "{error}");
+        assert_eq!(sealed.load(&KEY).unwrap().unwrap().len(), MAX_PLAIN, "the old entry stays");
+        let sealed = SealedStore::new(Arc::new(Generous), &Identity::from_seed([1; 32]));
+        assert!(matches!(sealed.load(&KEY), Err(SealedError::Store(StoreError::TooLarge { .. }))));
+        assert_eq!(sealed.save(&KEY, b"x").unwrap_err().to_string(), "the app's store failed: full");
     }
 }
