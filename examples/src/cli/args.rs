@@ -1,0 +1,309 @@
+//! What the command line takes.
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use warp_blink::{
+    audio::{SinkSpec, SourceSpec},
+    id::{NodeId, PublicKey},
+};
+
+/// Calls by public key, with no server in the middle.
+#[derive(Debug, Parser)]
+#[command(name = "blink", version, disable_help_subcommand = true)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print this identity, the key that others call
+    Id(IdArguments),
+    /// Wait for calls
+    Answer(Box<AnswerArguments>),
+    /// Call somebody
+    Call(Box<CallArguments>),
+    /// List the microphones and speakers
+    Devices(DevicesArguments),
+    /// Make a whole call between two nodes on this machine, and write a report
+    Demo(DemoArguments),
+    /// Run a bootstrap and circuit relay node (not built yet)
+    Relay(RelayArguments),
+}
+
+/// `blink id`
+#[derive(Debug, Args)]
+pub struct IdArguments {
+    /// Identity; created if it is missing [default: a new one in memory]
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Write JSON lines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `blink answer`
+#[derive(Debug, Args)]
+pub struct AnswerArguments {
+    /// Whose calls to accept: all, none (ring, and wait), or keys with commas between [default: all; none with --reject]
+    #[arg(long, value_name = "all|none|KEY,KEY", value_parser = accept)]
+    pub accept: Option<Accept>,
+    /// Decline the calls that --accept does not name
+    #[arg(long)]
+    pub reject: bool,
+    /// Exit after one call
+    #[arg(long)]
+    pub once: bool,
+    /// Wait so long before accepting or declining
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "0")]
+    pub answer_delay: Duration,
+    /// What `call` takes too.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `blink call`
+#[derive(Debug, Args)]
+pub struct CallArguments {
+    /// Whom to call: did:key:z6Mk... or the PeerId 12D3KooW...
+    #[arg(required = true, value_name = "KEY")]
+    pub keys: Vec<PublicKey>,
+    /// What `answer` takes too.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `blink devices`
+#[derive(Debug, Args)]
+pub struct DevicesArguments {
+    /// Write JSON lines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `blink demo`
+#[derive(Debug, Args)]
+pub struct DemoArguments {
+    /// Folder of the report
+    #[arg(long, value_name = "DIR", default_value = "demo")]
+    pub out: PathBuf,
+    /// How long the two talk [default: as long as the recordings]
+    #[arg(long, value_name = "N", value_parser = seconds)]
+    pub seconds: Option<Duration>,
+}
+
+/// `blink relay`
+#[derive(Debug, Args)]
+pub struct RelayArguments {
+    /// Address to listen on
+    #[arg(long, value_name = "MULTIADDR")]
+    pub listen: Vec<String>,
+}
+
+/// What `answer` and `call` share.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// Identity; created if it is missing [default: a new one in memory]
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Address to listen on; repeatable [default: /ip4/0.0.0.0/tcp/0 and /ip4/0.0.0.0/udp/0/quic-v1]
+    #[arg(long, value_name = "MULTIADDR", value_parser = address)]
+    pub listen: Vec<String>,
+    /// Node to connect to first, .../p2p/PEERID; repeatable
+    #[arg(long, value_name = "MULTIADDR", value_parser = node_address)]
+    pub peer: Vec<String>,
+    /// Node to find peers through; repeatable (not built yet)
+    #[arg(long, value_name = "MULTIADDR")]
+    pub bootstrap: Vec<String>,
+    /// Relay to reserve a circuit at; repeatable (not built yet)
+    #[arg(long, value_name = "MULTIADDR")]
+    pub relay: Vec<String>,
+    /// Gather media addresses on this IP only; repeatable
+    #[arg(long, value_name = "IP")]
+    pub ice_ip: Vec<IpAddr>,
+    /// STUN server; repeatable (not built yet)
+    #[arg(long, value_name = "URL")]
+    pub stun: Vec<String>,
+    /// TURN server; repeatable (not built yet)
+    #[arg(long, value_name = "URL,USER,PASSWORD")]
+    pub turn: Vec<String>,
+    /// Show no address of this machine (not built yet)
+    #[arg(long)]
+    pub relay_only: bool,
+    /// Microphone: default, a device id, FILE.wav, tone or silence
+    #[arg(long, value_name = "SPEC", default_value = "default")]
+    pub mic: SourceSpec,
+    /// Speaker: default, a device id, FILE.wav or null
+    #[arg(long, value_name = "SPEC", default_value = "default")]
+    pub speaker: SinkSpec,
+    /// Give up after ringing so long [default: 60]
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub ring_timeout: Option<Duration>,
+    /// Hang up so long after media starts
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub duration: Option<Duration>,
+    /// Connect before the call is accepted
+    #[arg(
+        long,
+        value_name = "always|never",
+        value_enum,
+        default_value = "always",
+        hide_possible_values = true
+    )]
+    pub pre_connect: PreConnect,
+    /// Folder of the persistent state [default: memory]
+    #[arg(long, value_name = "DIR")]
+    pub store: Option<PathBuf>,
+    /// Record the call into this folder (not built yet)
+    #[arg(long, value_name = "DIR")]
+    pub record: Option<PathBuf>,
+    /// Read JSON commands from standard input, one a line
+    #[arg(long)]
+    pub control: bool,
+    /// Most that the audio may take, in bits per second, 6000 to 510000 [default: 32000]
+    #[arg(long, value_name = "BPS", value_parser = clap::value_parser!(u32).range(6000..=510_000))]
+    pub bitrate: Option<u32>,
+    /// Milliseconds of sound in a packet
+    #[arg(long, value_name = "10|20|40|60", value_parser = frame_ms, default_value = "20")]
+    pub frame_ms: u8,
+    /// Echo, noise and gain processing (on: not built yet)
+    #[arg(long, value_name = "on|off", value_enum, default_value = "off", hide_possible_values = true)]
+    pub processing: Processing,
+    /// Write JSON lines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Whose calls are accepted without asking.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Accept {
+    /// Everybody's.
+    All,
+    /// Nobody's.
+    None,
+    /// Theirs.
+    Keys(Vec<PublicKey>),
+}
+
+impl Accept {
+    /// Whether a call from there is accepted.
+    pub fn covers(&self, key: &PublicKey) -> bool {
+        match self {
+            Self::All => true,
+            Self::None => false,
+            Self::Keys(keys) => keys.contains(key),
+        }
+    }
+}
+
+/// For whom ICE may start before the user accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PreConnect {
+    /// For everybody.
+    Always,
+    /// For nobody.
+    Never,
+}
+
+/// Whether the sound is processed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Processing {
+    /// It is.
+    On,
+    /// It is not.
+    Off,
+}
+
+/// The longest time that an option takes, in seconds: a month. Longer ones are slips.
+const MAX_SECONDS: f64 = 31.0 * 86_400.0;
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(s) if (0.0..=MAX_SECONDS).contains(&s) => Ok(Duration::from_secs_f64(s)),
+        Ok(_) => Err("give seconds from 0 to a month".to_owned()),
+        Err(_) => Err("give seconds as a number, such as 2.5".to_owned()),
+    }
+}
+
+fn frame_ms(text: &str) -> Result<u8, String> {
+    match text.parse() {
+        Ok(ms @ (10 | 20 | 40 | 60)) => Ok(ms),
+        _ => Err("give 10, 20, 40 or 60".to_owned()),
+    }
+}
+
+fn accept(text: &str) -> Result<Accept, String> {
+    match text {
+        "all" => Ok(Accept::All),
+        "none" => Ok(Accept::None),
+        keys => keys
+            .split(',')
+            .map(|key| key.trim().parse().map_err(|e| format!("{key:?}: {e}")))
+            .collect::<Result<_, _>>()
+            .map(Accept::Keys),
+    }
+}
+
+fn address(text: &str) -> Result<String, String> {
+    if text.starts_with('/') && text.len() > 1 {
+        Ok(text.to_owned())
+    } else {
+        Err("not a multiaddr: one looks like /ip4/0.0.0.0/tcp/4001".to_owned())
+    }
+}
+
+fn node_address(text: &str) -> Result<String, String> {
+    const EXAMPLE: &str = "/ip4/192.0.2.1/tcp/4001/p2p/12D3KooW...";
+    address(text).map_err(|_| format!("not a multiaddr: one looks like {EXAMPLE}"))?;
+    match text.rsplit_once("/p2p/") {
+        None => Err(format!("it does not say which node is there: it must end in /p2p/PEERID, as {EXAMPLE}")),
+        Some((_, node)) => match node.parse::<NodeId>() {
+            Ok(_) => Ok(text.to_owned()),
+            Err(error) => Err(format!("after /p2p/: {error}")),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    const KEY: &str = "12D3KooWKRyzVWW6ChFjQjK4miCty85Niy48tpPV95XdKu1BcvMA";
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn addresses_need_their_node() {
+        assert!(node_address(&format!("/ip4/127.0.0.1/tcp/1/p2p/{KEY}")).is_ok());
+        for bad in
+            ["", "127.0.0.1:4001", "/ip4/127.0.0.1/tcp/1", "/ip4/127.0.0.1/tcp/1/p2p/", "/ip4/1/tcp/1/p2p/x"]
+        {
+            assert!(node_address(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn seconds_are_finite_and_not_negative() {
+        assert_eq!(seconds("2.5"), Ok(Duration::from_millis(2500)));
+        for bad in ["-1", "nan", "inf", "1e300", "", "2 s"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn accept_takes_words_and_lists() {
+        assert_eq!(accept("all"), Ok(Accept::All));
+        assert_eq!(accept("none"), Ok(Accept::None));
+        let key: PublicKey = KEY.parse().unwrap();
+        assert_eq!(accept(&format!("{KEY},{key}")), Ok(Accept::Keys(vec![key, key])));
+        assert!(accept("alle").is_err());
+        assert!(accept("").is_err());
+    }
+}

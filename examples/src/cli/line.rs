@@ -1,0 +1,218 @@
+//! The lines that the command writes: `docs/cli.md` as types.
+
+use serde::Serialize;
+use warp_blink::{
+    event::{EndReason, LinkState, Snapshot, Step},
+    id::{CallId, NodeId, PublicKey},
+    stats::LinkStats,
+};
+
+use super::tally::{Entry, PeerSummary};
+
+/// One line of output. As JSON its fields stand beside `event` and `t`.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(super) enum Line {
+    Id {
+        did: PublicKey,
+        peer_id: NodeId,
+    },
+    Devices {
+        microphones: Vec<Device>,
+        speakers: Vec<Device>,
+    },
+    Ready {
+        did: PublicKey,
+        peer_id: NodeId,
+        addresses: Vec<String>,
+    },
+    Node {
+        state: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cause: Option<String>,
+    },
+    Reached {
+        peer: PublicKey,
+        via: String,
+        ms: u64,
+    },
+    Offering {
+        call: CallId,
+        peer: PublicKey,
+    },
+    Incoming {
+        call: CallId,
+        peer: PublicKey,
+    },
+    Ringing {
+        call: CallId,
+        peer: PublicKey,
+    },
+    Accepted {
+        call: CallId,
+        peer: PublicKey,
+        frame_ms: u8,
+        channels: u8,
+        max_bitrate: u32,
+    },
+    Link {
+        call: CallId,
+        peer: PublicKey,
+        state: &'static str,
+        step: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        route: Option<String>,
+    },
+    MediaStarted {
+        call: CallId,
+        mic_t: Option<f64>,
+        speaker_t: Option<f64>,
+    },
+    FirstAudio {
+        call: CallId,
+        peer: PublicKey,
+    },
+    Stats {
+        call: CallId,
+        peer: PublicKey,
+        #[serde(flatten)]
+        stats: LinkStats,
+    },
+    Participant {
+        call: CallId,
+        peer: PublicKey,
+        state: &'static str,
+        muted: bool,
+        deafened: bool,
+    },
+    Warning {
+        kind: String,
+        cause: String,
+    },
+    Missed {
+        call: CallId,
+        peer: PublicKey,
+        reason: String,
+    },
+    Lagged {
+        missed: u64,
+    },
+    Ended {
+        call: CallId,
+        reason: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        step: Option<String>,
+        by: Option<PublicKey>,
+        #[serde(skip)]
+        text: String,
+    },
+    Summary {
+        call: CallId,
+        timeline: Vec<Entry>,
+        peers: Vec<PeerSummary>,
+    },
+    Done {
+        #[serde(rename = "do")]
+        what: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        call: Option<CallId>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        peer: Option<PublicKey>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        snapshot: Option<Box<Snapshot>>,
+    },
+    Refused {
+        #[serde(rename = "do")]
+        what: Option<String>,
+        reason: String,
+    },
+}
+
+/// A microphone or speaker.
+#[derive(Debug, Serialize)]
+pub(super) struct Device {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) default: bool,
+    /// Lowest and highest rate of each range, in Hz.
+    pub(super) rates: Vec<[u32; 2]>,
+    pub(super) channels: Vec<u16>,
+}
+
+/// The name of something as it is written in JSON, with what it carries, if that is text: `failed` and `checking`.
+pub(super) fn name<T: Serialize>(value: &T) -> (String, Option<String>) {
+    use serde_json::Value;
+    match serde_json::to_value(value) {
+        Ok(Value::String(name)) => (name, None),
+        Ok(Value::Object(map)) => {
+            let Some((name, inside)) = map.into_iter().next() else { return ("unknown".to_owned(), None) };
+            let text = inside.as_object().and_then(|o| o.values().next()).and_then(Value::as_str);
+            let text = text.map(str::to_owned);
+            (name, text)
+        }
+        _ => ("unknown".to_owned(), None),
+    }
+}
+
+impl Line {
+    pub(super) fn link(call: CallId, peer: PublicKey, state: &LinkState, route: Option<String>) -> Self {
+        let reason = match state {
+            LinkState::Failed { step } => Some(EndReason::Failed { step: *step }.to_string()),
+            LinkState::Reconnecting { attempt, .. } => Some(format!("interrupted, attempt {attempt}")),
+            _ => None,
+        };
+        let step = step(state).map(|s| name(&s).0);
+        Self::Link { call, peer, state: state.name(), step, reason, route }
+    }
+
+    pub(super) fn ended(call: CallId, reason: &EndReason, by: Option<PublicKey>) -> Self {
+        let (code, step) = name(reason);
+        Self::Ended { call, reason: code, step, by, text: reason.to_string() }
+    }
+}
+
+/// The step that a link in this state is at.
+fn step(state: &LinkState) -> Option<Step> {
+    match state {
+        LinkState::OfferSent => Some(Step::Signaling),
+        LinkState::OfferCreated
+        | LinkState::OfferReceived
+        | LinkState::AnswerCreated
+        | LinkState::AnswerSent
+        | LinkState::AnswerReceived => Some(Step::Negotiating),
+        LinkState::Checking => Some(Step::Checking),
+        LinkState::Securing => Some(Step::Securing),
+        LinkState::Connected | LinkState::Reconnecting { .. } => Some(Step::Connected),
+        LinkState::Failed { step } => Some(*step),
+        // Before the first step and after the last; or a state that this build of the command does not know yet.
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_words_and_a_failure_names_its_step() {
+        assert_eq!(name(&EndReason::HungUp), ("hung_up".to_owned(), None));
+        let failed = EndReason::Failed { step: Step::Checking };
+        assert_eq!(name(&failed), ("failed".to_owned(), Some("checking".to_owned())));
+    }
+
+    #[test]
+    fn an_unknown_statistic_is_null() {
+        let stats = LinkStats::default();
+        let (call, peer) = (CallId::from_bytes([1; 16]), key());
+        let line = serde_json::to_value(Line::Stats { call, peer, stats }).unwrap();
+        for field in ["rtt_ms", "jitter_ms", "loss_pct", "sent_bps", "received_bps", "concealed_pct"] {
+            assert_eq!(line.get(field), Some(&serde_json::Value::Null), "{field}");
+        }
+        assert_eq!((&line["event"], &line["peer"]), (&"stats".into(), &peer.to_string().into()));
+    }
+
+    fn key() -> PublicKey {
+        warp_blink::id::Identity::from_seed([1; 32]).public()
+    }
+}

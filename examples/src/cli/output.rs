@@ -1,0 +1,154 @@
+//! Standard output: JSON lines for scripts, or sentences for people.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use serde::Serialize;
+use warp_blink::{event::Milestone, id::PublicKey};
+
+use super::line::{Device, Line};
+
+/// Where lines go.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Output {
+    pub(super) json: bool,
+    /// Somebody types commands.
+    pub(super) control: bool,
+}
+
+#[derive(Serialize)]
+struct Stamped<'a> {
+    t: f64,
+    #[serde(flatten)]
+    line: &'a Line,
+}
+
+/// Unix time in seconds, cut to microseconds: what a double still holds exactly in this century.
+pub(super) fn unix(micros: u64) -> f64 {
+    micros as f64 / 1e6
+}
+
+impl Output {
+    /// Writes the line at once. An error means that nobody reads any more.
+    pub(super) fn write(self, line: &Line) -> io::Result<()> {
+        let text = if self.json {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let t = unix(u64::try_from(now.as_micros()).unwrap_or(u64::MAX));
+            Some(serde_json::to_string(&Stamped { t, line })?)
+        } else {
+            self.sentence(line)
+        };
+        let Some(mut text) = text else { return Ok(()) };
+        text.push('\n');
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        out.flush()
+    }
+
+    fn sentence(self, line: &Line) -> Option<String> {
+        Some(match line {
+            Line::Id { did, peer_id } => format!("{did}\n{peer_id}"),
+            Line::Devices { microphones, speakers } => {
+                format!("{}\n{}", list("Microphones", microphones), list("Speakers", speakers))
+            }
+            Line::Ready { did, addresses, .. } => ready(did, addresses),
+            Line::Node { cause: Some(cause), .. } => format!("Offline: {cause}"),
+            Line::Reached { ms, .. } => format!("Found their node in {ms} ms."),
+            Line::Offering { peer, .. } => format!("Calling {peer} ..."),
+            Line::Incoming { peer, .. } if self.control => {
+                format!("{peer} calls. Type {{\"do\":\"accept\"}} or {{\"do\":\"decline\"}}.")
+            }
+            Line::Incoming { peer, .. } => format!("{peer} calls."),
+            Line::Ringing { .. } => "It rings.".to_owned(),
+            Line::Accepted { .. } => "Accepted.".to_owned(),
+            Line::Link { state: "connected", route, .. } => match route {
+                Some(route) => format!("Connected ({route})."),
+                None => "Connected.".to_owned(),
+            },
+            Line::Link { reason: Some(reason), .. } => format!("Connection: {reason}."),
+            Line::MediaStarted { mic_t: None, .. } => "Listening. Ctrl-C hangs up.".to_owned(),
+            Line::MediaStarted { .. } => "Talking. Ctrl-C hangs up.".to_owned(),
+            Line::FirstAudio { .. } => "First sound from the other side.".to_owned(),
+            Line::Participant { state, muted: true, .. } => format!("The other side: {state}, muted."),
+            Line::Warning { cause, .. } => format!("Note: {cause}"),
+            Line::Missed { peer, reason, .. } => format!("Missed a call of {peer} ({reason})."),
+            Line::Lagged { missed } => format!("{missed} events were not seen."),
+            Line::Ended { text, .. } => format!("The call is over: {text}."),
+            Line::Summary { timeline, peers, .. } => {
+                let mut text = String::new();
+                let at = |wanted| timeline.iter().find(|e| e.is(wanted)).map(|e| e.ms());
+                for (name, step) in [
+                    ("it rang", Milestone::Ringing),
+                    ("accepted", Milestone::Accepted),
+                    ("heard", Milestone::FirstAudio),
+                ] {
+                    if let Some(ms) = at(step) {
+                        // Writing to a String cannot fail.
+                        let _ = write!(text, "{}{name} after {:.2} s", comma(&text), ms / 1000.0);
+                    }
+                }
+                for peer in peers {
+                    let s = &peer.median;
+                    for (name, value, unit) in [
+                        ("round trip", s.rtt_ms, "ms"),
+                        ("loss", s.loss_pct, "%"),
+                        ("buffer", s.jitter_buffer_ms, "ms"),
+                    ] {
+                        if let Some(value) = value {
+                            let _ = write!(text, "{}{name} {value:.1} {unit}", comma(&text));
+                        }
+                    }
+                }
+                if text.is_empty() {
+                    return None;
+                }
+                format!("  {text}")
+            }
+            Line::Done { snapshot: Some(snapshot), .. } => serde_json::to_string_pretty(snapshot).ok()?,
+            Line::Done { what, .. } => format!("Done: {what}."),
+            Line::Refused { reason, .. } => format!("Refused: {reason}"),
+            Line::Node { .. } | Line::Link { .. } | Line::Stats { .. } | Line::Participant { .. } => {
+                return None;
+            }
+        })
+    }
+}
+
+fn comma(text: &str) -> &'static str {
+    if text.is_empty() { "" } else { ", " }
+}
+
+fn ready(did: &PublicKey, addresses: &[String]) -> String {
+    let mut text = format!("You are {did}");
+    for address in addresses {
+        let _ = write!(text, "\n  at {address}");
+    }
+    // What another machine can use comes first; an address of this machine alone is better than none.
+    let far = addresses.iter().find(|a| !a.starts_with("/ip4/127.") && !a.starts_with("/ip6/::1/"));
+    if let Some(address) = far.or(addresses.first()) {
+        let _ = write!(text, "\nTo be called, have the other side run:\n  blink call {did} --peer {address}");
+    }
+    text
+}
+
+fn list(title: &str, devices: &[Device]) -> String {
+    let mut text = format!("{title}:");
+    if devices.is_empty() {
+        text.push_str(" none");
+    }
+    for device in devices {
+        let default = if device.default { ", default" } else { "" };
+        let _ = write!(text, "\n  {}\n    {}{default}", device.id, device.name);
+        if let (Some([low, _]), Some([_, high])) = (device.rates.first(), device.rates.last()) {
+            let _ = write!(text, ", {low} to {high} Hz");
+        }
+        let channels: Vec<String> = device.channels.iter().map(u16::to_string).collect();
+        if !channels.is_empty() {
+            let _ = write!(text, ", channels {}", channels.join(" "));
+        }
+    }
+    text
+}

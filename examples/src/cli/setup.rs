@@ -1,0 +1,103 @@
+//! From the options to a phone that runs.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use tokio::time::timeout;
+use warp_blink::{
+    Audio, Blink,
+    config::{Config, PreConnect, WhenBusy},
+    event::{NodeState, Snapshot},
+    id::Identity,
+};
+
+use super::{
+    args::{self, Common, Processing},
+    failure::Failure,
+    line::Line,
+};
+
+/// How long the node may take until it listens. It takes some milliseconds; a name or a port that does not come up
+/// within this time does not come up at all.
+const START: Duration = Duration::from_secs(10);
+
+/// The identity of a key file, or a new one.
+pub(super) fn identity(key: Option<&Path>) -> Result<Identity, Failure> {
+    match key {
+        Some(path) => Identity::load_or_create(path).map_err(Failure::usage),
+        None => {
+            let mut seed = [0; 32];
+            getrandom::fill(&mut seed).map_err(|e| {
+                Failure::other(format_args!("the system gave no random bytes for a new identity: {e}"))
+            })?;
+            Ok(Identity::from_seed(seed))
+        }
+    }
+}
+
+/// Refuses what a later version does.
+pub(super) fn check(common: &Common) -> Result<(), Failure> {
+    let later = [
+        ("--bootstrap", !common.bootstrap.is_empty()),
+        ("--relay", !common.relay.is_empty()),
+        ("--stun", !common.stun.is_empty()),
+        ("--turn", !common.turn.is_empty()),
+        ("--relay-only", common.relay_only),
+        ("--store", common.store.is_some()),
+        ("--record", common.record.is_some()),
+        ("--processing on", common.processing == Processing::On),
+    ];
+    match later.into_iter().find(|(_, asked)| *asked) {
+        Some((option, _)) => Err(Failure::not_built(option)),
+        None => Ok(()),
+    }
+}
+
+/// Starts the phone.
+pub(super) async fn start(common: &Common, identity: Identity) -> Result<Blink, Failure> {
+    let mut config = Config::default();
+    // A phone on a command line has one line: whoever calls during a call hears that it is busy.
+    config.when_busy = WhenBusy::Reject;
+    config.pre_connect = match common.pre_connect {
+        args::PreConnect::Always => PreConnect::Always,
+        args::PreConnect::Never => PreConnect::Never,
+    };
+    config.ring_timeout = common.ring_timeout.unwrap_or(config.ring_timeout);
+    config.media.frame_ms = common.frame_ms;
+    config.media.max_bitrate = common.bitrate.unwrap_or(config.media.max_bitrate);
+
+    let audio = Audio::new(common.mic.clone(), common.speaker.clone());
+    let mut builder = Blink::builder(identity).media(audio).config(config);
+    for address in &common.listen {
+        builder = builder.listen(address);
+    }
+    for address in &common.peer {
+        builder = builder.peer(address);
+    }
+    for address in &common.ice_ip {
+        builder = builder.ice_address(*address);
+    }
+    Ok(builder.spawn().await?)
+}
+
+/// Waits until the node listens.
+pub(super) async fn ready(blink: &Blink) -> Result<Line, Failure> {
+    let mut snapshots = blink.watch();
+    let listens = |s: &Arc<Snapshot>| !s.addresses.is_empty() && s.node != NodeState::Starting;
+    let snapshot = match timeout(START, snapshots.wait_for(listens)).await {
+        Ok(Ok(snapshot)) => snapshot.clone(),
+        Ok(Err(_)) => return Err(Failure::other("the node ended while it started")),
+        Err(_) => {
+            return Err(Failure::other(format_args!(
+                "the node listens on no address after {} s: check --listen (the port may be in use)",
+                START.as_secs()
+            )));
+        }
+    };
+    let peer_id = blink.node_id();
+    let suffix = format!("/p2p/{peer_id}");
+    let addresses = snapshot.addresses.iter().map(|a| match a.ends_with(&suffix) {
+        true => a.clone(),
+        false => format!("{a}{suffix}"),
+    });
+    Ok(Line::Ready { did: blink.public_key(), peer_id, addresses: addresses.collect() })
+}
