@@ -110,11 +110,10 @@ async fn a_node_that_does_not_listen_reaches_others() {
 #[tokio::test]
 async fn an_address_that_cannot_be_listened_on_is_an_error() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = format!("/ip4/127.0.0.1/tcp/{}", taken.local_addr().unwrap().port());
-    let held = Node::of(NodeConfig::new(key()).with_listen([&taken]).start().await.unwrap());
-    for address in [taken.as_str(), "/ip4/192.0.2.1/tcp/0", "/ip4/127.0.0.1/sctp/1", "127.0.0.1:1"] {
+    let port = taken.local_addr().unwrap().port();
+    let held = format!("/ip4/127.0.0.1/tcp/{port}");
+    for address in [held.as_str(), "/ip4/192.0.2.1/tcp/0", "/ip4/127.0.0.1/sctp/1", "127.0.0.1:1"] {
         let error = NodeConfig::new(key()).with_listen([TCP, address]).start().await.unwrap_err();
         assert!(matches!(&error, NodeError::Listen { address: a, .. } if a == address), "{error}");
     }
-    held.end().await;
 }
