@@ -1,7 +1,9 @@
 //! Conversion between any rate and the 48 kHz inside, as a stream. The only file that knows the resampler's crate.
 
+#[cfg(any(feature = "devices", test))]
+use rubato::Adjustable;
 use rubato::{
-    Adjustable, Async, FixedAsync, Resampler, Resizable, SincInterpolationParameters, WindowFunction,
+    Async, FixedAsync, Resampler, Resizable, SincInterpolationParameters, WindowFunction,
     audioadapter_buffers::direct::InterleavedSlice,
 };
 
@@ -41,11 +43,13 @@ impl Puller {
     }
 
     /// How many input samples the next block takes.
+    #[cfg(any(feature = "devices", test))]
     pub(crate) fn needs(&self) -> usize {
         self.inner.input_frames_next()
     }
 
     /// How long a sample is under way in here, in seconds.
+    #[cfg(any(feature = "devices", test))]
     pub(crate) fn delay(&self) -> f64 {
         self.inner.output_delay() as f64 / f64::from(SAMPLE_RATE)
     }
@@ -68,6 +72,7 @@ impl Puller {
     }
 
     /// Takes input `bend` faster (positive) or slower than its nominal rate; limited to [`MAX_BEND`].
+    #[cfg(any(feature = "devices", test))]
     pub(crate) fn bend(&mut self, bend: f64) -> Result<(), Error> {
         let relative = 1.0 / (1.0 + bend.clamp(-MAX_BEND, MAX_BEND));
         self.inner.set_resample_ratio_relative(relative, true).map_err(|e| self.error(&e))
@@ -116,6 +121,7 @@ impl Pusher {
     }
 
     /// How long a sample is under way in here, in seconds.
+    #[cfg(any(feature = "devices", test))]
     pub(crate) fn delay(&self) -> f64 {
         self.inner.output_delay() as f64 / f64::from(self.to)
     }
@@ -139,6 +145,7 @@ impl Pusher {
     }
 
     /// Makes output `bend` faster (positive: more samples) or slower than the nominal rate; limited to [`MAX_BEND`].
+    #[cfg(any(feature = "devices", test))]
     pub(crate) fn bend(&mut self, bend: f64) -> Result<(), Error> {
         let relative = 1.0 + bend.clamp(-MAX_BEND, MAX_BEND);
         self.inner.set_resample_ratio_relative(relative, true).map_err(|e| Error::Resample {

@@ -240,7 +240,8 @@ impl JitterBuffer {
         let timestamp = clocks.timestamp.near32(packet.timestamp);
         let ahead = sequence - clocks.sequence.last();
         let slip = to_us(timestamp - clocks.timestamp.last()) - (arrival - clocks.arrival);
-        if ahead > MAX_DROPOUT || ahead < -MAX_MISORDER || slip.abs() > MAX_SLIP_US {
+        let near = (-MAX_MISORDER..=MAX_DROPOUT).contains(&ahead);
+        if !near || slip.abs() > MAX_SLIP_US {
             return self.suspect(packet, head, arrival);
         }
         self.suspect = None;

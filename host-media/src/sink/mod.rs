@@ -21,6 +21,7 @@ pub(crate) enum Write {
     /// The sink has just failed for good.
     Failed(String),
     /// The device has just been lost.
+    #[cfg_attr(not(feature = "devices"), allow(dead_code))]
     Lost(DeviceFault),
 }
 

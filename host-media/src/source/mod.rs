@@ -23,6 +23,7 @@ pub(crate) enum Read {
     /// The source has just failed for good; the block holds silence.
     Failed(String),
     /// The device has just been lost; the block holds silence.
+    #[cfg_attr(not(feature = "devices"), allow(dead_code))]
     Lost(DeviceFault),
 }
 
@@ -51,8 +52,10 @@ pub(crate) enum Origin {
     /// By the clock of the ticks.
     FirstTick,
     /// Not known yet: the device has not called.
+    #[cfg_attr(not(feature = "devices"), allow(dead_code))]
     Pending,
     /// At this time.
+    #[cfg_attr(not(feature = "devices"), allow(dead_code))]
     At(Instant),
 }
 

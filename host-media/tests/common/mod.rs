@@ -1,7 +1,7 @@
 //! Two engines on a virtual clock with a network of one's own making between them.
 
 // Each test file is a crate of its own and uses a part of this.
-#![allow(dead_code, unreachable_pub, missing_docs)]
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
 
 use std::{
     sync::{Arc, Mutex},
