@@ -215,6 +215,12 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_an_error_and_not_concealment() {
+        let mut out = vec![0.0; packet::MAX_SAMPLES];
+        assert!(Decoder::new().unwrap().decode(&[], &mut out).is_err());
+    }
+
+    #[test]
     fn settings_stay_within_what_the_codec_and_the_format_allow() {
         let mut encoder = Encoder::new(Format::default().max_bitrate(24_000)).unwrap();
         assert_eq!(encoder.bitrate(), 24_000);

@@ -104,8 +104,11 @@ fn a_standstill_leaves_no_lasting_delay() {
 
 #[test]
 fn a_silent_device_is_lost_once() {
-    let (_feed, parts) = capture(48_000, 480).unwrap();
+    let (feed, parts) = capture(48_000, 480).unwrap();
     let mut source = parts.run(Box::new(()));
+    feed.shared().xrun();
+    assert_eq!(source.gauge().xruns, 1);
+    assert_eq!(source.origin(), Origin::Pending);
     let mut block = crate::SILENT;
     let lost = (0..1000).filter(|_| matches!(source.read(&mut block), Read::Lost(_))).count();
     assert_eq!(lost, 1);
