@@ -276,6 +276,38 @@ fn both_call_each_other_at_once_and_one_accepts() -> Result<(), String> {
 }
 
 #[test]
+fn whatever_crosses_ends_on_both_sides_in_time() -> Result<(), String> {
+    let ways = [Action::Accept, Action::Decline, Action::HangUp, Action::Cancel];
+    each_seed(400, |seed| {
+        let mut config = Config::default();
+        config.ring_timeout = 5 * SECOND;
+        if seed % 2 == 1 {
+            config.pre_connect = PreConnect::Always;
+        }
+        let conditions = Conditions { duplicate: 0.2, loss: 0.0, ..Conditions::rough() };
+        let mut world = World::new(seed, conditions, vec![config; 2])?;
+        let begin = world.now();
+        let (call, from, to, _) = ring(&mut world, seed, 4 * SECOND)?;
+        // The two act within one delay of each other, a third of the runs around the end of the ringing. In the end
+        // the caller hangs up, so that every run ends.
+        let deadline = (5 * SECOND).saturating_sub(world.now().since(begin));
+        let base = if seed % 3 == 0 { deadline.saturating_sub(SECOND / 2) } else { SECOND / 10 };
+        for node in [from, to, from, to] {
+            let wait = base + world.rng().between((Duration::ZERO, SECOND));
+            if let Some(action) = world.rng().pick(&ways) {
+                world.act_later(wait, node, action);
+            }
+        }
+        world.act_later(base + 2 * SECOND, from, Action::HangUp);
+        let over = |w: &World| w.outcome(from, call).is_some() && w.outcome(to, call).is_some();
+        if world.run_until(base + 4 * SECOND, over)?.is_none() {
+            return Err(world.complaint("it does not end on both sides"));
+        }
+        world.finish()
+    })
+}
+
+#[test]
 fn a_run_is_a_function_of_its_seed() -> Result<(), String> {
     each_seed(20, |seed| {
         let story = |world: World| {

@@ -1,6 +1,8 @@
 //! One machine and arbitrary inputs: whatever arrives in whatever order, it does not panic, its invariants hold, each
 //! effect is sane, and in the end it comes to rest.
 
+#![allow(clippy::unwrap_used)] // helpers of tests fail as tests do
+
 use std::{collections::BTreeSet, time::Duration};
 
 use proptest::prelude::*;

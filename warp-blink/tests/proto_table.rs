@@ -3,6 +3,8 @@
 //! `proto_table.txt` is the table, to be read and reviewed; the test holds the machine to it. A command that is
 //! refused leaves the machine equal, and whatever the table calls nothing leaves all that an app can see as it was.
 
+#![allow(clippy::unwrap_used)] // helpers of tests fail as tests do
+
 mod proto_kit;
 
 use proto_kit::{A, B, Pair, SECOND, Wire, call_id, effect_name, identities, offer, plain};
@@ -23,8 +25,11 @@ use warp_blink::{
 /// The call that the states speak of.
 const CALL: u8 = 1;
 
-/// The states, and how a machine gets there. The second value is the side to look at.
-const STATES: [(&str, fn() -> (Pair, usize)); 9] = [
+/// How a machine gets into a state, and the side to look at.
+type Reach = fn() -> (Pair, usize);
+
+/// The states.
+const STATES: [(&str, Reach); 9] = [
     ("no call", || (plain(), A)),
     ("outgoing, unanswered", || {
         let mut pair = plain();
@@ -259,7 +264,7 @@ fn visible(snapshot: &Snapshot) -> Snapshot {
 }
 
 /// One line of the table: what this input does in this state.
-fn line(state: fn() -> (Pair, usize), row: impl Fn(&Pair, usize) -> Row) -> (String, String) {
+fn line(state: Reach, row: impl Fn(&Pair, usize) -> Row) -> (String, String) {
     let (mut pair, side) = state();
     // Out of the time in which an acknowledgement waits for company.
     pair.pass(SECOND / 2);

@@ -63,7 +63,9 @@ impl Scenario {
             ..Conditions::clean()
         };
         let nodes = (0..count).map(|_| config(&mut rng)).collect();
-        let script = (0..4 + rng.below(21)).map(|_| {
+        let mut script = Vec::new();
+        let mut at = Duration::ZERO;
+        for _ in 0..4 + rng.below(21) {
             let node = rng.below(count as u64) as usize;
             let other = (node + 1 + rng.below(count as u64 - 1) as usize) % count;
             let action = match rng.below(40) {
@@ -75,9 +77,11 @@ impl Scenario {
                 36..=38 => Action::Mute(rng.chance(0.5)),
                 _ => Action::Crash,
             };
-            (rng.between(seconds(0, 90)), node, action)
-        });
-        let script = script.collect();
+            // Half of what people do follows so closely on something else that the two cross.
+            let crossing = rng.chance(0.5);
+            at = if crossing { at + rng.between(seconds(0, 1)) } else { rng.between(seconds(0, 90)) };
+            script.push((at, node, action));
+        }
         let cuts = (0..rng.below(3)).map(|_| {
             let (wait, time) = (rng.between(seconds(0, 80)), rng.between(seconds(0, 80)));
             (wait, time, rng.below(count as u64) as usize)

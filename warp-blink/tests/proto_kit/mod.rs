@@ -1,7 +1,10 @@
 //! Two machines wired by hand: every effect is carried out and answered once, messages arrive at once unless a test
 //! holds them back, and a link connects as soon as both descriptions have crossed.
 
-#![allow(dead_code)] // each test file uses its own part
+#![allow(dead_code, unused_imports)] // each test file uses its own part
+#![allow(clippy::unwrap_used, clippy::panic)] // a helper of tests fails as a test does
+
+mod names;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -20,6 +23,8 @@ use warp_blink::{
     },
     time::{Instant, UnixTime},
 };
+
+pub(crate) use names::{effect_name, short};
 
 pub(crate) const A: usize = 0;
 pub(crate) const B: usize = 1;
@@ -447,68 +452,5 @@ impl Pair {
             LinkCommand::Close => assert!(this.links.remove(&link), "{link:?} was not open"),
             _ => {}
         }
-    }
-}
-
-/// An event in few words, without what differs between runs.
-pub(crate) fn short(event: &Event) -> String {
-    match event {
-        Event::Node { state } => format!("node {state:?}"),
-        Event::Reached { .. } => "reached".into(),
-        Event::Offering { .. } => "offering".into(),
-        Event::Incoming { .. } => "incoming".into(),
-        Event::Ringing { .. } => "ringing".into(),
-        Event::Accepted { .. } => "accepted".into(),
-        Event::Link { state, .. } => format!("link {}", state.name()),
-        Event::Participant { state, .. } => {
-            let words = [
-                (state.joined, "joined"),
-                (state.muted, "muted"),
-                (state.deafened, "deafened"),
-                (state.reconnecting, "reconnecting"),
-            ];
-            let words: Vec<_> = words.iter().filter(|(on, _)| *on).map(|(_, word)| *word).collect();
-            format!("participant {}", words.join("+"))
-        }
-        Event::MediaStarted { .. } => "media".into(),
-        Event::FirstAudio { .. } => "first audio".into(),
-        Event::Warning { warning } => format!("warning {warning:?}"),
-        Event::Missed { reason, .. } => format!("missed {reason:?}"),
-        Event::Ended { reason, .. } => format!("ended {reason:?}"),
-        other => panic!("a new event needs a name here: {other:?}"),
-    }
-}
-
-/// An effect in few words.
-pub(crate) fn effect_name(effect: &EffectKind) -> String {
-    let topic = |topic: &TopicRef| match topic {
-        TopicRef::Inbox(_) => "inbox".to_owned(),
-        TopicRef::Peer { .. } => "peer topic".to_owned(),
-        TopicRef::Call { epoch, .. } => format!("call topic {epoch}"),
-    };
-    match effect {
-        EffectKind::Emit(event) => format!("emit {}", short(event)),
-        EffectKind::Subscribe(t) => format!("subscribe {}", topic(t)),
-        EffectKind::Unsubscribe(t) => format!("leave {}", topic(t)),
-        EffectKind::Reach { .. } => "reach".into(),
-        EffectKind::SendHello { hello, .. } => format!("send hello {:?}", hello.kind),
-        EffectKind::SendWelcome { welcome, .. } => format!("send welcome {:?}", welcome.status),
-        EffectKind::Send { packet, .. } => {
-            let body = format!("{:?}", packet.body);
-            format!("send {}", body.split('(').next().unwrap_or_default())
-        }
-        EffectKind::SendCall { body: CallBody::Announce(_), .. } => "send Announce".into(),
-        EffectKind::SendCall { .. } => "send Leave".into(),
-        EffectKind::NewCallKey { epoch, .. } => format!("new call key {epoch}"),
-        EffectKind::Link { command, .. } => {
-            let command = format!("{command:?}");
-            format!("link {}", command.split('(').next().unwrap_or_default())
-        }
-        EffectKind::OpenAudio { .. } => "open audio".into(),
-        EffectKind::CloseAudio { .. } => "close audio".into(),
-        EffectKind::SetMuted(on) => format!("set muted {on}"),
-        EffectKind::SetDeafened(on) => format!("set deafened {on}"),
-        EffectKind::Forget { .. } => "forget".into(),
-        other => panic!("a new effect needs a name here: {other:?}"),
     }
 }

@@ -1,0 +1,69 @@
+//! Effects and events in few words, for tables and for lists of what happened.
+
+use warp_blink::{
+    event::Event,
+    proto::{EffectKind, TopicRef, signal::CallBody},
+};
+
+/// An event in few words, without what differs between runs.
+pub(crate) fn short(event: &Event) -> String {
+    match event {
+        Event::Node { state } => format!("node {state:?}"),
+        Event::Reached { .. } => "reached".into(),
+        Event::Offering { .. } => "offering".into(),
+        Event::Incoming { .. } => "incoming".into(),
+        Event::Ringing { .. } => "ringing".into(),
+        Event::Accepted { .. } => "accepted".into(),
+        Event::Link { state, .. } => format!("link {}", state.name()),
+        Event::Participant { state, .. } => {
+            let words = [
+                (state.joined, "joined"),
+                (state.muted, "muted"),
+                (state.deafened, "deafened"),
+                (state.reconnecting, "reconnecting"),
+            ];
+            let words: Vec<_> = words.iter().filter(|(on, _)| *on).map(|(_, word)| *word).collect();
+            format!("participant {}", words.join("+"))
+        }
+        Event::MediaStarted { .. } => "media".into(),
+        Event::FirstAudio { .. } => "first audio".into(),
+        Event::Warning { warning } => format!("warning {warning:?}"),
+        Event::Missed { reason, .. } => format!("missed {reason:?}"),
+        Event::Ended { reason, .. } => format!("ended {reason:?}"),
+        other => panic!("a new event needs a name here: {other:?}"),
+    }
+}
+
+/// An effect in few words.
+pub(crate) fn effect_name(effect: &EffectKind) -> String {
+    let topic = |topic: &TopicRef| match topic {
+        TopicRef::Inbox(_) => "inbox".to_owned(),
+        TopicRef::Peer { .. } => "peer topic".to_owned(),
+        TopicRef::Call { epoch, .. } => format!("call topic {epoch}"),
+    };
+    match effect {
+        EffectKind::Emit(event) => format!("emit {}", short(event)),
+        EffectKind::Subscribe(t) => format!("subscribe {}", topic(t)),
+        EffectKind::Unsubscribe(t) => format!("leave {}", topic(t)),
+        EffectKind::Reach { .. } => "reach".into(),
+        EffectKind::SendHello { hello, .. } => format!("send hello {:?}", hello.kind),
+        EffectKind::SendWelcome { welcome, .. } => format!("send welcome {:?}", welcome.status),
+        EffectKind::Send { packet, .. } => {
+            let body = format!("{:?}", packet.body);
+            format!("send {}", body.split('(').next().unwrap_or_default())
+        }
+        EffectKind::SendCall { body: CallBody::Announce(_), .. } => "send Announce".into(),
+        EffectKind::SendCall { .. } => "send Leave".into(),
+        EffectKind::NewCallKey { epoch, .. } => format!("new call key {epoch}"),
+        EffectKind::Link { command, .. } => {
+            let command = format!("{command:?}");
+            format!("link {}", command.split('(').next().unwrap_or_default())
+        }
+        EffectKind::OpenAudio { .. } => "open audio".into(),
+        EffectKind::CloseAudio { .. } => "close audio".into(),
+        EffectKind::SetMuted(on) => format!("set muted {on}"),
+        EffectKind::SetDeafened(on) => format!("set deafened {on}"),
+        EffectKind::Forget { .. } => "forget".into(),
+        other => panic!("a new effect needs a name here: {other:?}"),
+    }
+}
