@@ -117,3 +117,14 @@ async fn an_address_that_cannot_be_listened_on_is_an_error() {
         assert!(matches!(&error, NodeError::Listen { address: a, .. } if a == address), "{error}");
     }
 }
+
+#[tokio::test]
+async fn two_nodes_do_not_share_a_port() {
+    let first = Node::start(TCP).await;
+    let address = first.gossip.listening().remove(0).split("/p2p/").next().unwrap().to_owned();
+    let error = NodeConfig::new(key()).with_listen([&address]).start().await.unwrap_err();
+    assert!(matches!(error, NodeError::Listen { .. }), "{error}");
+    first.end().await;
+    // Free again, it can be taken again.
+    Node::start(&address).await.end().await;
+}

@@ -8,6 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use rust_ipfs::{DialOpts, Ipfs, Keypair, PeerId};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -78,8 +79,8 @@ impl IpfsGossip {
     ///
     /// # Errors
     /// [`AttachError::Foreign`] if the node runs no behaviour of ours, or another one.
-    pub async fn attach(ipfs: Ipfs, link: NodeLink) -> Result<Self, AttachError> {
-        Self::join(ipfs, link, false, CONNECT).await
+    pub fn attach(ipfs: Ipfs, link: NodeLink) -> BoxFuture<'static, Result<Self, AttachError>> {
+        Box::pin(Self::join(ipfs, link, false, CONNECT))
     }
 
     pub(super) async fn join(

@@ -1,8 +1,9 @@
 //! A node of our own.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
-use rust_ipfs::{Keypair, builder::IpfsBuilder, p2p::IdentifyConfiguration, ping};
+use futures::future::BoxFuture;
+use rust_ipfs::{Ipfs, Keypair, Multiaddr, Protocol, builder::IpfsBuilder, p2p::IdentifyConfiguration, ping};
 use tokio::time::timeout;
 
 use super::{
@@ -80,18 +81,66 @@ impl NodeConfig {
     ///
     /// # Errors
     /// [`NodeError`]; nothing is left running then.
-    pub async fn start(self) -> Result<IpfsGossip, NodeError> {
+    // Boxed, so that the node (a minute of compile time) is built with this crate only.
+    pub fn start(self) -> BoxFuture<'static, Result<IpfsGossip, NodeError>> {
+        Box::pin(self.build())
+    }
+
+    async fn build(self) -> Result<IpfsGossip, NodeError> {
         let mut listen = Vec::new();
         for address in &self.listen {
             let parsed = parse(address).map_err(|cause| NodeError::Listen {
                 address: address.clone(),
                 cause: format!("no address: {cause}"),
             })?;
+            free(&parsed).map_err(|cause| NodeError::Listen { address: address.clone(), cause })?;
             listen.push(parsed);
         }
         let (behaviour, link) = BlinkBehaviour::new();
-        let max_peers = self.max_peers;
-        let ipfs = IpfsBuilder::<BlinkBehaviour>::with_keypair(keypair(&self.key)?)
+        let ipfs = run(keypair(&self.key)?, behaviour, self.max_peers).await?;
+        let gossip = match IpfsGossip::join(ipfs.clone(), link, true, self.connect_timeout).await {
+            Ok(gossip) => gossip,
+            Err(error @ (AttachError::Foreign | AttachError::Stalled { .. })) => {
+                ipfs.exit_daemon().await;
+                return Err(NodeError::Start(error.to_string()));
+            }
+        };
+        // Listening at build time would only log what fails.
+        for (address, text) in listen.into_iter().zip(self.listen) {
+            let failed = match timeout(STALLED, ipfs.add_listening_address(address)).await {
+                Ok(Ok(_)) => continue,
+                Ok(Err(error)) => chain(error.as_ref()),
+                Err(_) => format!("no answer within {STALLED:?}"),
+            };
+            crate::ports::gossip::Gossip::shutdown(&gossip).await;
+            return Err(NodeError::Listen { address: text, cause: failed });
+        }
+        Ok(gossip)
+    }
+}
+
+/// Whether a given TCP port is free. libp2p shares its ports (SO_REUSEPORT), so a second node on one port would come up
+/// and take half of the first one's connections.
+fn free(address: &Multiaddr) -> Result<(), String> {
+    let mut parts = address.iter();
+    let ip: IpAddr = match parts.next() {
+        Some(Protocol::Ip4(ip)) => ip.into(),
+        Some(Protocol::Ip6(ip)) => ip.into(),
+        _ => return Ok(()),
+    };
+    match parts.next() {
+        Some(Protocol::Tcp(port)) if port != 0 => {
+            std::net::TcpListener::bind((ip, port)).map(drop).map_err(|error| error.to_string())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Starts the node. Its builder holds closures that must stay on one thread, and nobody who awaits a phone should have to.
+async fn run(keypair: Keypair, behaviour: BlinkBehaviour, max_peers: u32) -> Result<Ipfs, NodeError> {
+    let runtime = tokio::runtime::Handle::current();
+    let started = tokio::task::spawn_blocking(move || {
+        let builder = IpfsBuilder::<BlinkBehaviour>::with_keypair(keypair)
             .map_err(|error| NodeError::Key(error.to_string()))?
             .with_identify(IdentifyConfiguration {
                 protocol_version: "/warp-blink/1".into(),
@@ -115,29 +164,10 @@ impl NodeConfig {
             })
             // The stream of gossip keeps a connection by itself; this is the time until it is open.
             .set_idle_connection_timeout(60)
-            .with_custom_behaviour(move |_| Ok(behaviour))
-            .start()
-            .await
-            .map_err(|error| NodeError::Start(format!("{error:#}")))?;
-        let gossip = match IpfsGossip::join(ipfs.clone(), link, true, self.connect_timeout).await {
-            Ok(gossip) => gossip,
-            Err(error @ (AttachError::Foreign | AttachError::Stalled { .. })) => {
-                ipfs.exit_daemon().await;
-                return Err(NodeError::Start(error.to_string()));
-            }
-        };
-        // Listening at build time would only log what fails.
-        for (address, text) in listen.into_iter().zip(self.listen) {
-            let failed = match timeout(STALLED, ipfs.add_listening_address(address)).await {
-                Ok(Ok(_)) => continue,
-                Ok(Err(error)) => chain(error.as_ref()),
-                Err(_) => format!("no answer within {STALLED:?}"),
-            };
-            crate::ports::gossip::Gossip::shutdown(&gossip).await;
-            return Err(NodeError::Listen { address: text, cause: failed });
-        }
-        Ok(gossip)
-    }
+            .with_custom_behaviour(move |_| Ok(behaviour));
+        runtime.block_on(builder.start()).map_err(|error| NodeError::Start(format!("{error:#}")))
+    });
+    started.await.map_err(|error| NodeError::Start(error.to_string()))?
 }
 
 fn keypair(key: &NodeKey) -> Result<Keypair, NodeError> {
