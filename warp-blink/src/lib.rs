@@ -49,7 +49,10 @@ pub mod ports;
 pub use blink::{Audio, Blink, Builder, Events, Memory};
 pub use config::{Config, PreConnect, WhenBusy};
 #[cfg(feature = "node")]
-pub use driver::node::{BlinkBehaviour, NodeLink};
+pub use driver::{
+    node::{BlinkBehaviour, NodeLink},
+    store::{FileStore, MemoryStore},
+};
 pub use error::{Error, Rejected};
 pub use event::{EndReason, Event, Snapshot};
 /// Sources, sinks, and measuring what was heard.

@@ -35,7 +35,9 @@ impl Audio {
     #[allow(clippy::disallowed_methods, reason = "the engine that is made for the check wants a time")]
     pub(crate) fn check(&self) -> Result<(), Error> {
         let source = match &self.source {
-            SourceSpec::Device(id) => return known(id, Direction::Microphone).and_then(|()| self.check_sink()),
+            SourceSpec::Device(id) => {
+                return known(id, Direction::Microphone).and_then(|()| self.check_sink());
+            }
             SourceSpec::Default => return self.check_sink(),
             source => source.clone(),
         };

@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use futures::future::BoxFuture;
 use rust_ipfs::Ipfs;
 
 use super::{Audio, Blink};
@@ -13,10 +14,11 @@ use crate::{
         memory_gossip::MemoryHub,
         memory_media::MemoryLinks,
         node::{AddressError, IpfsGossip, NodeAddress, NodeConfig, NodeLink},
+        store::SealedStore,
     },
     error::Error,
     id::{Identity, NodeId, NodeKey},
-    ports::{gossip::Gossip, media::Media},
+    ports::{gossip::Gossip, media::Media, store::Store},
 };
 
 /// Gossip and links in memory: where phones of one test meet.
@@ -45,6 +47,7 @@ pub struct Builder {
     peers: Vec<String>,
     ice: Vec<IpAddr>,
     carrier: Carrier,
+    store: Option<Arc<dyn Store>>,
 }
 
 impl Builder {
@@ -58,6 +61,7 @@ impl Builder {
             peers: Vec::new(),
             ice: Vec::new(),
             carrier: Carrier::Own,
+            store: None,
         }
     }
 
@@ -106,6 +110,14 @@ impl Builder {
         self
     }
 
+    /// Remembers here what should outlive a restart: the addresses of nodes. Entries are sealed under a key of the
+    /// identity before the store sees them. Default: nothing is remembered. A directory on disk is
+    /// [`FileStore`](crate::FileStore).
+    pub fn store(mut self, store: impl Store) -> Self {
+        self.store = Some(Arc::new(store));
+        self
+    }
+
     /// Gossip and media in memory: no network, no devices. For an app's own tests.
     pub fn memory(mut self, memory: &Memory) -> Self {
         self.carrier = Carrier::Memory(memory.clone());
@@ -118,7 +130,13 @@ impl Builder {
     /// [`Error::Address`] for an address that is none or names no node, [`Error::Node`] if the node does not start or
     /// carries no [`BlinkBehaviour`](crate::BlinkBehaviour), [`Error::Media`] if a sound file or a device that was
     /// named does not exist.
-    pub async fn spawn(self) -> Result<Blink, Error> {
+    // The future is boxed here, so that the node behind it (a minute of compile time) is built with this crate and not
+    // anew with every program that awaits it.
+    pub fn spawn(self) -> BoxFuture<'static, Result<Blink, Error>> {
+        Box::pin(self.put_together())
+    }
+
+    async fn put_together(self) -> Result<Blink, Error> {
         let addresses = self.peers.iter().map(|a| address(a)).collect::<Result<Vec<_>, Error>>()?;
         let node_key = self.node_key.unwrap_or_else(|| NodeKey::from(&self.identity));
         let (gossip, media): (Arc<dyn Gossip>, Arc<dyn Media>) = match self.carrier {
@@ -128,9 +146,9 @@ impl Builder {
             carrier => {
                 let media = real_media(self.audio, self.ice)?;
                 let gossip: Arc<dyn Gossip> = match carrier {
-                    Carrier::App(ipfs, link) => {
-                        Arc::new(IpfsGossip::attach(*ipfs, link).await.map_err(|e| Error::Node(e.to_string()))?)
-                    }
+                    Carrier::App(ipfs, link) => Arc::new(
+                        IpfsGossip::attach(*ipfs, link).await.map_err(|e| Error::Node(e.to_string()))?,
+                    ),
                     _ => {
                         let mut config = NodeConfig::new(node_key);
                         if !self.listen.is_empty() {
@@ -143,8 +161,9 @@ impl Builder {
             }
         };
         let (public_key, node_id) = (self.identity.public(), gossip.node());
-        let parts = Parts { config: self.config, identity: self.identity, gossip, media, addresses };
-        Ok(Blink::new(public_key, node_id, core::start(parts)))
+        let store = self.store.map(|s| Arc::new(SealedStore::new(s, &self.identity)));
+        let parts = Parts { config: self.config, identity: self.identity, gossip, media, addresses, store };
+        Ok(Blink::new(public_key, node_id, core::start(parts).await))
     }
 }
 

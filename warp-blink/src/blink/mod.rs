@@ -173,8 +173,8 @@ impl Blink {
     }
 
     /// Hangs up, says goodbye to the other side, closes the devices and stops the node (an app's own node goes on).
-    /// Takes at most [`Config::farewell`](crate::config::Config::farewell) and what the node needs to close, about
-    /// two seconds.
+    /// Waits for the other side to hear of it for a second at most (or
+    /// [`Config::farewell`](crate::config::Config::farewell), if that is less), and for the node to close.
     pub async fn shutdown(self) {
         let (done, stopped) = oneshot::channel();
         if self.requests.send(Request::Shutdown(done)).await.is_ok() {

@@ -9,8 +9,10 @@ use tokio::{
 };
 
 use super::{
+    book::Book,
     clock, post,
     reaches::{Dialed, Reaches},
+    store::SealedStore,
     vault::{Vault, VaultError},
 };
 use crate::{
@@ -34,6 +36,10 @@ const MAX_JOBS: usize = 512;
 /// Events waiting for a reader. A call makes about thirty, and one every few seconds after that.
 pub(crate) const MAX_EVENTS: usize = 1024;
 
+/// How long a shutdown waits for the other side to hear of it. A round trip over a bad network and one resend; the
+/// command line promises to be gone within 2 s.
+const MAX_GOODBYE: Duration = Duration::from_secs(1);
+
 /// What the handle asks of the task.
 pub(crate) enum Request {
     Command(Command, oneshot::Sender<Result<(), Rejected>>),
@@ -49,6 +55,8 @@ pub(crate) struct Parts {
     pub(crate) gossip: Arc<dyn Gossip>,
     pub(crate) media: Arc<dyn Media>,
     pub(crate) addresses: Vec<(NodeId, String)>,
+    /// `None`: nothing is remembered.
+    pub(crate) store: Option<Arc<SealedStore>>,
 }
 
 /// What the handle holds of the task.
@@ -68,7 +76,7 @@ struct Core {
     machine: Machine,
     vault: Vault,
     reaches: Reaches,
-    farewell: Duration,
+    goodbye: Duration,
     gossip: Arc<dyn Gossip>,
     media: Arc<dyn Media>,
     node_jobs: mpsc::Sender<(EffectId, Job)>,
@@ -81,7 +89,7 @@ struct Core {
 }
 
 /// Starts the task.
-pub(crate) fn start(parts: Parts) -> Running {
+pub(crate) async fn start(parts: Parts) -> Running {
     let (requests, request_queue) = mpsc::channel(64);
     let (events, _) = broadcast::channel(MAX_EVENTS);
     let (snapshot, snapshots) = watch::channel(Arc::new(Snapshot::default()));
@@ -92,11 +100,11 @@ pub(crate) fn start(parts: Parts) -> Running {
         tokio::spawn(node_worker(parts.gossip.clone(), node_queue, results.clone())),
         tokio::spawn(media_worker(parts.media.clone(), media_queue, results)),
     ];
-    let (mut reaches, dialed) = Reaches::new(parts.gossip.clone());
+    let (mut reaches, dialed) = Reaches::new(parts.gossip.clone(), Book::load(parts.store).await);
     let now = clock::now();
     let nodes: Vec<NodeId> = parts.addresses.iter().map(|(node, _)| *node).collect();
     for (node, address) in parts.addresses {
-        reaches.learn(node, address);
+        reaches.learn(node, &address);
     }
     for node in nodes {
         reaches.want(now, node, None);
@@ -106,7 +114,7 @@ pub(crate) fn start(parts: Parts) -> Running {
         machine,
         vault: Vault::new(parts.identity),
         reaches,
-        farewell: parts.config.farewell,
+        goodbye: parts.config.farewell.min(MAX_GOODBYE),
         gossip: parts.gossip,
         media: parts.media,
         node_jobs,
@@ -129,7 +137,8 @@ impl Core {
         mut dialed: mpsc::Receiver<Dialed>,
     ) {
         // Both were handed over fresh; a second reader would be a defect of the builder.
-        let (Some(mut gossip), Some(mut media)) = (self.gossip.take_events(), self.media.take_events()) else {
+        let (Some(mut gossip), Some(mut media)) = (self.gossip.take_events(), self.media.take_events())
+        else {
             tracing::error!("node or media are in use by somebody else");
             return;
         };
@@ -148,12 +157,13 @@ impl Core {
                 break;
             }
             let until = stopping.as_ref().map(|(until, _)| *until);
-            let due = [self.machine.next_timeout(), self.reaches.next_timeout(), until].into_iter().flatten().min();
+            let due =
+                [self.machine.next_timeout(), self.reaches.next_timeout(), until].into_iter().flatten().min();
             let wait = due.map_or(Duration::from_secs(3600), |t| t.since(now));
             tokio::select! {
                 request = requests.recv(), if open => match request {
                     Some(Request::Shutdown(done)) => {
-                        let (_, waiting) = stopping.get_or_insert_with(|| (now + self.farewell, Vec::new()));
+                        let (_, waiting) = stopping.get_or_insert_with(|| (now + self.goodbye, Vec::new()));
                         waiting.push(done);
                         // Already shutting down is as good.
                         let _ = self.step(Input::Command(Command::Shutdown));
@@ -162,7 +172,7 @@ impl Core {
                     // The last handle is gone: what runs is hung up.
                     None => {
                         open = false;
-                        stopping.get_or_insert_with(|| (now + self.farewell, Vec::new()));
+                        stopping.get_or_insert_with(|| (now + self.goodbye, Vec::new()));
                         let _ = self.step(Input::Command(Command::Shutdown));
                     }
                 },
@@ -209,6 +219,7 @@ impl Core {
                 abort.abort();
             }
         }
+        self.reaches.close().await;
         self.media.shutdown().await;
         self.gossip.shutdown().await;
         self.feed(Input::Node(NodeState::Offline { cause: "shut down".to_owned() }));
@@ -222,15 +233,17 @@ impl Core {
                 let _ = reply.send(result);
             }
             Request::Media(command, reply) => {
-                if let Err(mpsc::error::TrySendError::Full((_, _, reply)) | mpsc::error::TrySendError::Closed((_, _, reply))) =
-                    self.media_jobs.try_send((None, command, Some(reply)))
+                if let Err(
+                    mpsc::error::TrySendError::Full((_, _, reply))
+                    | mpsc::error::TrySendError::Closed((_, _, reply)),
+                ) = self.media_jobs.try_send((None, command, Some(reply)))
                     && let Some(reply) = reply
                 {
                     let _ = reply.send(Err("the sound devices are busy: try again".to_owned()));
                 }
             }
             Request::Learn { node, address } => {
-                self.reaches.learn(node, address);
+                self.reaches.learn(node, &address);
                 let ended = self.reaches.want(clock::now(), node, None);
                 self.finish(ended);
             }

@@ -74,7 +74,9 @@ impl MemoryLinks {
 }
 
 fn tell(events: &mpsc::Sender<MediaInput>, input: MediaInput) -> Result<(), MediaError> {
-    events.try_send(input).map_err(|_| MediaError("nobody reads the media events of this node in memory".to_owned()))
+    events
+        .try_send(input)
+        .map_err(|_| MediaError("nobody reads the media events of this node in memory".to_owned()))
 }
 
 fn state(end: &End, state: EngineLink) -> Result<(), MediaError> {

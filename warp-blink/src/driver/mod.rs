@@ -5,11 +5,12 @@
     reason = "the driver is the edge where time, randomness and maps enter"
 )]
 
+mod book;
 pub(crate) mod clock;
 pub(crate) mod core;
+pub(crate) mod media;
 pub mod memory_gossip;
 pub mod memory_media;
-pub(crate) mod media;
 pub mod node;
 mod post;
 mod reaches;

@@ -1,13 +1,10 @@
 //! The connections to other nodes: one reach machine each, and the addresses that are known.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::{sync::mpsc, task::JoinSet};
 
-use super::clock;
+use super::{book::Book, clock};
 use crate::{
     id::NodeId,
     ports::gossip::{ConnectError, Gossip},
@@ -16,20 +13,13 @@ use crate::{
     time::Instant,
 };
 
-/// Nodes whose addresses are remembered. The one that was named longest ago is forgotten first.
-const MAX_NODES: usize = 1024;
-
-/// Addresses remembered of one node, the newest first.
-const MAX_PER_NODE: usize = 8;
-
 /// Attempts for a call: with pauses of 0.5, 1 and 2 s a callee that refuses every connection is known to be offline
 /// after about four seconds, which is as long as a caller should be left without a word.
 const ATTEMPTS: u32 = 4;
 
 pub(super) struct Reaches {
     gossip: Arc<dyn Gossip>,
-    known: BTreeMap<NodeId, VecDeque<String>>,
-    order: VecDeque<NodeId>,
+    book: Book,
     machines: BTreeMap<NodeId, Reach>,
     waiting: Vec<(EffectId, NodeId)>,
     dials: JoinSet<()>,
@@ -39,17 +29,17 @@ pub(super) struct Reaches {
 /// How one dialing ended.
 pub(super) struct Dialed {
     node: NodeId,
-    dial: DialId,
+    /// `None`: one attempt without an address, which works where the node finds others by name.
+    dial: Option<DialId>,
     result: Result<Via, ReachError>,
 }
 
 impl Reaches {
-    pub(super) fn new(gossip: Arc<dyn Gossip>) -> (Self, mpsc::Receiver<Dialed>) {
+    pub(super) fn new(gossip: Arc<dyn Gossip>, book: Book) -> (Self, mpsc::Receiver<Dialed>) {
         let (results, receiver) = mpsc::channel(64);
         let reaches = Self {
             gossip,
-            known: BTreeMap::new(),
-            order: VecDeque::new(),
+            book,
             machines: BTreeMap::new(),
             waiting: Vec::new(),
             dials: JoinSet::new(),
@@ -59,43 +49,55 @@ impl Reaches {
     }
 
     /// Remembers an address of a node.
-    pub(super) fn learn(&mut self, node: NodeId, address: String) {
-        if !self.known.contains_key(&node) {
-            if self.order.len() >= MAX_NODES
-                && let Some(oldest) = self.order.pop_front()
-            {
-                self.known.remove(&oldest);
-            }
-            self.order.push_back(node);
-        }
-        let addresses = self.known.entry(node).or_default();
-        addresses.retain(|a| *a != address);
-        addresses.push_front(address);
-        addresses.truncate(MAX_PER_NODE);
+    pub(super) fn learn(&mut self, node: NodeId, address: &str) {
+        self.book.remember(node, address);
+        self.book.save();
+    }
+
+    /// Saves what was learnt, and waits for it.
+    pub(super) async fn close(&mut self) {
+        self.dials.abort_all();
+        self.book.close().await;
     }
 
     /// Wants a connection. With an effect, the machine is told how it went.
-    pub(super) fn want(&mut self, now: Instant, node: NodeId, effect: Option<EffectId>) -> Vec<(EffectId, Outcome)> {
-        let addresses: Vec<String> = self.known.get(&node).map(|a| a.iter().cloned().collect()).unwrap_or_default();
+    pub(super) fn want(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        effect: Option<EffectId>,
+    ) -> Vec<(EffectId, Outcome)> {
+        let addresses = self.book.addresses(&node);
         let connected = self.gossip.connected().into_iter().find(|(n, _)| *n == node);
         if let Some(effect) = effect {
             match connected {
                 Some((_, via)) => return vec![(effect, Outcome::Reached(via))],
-                None if addresses.is_empty() => {
-                    return vec![(effect, Outcome::Failed(ConnectError::NoAddresses.to_string()))];
-                }
                 None => self.waiting.push((effect, node)),
             }
         }
-        if connected.is_none() && !addresses.is_empty() {
+        if connected.is_none() {
+            if addresses.is_empty() {
+                self.dial(node, None, addresses);
+                return Vec::new();
+            }
             self.feed(now, node, ReachInput::Connect { addresses });
         }
         self.settled()
     }
 
     pub(super) fn on_dialed(&mut self, now: Instant, dialed: Dialed) -> Vec<(EffectId, Outcome)> {
-        let input = ReachInput::Dialed { dial: dialed.dial, result: dialed.result, jitter: jitter() };
-        self.feed(now, dialed.node, input);
+        let Dialed { node, dial, result } = dialed;
+        let Some(dial) = dial else {
+            let outcome = match result {
+                Ok(via) => Outcome::Reached(via),
+                Err(error) => Outcome::Failed(error.to_string()),
+            };
+            let (done, waiting) = self.waiting.drain(..).partition(|(_, n)| *n == node);
+            self.waiting = waiting;
+            let done: Vec<_> = done;
+            return done.into_iter().map(|(effect, _)| (effect, outcome.clone())).collect();
+        };
+        self.feed(now, node, ReachInput::Dialed { dial, result, jitter: jitter() });
         self.settled()
     }
 
@@ -114,8 +116,12 @@ impl Reaches {
     }
 
     pub(super) fn on_time(&mut self, now: Instant) -> Vec<(EffectId, Outcome)> {
-        let due: Vec<NodeId> =
-            self.machines.iter().filter(|(_, r)| r.next_timeout().is_some_and(|t| t <= now)).map(|(n, _)| *n).collect();
+        let due: Vec<NodeId> = self
+            .machines
+            .iter()
+            .filter(|(_, r)| r.next_timeout().is_some_and(|t| t <= now))
+            .map(|(n, _)| *n)
+            .collect();
         for node in due {
             self.feed(now, node, ReachInput::Timeout { jitter: jitter() });
         }
@@ -135,14 +141,7 @@ impl Reaches {
         });
         for effect in effects {
             match effect {
-                Effect::Dial { dial, addresses, .. } => {
-                    let (gossip, results) = (self.gossip.clone(), self.results.clone());
-                    self.dials.spawn(async move {
-                        let result = gossip.connect(&node, &addresses.0).await.map_err(reach_error);
-                        // A driver that is gone needs no result.
-                        let _ = results.send(Dialed { node, dial, result }).await;
-                    });
-                }
+                Effect::Dial { dial, addresses, .. } => self.dial(node, Some(dial), addresses.0),
                 Effect::Close => {
                     let gossip = self.gossip.clone();
                     self.dials.spawn(async move {
@@ -154,9 +153,18 @@ impl Reaches {
             }
         }
         while self.dials.try_join_next().is_some() {}
-        // Machines that hold nothing are not kept: what they know is in `known`.
+        // Machines that hold nothing are not kept: what they know is in the book.
         self.machines.retain(|n, r| {
             !matches!(r.state(), ReachState::Disconnected) || self.waiting.iter().any(|(_, w)| w == n)
+        });
+    }
+
+    fn dial(&mut self, node: NodeId, dial: Option<DialId>, addresses: Vec<String>) {
+        let (gossip, results) = (self.gossip.clone(), self.results.clone());
+        self.dials.spawn(async move {
+            let result = gossip.connect(&node, &addresses).await.map_err(reach_error);
+            // A driver that is gone needs no result.
+            let _ = results.send(Dialed { node, dial, result }).await;
         });
     }
 
@@ -166,8 +174,9 @@ impl Reaches {
             let outcome = match self.machines.get(node).map(Reach::state) {
                 Some(ReachState::Connected { via, .. }) => Outcome::Reached(*via),
                 Some(ReachState::ConnectionFailed { error, .. }) => Outcome::Failed(error.to_string()),
-                None | Some(ReachState::Disconnected) => Outcome::Failed("given up".to_owned()),
-                Some(_) => return true,
+                Some(ReachState::Disconnected) => Outcome::Failed("given up".to_owned()),
+                // On its way, or an attempt without an address that ends by itself.
+                None | Some(_) => return true,
             };
             out.push((*effect, outcome));
             false

@@ -13,8 +13,8 @@ use crate::{
         signal::{Body, CallBody, Hello, HelloKind, Packet, Welcome},
     },
     wire::{
-        self, CallKey, CallRoom, HandshakeId, HelloSecrets, Initiator, OpenError, Opened, PeerSeed, ResponderFrame,
-        SealError, Session, SessionId, Topic, WelcomeSecrets,
+        self, CallKey, CallRoom, HandshakeId, HelloSecrets, Initiator, OpenError, Opened, PeerSeed,
+        ResponderFrame, SealError, Session, SessionId, Topic, WelcomeSecrets,
     },
 };
 
@@ -148,7 +148,9 @@ impl Vault {
         let call_key = keys.rooms.get(&0).map(|(key, _)| key.clone()).ok_or(VaultError::NoKey)?;
         let secrets = HelloSecrets { peer_seed: keys.own_seed.clone(), call_key };
         let salt = random()?;
-        if let Some((_, initiator)) = self.peer(hello.call, to)?.initiators.iter().find(|(k, _)| *k == hello.kind) {
+        if let Some((_, initiator)) =
+            self.peer(hello.call, to)?.initiators.iter().find(|(k, _)| *k == hello.kind)
+        {
             return Ok(initiator.frame(salt));
         }
         let initiator = Initiator::start(&self.identity, &to, hello, &secrets, random()?)?;
@@ -229,8 +231,10 @@ impl Vault {
                     // A withdrawal opens no session of its own; the one of the offer stays.
                     if *kind == HelloKind::Offer && keys.session.is_none() {
                         self.sessions.insert(session.id(), call);
-                        self.topics
-                            .insert(Topic::peer(&secrets.peer_seed), TopicRef::Peer { call, owner: keys.key });
+                        self.topics.insert(
+                            Topic::peer(&secrets.peer_seed),
+                            TopicRef::Peer { call, owner: keys.key },
+                        );
                         keys.session = Some(session);
                         keys.seed = Some(secrets.peer_seed);
                     }
@@ -246,7 +250,11 @@ impl Vault {
         self.sessions.get(id).copied()
     }
 
-    pub(super) fn open_packet(&mut self, call: CallId, frame: &[u8]) -> Result<(PublicKey, Packet), OpenError> {
+    pub(super) fn open_packet(
+        &mut self,
+        call: CallId,
+        frame: &[u8],
+    ) -> Result<(PublicKey, Packet), OpenError> {
         let keys = self.calls.get_mut(&call).ok_or(OpenError::Session)?;
         let peer = keys.peer.as_mut().ok_or(OpenError::Session)?;
         let (packet, key) = peer.session.as_mut().ok_or(OpenError::Session)?.open(frame)?;
@@ -260,7 +268,11 @@ impl Vault {
         Ok((from, packet))
     }
 
-    pub(super) fn seal_packet(&mut self, to: PublicKey, packet: &Packet) -> Result<(Topic, Vec<u8>), VaultError> {
+    pub(super) fn seal_packet(
+        &mut self,
+        to: PublicKey,
+        packet: &Packet,
+    ) -> Result<(Topic, Vec<u8>), VaultError> {
         let topic = self.topic(TopicRef::Peer { call: packet.call, owner: to })?;
         let keys = self.call(packet.call)?;
         let key = match packet.body {
@@ -272,7 +284,12 @@ impl Vault {
     }
 
     /// A message to all participants under the key of an epoch.
-    pub(super) fn seal_call(&mut self, call: CallId, epoch: u32, body: &CallBody) -> Result<(Topic, Vec<u8>), VaultError> {
+    pub(super) fn seal_call(
+        &mut self,
+        call: CallId,
+        epoch: u32,
+        body: &CallBody,
+    ) -> Result<(Topic, Vec<u8>), VaultError> {
         let topic = self.topic(TopicRef::Call { call, epoch })?;
         let keys = self.call(call)?;
         keys.said = match body {
@@ -290,7 +307,9 @@ impl Vault {
         let own = self.identity.public();
         let calls = &self.calls;
         self.topics.retain(|_, meaning| match meaning {
-            TopicRef::Inbox(key) => *key == own || calls.values().any(|c| c.peer.as_ref().is_some_and(|p| p.key == *key)),
+            TopicRef::Inbox(key) => {
+                *key == own || calls.values().any(|c| c.peer.as_ref().is_some_and(|p| p.key == *key))
+            }
             TopicRef::Peer { call: c, .. } | TopicRef::Call { call: c, .. } => *c != call,
         });
     }

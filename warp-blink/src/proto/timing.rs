@@ -107,9 +107,10 @@ impl Machine {
         let Some(call) = self.calls.get(&id).filter(|c| c.is_leaving()) else { return };
         let (hello, welcome) = (&call.peer.hello, &call.peer.welcome);
         let said = call.peer.delivery.queued() == 0 && hello.is_none() && welcome.is_none();
-        // Whoever was told by the other side stays for the farewell time, to acknowledge what is sent again.
+        // Whoever was told by the other side stays for the farewell time, to acknowledge what is sent again; who shuts
+        // down has acknowledged once, and that must do.
         let nothing_was_said = !call.peer.delivery.is_confirmed();
-        if said && (nothing_was_said || call.said_it) {
+        if said && (nothing_was_said || call.said_it || self.shutting_down) {
             self.forget(id, out);
         }
     }

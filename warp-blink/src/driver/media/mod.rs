@@ -44,7 +44,8 @@ impl RealMedia {
         let track = LocalTrack::audio();
         peers.add_track(&track)?;
         let sound = Arc::new(Sound::new(audio, track, events.clone()));
-        let ticker = tokio::spawn(stats::every_second(peers.clone(), sound.clone(), events.clone())).abort_handle();
+        let ticker =
+            tokio::spawn(stats::every_second(peers.clone(), sound.clone(), events.clone())).abort_handle();
         let pump = tokio::spawn(pump(links, sound.clone(), events));
         Ok(Self { peers, sound, receiver: Mutex::new(Some(receiver)), pump, ticker })
     }
@@ -52,7 +53,8 @@ impl RealMedia {
     fn link(&self, link: LinkId, command: LinkCommand) -> Result<(), MediaError> {
         let key = (link.call, link.peer);
         let generation = Generation(link.generation);
-        let apply = |remote| self.peers.apply(&key, generation, remote).map_err(|e| MediaError(e.to_string()));
+        let apply =
+            |remote| self.peers.apply(&key, generation, remote).map_err(|e| MediaError(e.to_string()));
         match command {
             LinkCommand::Dial => self.peers.dial(key, generation).map_err(|e| MediaError(e.to_string())),
             LinkCommand::Accept(offer) => {

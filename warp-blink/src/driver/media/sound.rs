@@ -174,8 +174,11 @@ impl Sound {
         tokio::spawn(async move {
             while let Some(packet) = track.recv().await {
                 if let Some(input) = lock(&slot).as_ref() {
-                    let content =
-                        Packet { sequence: packet.sequence, timestamp: packet.timestamp, payload: packet.payload };
+                    let content = Packet {
+                        sequence: packet.sequence,
+                        timestamp: packet.timestamp,
+                        payload: packet.payload,
+                    };
                     input.push(content, packet.arrival);
                 }
             }
@@ -229,8 +232,12 @@ impl Sound {
                 let Some(playing) = state.links.values().find(|p| p.id == peer) else { return };
                 MediaInput::FirstAudio { link: playing.link }
             }
-            Event::ListenOnly { cause } => MediaInput::Warning(Warning::ListenOnly { cause: cause.to_string() }),
-            Event::NoSpeaker { cause } => MediaInput::Warning(Warning::NoSpeaker { cause: cause.to_string() }),
+            Event::ListenOnly { cause } => {
+                MediaInput::Warning(Warning::ListenOnly { cause: cause.to_string() })
+            }
+            Event::NoSpeaker { cause } => {
+                MediaInput::Warning(Warning::NoSpeaker { cause: cause.to_string() })
+            }
             Event::SourceFailed { cause } => MediaInput::Warning(Warning::ListenOnly { cause }),
             Event::SinkFailed { cause } => MediaInput::Warning(Warning::NoSpeaker { cause }),
             Event::DeviceLost { cause, .. } => {

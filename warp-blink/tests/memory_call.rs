@@ -1,0 +1,146 @@
+//! A whole call through the public handle, in memory: gossip is sealed for real, links and devices are played.
+#![cfg(feature = "node")]
+
+use std::time::Duration;
+
+use warp_blink::{
+    AppData, Blink, CallId, Config, EndReason, Error, Event, Events, Identity, Memory, PreConnect, Rejected, WhenBusy,
+    event::Phase,
+};
+
+/// Long enough that only a call that hangs reaches it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn phone(memory: &Memory, seed: u8, config: Config) -> (Blink, Events) {
+    let identity = Identity::from_seed([seed; 32]);
+    let blink = Blink::builder(identity).memory(memory).config(config).spawn().await.unwrap();
+    let events = blink.events();
+    (blink, events)
+}
+
+async fn wait<T>(events: &mut Events, mut pick: impl FnMut(&Event) -> Option<T>) -> T {
+    let mut seen = Vec::new();
+    let found = tokio::time::timeout(PATIENCE, async {
+        while let Some(event) = events.next().await {
+            if let Some(found) = pick(&event) {
+                return Some(found);
+            }
+            seen.push(event);
+        }
+        None
+    })
+    .await;
+    match found {
+        Ok(Some(found)) => found,
+        other => panic!("the event did not come ({:?}); seen: {seen:#?}", other.is_err()),
+    }
+}
+
+async fn incoming(events: &mut Events) -> CallId {
+    wait(events, |e| if let Event::Incoming { call, .. } = e { Some(*call) } else { None }).await
+}
+
+async fn ended(events: &mut Events) -> EndReason {
+    wait(events, |e| if let Event::Ended { reason, .. } = e { Some(*reason) } else { None }).await
+}
+
+#[tokio::test]
+async fn a_call_rings_is_answered_heard_and_hung_up() {
+    for early in [PreConnect::Never, PreConnect::Always] {
+        let memory = Memory::default();
+        let mut config = Config::default();
+        config.pre_connect = early;
+        let (alice, mut of_alice) = phone(&memory, 1, config.clone()).await;
+        let (bob, mut of_bob) = phone(&memory, 2, config).await;
+        let data = AppData::new(b"hello".to_vec()).unwrap();
+        let call = alice.offer_with([bob.public_key()], data.clone()).await.unwrap();
+        let (from, got) = wait(&mut of_bob, |e| match e {
+            Event::Incoming { call: c, from, app_data, .. } if *c == call => Some((*from, app_data.clone())),
+            _ => None,
+        })
+        .await;
+        assert_eq!((from, got), (alice.public_key(), data));
+        wait(&mut of_alice, |e| matches!(e, Event::Ringing { .. }).then_some(())).await;
+        assert!(!bob.snapshot().local.open, "no microphone before accept");
+        bob.answer(call).await.unwrap();
+        wait(&mut of_alice, |e| matches!(e, Event::FirstAudio { .. }).then_some(())).await;
+        wait(&mut of_bob, |e| matches!(e, Event::FirstAudio { .. }).then_some(())).await;
+        assert_eq!(alice.snapshot().call(call).map(|c| c.phase), Some(Phase::Active));
+        // Shared state travels under the call key.
+        bob.set_muted(true).await.unwrap();
+        wait(&mut of_alice, |e| matches!(e, Event::Participant { state, .. } if state.muted).then_some(())).await;
+        alice.hang_up(call).await.unwrap();
+        assert_eq!(ended(&mut of_alice).await, EndReason::HungUp);
+        assert_eq!(ended(&mut of_bob).await, EndReason::HungUp);
+        alice.shutdown().await;
+        bob.shutdown().await;
+        assert!(of_alice.next().await.is_some_and(|e| matches!(e, Event::Node { .. })));
+    }
+}
+
+#[tokio::test]
+async fn the_ways_in_which_a_call_does_not_come_about() {
+    let memory = Memory::default();
+    let (alice, mut of_alice) = phone(&memory, 1, Config::default()).await;
+    let mut busy = Config::default();
+    busy.when_busy = WhenBusy::Reject;
+    let (bob, mut of_bob) = phone(&memory, 2, busy).await;
+    let (carol, mut of_carol) = phone(&memory, 3, Config::default()).await;
+
+    // Declined.
+    alice.offer([bob.public_key()]).await.unwrap();
+    let call = incoming(&mut of_bob).await;
+    bob.decline(call).await.unwrap();
+    assert_eq!(ended(&mut of_alice).await, EndReason::Declined);
+    assert_eq!(ended(&mut of_bob).await, EndReason::Declined);
+
+    // Cancelled.
+    let call = alice.offer([bob.public_key()]).await.unwrap();
+    assert_eq!(incoming(&mut of_bob).await, call);
+    alice.cancel(call).await.unwrap();
+    assert_eq!(ended(&mut of_alice).await, EndReason::Cancelled);
+    assert_eq!(ended(&mut of_bob).await, EndReason::Cancelled);
+
+    // Busy.
+    let call = carol.offer([bob.public_key()]).await.unwrap();
+    incoming(&mut of_bob).await;
+    bob.answer(call).await.unwrap();
+    wait(&mut of_carol, |e| matches!(e, Event::Accepted { .. }).then_some(())).await;
+    alice.offer([bob.public_key()]).await.unwrap();
+    assert_eq!(ended(&mut of_alice).await, EndReason::Busy);
+    wait(&mut of_bob, |e| matches!(e, Event::Missed { reason: EndReason::Busy, .. }).then_some(())).await;
+
+    // Nobody there.
+    let nobody = Identity::from_seed([9; 32]).public();
+    alice.offer([nobody]).await.unwrap();
+    assert_eq!(ended(&mut of_alice).await, EndReason::Unreachable);
+
+    // Oneself, and nobody at all.
+    assert!(matches!(alice.offer([alice.public_key()]).await, Err(Error::Rejected(Rejected::SelfCall))));
+    assert!(matches!(alice.offer([]).await, Err(Error::Rejected(Rejected::NobodyToCall))));
+}
+
+#[tokio::test]
+async fn an_unanswered_call_ends_on_both_sides() {
+    let memory = Memory::default();
+    let mut config = Config::default();
+    config.ring_timeout = Duration::from_millis(300);
+    let (alice, mut of_alice) = phone(&memory, 1, config).await;
+    let (bob, mut of_bob) = phone(&memory, 2, Config::default()).await;
+    alice.offer([bob.public_key()]).await.unwrap();
+    assert_eq!(ended(&mut of_alice).await, EndReason::TimedOut);
+    assert_eq!(ended(&mut of_bob).await, EndReason::TimedOut);
+}
+
+#[tokio::test]
+async fn dropping_the_last_handle_hangs_up() {
+    let memory = Memory::default();
+    let (alice, mut of_alice) = phone(&memory, 1, Config::default()).await;
+    let (bob, mut of_bob) = phone(&memory, 2, Config::default()).await;
+    alice.offer([bob.public_key()]).await.unwrap();
+    let call = incoming(&mut of_bob).await;
+    bob.answer(call).await.unwrap();
+    wait(&mut of_alice, |e| matches!(e, Event::Accepted { .. }).then_some(())).await;
+    drop(alice);
+    assert_eq!(ended(&mut of_bob).await, EndReason::HungUp);
+}
