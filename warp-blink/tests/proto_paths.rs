@@ -19,7 +19,7 @@ use warp_blink::{
 fn a_call_rings_is_accepted_connects_and_is_hung_up() {
     for mut pair in [plain(), Pair::swapped(Config::default(), Config::default())] {
         let call = pair.ring();
-        assert_eq!(pair.events(A), ["offering", "reached", "ringing"]);
+        assert_eq!(pair.events(A), ["reached", "offering", "ringing"]);
         assert_eq!(pair.events(B), ["incoming"]);
         assert!(!opens_audio(&pair, A) && !opens_audio(&pair, B));
         pair.pass(10 * SECOND);

@@ -24,7 +24,7 @@ fn a_callee_in_a_call_is_busy_if_so_configured() {
     pair.hold = |from, w| from == B && w.is_hello(HelloKind::Offer);
     pair.ring();
     assert_eq!(pair.ended(A), Some((EndReason::Busy, Some(B))));
-    assert_eq!(pair.events(B), ["offering", "reached", "missed Busy"]);
+    assert_eq!(pair.events(B), ["reached", "offering", "missed Busy"]);
     pair.ask(B, Command::Cancel { call: call_id(9) }).unwrap();
     pair.assert_clean();
 }
@@ -105,7 +105,7 @@ fn a_callee_that_comes_online_in_time_rings() {
     pair.feed(A, Input::PeerSubscribed(inbox));
     pair.run();
     assert_eq!(pair.events(B), ["incoming"]);
-    assert_eq!(pair.events(A), ["offering", "reached", "ringing"]);
+    assert_eq!(pair.events(A), ["reached", "offering", "ringing"]);
 }
 
 #[test]

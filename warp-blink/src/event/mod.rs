@@ -40,7 +40,7 @@ pub enum Event {
         /// How long it took, in milliseconds.
         ms: u64,
     },
-    /// An offer of ours goes out.
+    /// An offer of ours goes out: the callee's node is reached.
     Offering {
         /// The call.
         call: CallId,

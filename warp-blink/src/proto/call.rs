@@ -39,6 +39,8 @@ pub(super) struct Call {
     pub(super) peer: Participant,
     /// We listen on our peer topic for it.
     pub(super) listening: bool,
+    /// The app was told that our offer goes out.
+    pub(super) offering: bool,
     /// Microphone and speaker are open for it.
     pub(super) audio: bool,
     /// The newest epoch whose key we have; 0 before accept.
@@ -61,6 +63,7 @@ impl Call {
             ours: false,
             peer: Participant::new(id, peer),
             listening: false,
+            offering: false,
             audio: false,
             epoch: 0,
             said_it: false,

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::Rejected,
-    event::{EndReason, Event, Milestone},
+    event::{EndReason, Milestone},
     id::{CallId, PublicKey},
     time::{Instant, UnixTime},
 };
@@ -114,7 +114,6 @@ impl Machine {
         self.make_room(true, out);
         call.listening = true;
         self.calls.insert(id, call);
-        out.emit(Event::Offering { call: id, peer });
         out.run(EffectKind::Subscribe(TopicRef::Peer { call: id, owner: self.own }));
         out.push(Purpose::Reach { call: id, since: now }, EffectKind::Reach { peer });
         Ok(())

@@ -128,6 +128,7 @@ impl Machine {
         }
         self.remember_ended(id);
         if was.is_some() {
+            self.tell_offering(id, out);
             if incoming && !matches!(ending.reason, EndReason::Declined) {
                 out.emit(Event::Missed { call: id, from: peer, reason: ending.reason });
             }
@@ -137,6 +138,16 @@ impl Machine {
                 By::Nobody => None,
             };
             out.emit(Event::Ended { call: id, reason: ending.reason, by, summary: self.summary(id, peer) });
+        }
+    }
+
+    /// Tells once, and before anything else of the call, that an offer of ours goes out: as soon as the callee's node is
+    /// reached, or the offer has left some other way.
+    pub(super) fn tell_offering(&mut self, id: CallId, out: &mut Out<'_>) {
+        if let Some(call) = self.calls.get_mut(&id).filter(|c| c.ours)
+            && !std::mem::replace(&mut call.offering, true)
+        {
+            out.emit(Event::Offering { call: id, peer: call.peer.key });
         }
     }
 

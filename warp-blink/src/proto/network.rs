@@ -124,6 +124,10 @@ impl Machine {
             return;
         };
         call.peer.hello = None;
+        if matches!(call.state, State::Outgoing { .. }) {
+            self.tell_offering(id, out);
+        }
+        let Some(call) = self.calls.get_mut(&id) else { return };
         let acceptable = welcome.version == VERSION && welcome.suite == SUITE_CLASSICAL;
         match (welcome.status, &call.state) {
             (Status::Open, State::Outgoing { .. }) if acceptable => {

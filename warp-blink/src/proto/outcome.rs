@@ -34,7 +34,10 @@ impl Machine {
                     match outcome {
                         Outcome::NoPeers => hello.schedule.found_nobody(now),
                         Outcome::Failed(_) => {}
-                        _ => hello.published = true,
+                        _ => {
+                            hello.published = true;
+                            self.tell_offering(call, out);
+                        }
                     }
                 }
             }
@@ -62,6 +65,7 @@ impl Machine {
                         call.peer.mark(now, Milestone::Reached);
                         let ms = u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX);
                         out.emit(Event::Reached { peer, via, ms });
+                        self.tell_offering(id, out);
                     }
                     Outcome::Failed(_) => {
                         // Somebody may still have taken the offer over a path that this node does not know of.
