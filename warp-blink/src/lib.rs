@@ -1,6 +1,7 @@
 //! Calls by public key, with no server in the middle.
 //!
-//! ```no_run
+#![cfg_attr(feature = "node", doc = "```no_run")]
+#![cfg_attr(not(feature = "node"), doc = "```ignore")]
 //! use warp_blink::{Audio, Blink, Event, Identity, PublicKey};
 //!
 //! # async fn example(identity: Identity, bob: PublicKey) -> Result<(), Box<dyn std::error::Error>> {

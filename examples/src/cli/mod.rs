@@ -29,9 +29,10 @@ use self::{
 };
 
 /// What is logged without BLINK_LOG and RUST_LOG. The stacks below warn of everyday things, such as a peer that went
-/// away, which the events tell better.
+/// away, which the events tell better; for rust-ipfs it is an error that a node has no known address.
 const LOG: &str = "warn,webrtc=error,rtc=error,rtc_ice=error,rtc_dtls=error,rtc_sctp=error,rtc_mdns=off,\
-                   libp2p_swarm=error,libp2p_gossipsub=error,libp2p_kad=error,rust_ipfs=error,connexa=error";
+                   libp2p_swarm=error,libp2p_gossipsub=error,libp2p_kad=error,rust_ipfs=error,\
+                   rust_ipfs::p2p::addressbook=off,connexa=error";
 
 /// Runs the command with the process's arguments and ends with the exit code of the contract.
 pub fn main() -> ExitCode {

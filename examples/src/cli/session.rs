@@ -21,6 +21,7 @@ use super::{
     output::{Output, unix},
     setup,
     signals::Signals,
+    tally::readable,
 };
 
 /// After Ctrl-C: how long calls have to end. A hang-up takes a few milliseconds here, the other side may be gone.
@@ -223,7 +224,9 @@ impl Session<'_> {
                 self.write(&Line::Node { state: "offline", cause: Some(cause) })
             }
             Event::Node { .. } => Ok(()),
-            Event::Reached { peer, via, ms } => self.write(&Line::Reached { peer, via: name(&via).0, ms }),
+            Event::Reached { peer, via, ms } => {
+                self.write(&Line::Reached { peer, via: name(&via).0.to_lowercase(), ms })
+            }
             Event::Offering { call, peer } => {
                 self.calls.begin(call, peer, Stage::Outgoing);
                 self.write(&Line::Offering { call, peer })
@@ -361,7 +364,7 @@ impl Session<'_> {
         for call in snapshot.calls.iter().filter(|c| self.calls.is_talking(c.id)).collect::<Vec<_>>() {
             for participant in &call.participants {
                 self.calls.stats(call.id, participant.peer, &participant.stats);
-                let stats = participant.stats.clone();
+                let stats = readable(participant.stats.clone());
                 self.write(&Line::Stats { call: call.id, peer: participant.peer, stats })?;
             }
         }

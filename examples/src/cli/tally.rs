@@ -106,15 +106,37 @@ fn entries(peer: PublicKey, timeline: &[Mark]) -> impl Iterator<Item = Entry> {
     timeline.iter().map(move |mark| Entry {
         peer,
         step: mark.what,
-        ms: start.map_or(0.0, |start| mark.at.since(start).as_secs_f64() * 1000.0),
+        ms: start.map_or(0.0, |start| rounded(mark.at.since(start).as_secs_f64() * 1000.0)),
     })
+}
+
+/// To three digits behind the point: a microsecond, where the unit is a millisecond. The rest is noise.
+fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+/// The same statistics with numbers that a person can read.
+pub(super) fn readable(mut stats: LinkStats) -> LinkStats {
+    for value in [
+        &mut stats.rtt_ms,
+        &mut stats.jitter_ms,
+        &mut stats.loss_pct,
+        &mut stats.sent_bps,
+        &mut stats.received_bps,
+        &mut stats.concealed_pct,
+        &mut stats.jitter_buffer_ms,
+    ] {
+        // What is no number is not known, and JSON has no word for it.
+        *value = value.filter(|v| v.is_finite()).map(rounded);
+    }
+    stats
 }
 
 /// The middle one, or the mean of the two in the middle.
 fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let (upper, lower) = (values.get(values.len() / 2)?, values.get((values.len() - 1) / 2)?);
-    Some((lower + upper) / 2.0)
+    Some(rounded((lower + upper) / 2.0))
 }
 
 #[cfg(test)]
