@@ -62,7 +62,7 @@ pub struct DeviceInfo {
 /// [`Error::Devices`] if the system cannot tell, or if this build has no support for devices.
 pub fn devices() -> Result<Vec<DeviceInfo>, Error> {
     #[cfg(feature = "devices")]
-    return cpal::list().map_err(Error::Devices);
+    return self::cpal::list().map_err(Error::Devices);
     #[cfg(not(feature = "devices"))]
     return Err(Error::Devices(DeviceFault::not_built()));
 }
@@ -74,7 +74,7 @@ pub(crate) type Opened<T> = Result<Result<Box<T>, DeviceFault>, Error>;
 /// one for a microphone that is missing or does not work.
 pub(crate) fn open_source(id: Option<&str>) -> Opened<dyn Source> {
     #[cfg(feature = "devices")]
-    return cpal::open_source(id);
+    return self::cpal::open_source(id);
     #[cfg(not(feature = "devices"))]
     return not_built(id);
 }
@@ -82,7 +82,7 @@ pub(crate) fn open_source(id: Option<&str>) -> Opened<dyn Source> {
 /// Opens the speaker with this id, or the default one, likewise.
 pub(crate) fn open_sink(id: Option<&str>) -> Opened<dyn Sink> {
     #[cfg(feature = "devices")]
-    return cpal::open_sink(id);
+    return self::cpal::open_sink(id);
     #[cfg(not(feature = "devices"))]
     return not_built(id);
 }

@@ -42,7 +42,7 @@ pub(super) async fn every_second(peers: Peers<Key>, sound: Arc<Sound>, events: m
             let stats = LinkStats {
                 rtt_ms: stats.round_trip_ms,
                 jitter_ms: stats.received.jitter_ms,
-                loss_pct: stats.received.loss.map(|l| 100.0 * l),
+                loss_pct: loss(&stats).map(|l| 100.0 * l),
                 sent_bps: previous.and_then(|b| rate(now.sent, b.sent, b.at)),
                 received_bps: previous.and_then(|b| rate(now.received, b.received, b.at)),
                 concealed_pct: audio.and_then(|a| a.concealed_percent()),
@@ -60,6 +60,13 @@ pub(super) async fn every_second(peers: Peers<Key>, sound: Arc<Sound>, events: m
 #[allow(clippy::cast_precision_loss, reason = "bits of one second fit a float exactly")]
 fn bits(bytes: u64) -> f64 {
     (bytes * 8) as f64
+}
+
+/// Of the last 5 s; before they are over, since the start.
+#[allow(clippy::cast_precision_loss, reason = "a share of packet counts, for people")]
+fn loss(stats: &Stats) -> Option<f64> {
+    let (received, lost) = (stats.received.packets, stats.received.lost);
+    stats.received.loss.or_else(|| (received > 0).then(|| lost as f64 / (received + lost) as f64))
 }
 
 fn sent(stats: &Stats) -> u64 {
