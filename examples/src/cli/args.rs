@@ -154,7 +154,7 @@ pub struct Common {
         hide_possible_values = true
     )]
     pub pre_connect: PreConnect,
-    /// Folder of the persistent state [default: memory]
+    /// Folder of the persistent state; needs --key [default: memory]
     #[arg(long, value_name = "DIR")]
     pub store: Option<PathBuf>,
     /// Record the call into this folder (not built yet)

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 use warp_blink::{
-    Audio, Blink,
+    Audio, Blink, FileStore,
     config::{Config, PreConnect, WhenBusy},
     event::{NodeState, Snapshot},
     id::Identity,
@@ -34,7 +34,7 @@ pub(super) fn identity(key: Option<&Path>) -> Result<Identity, Failure> {
     }
 }
 
-/// Refuses what a later version does.
+/// Refuses what a later version does, and what makes no sense together.
 pub(super) fn check(common: &Common) -> Result<(), Failure> {
     let later = [
         ("--bootstrap", !common.bootstrap.is_empty()),
@@ -42,12 +42,14 @@ pub(super) fn check(common: &Common) -> Result<(), Failure> {
         ("--stun", !common.stun.is_empty()),
         ("--turn", !common.turn.is_empty()),
         ("--relay-only", common.relay_only),
-        ("--store", common.store.is_some()),
         ("--record", common.record.is_some()),
         ("--processing on", common.processing == Processing::On),
     ];
     match later.into_iter().find(|(_, asked)| *asked) {
         Some((option, _)) => Err(Failure::not_built(option)),
+        None if common.store.is_some() && common.key.is_none() => Err(Failure::usage(
+            "--store needs --key FILE: what is kept is sealed for one identity, and without a file each run is another",
+        )),
         None => Ok(()),
     }
 }
@@ -75,6 +77,9 @@ pub(super) async fn start(common: &Common, identity: Identity) -> Result<Blink, 
     }
     for address in &common.ice_ip {
         builder = builder.ice_address(*address);
+    }
+    if let Some(folder) = &common.store {
+        builder = builder.store(FileStore::open(folder).map_err(Failure::usage)?);
     }
     Ok(builder.spawn().await?)
 }
