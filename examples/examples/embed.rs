@@ -32,15 +32,19 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Some(address) = std::env::args().nth(1) {
         blink.add_address(&address).await?;
     }
-    println!("I am {} at the node {}", blink.public_key(), blink.node_id());
+    let online = blink.watch().wait_for(|s| !s.addresses.is_empty()).await?.clone();
+    for address in &online.addresses {
+        println!("cargo run -p blink-examples --example caller -- {} {address}", blink.public_key());
+    }
 
     let mut events = blink.events();
     loop {
         tokio::select! {
             Some(event) = events.next() => match event {
-                Event::Incoming { call, .. } => blink.answer(call).await?,
+                // Fails if the caller has given up in this moment.
+                Event::Incoming { call, .. } => drop(blink.answer(call).await),
                 Event::Ended { reason, .. } => println!("{reason}"),
-                event => println!("{event:?}"),
+                _ => {}
             },
             _ = tokio::signal::ctrl_c() => break,
             else => break,

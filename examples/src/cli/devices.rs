@@ -12,7 +12,7 @@ pub(super) fn run(json: bool) -> Result<Exit, Failure> {
     let devices = audio::devices().map_err(Failure::other)?;
     let of = |direction| devices.iter().filter(move |d| d.direction == direction).map(device).collect();
     let line = Line::Devices { microphones: of(Direction::Microphone), speakers: of(Direction::Speaker) };
-    Output { json, control: false }.write(&line).map_err(Failure::other)?;
+    Output { json, control: false, waits: false }.write(&line).map_err(Failure::other)?;
     Ok(Exit::Done)
 }
 

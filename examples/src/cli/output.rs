@@ -17,6 +17,8 @@ pub(super) struct Output {
     pub(super) json: bool,
     /// Somebody types commands.
     pub(super) control: bool,
+    /// It waits for calls: how to call it is worth a line.
+    pub(super) waits: bool,
 }
 
 #[derive(Serialize)]
@@ -54,7 +56,8 @@ impl Output {
             Line::Devices { microphones, speakers } => {
                 format!("{}\n{}", list("Microphones", microphones), list("Speakers", speakers))
             }
-            Line::Ready { did, addresses, .. } => ready(did, addresses),
+            Line::Ready { did, addresses, .. } if self.waits => ready(did, addresses),
+            Line::Ready { did, .. } => format!("You are {did}"),
             Line::Node { cause: Some(cause), .. } => format!("Offline: {cause}"),
             Line::Reached { ms, .. } => format!("Found their node in {ms} ms."),
             Line::Offering { peer, .. } => format!("Calling {peer} ..."),

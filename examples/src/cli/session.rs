@@ -89,7 +89,7 @@ async fn run(common: &Common, plan: Plan, callee: Option<PublicKey>) -> Result<E
     };
     let mut session = Session {
         blink: &blink,
-        output: Output { json: common.json, control: common.control },
+        output: Output { json: common.json, control: common.control, waits: callee.is_none() },
         plan,
         duration: common.duration,
         calls: Calls::default(),
