@@ -28,11 +28,11 @@ use self::{
     output::Output,
 };
 
-/// What is logged without BLINK_LOG and RUST_LOG. The stacks below warn of everyday things, such as a peer that went
-/// away, which the events tell better; for rust-ipfs it is an error that a node has no known address.
+/// What is logged without BLINK_LOG and RUST_LOG. The stacks below complain of everyday things, which the events tell
+/// better: a peer that went away, a node whose address is not known, a protocol that a peer does not speak.
 const LOG: &str = "warn,webrtc=error,rtc=error,rtc_ice=error,rtc_dtls=error,rtc_sctp=error,rtc_mdns=off,\
                    libp2p_swarm=error,libp2p_gossipsub=error,libp2p_kad=error,rust_ipfs=error,\
-                   rust_ipfs::p2p::addressbook=off,connexa=error";
+                   rust_ipfs::p2p::addressbook=off,connexa=off";
 
 /// Runs the command with the process's arguments and ends with the exit code of the contract.
 pub fn main() -> ExitCode {
@@ -73,7 +73,7 @@ fn id(arguments: &IdArguments) -> Result<Exit, Failure> {
     let identity = setup::identity(arguments.key.as_deref())?;
     let did = identity.public();
     let line = Line::Id { did, peer_id: did.into() };
-    Output { json: arguments.json, control: false }.write(&line).map_err(Failure::other)?;
+    Output { json: arguments.json, control: false, waits: false }.write(&line).map_err(Failure::other)?;
     Ok(Exit::Done)
 }
 
