@@ -319,3 +319,40 @@ fn a_run_is_a_function_of_its_seed() -> Result<(), String> {
         Ok(())
     })
 }
+
+/// A pre-connected caller who was not accepted must not hear the call that was: a link carries the microphone. That no
+/// other call has a link while one is heard is an invariant (`Violation::Overheard`), checked after every step.
+#[test]
+fn who_waits_hears_nothing_of_the_call_that_was_accepted_and_connects_when_its_turn_comes() -> Result<(), String> {
+    each_seed(60, |seed| {
+        let mut config = Config::default();
+        config.pre_connect = PreConnect::Always;
+        let mut world = World::new(seed, Conditions::clean(), vec![config; 3])?;
+        // Every node is the one called in some seed, so that its links are dialed from either end.
+        let called = (seed % 3) as usize;
+        let (first, second) = ((called + 1) % 3, (called + 2) % 3);
+        let Ok(waiting) = world.offer(first, called)? else { return Err(world.complaint("refused")) };
+        world.run_for(2 * SECOND)?;
+        if !world.connected(called, waiting) {
+            return Err(world.complaint("the first caller should be connected early"));
+        }
+        let Ok(taken) = world.offer(second, called)? else { return Err(world.complaint("refused")) };
+        if world.run_until(SECOND, |w| w.rings(called, taken))?.is_none() {
+            return Err(world.complaint("the second caller does not ring"));
+        }
+        accept(&mut world, taken, called)?;
+        if world.connected(called, waiting) {
+            return Err(world.complaint("the first caller hears a call with somebody else"));
+        }
+        world.run_for(3 * SECOND)?;
+        accept(&mut world, waiting, called)?;
+        let both = |w: &World| w.connected(called, waiting) && w.connected(first, waiting);
+        if world.run_until(3 * SECOND, both)?.is_none() {
+            return Err(world.complaint("the first caller is not connected when its turn has come"));
+        }
+        expect(&world, called, taken, &[EndReason::HungUp])?;
+        world.command(first, Command::HangUp { call: waiting })?.map_err(|r| world.complaint(r.to_string()))?;
+        world.run_for(3 * SECOND)?;
+        world.finish()
+    })
+}

@@ -5,7 +5,7 @@ mod proto_kit;
 use proto_kit::{A, B, Pair, SECOND, Wire, early, identities, offer};
 use warp_blink::{
     config::Config,
-    id::{CallId, NodeKey},
+    id::{CallId, Identity, NodeKey},
     proto::{
         Command, EffectKind, EngineLink, Input, LinkCommand, MediaInput,
         signal::{
@@ -23,6 +23,11 @@ fn stranger_call(n: u8) -> CallId {
 /// A first message of a stranger to `side`.
 fn stranger(pair: &mut Pair, side: usize, n: u8, version: u8) {
     let stranger = &identities(3)[2];
+    arrive(pair, side, stranger, n, version);
+}
+
+/// A first message of that identity to `side`.
+fn arrive(pair: &mut Pair, side: usize, stranger: &Identity, n: u8, version: u8) {
     let hello = Hello {
         kind: HelloKind::Offer,
         from: stranger.public(),
@@ -42,13 +47,23 @@ fn stranger(pair: &mut Pair, side: usize, n: u8, version: u8) {
 fn an_own_call_finds_room_in_a_crowd_that_never_confirms() {
     let mut pair = Pair::new(Config::default(), Config::default());
     for n in 0..100 {
-        stranger(&mut pair, A, n, 1);
+        arrive(&mut pair, A, &Identity::from_seed([100 + n; 32]), n, 1);
     }
     assert_eq!(pair.sides[A].machine.snapshot().counters.unexpected, 100 - 64);
     let call = pair.ring();
     assert!(pair.sides[A].machine.snapshot().call(call).is_some());
     pair.ask(B, Command::Accept { call }).unwrap();
     pair.ask(B, Command::HangUp { call }).unwrap();
+    pair.assert_clean();
+}
+
+#[test]
+fn one_sender_has_four_first_messages_waiting_and_no_more() {
+    let mut pair = Pair::new(Config::default(), Config::default());
+    for n in 0..10 {
+        stranger(&mut pair, A, n, 1);
+    }
+    assert_eq!(pair.sides[A].machine.snapshot().counters.unexpected, 10 - 4);
     pair.assert_clean();
 }
 

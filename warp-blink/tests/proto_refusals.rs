@@ -230,7 +230,7 @@ fn an_answer_that_widens_the_offer_ends_the_call() {
     }
     pair.release_all();
     assert_eq!(pair.ended(A), Some((EndReason::Incompatible, None)));
-    assert_eq!(pair.ended(B), Some((EndReason::HungUp, Some(A))));
+    assert_eq!(pair.ended(B), Some((EndReason::Incompatible, None)));
     assert!(!opens_audio(&pair, A));
     pair.assert_clean();
 }

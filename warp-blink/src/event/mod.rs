@@ -229,6 +229,13 @@ pub enum Warning {
         /// Why, and what to do.
         cause: String,
     },
+    /// No known address of somebody led to their node. The offer still waits a moment for a path that is not known here.
+    NotReached {
+        /// Who.
+        peer: PublicKey,
+        /// What each address answered.
+        cause: String,
+    },
     /// A sound device went away.
     DeviceLost {
         /// Which.

@@ -22,6 +22,9 @@ pub enum Violation {
     /// Two live links to one peer.
     #[error("two live links to the peer of {0}")]
     TwoLinks(CallId),
+    /// Somebody who was not accepted could hear the microphone.
+    #[error("the microphone is open and {0}, another call, has a link")]
+    Overheard(CallId),
     /// An ended call still holds a link, an open device or a timer other than its farewell.
     #[error("{0} has ended and still holds something")]
     NotClean(CallId),
@@ -54,6 +57,9 @@ impl Machine {
         for call in self.calls.values() {
             if call.audio != call.is_active() {
                 return Err(Violation::OpenMicrophone(call.id));
+            }
+            if call.peer.link.open && self.calls.values().any(|c| c.id != call.id && c.audio) {
+                return Err(Violation::Overheard(call.id));
             }
             let live = |c: &super::call::Call| c.peer.key == call.peer.key && c.peer.link.open;
             if call.peer.link.open && self.calls.values().filter(|c| live(c)).count() > 1 {

@@ -3,7 +3,7 @@
 use super::{
     call::{Call, State},
     delivery::Schedule,
-    ending::Ending,
+    ending::{Ending, HEARD},
     input::{Command, EffectKind, TopicRef},
     machine::{MAX_CALLS, Machine, Out, Purpose},
     participant::HelloOut,
@@ -70,6 +70,12 @@ impl Machine {
                     self.calls.values().filter(|c| c.is_arriving()).map(|c| c.id).collect();
                 for call in unrung {
                     self.forget(call, out);
+                }
+                // What the other side has ended is acknowledged a moment longer, and no more.
+                for call in self.calls.values_mut().filter(|c| !c.said_it && c.peer.hello.is_none()) {
+                    if let State::Leaving { until } = &mut call.state {
+                        *until = (*until).min(now + HEARD);
+                    }
                 }
                 // The node may be the app's own, and live on.
                 out.run(EffectKind::Unsubscribe(TopicRef::Inbox(self.own)));

@@ -1,5 +1,7 @@
 //! From accept to active, and from anything to the end.
 
+use std::time::Duration;
+
 use super::{
     call::State,
     delivery::Schedule,
@@ -13,6 +15,9 @@ use crate::{
     id::{CallId, PublicKey},
     time::Instant,
 };
+
+/// How long who shuts down still acknowledges what the other side said: its last words were sent before.
+pub(super) const HEARD: Duration = Duration::from_millis(200);
 
 /// How a call ends.
 pub(super) struct Ending {
@@ -45,6 +50,11 @@ impl Ending {
 impl Machine {
     /// Accepted: microphone and speaker open, the link starts if it has not.
     pub(super) fn activate(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) {
+        // The microphone is heard on every link there is, so there is one: others are made anew when they are accepted.
+        let others: Vec<CallId> = self.calls.keys().copied().filter(|other| *other != id).collect();
+        for other in others {
+            self.close_link(other, out);
+        }
         let Some(call) = self.calls.get_mut(&id) else { return };
         let peer = call.peer.key;
         call.state = State::Active {
@@ -88,12 +98,13 @@ impl Machine {
             self.local.open = false;
             out.run(EffectKind::CloseAudio { call: id });
         }
-        if call.epoch > 0 && matches!(call.state, State::Active { .. }) {
+        if call.epoch > 0 && call.is_active() && ending.reason == EndReason::HungUp {
             out.run(EffectKind::SendCall { call: id, epoch: call.epoch, body: CallBody::Leave });
         }
         call.announce_at = None;
         call.peer.link.parked = Default::default();
-        call.state = State::Leaving { until: now + self.config.farewell };
+        let stay = if self.shutting_down && ending.say.is_none() { HEARD } else { self.config.farewell };
+        call.state = State::Leaving { until: now + stay };
         let mut cancel = None;
         let given_up = match ending.say {
             Some(body) if call.peer.delivery.is_confirmed() => {

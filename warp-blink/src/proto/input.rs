@@ -268,6 +268,11 @@ pub enum Input {
         /// How.
         outcome: Outcome,
     },
+    /// The node, or the media, is gone for good.
+    Stopped {
+        /// Why, for people.
+        cause: String,
+    },
     /// Time has passed.
     Tick,
 }

@@ -19,7 +19,9 @@ impl Machine {
     /// Starts the link if it may and has not: the larger key offers, so that offers never cross.
     pub(super) fn start_link(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) {
         let own = self.own;
-        let early = self.config.pre_connect == PreConnect::Always;
+        // While one call is heard nobody else is connected: a link carries the microphone.
+        let heard_elsewhere = self.calls.values().any(|c| c.id != id && c.audio);
+        let early = self.config.pre_connect == PreConnect::Always && !heard_elsewhere;
         let Some(call) = self.calls.get_mut(&id) else { return };
         let may = call.is_active()
             || (early && matches!(call.state, State::Outgoing { .. } | State::Incoming { .. }));
@@ -32,7 +34,8 @@ impl Machine {
         let starts = if own > peer {
             call.peer.link.generation == 0 || (failed_early && active)
         } else {
-            call.peer.link.parked.offer.is_some()
+            // Before accept one link is enough: a caller cannot make this side open and close them at will.
+            call.peer.link.parked.offer.is_some() && (active || !call.peer.link.open)
         };
         if !starts {
             return;
@@ -141,6 +144,7 @@ impl Machine {
             }
             MediaInput::Stats { link, stats } => {
                 if let Some(peer) = self.linked(link) {
+                    peer.link.route.clone_from(&stats.route);
                     peer.stats = stats;
                 }
             }
@@ -198,7 +202,7 @@ impl Machine {
                 let reason = if was_connected { EndReason::Lost } else { EndReason::Failed { step } };
                 // A link that fails while the phone still rings is tried anew on accept.
                 if self.calls.get(&link.call).is_some_and(super::call::Call::is_active) {
-                    self.end(now, link.call, Ending::nobodys(reason, Some(Body::HangUp)), out);
+                    self.end(now, link.call, Ending::nobodys(reason, Some(Body::LinkLost)), out);
                 }
             }
             EngineLink::Closed => {
@@ -208,6 +212,13 @@ impl Machine {
                     self.close_link(link.call, out);
                 } else if connected || reconnecting {
                     self.on_engine(now, link, EngineLink::Disconnected, out);
+                    // What is closed does not heal. The hang-up has as long to arrive as it is sent.
+                    let farewell = now + self.config.farewell;
+                    if let Some(call) = self.calls.get_mut(&link.call)
+                        && let State::Active { reconnect_until: Some(until), .. } = &mut call.state
+                    {
+                        *until = farewell.min(*until);
+                    }
                 }
             }
         }

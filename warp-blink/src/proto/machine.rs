@@ -141,6 +141,7 @@ impl Machine {
                 Input::Node(state) => machine.on_node(state, out),
                 Input::Media(media) => machine.on_media(now, media, out),
                 Input::Done { effect, outcome } => machine.on_done(now, effect, outcome, out),
+                Input::Stopped { cause } => machine.on_stopped(now, cause, out),
                 Input::Tick => {}
             }
             machine.on_time(now, out);

@@ -24,6 +24,10 @@ use crate::{
 /// A stored second message is repeated at most this often.
 const WELCOME_EVERY: Duration = Duration::from_millis(250);
 
+/// First messages of one sender that wait for confirmation. A caller has one; the rest is room for a second device and
+/// for calls that were cancelled and made again within [`ARRIVING`].
+const MAX_ARRIVING_EACH: usize = 4;
+
 /// Opus frame lengths that an answer may name, in milliseconds (RFC 7587 section 4.2, those of 10 ms and more).
 const FRAMES: [u8; 4] = [10, 20, 40, 60];
 
@@ -62,7 +66,11 @@ impl Machine {
             self.counters.late += 1;
             return;
         }
-        if self.calls.contains_key(&hello.call) || !self.make_room(false, out) {
+        let arriving = |from| self.calls.values().filter(|c| c.is_arriving() && c.peer.key == from).count();
+        if self.calls.contains_key(&hello.call)
+            || arriving(hello.from) >= MAX_ARRIVING_EACH
+            || !self.make_room(false, out)
+        {
             self.counters.unexpected += 1;
             return;
         }
@@ -237,7 +245,8 @@ impl Machine {
                 }
                 // An answer that widens the offer is not an answer to it.
                 _ => {
-                    self.end(now, id, Ending::nobodys(EndReason::Incompatible, Some(Body::HangUp)), out);
+                    let ending = Ending::nobodys(EndReason::Incompatible, Some(Body::Incompatible));
+                    self.end(now, id, ending, out);
                 }
             },
             (State::Outgoing { .. }, Body::Decline) => {
@@ -263,6 +272,14 @@ impl Machine {
             }
             (State::Outgoing { .. } | State::Active { .. }, Body::HangUp) => {
                 self.end(now, id, Ending::theirs(EndReason::HungUp), out);
+            }
+            (State::Active { .. }, Body::LinkLost) => {
+                let step = call.peer.link.step();
+                let reason = if call.peer.link.was_connected { EndReason::Lost } else { EndReason::Failed { step } };
+                self.end(now, id, Ending::nobodys(reason, None), out);
+            }
+            (State::Active { .. }, Body::Incompatible) => {
+                self.end(now, id, Ending::nobodys(EndReason::Incompatible, None), out);
             }
             (State::Active { .. }, Body::CallKey(epoch)) if !call.ours && epoch > call.epoch => {
                 if call.epoch > 0 {
@@ -332,6 +349,21 @@ impl Machine {
                     call.announce_at = Some(now);
                 }
             }
+        }
+    }
+
+    /// The node or the media are gone for good: nothing can be said any more, and every call is over.
+    pub(super) fn on_stopped(&mut self, now: Instant, cause: String, out: &mut Out<'_>) {
+        self.shutting_down = true;
+        self.on_node(NodeState::Offline { cause }, out);
+        let calls: Vec<CallId> = self.calls.keys().copied().collect();
+        for id in calls {
+            let reason = match self.calls.get(&id).map(|c| &c.state) {
+                Some(State::Outgoing { .. }) => EndReason::Unreachable,
+                _ => EndReason::Lost,
+            };
+            self.end(now, id, Ending::nobodys(reason, None), out);
+            self.forget(id, out);
         }
     }
 

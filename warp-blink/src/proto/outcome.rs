@@ -67,7 +67,8 @@ impl Machine {
                         out.emit(Event::Reached { peer, via, ms });
                         self.tell_offering(id, out);
                     }
-                    Outcome::Failed(_) => {
+                    Outcome::Failed(cause) => {
+                        out.emit(Event::Warning { warning: Warning::NotReached { peer, cause } });
                         // Somebody may still have taken the offer over a path that this node does not know of.
                         if let State::Outgoing { reach_until, .. } = &mut call.state {
                             *reach_until = (*reach_until).min(now + REACH_GRACE);

@@ -170,6 +170,12 @@ pub enum Body {
     /// Only acknowledges; has no sequence number of its own.
     #[n(12)]
     Ack,
+    /// The call ends for the sender because the link between the two did not come about, or was lost.
+    #[n(13)]
+    LinkLost,
+    /// The call ends for the sender because nothing that both can do is left.
+    #[n(14)]
+    Incompatible,
 }
 
 /// Whether a description offers or answers.

@@ -42,7 +42,7 @@ impl Machine {
                 let lost = reconnect_until.is_some_and(|t| t <= now);
                 let reason =
                     if lost { EndReason::Lost } else { EndReason::Failed { step: call.peer.link.step() } };
-                Ending::nobodys(reason, Some(Body::HangUp))
+                Ending::nobodys(reason, Some(Body::LinkLost))
             }
             // Its sender never confirmed: a replay, or somebody who gave up. It did not ring, so nobody is told.
             State::Arriving { .. } | State::Leaving { .. } => {
@@ -107,8 +107,7 @@ impl Machine {
         let Some(call) = self.calls.get(&id).filter(|c| c.is_leaving()) else { return };
         let (hello, welcome) = (&call.peer.hello, &call.peer.welcome);
         let said = call.peer.delivery.queued() == 0 && hello.is_none() && welcome.is_none();
-        // Whoever was told by the other side stays for the farewell time, to acknowledge what is sent again; who shuts
-        // down has acknowledged once, and that must do.
+        // Whoever was told by the other side stays for the farewell time, to acknowledge what is sent again.
         let nothing_was_said = !call.peer.delivery.is_confirmed();
         if said && (nothing_was_said || call.said_it || self.shutting_down) {
             self.forget(id, out);
