@@ -5,12 +5,12 @@ use std::{net::IpAddr, sync::Arc};
 use futures::future::BoxFuture;
 use rust_ipfs::Ipfs;
 
-use super::{Audio, Blink};
+use super::Blink;
 use crate::{
     config::Config,
     driver::{
         core::{self, Parts},
-        media::RealMedia,
+        media::{Audio, RealMedia},
         memory_gossip::MemoryHub,
         memory_media::MemoryLinks,
         node::{AddressError, IpfsGossip, NodeAddress, NodeConfig, NodeLink},
@@ -138,13 +138,24 @@ impl Builder {
 
     async fn put_together(self) -> Result<Blink, Error> {
         let addresses = self.peers.iter().map(|a| address(a)).collect::<Result<Vec<_>, Error>>()?;
+        let media = self.config.media;
+        if media.narrowed(media).is_none() {
+            return Err(Error::Media(format!(
+                "{media:?} is no format: frames have 10, 20, 40 or 60 ms, channels are 1 or 2, rates 6000 to 510000"
+            )));
+        }
         let node_key = self.node_key.unwrap_or_else(|| NodeKey::from(&self.identity));
         let (gossip, media): (Arc<dyn Gossip>, Arc<dyn Media>) = match self.carrier {
             Carrier::Memory(memory) => {
                 (Arc::new(memory.hub.endpoint(node_key.node_id())), Arc::new(memory.links.endpoint()))
             }
             carrier => {
-                let media = real_media(self.audio, self.ice)?;
+                let audio = self.audio;
+                // Listing devices takes up to some seconds.
+                let audio = tokio::task::spawn_blocking(move || audio.check().map(|()| audio))
+                    .await
+                    .map_err(|e| Error::Media(e.to_string()))??;
+                let media = real_media(audio, self.ice)?;
                 let gossip: Arc<dyn Gossip> = match carrier {
                     Carrier::App(ipfs, link) => Arc::new(
                         IpfsGossip::attach(*ipfs, link).await.map_err(|e| Error::Node(e.to_string()))?,
@@ -173,7 +184,6 @@ pub(super) fn address(text: &str) -> Result<(NodeId, String), Error> {
 }
 
 fn real_media(audio: Audio, ice: Vec<IpAddr>) -> Result<RealMedia, Error> {
-    audio.check()?;
     let mut config = simple_webrtc::Config::builder();
     if !ice.is_empty() {
         config = config.addresses(ice);

@@ -24,8 +24,9 @@ enum State {
 }
 
 impl Events {
-    pub(super) fn new(receiver: broadcast::Receiver<Event>) -> Self {
-        Self { state: State::Idle(receiver) }
+    /// `None`: the phone has shut down.
+    pub(super) fn new(receiver: Option<broadcast::Receiver<Event>>) -> Self {
+        Self { state: receiver.map_or(State::Over, State::Idle) }
     }
 
     /// The next event; `None` when the phone has shut down. Dropping the future loses nothing.

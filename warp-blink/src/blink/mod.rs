@@ -1,6 +1,5 @@
 //! The public API: one handle, one event stream, one snapshot.
 
-mod audio;
 mod builder;
 mod events;
 
@@ -9,10 +8,10 @@ use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub use self::{
-    audio::Audio,
     builder::{Builder, Memory},
     events::Events,
 };
+pub use crate::driver::media::Audio;
 use crate::{
     driver::{
         clock,
@@ -37,7 +36,8 @@ pub struct Blink {
     public_key: PublicKey,
     node_id: NodeId,
     requests: mpsc::Sender<Request>,
-    events: broadcast::Sender<Event>,
+    /// Weak, so that the streams end with the task that writes them.
+    events: broadcast::WeakSender<Event>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
 }
 
@@ -62,10 +62,10 @@ impl Blink {
         self.node_id
     }
 
-    /// What happens from now on. Each reader sees everything; one that falls behind by 1,024 events is told so with
+    /// What happens from now on, until the phone has shut down or its node is gone. Each reader sees everything; one that falls behind by 1,024 events is told so with
     /// [`Event::Lagged`], and finds the present state in the [`snapshot`](Self::snapshot).
     pub fn events(&self) -> Events {
-        Events::new(self.events.subscribe())
+        Events::new(self.events.upgrade().map(|events| events.subscribe()))
     }
 
     /// Everything that a screen needs, as it is now.

@@ -16,19 +16,24 @@ pub(super) struct Book {
 }
 
 impl Book {
-    /// What was remembered. A book that cannot be read is left as it is until something new is learnt; the phone
-    /// works without it.
-    pub(super) async fn load(store: Option<Arc<SealedStore>>) -> Self {
+    /// What was remembered. A book that cannot be read is left as it is, and nothing is remembered in this run.
+    pub(super) async fn load(mut store: Option<Arc<SealedStore>>) -> Self {
         let mut book = AddressBook::new();
-        if let Some(store) = store.clone() {
+        if let Some(kept) = store.clone() {
             let read = tokio::task::spawn_blocking(move || {
-                let bytes = store.load(&StoreKey::ADDRESSES).map_err(|e| e.to_string())?;
+                let bytes = kept.load(&StoreKey::ADDRESSES).map_err(|e| e.to_string())?;
                 bytes.map(|b| AddressBook::decode(&b).map_err(|e| e.to_string())).transpose()
             });
             match read.await {
                 Ok(Ok(Some(read))) => book = read,
                 Ok(Ok(None)) => {}
-                Ok(Err(error)) => tracing::warn!(error, "the remembered addresses cannot be read"),
+                Ok(Err(error)) => {
+                    tracing::warn!(
+                        error,
+                        "the remembered addresses cannot be read: none are remembered in this run"
+                    );
+                    store = None;
+                }
                 Err(error) => tracing::warn!(%error, "reading the remembered addresses"),
             }
         }

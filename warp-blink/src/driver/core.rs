@@ -62,9 +62,12 @@ pub(crate) struct Parts {
 /// What the handle holds of the task.
 pub(crate) struct Running {
     pub(crate) requests: mpsc::Sender<Request>,
-    pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) events: broadcast::WeakSender<Event>,
     pub(crate) snapshot: watch::Receiver<Arc<Snapshot>>,
 }
+
+/// A command for the media, the effect that it carries out, and who waits for it.
+type MediaJob = (Option<EffectId>, MediaCommand, Option<oneshot::Sender<Result<(), String>>>);
 
 enum Job {
     Subscribe(Topic),
@@ -80,10 +83,12 @@ struct Core {
     gossip: Arc<dyn Gossip>,
     media: Arc<dyn Media>,
     node_jobs: mpsc::Sender<(EffectId, Job)>,
-    media_jobs: mpsc::Sender<(Option<EffectId>, MediaCommand, Option<oneshot::Sender<Result<(), String>>>)>,
+    media_jobs: mpsc::Sender<MediaJob>,
     workers: Vec<JoinHandle<()>>,
     ended: VecDeque<(EffectId, Outcome)>,
     events: broadcast::Sender<Event>,
+    /// What happened in this step: told after the snapshot shows it.
+    told: Vec<Event>,
     snapshot: watch::Sender<Arc<Snapshot>>,
     dropped: Counters,
 }
@@ -92,7 +97,6 @@ struct Core {
 pub(crate) async fn start(parts: Parts) -> Running {
     let (requests, request_queue) = mpsc::channel(64);
     let (events, _) = broadcast::channel(MAX_EVENTS);
-    let (snapshot, snapshots) = watch::channel(Arc::new(Snapshot::default()));
     let (results, result_queue) = mpsc::channel(MAX_JOBS);
     let (node_jobs, node_queue) = mpsc::channel(MAX_JOBS);
     let (media_jobs, media_queue) = mpsc::channel(MAX_JOBS);
@@ -110,6 +114,8 @@ pub(crate) async fn start(parts: Parts) -> Running {
         reaches.want(now, node, None);
     }
     let machine = Machine::new(parts.config.clone(), parts.identity.public(), parts.gossip.node());
+    let (snapshot, snapshots) = watch::channel(Arc::new(machine.snapshot()));
+    let weak = events.downgrade();
     let core = Core {
         machine,
         vault: Vault::new(parts.identity),
@@ -121,12 +127,14 @@ pub(crate) async fn start(parts: Parts) -> Running {
         media_jobs,
         workers,
         ended: VecDeque::new(),
-        events: events.clone(),
+        events,
+        told: Vec::new(),
         snapshot,
         dropped: Counters::default(),
     };
+    core.publish();
     tokio::spawn(core.run(request_queue, result_queue, dialed));
-    Running { requests, events, snapshot: snapshots }
+    Running { requests, events: weak, snapshot: snapshots }
 }
 
 impl Core {
@@ -179,13 +187,16 @@ impl Core {
                 event = gossip.recv() => match event {
                     Some(event) => self.on_gossip(event),
                     None => {
-                        self.feed(Input::Node(NodeState::Offline { cause: "the node has ended".to_owned() }));
+                        self.feed(Input::Stopped { cause: "the node has ended: start a new one".to_owned() });
                         break;
                     }
                 },
                 input = media.recv() => match input {
                     Some(input) => self.feed(Input::Media(input)),
-                    None => break,
+                    None => {
+                        self.feed(Input::Stopped { cause: "links and devices have ended".to_owned() });
+                        break;
+                    }
                 },
                 Some((effect, outcome)) = results.recv() => self.feed(Input::Done { effect, outcome }),
                 Some(dialed) = dialed.recv() => {
@@ -222,7 +233,10 @@ impl Core {
         self.reaches.close().await;
         self.media.shutdown().await;
         self.gossip.shutdown().await;
-        self.feed(Input::Node(NodeState::Offline { cause: "shut down".to_owned() }));
+        // Says nothing where something else has ended it before.
+        if !matches!(self.machine.snapshot().node, NodeState::Offline { .. }) {
+            self.feed(Input::Stopped { cause: "shut down".to_owned() });
+        }
     }
 
     fn on_request(&mut self, request: Request) {
@@ -255,7 +269,14 @@ impl Core {
         let now = clock::now();
         match event {
             GossipEvent::Message { topic, data } => match post::open(&mut self.vault, &topic, &data) {
-                Ok(input) => self.feed(input),
+                Ok(input) => {
+                    match &input {
+                        Input::Hello(hello) => self.reaches.lives_at(hello.from, hello.node),
+                        Input::Welcome { from, welcome, .. } => self.reaches.lives_at(*from, welcome.node),
+                        _ => {}
+                    }
+                    self.feed(input);
+                }
                 Err(post::Dropped::Unreadable) => self.dropped.unreadable += 1,
                 Err(post::Dropped::Stray) => self.dropped.stray += 1,
                 Err(post::Dropped::Duplicate) => self.dropped.duplicate += 1,
@@ -314,6 +335,11 @@ impl Core {
                 self.carry_out(effect);
             }
         }
+        self.publish();
+        for event in self.told.drain(..) {
+            // Without a reader there is nobody to tell; the snapshot holds what matters.
+            let _ = self.events.send(event);
+        }
         Ok(())
     }
 
@@ -321,8 +347,7 @@ impl Core {
         match kind {
             EffectKind::Emit(event) => {
                 tracing::debug!(event = name(&event), "event");
-                // Without a reader there is nobody to tell; the snapshot holds what matters.
-                let _ = self.events.send(event);
+                self.told.push(event);
             }
             EffectKind::Subscribe(topic) => match self.vault.topic(topic) {
                 Ok(topic) => self.node_job(id, Job::Subscribe(topic)),
@@ -333,7 +358,7 @@ impl Core {
                 None => self.ended.push_back((id, Outcome::Ok)),
             },
             EffectKind::Reach { peer } => {
-                let ended = self.reaches.want(clock::now(), NodeId::from(peer), Some(id));
+                let ended = self.reaches.want_peer(clock::now(), peer, id);
                 self.ended.extend(ended);
             }
             EffectKind::SendHello { to, hello } => {
@@ -367,7 +392,9 @@ impl Core {
             EffectKind::SetMuted(muted) => self.media_job(id, MediaCommand::SetMuted(muted)),
             EffectKind::SetDeafened(deafened) => self.media_job(id, MediaCommand::SetDeafened(deafened)),
             EffectKind::Forget { call } => {
-                self.vault.forget(call);
+                if let Some(peer) = self.vault.forget(call) {
+                    self.reaches.release(clock::now(), peer);
+                }
                 self.ended.push_back((id, Outcome::Ok));
             }
         }
@@ -401,7 +428,8 @@ impl Core {
     fn publish(&self) {
         let mut snapshot = self.machine.snapshot();
         snapshot.addresses = self.gossip.listening();
-        snapshot.counters.unreadable += self.dropped.unreadable + self.gossip.counters().rejected;
+        let gossip = self.gossip.counters();
+        snapshot.counters.unreadable += self.dropped.unreadable + gossip.rejected + gossip.ignored;
         snapshot.counters.stray += self.dropped.stray;
         snapshot.counters.duplicate += self.dropped.duplicate;
         self.snapshot.send_if_modified(|old| {
@@ -436,7 +464,7 @@ async fn node_worker(
 
 async fn media_worker(
     media: Arc<dyn Media>,
-    mut jobs: mpsc::Receiver<(Option<EffectId>, MediaCommand, Option<oneshot::Sender<Result<(), String>>>)>,
+    mut jobs: mpsc::Receiver<MediaJob>,
     results: mpsc::Sender<(EffectId, Outcome)>,
 ) {
     while let Some((id, command, reply)) = jobs.recv().await {

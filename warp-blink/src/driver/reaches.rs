@@ -6,12 +6,15 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{book::Book, clock};
 use crate::{
-    id::NodeId,
+    id::{NodeId, PublicKey},
     ports::gossip::{ConnectError, Gossip},
     proto::{EffectId, Outcome},
     reach::{DialId, Effect, Jitter, Reach, ReachConfig, ReachError, ReachInput, ReachState, Via},
     time::Instant,
 };
+
+/// Identities whose node is remembered within a run; a further one is looked for under its own name only.
+const MAX_NODES: usize = 1024;
 
 /// Attempts for a call: with pauses of 0.5, 1 and 2 s a callee that refuses every connection is known to be offline
 /// after about four seconds, which is as long as a caller should be left without a word.
@@ -22,6 +25,10 @@ pub(super) struct Reaches {
     book: Book,
     machines: BTreeMap<NodeId, Reach>,
     waiting: Vec<(EffectId, NodeId)>,
+    /// Nobody knows where these live. Somebody who is being dialed may turn out to know.
+    lost: Vec<(EffectId, Outcome)>,
+    /// The node of an identity, where it is not the one that the key itself names. Bounded as the book is.
+    homes: BTreeMap<PublicKey, NodeId>,
     dials: JoinSet<()>,
     results: mpsc::Sender<Dialed>,
 }
@@ -42,6 +49,8 @@ impl Reaches {
             book,
             machines: BTreeMap::new(),
             waiting: Vec::new(),
+            lost: Vec::new(),
+            homes: BTreeMap::new(),
             dials: JoinSet::new(),
             results,
         };
@@ -58,6 +67,37 @@ impl Reaches {
     pub(super) async fn close(&mut self) {
         self.dials.abort_all();
         self.book.close().await;
+    }
+
+    /// Somebody has proven to be at that node.
+    pub(super) fn lives_at(&mut self, peer: PublicKey, node: NodeId) {
+        if node == NodeId::from(peer) {
+            self.homes.remove(&peer);
+        } else if self.homes.len() < MAX_NODES || self.homes.contains_key(&peer) {
+            self.homes.insert(peer, node);
+        }
+    }
+
+    fn home(&self, peer: PublicKey) -> NodeId {
+        self.homes.get(&peer).copied().unwrap_or_else(|| NodeId::from(peer))
+    }
+
+    /// Wants a connection to somebody; the machine is told how it went.
+    pub(super) fn want_peer(
+        &mut self,
+        now: Instant,
+        peer: PublicKey,
+        id: EffectId,
+    ) -> Vec<(EffectId, Outcome)> {
+        self.want(now, self.home(peer), Some(id))
+    }
+
+    /// A call with somebody is over: the connection is kept for a while, in case another follows.
+    pub(super) fn release(&mut self, now: Instant, peer: PublicKey) {
+        let node = self.home(peer);
+        if self.machines.contains_key(&node) {
+            self.feed(now, node, ReachInput::Release);
+        }
     }
 
     /// Wants a connection. With an effect, the machine is told how it went.
@@ -95,7 +135,8 @@ impl Reaches {
             let (done, waiting) = self.waiting.drain(..).partition(|(_, n)| *n == node);
             self.waiting = waiting;
             let done: Vec<_> = done;
-            return done.into_iter().map(|(effect, _)| (effect, outcome.clone())).collect();
+            self.lost.extend(done.into_iter().map(|(effect, _)| (effect, outcome.clone())));
+            return self.settled();
         };
         self.feed(now, node, ReachInput::Dialed { dial, result, jitter: jitter() });
         self.settled()
@@ -169,7 +210,12 @@ impl Reaches {
     }
 
     fn settled(&mut self) -> Vec<(EffectId, Outcome)> {
+        let dialing =
+            |r: &Reach| matches!(r.state(), ReachState::Connecting { .. } | ReachState::Retry { .. });
         let mut out = Vec::new();
+        if !self.machines.values().any(dialing) {
+            out.append(&mut self.lost);
+        }
         self.waiting.retain(|(effect, node)| {
             let outcome = match self.machines.get(node).map(Reach::state) {
                 Some(ReachState::Connected { via, .. }) => Outcome::Reached(*via),

@@ -3,7 +3,7 @@
 //! Everything here lives from the first signal of a call until the machine forgets it; then it is dropped, and what
 //! is ours in it is overwritten.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 
 use super::clock::{NoRandomness, random};
 use crate::{
@@ -21,6 +21,9 @@ use crate::{
 /// How many first messages are remembered as answered. The oldest is forgotten first, and would then be opened again,
 /// which the machine's memory of calls makes harmless.
 const MAX_SEEN: usize = 4096;
+
+/// The epoch of the key that both sides of a call use from accept on.
+const EPOCH: u32 = 1;
 
 /// Why something could not be sealed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -115,11 +118,13 @@ impl Vault {
     }
 
     fn call(&mut self, call: CallId) -> Result<&mut CallKeys, VaultError> {
-        if !self.calls.contains_key(&call) {
-            let own_seed = PeerSeed::from_bytes(random()?);
-            self.calls.insert(call, CallKeys { own_seed, said: 0, rooms: BTreeMap::new(), peer: None });
+        match self.calls.entry(call) {
+            Entry::Occupied(keys) => Ok(keys.into_mut()),
+            Entry::Vacant(place) => {
+                let own_seed = PeerSeed::from_bytes(random()?);
+                Ok(place.insert(CallKeys { own_seed, said: 0, rooms: BTreeMap::new(), peer: None }))
+            }
         }
-        self.calls.get_mut(&call).ok_or(VaultError::NoKey)
     }
 
     fn peer(&mut self, call: CallId, key: PublicKey) -> Result<&mut PeerKeys, VaultError> {
@@ -130,9 +135,9 @@ impl Vault {
     /// Makes the key of an epoch, unless it is there.
     pub(super) fn new_call_key(&mut self, call: CallId, epoch: u32) -> Result<(), VaultError> {
         let keys = self.call(call)?;
-        if !keys.rooms.contains_key(&epoch) {
+        if let Entry::Vacant(place) = keys.rooms.entry(epoch) {
             let key = CallKey::from_bytes(random()?);
-            keys.rooms.insert(epoch, (key.clone(), CallRoom::new(call, epoch, key)));
+            place.insert((key.clone(), CallRoom::new(call, epoch, key)));
         }
         Ok(())
     }
@@ -190,7 +195,10 @@ impl Vault {
         let (seed, call_key) = (opened.secrets.peer_seed.clone(), opened.secrets.call_key.clone());
         let own = WelcomeSecrets { peer_seed: self.call(call)?.own_seed.clone() };
         let (session, answer) = opened.respond(welcome, &own, random()?)?;
-        self.remember(id, call, to);
+        // A withdrawal is cheap and may come again: it is opened and answered anew.
+        if kind == HelloKind::Offer {
+            self.remember(id, call, to);
+        }
         let frame = answer.frame(random()?);
         let topic = Topic::peer(&seed);
         if kind == HelloKind::Offer {
@@ -262,7 +270,10 @@ impl Vault {
         if let (Body::CallKey(epoch), Some(key)) = (&packet.body, key)
             && packet.call == call
         {
-            // The first key of an epoch stays: the creator makes one.
+            // Only the creator, who called us, makes keys; and there is one epoch after that of the offer.
+            if peer.answer.is_none() || *epoch != EPOCH {
+                return Ok((from, packet));
+            }
             keys.rooms.entry(*epoch).or_insert_with(|| (key.clone(), CallRoom::new(call, *epoch, key)));
         }
         Ok((from, packet))
@@ -300,9 +311,9 @@ impl Vault {
         Ok((topic, wire::seal_call(&self.identity, self.room(call, epoch)?, said, body, random()?)?))
     }
 
-    /// Drops every key of a call, and the names of its topics.
-    pub(super) fn forget(&mut self, call: CallId) {
-        self.calls.remove(&call);
+    /// Drops every key of a call, and the names of its topics. Says with whom it was.
+    pub(super) fn forget(&mut self, call: CallId) -> Option<PublicKey> {
+        let with = self.calls.remove(&call).and_then(|c| c.peer).map(|p| p.key);
         self.sessions.retain(|_, c| *c != call);
         let own = self.identity.public();
         let calls = &self.calls;
@@ -312,6 +323,7 @@ impl Vault {
             }
             TopicRef::Peer { call: c, .. } | TopicRef::Call { call: c, .. } => *c != call,
         });
+        with
     }
 
     /// Nothing of any call is left.

@@ -1,5 +1,6 @@
 //! Real links and real sound: simple-webrtc and host-media behind the media port. The two crates never meet but here.
 
+mod audio;
 mod map;
 mod sound;
 mod stats;
@@ -13,9 +14,9 @@ use tokio::{
     task::{AbortHandle, JoinHandle},
 };
 
+pub use self::audio::Audio;
 use self::sound::Sound;
 use crate::{
-    blink::Audio,
     id::{CallId, PublicKey},
     ports::media::{Media, MediaCommand, MediaError},
     proto::{LinkCommand, LinkId, MediaInput},
@@ -85,8 +86,8 @@ impl Media for RealMedia {
     async fn execute(&self, command: MediaCommand) -> Result<(), MediaError> {
         match command {
             MediaCommand::Link { link, command } => return self.link(link, command),
-            MediaCommand::OpenAudio { call, format } => return self.sound.clone().open(call, format).await,
-            MediaCommand::CloseAudio { call } => return self.sound.close(Some(call)).await,
+            MediaCommand::OpenAudio { call, format } => return self.sound.clone().open(call, format),
+            MediaCommand::CloseAudio { call } => return self.sound.clone().close(Some(call)).await,
             MediaCommand::SetMuted(muted) => self.sound.set_muted(muted),
             MediaCommand::SetDeafened(deafened) => self.sound.set_deafened(deafened),
             MediaCommand::SetGain { peer, gain } => self.sound.set_gain(peer, gain),
@@ -96,7 +97,7 @@ impl Media for RealMedia {
 
     async fn shutdown(&self) {
         self.ticker.abort();
-        if let Err(error) = self.sound.close(None).await {
+        if let Err(error) = self.sound.clone().close(None).await {
             tracing::warn!(%error, "closing the devices");
         }
         self.peers.shutdown().await;

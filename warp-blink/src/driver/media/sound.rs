@@ -2,17 +2,21 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use host_media::{Engine, Event, Format, FrameLength, Packet, PeerId, PeerInput, PeerStats};
+use host_media::{
+    Direction, Engine, Event, Format, FrameLength, Packet, PeerId, PeerInput, PeerStats, SinkSpec, SourceSpec,
+};
 use simple_webrtc::{Frame, LocalTrack, RemoteTrack};
 use tokio::sync::mpsc;
 
-use super::Key;
+use super::{Audio, Key};
 use crate::{
-    blink::Audio,
     event::Warning,
     id::{CallId, PublicKey},
     ports::media::MediaError,
@@ -27,6 +31,8 @@ pub(super) struct Sound {
     track: LocalTrack,
     events: mpsc::Sender<MediaInput>,
     state: Mutex<State>,
+    /// Devices are opened and closed one after the other: some can be held only once.
+    turn: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -47,52 +53,87 @@ struct Playing {
     slot: Slot,
 }
 
+fn stop(engine: Option<Engine>) {
+    if let Some(Err(error)) = engine.map(Engine::stop) {
+        tracing::warn!(%error, "closing the devices");
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Sound {
     pub(super) fn new(audio: Audio, track: LocalTrack, events: mpsc::Sender<MediaInput>) -> Self {
-        Self { audio, track, events, state: Mutex::default() }
+        Self { audio, track, events, state: Mutex::default(), turn: Mutex::default() }
     }
 
     /// Opens the devices. They take a while, so this returns when it has begun; the engine says when they run.
-    pub(super) async fn open(self: Arc<Self>, call: CallId, format: MediaFormat) -> Result<(), MediaError> {
+    pub(super) fn open(self: Arc<Self>, call: CallId, format: MediaFormat) -> Result<(), MediaError> {
         let frame = FrameLength::from_ms(format.frame_ms)
             .ok_or_else(|| MediaError(format!("frames of {} ms are not possible", format.frame_ms)))?;
-        let previous = {
-            let mut state = lock(&self.state);
-            state.wanted = Some(call);
-            state.engine.take()
-        };
+        let format = Format::new(frame).channels(format.channels).max_bitrate(format.max_bitrate);
+        lock(&self.state).wanted = Some(call);
         tokio::task::spawn_blocking(move || {
-            if let Some(engine) = previous
-                && let Err(error) = engine.stop()
-            {
-                tracing::warn!(%error, "closing the devices of the call before");
-            }
-            let format = Format::new(frame).channels(format.channels).max_bitrate(format.max_bitrate);
-            match self.start(call, format) {
-                Ok(engine) => self.install(call, engine),
-                Err(error) => {
-                    // Neither source nor sink can be used as asked: nothing is heard on either side.
-                    let warning = Warning::ListenOnly { cause: error.to_string() };
-                    send(&self.events, MediaInput::Warning(warning));
-                }
+            let _turn = lock(&self.turn);
+            let previous = lock(&self.state).engine.take();
+            stop(previous);
+            if lock(&self.state).wanted == Some(call) {
+                self.start(call, format);
             }
         });
         Ok(())
     }
 
-    fn start(self: &Arc<Self>, call: CallId, format: Format) -> Result<Engine, host_media::Error> {
+    /// Starts an engine and puts it to work, unless the call has ended meanwhile.
+    fn start(self: &Arc<Self>, call: CallId, format: Format) {
+        // What was named may be gone by now; then the system's default serves, and if that fails too, none.
+        let mut audio = self.audio.clone();
+        for _ in 0..3 {
+            let open = Arc::new(AtomicBool::new(false));
+            match self.engine(call, format, &audio, open.clone()) {
+                Ok(engine) => return self.install(call, engine, &open),
+                Err(host_media::Error::NoSuchDevice { direction, id, available }) => {
+                    let cause = host_media::Error::NoSuchDevice { direction, id: id.clone(), available };
+                    send(
+                        &self.events,
+                        MediaInput::Warning(Warning::DeviceLost { device: cause.to_string() }),
+                    );
+                    match direction {
+                        Direction::Microphone => audio.source = SourceSpec::Default,
+                        Direction::Speaker => audio.sink = SinkSpec::Default,
+                    }
+                }
+                Err(error) => {
+                    // A file that could be used at the start and cannot now: nothing is heard on either side.
+                    let cause = error.to_string();
+                    send(&self.events, MediaInput::Warning(Warning::ListenOnly { cause: cause.clone() }));
+                    send(&self.events, MediaInput::Warning(Warning::NoSpeaker { cause }));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn engine(
+        self: &Arc<Self>,
+        call: CallId,
+        format: Format,
+        audio: &Audio,
+        open: Arc<AtomicBool>,
+    ) -> Result<Engine, host_media::Error> {
         let track = self.track.clone();
         let sound = Arc::downgrade(self);
         Engine::builder()
-            .source(self.audio.source.clone())
-            .sink(self.audio.sink.clone())
+            .source(audio.source.clone())
+            .sink(audio.sink.clone())
             .format(format)
             .bitrate(format.max_bitrate)
             .on_frame(move |frame| {
+                // Nothing leaves before the engine knows whether the user is muted.
+                if !open.load(Ordering::Acquire) {
+                    return;
+                }
                 let frame = Frame {
                     payload: frame.payload,
                     timestamp: frame.timestamp,
@@ -112,33 +153,25 @@ impl Sound {
             .start()
     }
 
-    fn install(&self, call: CallId, engine: Engine) {
-        let unwanted = {
-            let mut state = lock(&self.state);
-            if state.wanted == Some(call) {
-                engine.set_muted(state.muted);
-                engine.set_deafened(state.deafened);
-                state.engine = Some(engine);
-                let keys: Vec<Key> = state.links.keys().copied().filter(|k| k.0 == call).collect();
-                for key in keys {
-                    state.connect(key);
-                }
-                None
-            } else {
-                Some(engine)
-            }
-        };
-        // The call ended while its devices were being opened.
-        if let Some(engine) = unwanted
-            && let Err(error) = engine.stop()
-        {
-            tracing::warn!(%error, "closing devices that nobody needs any more");
+    fn install(&self, call: CallId, engine: Engine, open: &AtomicBool) {
+        let mut state = lock(&self.state);
+        if state.wanted != Some(call) {
+            drop(state);
+            return stop(Some(engine));
         }
+        engine.set_muted(state.muted);
+        engine.set_deafened(state.deafened);
+        state.engine = Some(engine);
+        let keys: Vec<Key> = state.links.keys().copied().filter(|k| k.0 == call).collect();
+        for key in keys {
+            state.connect(key);
+        }
+        open.store(true, Ordering::Release);
     }
 
-    /// Closes the devices of that call, or of any.
-    pub(super) async fn close(&self, call: Option<CallId>) -> Result<(), MediaError> {
-        let engine = {
+    /// Closes the devices of that call, or of any, also those that are being opened.
+    pub(super) async fn close(self: Arc<Self>, call: Option<CallId>) -> Result<(), MediaError> {
+        {
             let mut state = lock(&self.state);
             if call.is_some() && state.wanted != call {
                 return Ok(());
@@ -147,13 +180,14 @@ impl Sound {
             for playing in state.links.values() {
                 *lock(&playing.slot) = None;
             }
-            state.engine.take()
-        };
-        let Some(engine) = engine else { return Ok(()) };
-        tokio::task::spawn_blocking(move || engine.stop())
-            .await
-            .map_err(|e| MediaError(e.to_string()))?
-            .map_err(|e| MediaError(e.to_string()))
+        }
+        tokio::task::spawn_blocking(move || {
+            let _turn = lock(&self.turn);
+            let engine = lock(&self.state).engine.take();
+            engine.map_or(Ok(()), |engine| engine.stop().map_err(|e| MediaError(e.to_string())))
+        })
+        .await
+        .map_err(|e| MediaError(e.to_string()))?
     }
 
     /// Plays what arrives on a track, as long as it lasts.

@@ -1,6 +1,10 @@
 //! Which microphone and which speaker.
 
-use std::time::{Instant, SystemTime};
+use std::{
+    fs::OpenOptions,
+    path::Path,
+    time::{Instant, SystemTime},
+};
 
 use host_media::{Direction, Engine, SinkSpec, SourceSpec};
 
@@ -31,37 +35,40 @@ impl Audio {
     }
 
     /// Finds out, before any call, whether what was named exists. Opens files, but no device: a microphone is open
-    /// during calls only.
-    #[allow(clippy::disallowed_methods, reason = "the engine that is made for the check wants a time")]
+    /// during calls only. May take some seconds.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        let source = match &self.source {
-            SourceSpec::Device(id) => {
-                return known(id, Direction::Microphone).and_then(|()| self.check_sink());
-            }
-            SourceSpec::Default => return self.check_sink(),
-            source => source.clone(),
-        };
-        Engine::builder()
-            .source(source)
-            .sink(SinkSpec::Null)
-            .build(Instant::now(), SystemTime::now())
-            .map_err(|e| Error::Media(e.to_string()))?;
-        self.check_sink()
-    }
-
-    #[allow(clippy::disallowed_methods, reason = "the engine that is made for the check wants a time")]
-    fn check_sink(&self) -> Result<(), Error> {
-        match &self.sink {
-            SinkSpec::Device(id) => known(id, Direction::Speaker),
-            SinkSpec::Default => Ok(()),
-            sink => Engine::builder()
-                .source(SourceSpec::Silence)
-                .sink(sink.clone())
+        match &self.source {
+            SourceSpec::Device(id) => known(id, Direction::Microphone)?,
+            SourceSpec::Default => {}
+            source => Engine::builder()
+                .source(source.clone())
+                .sink(SinkSpec::Null)
                 .build(Instant::now(), SystemTime::now())
                 .map(drop)
-                .map_err(|e| Error::Media(e.to_string())),
+                .map_err(|e| Error::Media(e.to_string()))?,
+        }
+        match (&self.source, &self.sink) {
+            (SourceSpec::Wav(source), SinkSpec::Wav(sink, _)) if same_file(source, sink) => {
+                Err(Error::Media(format!(
+                    "{} cannot be both microphone and speaker: name another file",
+                    sink.display()
+                )))
+            }
+            (_, SinkSpec::Wav(path, _)) => writable(path),
+            (_, SinkSpec::Device(id)) => known(id, Direction::Speaker),
+            _ => Ok(()),
         }
     }
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+/// Whether the file can be written. What it holds stays until a call writes it.
+fn writable(path: &Path) -> Result<(), Error> {
+    let open = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+    open.map(drop).map_err(|e| Error::Media(format!("{}: cannot be written: {e}", path.display())))
 }
 
 fn known(id: &str, direction: Direction) -> Result<(), Error> {
