@@ -1,11 +1,21 @@
 //! A whole call through the public handle, in memory: gossip is sealed for real, links and devices are played.
 #![cfg(feature = "node")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::time::Duration;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{RngCore, SeedableRng},
+};
 
 use warp_blink::{
-    AppData, Blink, CallId, Config, EndReason, Error, Event, Events, Identity, Memory, PreConnect, Rejected, WhenBusy,
-    event::Phase,
+    AppData, Blink, CallId, Config, EndReason, Error, Event, Events, Identity, Memory, PreConnect, Rejected,
+    WhenBusy, driver::memory_gossip::Fate, event::Phase, ports::gossip::Gossip,
 };
 
 /// Long enough that only a call that hangs reaches it.
@@ -68,7 +78,8 @@ async fn a_call_rings_is_answered_heard_and_hung_up() {
         assert_eq!(alice.snapshot().call(call).map(|c| c.phase), Some(Phase::Active));
         // Shared state travels under the call key.
         bob.set_muted(true).await.unwrap();
-        wait(&mut of_alice, |e| matches!(e, Event::Participant { state, .. } if state.muted).then_some(())).await;
+        wait(&mut of_alice, |e| matches!(e, Event::Participant { state, .. } if state.muted).then_some(()))
+            .await;
         alice.hang_up(call).await.unwrap();
         assert_eq!(ended(&mut of_alice).await, EndReason::HungUp);
         assert_eq!(ended(&mut of_bob).await, EndReason::HungUp);
@@ -142,5 +153,68 @@ async fn dropping_the_last_handle_hangs_up() {
     bob.answer(call).await.unwrap();
     wait(&mut of_alice, |e| matches!(e, Event::Accepted { .. }).then_some(())).await;
     drop(alice);
+    assert_eq!(ended(&mut of_bob).await, EndReason::HungUp);
+}
+
+/// Random bytes of awkward lengths on every topic that a running call uses change nothing but a counter.
+#[tokio::test]
+async fn hostile_bytes_on_every_topic_change_nothing_but_a_counter() {
+    let memory = Memory::default();
+    let seen = Arc::new(Mutex::new(BTreeSet::new()));
+    let (alice, mut of_alice) = phone(&memory, 1, Config::default()).await;
+    let (bob, mut of_bob) = phone(&memory, 2, Config::default()).await;
+    let topics = seen.clone();
+    memory.hub.set_fate(move |delivery| {
+        topics.lock().unwrap().insert(delivery.topic);
+        Fate::Deliver
+    });
+    alice.offer([bob.public_key()]).await.unwrap();
+    let call = incoming(&mut of_bob).await;
+    bob.answer(call).await.unwrap();
+    wait(&mut of_alice, |e| matches!(e, Event::FirstAudio { .. }).then_some(())).await;
+    wait(&mut of_bob, |e| matches!(e, Event::FirstAudio { .. }).then_some(())).await;
+    // A change of state goes over the call's own topic, both ways.
+    bob.set_muted(true).await.unwrap();
+    wait(&mut of_alice, |e| matches!(e, Event::Participant { state, .. } if state.muted).then_some(())).await;
+    alice.set_muted(true).await.unwrap();
+    wait(&mut of_bob, |e| matches!(e, Event::Participant { state, .. } if state.muted).then_some(())).await;
+
+    let topics = seen.lock().unwrap().clone();
+    assert_eq!(topics.len(), 4, "the callee's inbox, a peer topic of each, and the call's");
+    let mallory = memory.hub.endpoint(Identity::from_seed([66; 32]).public().into());
+    for peer in [&alice, &bob] {
+        mallory.connect(&peer.node_id(), &[]).await.unwrap();
+    }
+    let counters = |b: &Blink| b.snapshot().counters;
+    let before = (counters(&alice), counters(&bob));
+    let shown = |b: &Blink| b.snapshot().call(call).cloned().unwrap();
+    let calls = (shown(&alice), shown(&bob));
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let mut sent = 0;
+    for topic in &topics {
+        for size in [0, 1, 11, 12, 100, 16_000] {
+            let mut bytes = vec![0; size];
+            rng.fill_bytes(&mut bytes);
+            mallory.publish(*topic, bytes.into()).await.unwrap();
+            // The call's topic has two listeners, each other one.
+            sent += 1;
+        }
+    }
+    let heard_by_both = 6;
+    let all = |b: &Blink| {
+        let c = b.snapshot().counters;
+        c.unreadable + c.stray
+    };
+    let want =
+        before.0.unreadable + before.0.stray + before.1.unreadable + before.1.stray + sent + heard_by_both;
+    let counted = tokio::time::timeout(PATIENCE, async {
+        while all(&alice) + all(&bob) < want {
+            tokio::task::yield_now().await;
+        }
+    });
+    assert!(counted.await.is_ok(), "{} of {want}", all(&alice) + all(&bob));
+    assert_eq!(all(&alice) + all(&bob), want);
+    assert_eq!((shown(&alice), shown(&bob)), calls);
+    alice.hang_up(call).await.unwrap();
     assert_eq!(ended(&mut of_bob).await, EndReason::HungUp);
 }
