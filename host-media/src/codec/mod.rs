@@ -34,7 +34,10 @@ pub(crate) struct Encoder {
 
 impl Encoder {
     pub(crate) fn new(format: Format) -> Result<Self, Error> {
-        let mut opus = opus::Encoder::new(SAMPLE_RATE, Channels::Mono, Application::Voip)
+        // Not for voice over IP: that turns on a high-pass filter which shifts the phases of low voices by up to half a
+        // millisecond and costs a tenth of the correlation with the original (0.88 instead of 0.98 at 32 kbit/s).
+        // Redundancy and the choice of the codec's mode are the same, since voice is expected anyway.
+        let mut opus = opus::Encoder::new(SAMPLE_RATE, Channels::Mono, Application::Audio)
             .map_err(failed("make an encoder"))?;
         opus.set_inband_fec(true).map_err(failed("use in-band redundancy"))?;
         // Left to itself the encoder takes some voices for music and then codes them without any redundancy.
@@ -212,6 +215,30 @@ mod tests {
         let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f32>();
         let similarity = dot(a, b) / (dot(a, a) * dot(b, b)).sqrt();
         assert!(similarity > 0.8, "{similarity}");
+    }
+
+    #[test]
+    fn a_low_voice_keeps_its_phases() {
+        // Strong in its lowest harmonics, as real men's voices are, and louder and softer as in words.
+        let said: Vec<f32> = (0..96_000)
+            .map(|i| {
+                let t = f64::from(i) / 48_000.0;
+                let pitch = 95.0 * t + (t * 5.0).sin();
+                let wave: f64 =
+                    (1..16).map(|h| (pitch * f64::from(h) * std::f64::consts::TAU).sin() / f64::from(h)).sum();
+                (0.1 * wave * (t * 9.0).sin().abs()) as f32
+            })
+            .collect();
+        let (mut encoder, mut decoder) = (Encoder::new(Format::default()).unwrap(), Decoder::new().unwrap());
+        let mut heard = Vec::new();
+        let mut out = vec![0.0; packet::MAX_SAMPLES];
+        for frame in said.chunks(960) {
+            let payload = encoder.encode(frame).unwrap();
+            let n = decoder.decode(payload, &mut out).unwrap();
+            heard.extend_from_slice(&out[..n]);
+        }
+        let found = crate::measure::align(&said, &heard, SAMPLE_RATE);
+        assert!(found.correlation > 0.97, "{found:?}: is a filter in the way?");
     }
 
     #[test]
