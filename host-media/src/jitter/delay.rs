@@ -29,8 +29,9 @@ const BURST_GAP_US: i64 = 5_000;
 const HICCUP_US: i64 = 60_000;
 /// How fast the memory of a hiccup fades: 4 ms per second.
 const FADE: f64 = 0.004;
-/// Sound after which the histogram is trusted more than the start target.
-const TRUST_SAMPLES: i64 = 48_000;
+/// Sound after which the histogram is trusted more than the start target: 0.5 s, 25 packets. People draw breath before
+/// they speak, so what is too much is mostly cut away before the first word.
+const TRUST_SAMPLES: i64 = 24_000;
 /// Loss above which the delay is raised until redundancy arrives in time, and below which it is lowered again.
 const LOSSY: f64 = 0.02;
 const LOSSLESS: f64 = 0.005;

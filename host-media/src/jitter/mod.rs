@@ -28,7 +28,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JitterConfig {
-    /// Delay to aim for during the first second, while nothing is known about the path. Default 40 ms: two frames.
+    /// Delay to aim for during the first half second, while nothing is known about the path. Default 40 ms: two frames.
     pub start: Duration,
     /// The least delay to aim for. Default 10 ms, one tick: on a clean path a packet that is one tick early is in time.
     pub min: Duration,
