@@ -2,3 +2,4 @@
 //! `examples/examples/`; everything here and there uses warp-blink's public API alone.
 
 pub mod cli;
+pub mod demo;

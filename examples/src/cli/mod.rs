@@ -27,6 +27,7 @@ use self::{
     line::Line,
     output::Output,
 };
+use crate::demo;
 
 /// What is logged without BLINK_LOG and RUST_LOG. The stacks below complain of everyday things, which the events tell
 /// better: a peer that went away, a node whose address is not known, a protocol that a peer does not speak.
@@ -44,7 +45,7 @@ pub fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Id(arguments) => id(&arguments),
         Command::Devices(arguments) => devices::run(arguments.json),
-        Command::Demo(_) => Err(Failure::not_built("blink demo")),
+        Command::Demo(arguments) => return demo::run(&arguments),
         Command::Relay(_) => Err(Failure::not_built("blink relay")),
         Command::Answer(arguments) => run(session::answer(&arguments)),
         Command::Call(arguments) => run(session::call(&arguments)),
