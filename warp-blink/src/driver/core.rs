@@ -2,7 +2,6 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
     task::JoinHandle,
@@ -14,6 +13,7 @@ use super::{
     reaches::{Dialed, Reaches},
     store::SealedStore,
     vault::{Vault, VaultError},
+    workers::{Job, MediaJob, media_worker, node_worker},
 };
 use crate::{
     config::Config,
@@ -21,7 +21,7 @@ use crate::{
     event::{Event, NodeState, Snapshot},
     id::{Identity, NodeId},
     ports::{
-        gossip::{self, Gossip, GossipEvent, PublishError},
+        gossip::{self, Gossip, GossipEvent},
         media::{Media, MediaCommand},
     },
     proto::{Command, Effect, EffectId, EffectKind, Input, Machine, Outcome, TopicRef},
@@ -64,15 +64,6 @@ pub(crate) struct Running {
     pub(crate) requests: mpsc::Sender<Request>,
     pub(crate) events: broadcast::WeakSender<Event>,
     pub(crate) snapshot: watch::Receiver<Arc<Snapshot>>,
-}
-
-/// A command for the media, the effect that it carries out, and who waits for it.
-type MediaJob = (Option<EffectId>, MediaCommand, Option<oneshot::Sender<Result<(), String>>>);
-
-enum Job {
-    Subscribe(Topic),
-    Unsubscribe(Topic),
-    Publish(Topic, Bytes),
 }
 
 struct Core {
@@ -439,52 +430,6 @@ impl Core {
             }
             new
         });
-    }
-}
-
-async fn node_worker(
-    gossip: Arc<dyn Gossip>,
-    mut jobs: mpsc::Receiver<(EffectId, Job)>,
-    results: mpsc::Sender<(EffectId, Outcome)>,
-) {
-    while let Some((id, job)) = jobs.recv().await {
-        let outcome = match job {
-            Job::Subscribe(topic) => failed(gossip.subscribe(topic).await),
-            Job::Unsubscribe(topic) => failed(gossip.unsubscribe(topic).await),
-            Job::Publish(topic, data) => match gossip.publish(topic, data).await {
-                Ok(()) => Outcome::Ok,
-                Err(PublishError::NoPeers) => Outcome::NoPeers,
-                Err(error) => Outcome::Failed(error.to_string()),
-            },
-        };
-        // While the task winds down nobody reads results, and what is queued still goes out.
-        let _ = results.send((id, outcome)).await;
-    }
-}
-
-async fn media_worker(
-    media: Arc<dyn Media>,
-    mut jobs: mpsc::Receiver<MediaJob>,
-    results: mpsc::Sender<(EffectId, Outcome)>,
-) {
-    while let Some((id, command, reply)) = jobs.recv().await {
-        let result = media.execute(command).await;
-        if let Some(reply) = reply {
-            let _ = reply.send(result.clone().map_err(|e| e.to_string()));
-        }
-        if let Some(id) = id {
-            let _ = results.send((id, failed(result))).await;
-        }
-    }
-}
-
-fn failed<E: std::fmt::Display>(result: Result<(), E>) -> Outcome {
-    match result {
-        Ok(()) => Outcome::Ok,
-        Err(error) => {
-            tracing::debug!(%error, "effect failed");
-            Outcome::Failed(error.to_string())
-        }
     }
 }
 

@@ -16,3 +16,4 @@ mod post;
 mod reaches;
 pub mod store;
 mod vault;
+mod workers;
