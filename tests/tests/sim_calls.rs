@@ -323,7 +323,8 @@ fn a_run_is_a_function_of_its_seed() -> Result<(), String> {
 /// A pre-connected caller who was not accepted must not hear the call that was: a link carries the microphone. That no
 /// other call has a link while one is heard is an invariant (`Violation::Overheard`), checked after every step.
 #[test]
-fn who_waits_hears_nothing_of_the_call_that_was_accepted_and_connects_when_its_turn_comes() -> Result<(), String> {
+fn who_waits_hears_nothing_of_the_call_that_was_accepted_and_connects_when_its_turn_comes()
+-> Result<(), String> {
     each_seed(60, |seed| {
         let mut config = Config::default();
         config.pre_connect = PreConnect::Always;
@@ -351,7 +352,9 @@ fn who_waits_hears_nothing_of_the_call_that_was_accepted_and_connects_when_its_t
             return Err(world.complaint("the first caller is not connected when its turn has come"));
         }
         expect(&world, called, taken, &[EndReason::HungUp])?;
-        world.command(first, Command::HangUp { call: waiting })?.map_err(|r| world.complaint(r.to_string()))?;
+        world
+            .command(first, Command::HangUp { call: waiting })?
+            .map_err(|r| world.complaint(r.to_string()))?;
         world.run_for(3 * SECOND)?;
         world.finish()
     })

@@ -224,8 +224,9 @@ mod tests {
             .map(|i| {
                 let t = f64::from(i) / 48_000.0;
                 let pitch = 95.0 * t + (t * 5.0).sin();
-                let wave: f64 =
-                    (1..16).map(|h| (pitch * f64::from(h) * std::f64::consts::TAU).sin() / f64::from(h)).sum();
+                let wave: f64 = (1..16)
+                    .map(|h| (pitch * f64::from(h) * std::f64::consts::TAU).sin() / f64::from(h))
+                    .sum();
                 (0.1 * wave * (t * 9.0).sin().abs()) as f32
             })
             .collect();

@@ -275,7 +275,8 @@ impl Machine {
             }
             (State::Active { .. }, Body::LinkLost) => {
                 let step = call.peer.link.step();
-                let reason = if call.peer.link.was_connected { EndReason::Lost } else { EndReason::Failed { step } };
+                let reason =
+                    if call.peer.link.was_connected { EndReason::Lost } else { EndReason::Failed { step } };
                 self.end(now, id, Ending::nobodys(reason, None), out);
             }
             (State::Active { .. }, Body::Incompatible) => {
