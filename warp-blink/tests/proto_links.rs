@@ -31,14 +31,41 @@ fn a_link_that_never_connects_fails_with_the_step_it_was_at() {
 }
 
 #[test]
-fn a_link_that_fails_before_it_connects_ends_the_call_at_once() {
+fn a_link_that_fails_before_it_connects_is_made_anew_whichever_side_notices() {
+    let swapped = || Pair::swapped(Config::default(), Config::default());
+    for make in [plain as fn() -> Pair, swapped] {
+        for side in [A, B] {
+            let mut pair = make();
+            pair.path = false;
+            let call = pair.ring();
+            pair.ask(B, Command::Accept { call }).unwrap();
+            pair.pass(SECOND);
+            pair.path = true;
+            pair.engine_at(side, call, EngineLink::Failed(Step::Securing));
+            pair.pass(SECOND);
+            for side in [A, B] {
+                assert_eq!(pair.link(side, call).generation, 2);
+                let seen = pair.sides[side].machine.snapshot();
+                assert_eq!(seen.call(call).unwrap().participants[0].link, LinkState::Connected);
+            }
+            pair.ask(A, Command::HangUp { call }).unwrap();
+            pair.assert_clean();
+        }
+    }
+}
+
+#[test]
+fn after_four_links_that_fail_the_call_does_and_both_hear_where() {
     let mut pair = plain();
     pair.path = false;
     let call = pair.ring();
     pair.ask(B, Command::Accept { call }).unwrap();
-    pair.engine_at(A, call, EngineLink::Failed(Step::Securing));
+    for attempt in 1..=4 {
+        assert_eq!(pair.ended(A), None, "attempt {attempt}");
+        pair.engine_at(A, call, EngineLink::Failed(Step::Securing));
+        pair.pass(SECOND);
+    }
     assert_eq!(pair.ended(A), Some((EndReason::Failed { step: Step::Securing }, None)));
-    // The other side hears why: its own link got no further than this.
     assert!(matches!(pair.ended(B), Some((EndReason::Failed { .. }, None))));
     pair.assert_clean();
 }

@@ -273,6 +273,7 @@ impl Machine {
             (State::Outgoing { .. } | State::Active { .. }, Body::HangUp) => {
                 self.end(now, id, Ending::theirs(EndReason::HungUp), out);
             }
+            (State::Active { .. }, Body::Again) => self.on_again(now, id, generation, out),
             (State::Active { .. }, Body::LinkLost) => {
                 let step = call.peer.link.step();
                 let reason =

@@ -176,6 +176,9 @@ pub enum Body {
     /// The call ends for the sender because nothing that both can do is left.
     #[n(14)]
     Incompatible,
+    /// The link of this generation did not come about: the side that offers links should offer another.
+    #[n(15)]
+    Again,
 }
 
 /// Whether a description offers or answers.
