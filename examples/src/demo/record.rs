@@ -62,6 +62,11 @@ impl Record {
         }
     }
 
+    /// All lines, in order.
+    pub fn lines(&self) -> &[Line] {
+        &self.lines
+    }
+
     /// The lines of this event, in order.
     pub fn all<'a>(&'a self, event: &'a str) -> impl Iterator<Item = &'a Line> {
         self.lines.iter().filter(move |line| line.event == event)

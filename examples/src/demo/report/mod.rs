@@ -64,9 +64,9 @@ fn figures(outcome: &Outcome) -> Vec<Figure> {
     let gaps: usize = outcome.directions.iter().map(|d| d.found.gaps.len()).sum();
     let gap_note = match (outcome.directions.len(), gaps) {
         (0, _) => "nothing was compared".to_owned(),
-        (_, 0) => "of what was heard with what was said; no gap".to_owned(),
-        (_, 1) => "of what was heard with what was said; one gap".to_owned(),
-        (_, n) => format!("of what was heard with what was said; {n} gaps"),
+        (_, 0) => "correlation of heard with said; no gap".to_owned(),
+        (_, 1) => "correlation of heard with said; one gap".to_owned(),
+        (_, n) => format!("correlation of heard with said; {n} gaps"),
     };
     let figure = |name, value, unit, note| Figure { name, value, unit, note };
     vec![
