@@ -87,8 +87,10 @@ pub(super) enum Line {
         deafened: bool,
     },
     Warning {
-        kind: String,
+        kind: &'static str,
         cause: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        peer: Option<PublicKey>,
     },
     Missed {
         call: CallId,

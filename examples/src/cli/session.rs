@@ -16,7 +16,7 @@ use super::{
     args::{Accept, AnswerArguments, CallArguments, Common},
     calls::{Calls, Stage},
     control,
-    failure::{Exit, Failure},
+    failure::{Exit, Failure, one_line},
     line::{Line, name},
     output::{Output, unix},
     setup,
@@ -266,8 +266,8 @@ impl Session<'_> {
             }
             Event::FirstAudio { call, peer } => self.write(&Line::FirstAudio { call, peer }),
             Event::Warning { warning } => {
-                let kind = warning_kind(&warning);
-                self.write(&Line::Warning { kind: kind.0.to_owned(), cause: kind.1 })
+                let (kind, cause, peer) = warning_parts(warning);
+                self.write(&Line::Warning { kind, cause: one_line(&cause), peer })
             }
             Event::Missed { call, from, reason } => {
                 self.write(&Line::Missed { call, peer: from, reason: name(&reason).0 })
@@ -398,11 +398,14 @@ async fn next(control: &mut Option<mpsc::Receiver<control::Input>>) -> Option<co
     }
 }
 
-fn warning_kind(warning: &Warning) -> (&'static str, String) {
+fn warning_parts(warning: Warning) -> (&'static str, String, Option<PublicKey>) {
     match warning {
-        Warning::ListenOnly { cause } => ("listen_only", format!("no microphone: {cause}")),
-        Warning::NoSpeaker { cause } => ("no_speaker", format!("no speaker: {cause}")),
-        Warning::DeviceLost { device } => ("device_lost", format!("{device} has gone")),
-        _ => ("unknown", "something works less well than it should".to_owned()),
+        Warning::ListenOnly { cause } => ("listen_only", format!("no microphone: {cause}"), None),
+        Warning::NoSpeaker { cause } => ("no_speaker", format!("no speaker: {cause}"), None),
+        Warning::DeviceLost { device } => ("device_lost", format!("{device} has gone"), None),
+        Warning::NotReached { peer, cause } => {
+            ("not_reached", format!("their node is not there: {cause}"), Some(peer))
+        }
+        _ => ("unknown", "something works less well than it should".to_owned(), None),
     }
 }

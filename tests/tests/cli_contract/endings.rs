@@ -107,7 +107,11 @@ fn nobody_lives_at_the_address() {
     let _alone = one_at_a_time();
     let mut bob = ready(&[]);
     bob.crash();
-    let alice = Phone::call("alice", &bob, &[]);
+    let mut alice = Phone::call("alice", &bob, &[]);
+    let port = bob.address().split('/').nth(4).expect("an address with a port").to_owned();
+    let warning = alice.until_which("warning", |line| line["kind"] == "not_reached");
+    assert_eq!(warning["peer"], bob.did());
+    assert!(warning["cause"].as_str().is_some_and(|cause| cause.contains(&port)), "{warning}");
     assert_eq!(outcome(alice), is(5, "unreachable"));
 }
 
