@@ -163,13 +163,13 @@ fn the_other_process_dies() {
 }
 
 #[test]
-fn a_reader_who_goes_away_ends_the_call() {
+fn a_terminal_that_closes_ends_the_call() {
     let _alone = one_at_a_time();
     let mut bob = ready(&["--once"]);
     let mut alice = Phone::call("alice", &bob, &[]);
     alice.until("first_audio");
     bob.until("first_audio");
-    // Its output and its input close, as when a terminal or a script goes.
+    // What the system sends when the terminal goes.
     alice.signal("HUP");
     assert_eq!(outcome(alice).1, "hung_up");
     assert_eq!(outcome(bob), is(0, "hung_up"));
