@@ -1,3 +1,4 @@
 //! The simulated world and helpers of the multi-node tests.
 
+pub mod e2e;
 pub mod world;

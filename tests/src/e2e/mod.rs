@@ -1,0 +1,18 @@
+//! Calls with nothing faked: the built command in processes of its own, and recordings in and out.
+
+mod process;
+mod sound;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub use self::{
+    process::{Process, command},
+    sound::{Speech, write_wav},
+};
+
+/// Calls one at a time: on a small machine two would starve each other's audio. Hold it for the whole test.
+pub fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static CALLS: Mutex<()> = Mutex::new(());
+    // A test that failed says so itself; the next one still has the machine for itself.
+    CALLS.lock().unwrap_or_else(PoisonError::into_inner)
+}
