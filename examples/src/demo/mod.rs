@@ -204,7 +204,7 @@ impl Stage {
         let seconds = format!("{:.3}", seconds.as_secs_f64());
         let call = ["call", &key, "--peer", &address, "--duration", &seconds];
         self.start(CALLER, call.map(OsString::from).into())?;
-        while !(self.closed[CALLER] && self.closed[CALLEE]) {
+        while self.closed != [true, true] && !self.broken() {
             self.next().await?;
         }
         Ok(())
@@ -217,12 +217,6 @@ impl Stage {
             None => Err("nothing comes from the two processes".to_owned()),
             Some(Said::Closed(side)) => {
                 self.closed[side] = true;
-                // A callee that is never called waits for ever: without a caller the demo is over.
-                let waits = side == CALLER && self.records[CALLEE].first("incoming").is_none();
-                let died = side == CALLEE && self.records[CALLEE].first("ended").is_none();
-                if waits || died {
-                    return Err(self.silence(side));
-                }
                 Ok(None)
             }
             Some(Said::Line(side, line)) => {
@@ -235,20 +229,35 @@ impl Stage {
 
     /// Waits for a line.
     async fn until(&mut self, wanted: impl Fn(usize, &Line) -> bool) -> Result<Line, String> {
-        loop {
+        while !self.broken() {
             if let Some((side, line)) = self.next().await?
                 && wanted(side, &line)
             {
                 return Ok(line);
             }
         }
+        Err("there was no call".to_owned())
     }
 
-    /// Why a side ended before its time: the last thing that it complained of.
-    fn silence(&self, side: usize) -> String {
+    /// Nothing more comes of it: a process is gone without the end of its call, or the callee waits for a call that
+    /// does not come any more.
+    fn broken(&self) -> bool {
+        let has = |side: usize, event| self.records[side].first(event).is_some();
+        let died = |side: usize| self.closed[side] && !has(side, "ended");
+        died(CALLER) || died(CALLEE) || self.closed[CALLER] && !has(CALLEE, "incoming")
+    }
+
+    /// Why a process did not end well: the reason that its call had, or the last thing that it complained of.
+    fn reason(&self, side: usize) -> String {
+        let name = NAMES[side];
+        if let Some(ended) = self.records[side].first("ended") {
+            return format!("{name}'s call ended: {}", ended.text("reason").replace('_', " "));
+        }
         let log = fs::read_to_string(self.files(side).log).unwrap_or_default();
-        let last = log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it gave no reason");
-        format!("{}'s process ended too early: {last}", NAMES[side])
+        match log.lines().rev().find(|line| !line.trim().is_empty()) {
+            Some(last) => format!("{name}'s process ended too early: {last}"),
+            None => format!("{name}'s process ended too early"),
+        }
     }
 
     fn show(&self, side: usize, line: &Line) {

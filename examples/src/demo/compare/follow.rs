@@ -145,10 +145,10 @@ impl Search {
         let own: f64 = window.iter().map(|s| f64::from(*s).powi(2)).sum();
         let mut there: f64 = around[..WINDOW].iter().map(|s| f64::from(*s).powi(2)).sum();
         let mut out = Vec::with_capacity(LAGS);
-        for lag in 0..LAGS {
+        for (lag, dot) in dots.iter().enumerate().take(LAGS) {
             // What is nearly silent would match anything by chance.
             let norm = (own * there.max(own * 1e-3)).sqrt().max(1e-9);
-            out.push((f64::from(dots[lag] / n) / norm) as f32);
+            out.push((f64::from(*dot / n) / norm) as f32);
             if let (Some(leaves), Some(enters)) = (around.get(lag), around.get(lag + WINDOW)) {
                 there += f64::from(*enters).powi(2) - f64::from(*leaves).powi(2);
             }

@@ -53,7 +53,7 @@ impl Colours {
             .map(|(i, s)| s * (std::f32::consts::PI * i as f32 / WINDOW as f32).sin())
             .collect();
         let mut output = self.forward.make_output_vec();
-        let mut bands = vec![0.0_f32; 18];
+        let mut bands = [0.0_f32; 18];
         if self.forward.process(&mut input, &mut output).is_ok() {
             for (i, bin) in output.iter().enumerate() {
                 let octaves = (i as f32 * FINE_RATE as f32 / WINDOW as f32 / 125.0).log2();

@@ -108,7 +108,7 @@ fn round_up(value: f64) -> f64 {
 
 fn short(value: f64) -> String {
     match value {
-        v if v == 0.0 => "0".to_owned(),
+        0.0 => "0".to_owned(),
         v if v.abs() < 1.0 => format!("{v:.2}"),
         v if v.abs() < 10.0 && v.fract() != 0.0 => format!("{v:.1}"),
         v => format!("{v:.0}"),

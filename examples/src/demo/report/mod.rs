@@ -32,7 +32,7 @@ fn ms(value: Option<f64>) -> String {
 fn percent(value: Option<f64>) -> String {
     match value {
         None => UNKNOWN.to_owned(),
-        Some(v) if v == 0.0 => "0".to_owned(),
+        Some(0.0) => "0".to_owned(),
         Some(v) if v < 0.01 => "< 0.01".to_owned(),
         Some(v) => format!("{v:.2}"),
     }
