@@ -7,7 +7,7 @@ use std::{
     net::TcpStream,
     path::Path,
     process::{Child, Command, Stdio},
-    sync::mpsc::channel,
+    sync::mpsc::{Receiver, channel},
     thread,
     time::Duration,
 };
@@ -32,10 +32,27 @@ fn demo(folder: &Path, more: &[&str]) -> Demo {
     Demo(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
 }
 
-/// Exit code, standard output and standard error.
+/// A demo whose call has come to the first sound, and the rest of its standard output.
+fn started(folder: &Path) -> (Demo, Receiver<String>) {
+    let mut demo = demo(folder, &[]);
+    let (sender, lines) = channel();
+    let out = demo.0.stdout.take().unwrap();
+    thread::spawn(move || {
+        for line in BufReader::new(out).lines().map_while(Result::ok) {
+            // The test may be over.
+            let _ = sender.send(line);
+        }
+    });
+    while !lines.recv_timeout(Duration::from_secs(60)).unwrap().contains("hears the first sound") {}
+    (demo, lines)
+}
+
+/// Exit code, and what is left of standard output and standard error.
 fn end(mut demo: Demo) -> (Option<i32>, String, String) {
     let (mut out, mut err) = (String::new(), String::new());
-    demo.0.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    if let Some(mut pipe) = demo.0.stdout.take() {
+        pipe.read_to_string(&mut out).unwrap();
+    }
     demo.0.stderr.take().unwrap().read_to_string(&mut err).unwrap();
     (demo.0.wait().unwrap().code(), out, err)
 }
@@ -69,21 +86,7 @@ fn the_demo_makes_a_call_and_a_report() {
 fn an_interrupted_demo_leaves_nothing_running() {
     let _alone = one_at_a_time();
     let folder = tempfile::tempdir().unwrap();
-    let mut demo = demo(folder.path(), &[]);
-    let (sender, lines) = channel();
-    let out = demo.0.stdout.take().unwrap();
-    thread::spawn(move || {
-        for line in BufReader::new(out).lines().map_while(Result::ok) {
-            // The test may be over.
-            let _ = sender.send(line);
-        }
-    });
-    loop {
-        let line = lines.recv_timeout(Duration::from_secs(60)).unwrap();
-        if line.contains("hears the first sound") {
-            break;
-        }
-    }
+    let (mut demo, _lines) = started(folder.path());
     // To the demo alone: a terminal would tell its children too.
     let interrupt = format!("kill -INT {}", demo.0.id());
     assert!(Command::new("sh").args(["-c", &interrupt]).status().unwrap().success());
@@ -99,6 +102,39 @@ fn an_interrupted_demo_leaves_nothing_running() {
         let port: u16 = address.split('/').nth(4).unwrap().parse().unwrap();
         assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "{name}'s node still listens");
     }
+}
+
+/// The process that this one started with this argument, as Linux tells it.
+#[cfg(target_os = "linux")]
+fn child_of(parent: u32, argument: &str) -> u32 {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let read = |id: &u32, file: &str| fs::read_to_string(format!("/proc/{id}/{file}")).unwrap_or_default();
+    let wanted = |id: &u32| {
+        // "PID (NAME) STATE PPID ...", where the name may hold anything.
+        let stat = read(id, "stat");
+        let of = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
+        of == Some(parent) && read(id, "cmdline").split('\0').any(|a| a == argument)
+    };
+    ids.into_iter().find(wanted).unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_process_that_dies_ends_the_demo_with_a_report() {
+    let _alone = one_at_a_time();
+    let folder = tempfile::tempdir().unwrap();
+    let (demo, lines) = started(folder.path());
+    // The caller, which the callee would wait for a minute for.
+    let kill = format!("kill -KILL {}", child_of(demo.0.id(), "call"));
+    assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    let text: Vec<String> = lines.iter().collect();
+    let (code, _, errors) = end(demo);
+    assert_eq!(code, Some(6), "{text:#?}{errors}");
+    assert!(text.iter().any(|line| line.contains("Alice's process ended too early")), "{text:#?}");
+    assert!(text.iter().any(|line| line.contains("alice.log")), "{text:#?}");
+    let page = fs::read_to_string(folder.path().join("report.html")).unwrap();
+    assert!(page.contains("The call did not work") && page.contains("ended too early"));
 }
 
 #[test]

@@ -296,10 +296,7 @@ impl Stage {
         for side in [CALLER, CALLEE] {
             let status = self.phones[side].as_mut().and_then(Phone::ended);
             if let Some(code) = status.filter(|s| !s.success()) {
-                let reason = self.records[side].first("ended").map(|l| l.text("reason").replace('_', " "));
-                let reason = reason
-                    .map_or_else(|| self.silence(side), |r| format!("{}'s call ended: {r}", NAMES[side]));
-                problems.push(format!("{reason} ({code})"));
+                problems.push(format!("{} ({code})", self.reason(side)));
             }
         }
         // Ends those that are left, so that their files are closed.
