@@ -283,6 +283,23 @@ fn shutdown_ends_everything_and_refuses_the_rest() {
 }
 
 #[test]
+fn who_shuts_down_on_a_leave_still_acknowledges_the_hang_up_that_follows_it() {
+    let mut pair = plain();
+    let call = pair.connected();
+    // The leave on the call's topic is there first; the app shuts down as soon as it hears of the end.
+    pair.hold = |from, w| from == B && w.body() == Some(&Body::HangUp);
+    pair.ask(B, Command::HangUp { call }).unwrap();
+    assert_eq!(pair.ended(A), Some((EndReason::HungUp, Some(B))));
+    pair.ask(A, Command::Shutdown).unwrap();
+    pair.release_all();
+    pair.pass(Duration::from_millis(150));
+    assert!(pair.sides[B].machine.is_idle(), "the hang-up was acknowledged");
+    pair.pass(Duration::from_millis(100));
+    assert!(pair.sides[A].machine.is_idle(), "and nothing keeps the other side");
+    pair.assert_clean();
+}
+
+#[test]
 fn what_arrives_unconfirmed_before_a_shutdown_does_not_ring_after_it() {
     let mut pair = plain();
     pair.hold = |from, w| from == A && matches!(w, Wire::Packet(_));

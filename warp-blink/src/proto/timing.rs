@@ -109,7 +109,7 @@ impl Machine {
         let said = call.peer.delivery.queued() == 0 && hello.is_none() && welcome.is_none();
         // Whoever was told by the other side stays for the farewell time, to acknowledge what is sent again.
         let nothing_was_said = !call.peer.delivery.is_confirmed();
-        if said && (nothing_was_said || call.said_it || self.shutting_down) {
+        if said && (nothing_was_said || call.said_it) {
             self.forget(id, out);
         }
     }
