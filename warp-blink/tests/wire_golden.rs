@@ -10,7 +10,7 @@ mod wire_common;
 use std::{fmt::Write, fs, path::PathBuf};
 
 use warp_blink::{
-    proto::signal::{Announce, Body, CallBody, Description, DescriptionKind, MediaFormat},
+    proto::signal::{Announce, Body, CallBody, Description, DescriptionKind},
     wire::{CallKey, Responder, Topic, open_call, seal_call},
 };
 use wire_common::*;
@@ -104,7 +104,7 @@ fn transport() {
     let text = "v=0\r\n".repeat(150);
     let bodies = [
         Body::Ringing,
-        Body::Accept(MediaFormat::default()),
+        Body::Accept(media()),
         Body::Description(Description { kind: DescriptionKind::Offer, text }),
     ];
     let key = CallKey::from_bytes([0x54; 32]);

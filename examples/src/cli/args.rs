@@ -163,7 +163,7 @@ pub struct Common {
     /// Read JSON commands from standard input, one a line
     #[arg(long)]
     pub control: bool,
-    /// Most that the audio may take, in bits per second, 6000 to 510000 [default: 32000]
+    /// Most that the audio may take, in bits per second, 6000 to 510000 [default: 40000]
     #[arg(long, value_name = "BPS", value_parser = clap::value_parser!(u32).range(6000..=510_000))]
     pub bitrate: Option<u32>,
     /// Milliseconds of sound in a packet

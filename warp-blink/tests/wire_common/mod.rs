@@ -48,7 +48,7 @@ pub fn hello() -> Hello {
         ring_ms: 45_000,
         versions: vec![VERSION],
         suites: vec![SUITE_CLASSICAL],
-        media: MediaFormat::default(),
+        media: media(),
         app_data: AppData::new(*b"what the app says").unwrap(),
     }
 }
@@ -115,6 +115,13 @@ pub fn any_node() -> impl Strategy<Value = NodeId> {
 
 pub fn any_call() -> impl Strategy<Value = CallId> {
     any::<[u8; 16]>().prop_map(CallId::from_bytes)
+}
+
+/// The format in the frozen frames, which the defaults may move away from.
+pub fn media() -> MediaFormat {
+    let mut media = MediaFormat::default();
+    (media.frame_ms, media.channels, media.max_bitrate) = (20, 1, 32_000);
+    media
 }
 
 pub fn any_media() -> impl Strategy<Value = MediaFormat> {
