@@ -24,7 +24,7 @@
 //! ```
 //!
 //! Signals travel encrypted over IPFS gossip topics, media over WebRTC straight between the peers, sound comes from and
-//! goes to real devices. [`Blink`] is the handle; [`Event`] tells what happens, [`Snapshot`](event::Snapshot) what is.
+//! goes to real devices. [`Blink`] is the handle; [`Event`] tells what happens, [`Snapshot`] what is.
 //!
 //! Features: `node` (default) brings the handle and everything with I/O; without it there are only the pure rooms
 //! ([`proto`], [`wire`], [`reach`]). `devices` (default) brings microphones and speakers.
