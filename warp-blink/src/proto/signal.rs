@@ -16,6 +16,20 @@ pub const VERSION: u8 = 1;
 /// Noise_IKpsk0_25519_ChaChaPoly_SHA256 with a zero psk: the suite that this build speaks.
 pub const SUITE_CLASSICAL: u8 = 1;
 
+/// The same with an ML-KEM-768 secret as its psk, encapsulated to the callee's key: what is recorded today stays closed
+/// to a quantum computer of tomorrow.
+pub const SUITE_HYBRID: u8 = 2;
+
+/// The way by which a first message arrives. Each has a topic, a queue and a rate of its own, so that strangers never
+/// delay a contact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// For those who hold the callee's contact token.
+    Contacts,
+    /// For everybody who knows the callee's public key.
+    Strangers,
+}
+
 /// The most app data that an offer carries, in bytes.
 pub const MAX_APP_DATA: usize = 1024;
 
@@ -120,12 +134,18 @@ pub enum Status {
     /// In another call, and configured to say so.
     #[n(1)]
     Busy,
-    /// No version, suite or media format in common.
+    /// No media format in common.
     #[n(2)]
     Incompatible,
     /// A cancel was understood; nothing follows.
     #[n(3)]
     Cancelled,
+    /// No protocol version in common; [`Welcome::version`] is the callee's best.
+    #[n(4)]
+    Version,
+    /// No suite in common, or not one that the callee takes; [`Welcome::suite`] is the callee's best.
+    #[n(5)]
+    Suite,
 }
 
 /// What is said inside a confirmed session.
@@ -180,6 +200,12 @@ pub enum Body {
     /// The link of this generation did not come about: the side that offers links should offer another.
     #[n(15)]
     Again,
+    /// The sender's contact token, which opens the contacts' lane to it; the driver adds the token itself.
+    #[n(16)]
+    Token,
+    /// The sender's ML-KEM key, to which later calls are encapsulated; the driver adds the key itself.
+    #[n(17)]
+    KemKey,
 }
 
 /// Whether a description offers or answers.
