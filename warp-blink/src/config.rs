@@ -1,8 +1,40 @@
 //! What an app can set, each default with its source.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use crate::proto::signal::MediaFormat;
+use crate::{id::PublicKey, proto::signal::MediaFormat};
+
+/// Who may ring. To whoever may not, this side looks offline: nothing is answered.
+///
+/// Somebody who was blocked is refused whatever this says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Admission {
+    /// Everybody who knows the public key, as on a telephone.
+    #[default]
+    Everyone,
+    /// Contacts only.
+    Contacts,
+    /// These only.
+    Only(BTreeSet<PublicKey>),
+    /// Whoever the app's callback lets in ([`Builder::admit`](crate::Builder::admit)); nobody, if there is none.
+    Ask,
+}
+
+/// Whether calls are set up with a post-quantum key exchange as well. It protects what is said in signals, such as call
+/// keys and session descriptions, from somebody who records them today and has a quantum computer later. Media (DTLS 1.2)
+/// and the proof of who calls stay classical.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PostQuantum {
+    /// Calls without it do not come about, in either direction.
+    Require,
+    /// Used wherever the callee's ML-KEM key is known, which it is from the first accepted call on.
+    #[default]
+    Prefer,
+    /// Own calls go without, and no key is given to others. A caller who uses it is still understood.
+    Off,
+}
 
 /// What happens to an offer that arrives while a call is active.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,8 +54,10 @@ pub enum WhenBusy {
 pub enum PreConnect {
     /// For everybody who may ring.
     Always,
-    /// Only after the user accepted.
+    /// For contacts; for all others only after the user accepted.
     #[default]
+    Contacts,
+    /// Only after the user accepted.
     Never,
 }
 
@@ -52,6 +86,13 @@ pub struct Config {
     pub when_busy: WhenBusy,
     /// For whom ICE may start before accept.
     pub pre_connect: PreConnect,
+    /// Who may ring.
+    pub admission: Admission,
+    /// Whether others than those who hold the contact token can ring at all. `false` closes the open inbox: the node does
+    /// not even listen there. Default `true`.
+    pub open_inbox: bool,
+    /// Whether calls are set up with a post-quantum key exchange.
+    pub post_quantum: PostQuantum,
     /// The audio offered, and the most that an answer agrees to.
     pub media: MediaFormat,
     /// The most calls that may be pending; a further offer is answered as busy. Default 16.
@@ -70,6 +111,9 @@ impl Default for Config {
             farewell: Duration::from_secs(5),
             when_busy: WhenBusy::default(),
             pre_connect: PreConnect::default(),
+            admission: Admission::default(),
+            open_inbox: true,
+            post_quantum: PostQuantum::default(),
             media: MediaFormat::default(),
             max_pending: 16,
         }

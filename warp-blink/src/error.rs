@@ -1,6 +1,9 @@
 //! Why a command is refused, and why a node does not start.
 
-use crate::{id::CallId, proto::signal::AppDataTooLong};
+use crate::{
+    id::{CallId, PublicKey},
+    proto::signal::AppDataTooLong,
+};
 
 /// Why the machine refused a command. Its state is as before.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +36,18 @@ pub enum Rejected {
     /// The id of a new call was used before.
     #[error("call id {0} was used before: call ids must be random")]
     IdInUse(CallId),
+    /// Post-quantum protection is required, and the callee's key for it is not known.
+    #[error(
+        "no post-quantum key of {0} is known, and this app requires one: talk once with PostQuantum::Prefer, and it is known \
+         from then on"
+    )]
+    NoPostQuantumKey(PublicKey),
+    /// More contacts, or blocked keys, than are kept.
+    #[error("there are {0} keys on that list already, which is the most: remove some")]
+    ListFull(usize),
+    /// The own key among contacts or blocked keys.
+    #[error("that is your own key: it is neither a contact nor to be blocked")]
+    OwnKey,
     /// The machine is shutting down.
     #[error("shutting down")]
     ShuttingDown,

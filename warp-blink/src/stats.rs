@@ -24,12 +24,66 @@ pub struct LinkStats {
     pub route: Option<String>,
 }
 
+/// First messages and other frames that were refused, by the stage that refused them, in the order of the checks. Refusing
+/// is silent: nobody is told, and to whoever sent it this side looks offline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Refused {
+    /// A size that no frame has.
+    pub shape: u64,
+    /// A protocol version or a kind that this build does not know; it may be a later one.
+    pub version: u64,
+    /// A suite that this build does not know.
+    pub suite: u64,
+    /// Not meant for this key, or made by somebody who does not hold the token of the lane.
+    pub mac: u64,
+    /// The contacts' lane was full.
+    pub contacts_full: u64,
+    /// The strangers' lane was full.
+    pub strangers_full: u64,
+    /// The handshake or the seal does not verify.
+    pub seal: u64,
+    /// The sender claims a key that is malformed, or not its own.
+    pub sender: u64,
+    /// The post-quantum part was taken out or exchanged.
+    pub downgrade: u64,
+    /// The contents are malformed, or of a kind that this build does not know.
+    pub contents: u64,
+    /// A signature is not its sender's.
+    pub signature: u64,
+    /// The app admits no calls of that sender.
+    pub admission: u64,
+    /// No place was left among the calls that wait for confirmation.
+    pub crowded: u64,
+}
+
+impl Refused {
+    /// All of them together.
+    pub const fn total(&self) -> u64 {
+        let Self { shape, version, suite, mac, contacts_full, strangers_full, seal, sender, .. } = *self;
+        let Self { downgrade, contents, signature, admission, crowded, .. } = *self;
+        shape
+            + version
+            + suite
+            + mac
+            + contacts_full
+            + strangers_full
+            + seal
+            + sender
+            + downgrade
+            + contents
+            + signature
+            + admission
+            + crowded
+    }
+}
+
 /// What arrived and changed nothing, and what was sent, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Counters {
-    /// Frames that no key of ours opens, or that are no frames at all.
-    pub unreadable: u64,
+    /// What was refused, by reason.
+    pub refused: Refused,
     /// Frames for a topic or a session that is not ours (any more).
     pub stray: u64,
     /// Valid messages that had arrived before.

@@ -7,7 +7,7 @@ use warp_blink::{
     config::Config,
     id::{CallId, Identity, NodeKey},
     proto::{
-        Command, EffectKind, EngineLink, Input, LinkCommand, MediaInput,
+        Arrived, Command, EffectKind, EngineLink, Input, LinkCommand, MediaInput, SessionNo,
         signal::{
             AppData, Body, Candidate, Description, DescriptionKind, Hello, HelloKind, MediaFormat, Packet,
             SUITE_CLASSICAL,
@@ -40,7 +40,7 @@ fn arrive(pair: &mut Pair, side: usize, stranger: &Identity, n: u8, version: u8)
         media: MediaFormat::default(),
         app_data: AppData::default(),
     };
-    pair.feed(side, Input::Hello(Box::new(hello)));
+    pair.feed(side, Input::Hello(Box::new(Arrived::new(hello))));
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn an_own_call_finds_room_in_a_crowd_that_never_confirms() {
     for n in 0..100 {
         arrive(&mut pair, A, &Identity::from_seed([100 + n; 32]), n, 1);
     }
-    assert_eq!(pair.sides[A].machine.snapshot().counters.unexpected, 100 - 64);
+    assert_eq!(pair.sides[A].machine.snapshot().counters.refused.crowded, 100 - 32);
     let call = pair.ring();
     assert!(pair.sides[A].machine.snapshot().call(call).is_some());
     pair.ask(B, Command::Accept { call }).unwrap();
@@ -63,7 +63,7 @@ fn one_sender_has_four_first_messages_waiting_and_no_more() {
     for n in 0..10 {
         stranger(&mut pair, A, n, 1);
     }
-    assert_eq!(pair.sides[A].machine.snapshot().counters.unexpected, 10 - 4);
+    assert_eq!(pair.sides[A].machine.snapshot().counters.refused.crowded, 10 - 4);
     pair.assert_clean();
 }
 
@@ -73,11 +73,13 @@ fn pending_calls_leave_room_for_an_own_one_whatever_is_configured() {
     config.max_pending = usize::MAX;
     let mut pair = Pair::new(config, Config::default());
     let from = identities(3)[2].public();
+    // Strangers leave half of the places to contacts.
+    pair.ask(A, Command::AddContact(from)).unwrap();
     for n in 0..100 {
         stranger(&mut pair, A, n, 1);
         let (call, body) = (stranger_call(n), Body::Confirm);
         let packet = Box::new(Packet { seq: 1, ack: 0, ack_bits: 0, call, generation: 0, body });
-        pair.feed(A, Input::Packet { from, packet });
+        pair.feed(A, Input::Packet { from, session: SessionNo(1), packet });
     }
     let call = pair.ring();
     assert!(pair.sides[A].machine.snapshot().call(call).is_some());
@@ -167,7 +169,7 @@ fn candidates_that_overtake_their_description_wait_for_it() {
     let description = Description { kind: DescriptionKind::Offer, text: "again".into() };
     let packet =
         Packet { seq: 9, ack: 0, ack_bits: 0, call, generation: 1, body: Body::Description(description) };
-    pair.deliver(A, Wire::Packet(Box::new(packet)));
+    pair.deliver(A, Wire::Packet(SessionNo(1), Box::new(packet)));
     assert_eq!(told(&pair), 2);
 }
 
@@ -179,7 +181,7 @@ fn a_new_generation_replaces_a_link_and_has_its_own_time_to_connect() {
     let description = Description { kind: DescriptionKind::Offer, text: "anew".into() };
     let packet =
         Packet { seq: 9, ack: 0, ack_bits: 0, call, generation: 2, body: Body::Description(description) };
-    pair.deliver(A, Wire::Packet(Box::new(packet)));
+    pair.deliver(A, Wire::Packet(SessionNo(1), Box::new(packet)));
     assert_eq!(pair.link(B, call).generation, 2);
     // What the old connection still tells is nobody's business.
     pair.feed(B, Input::Media(MediaInput::State { link: old, state: EngineLink::Connected }));

@@ -302,7 +302,7 @@ fn who_shuts_down_on_a_leave_still_acknowledges_the_hang_up_that_follows_it() {
 #[test]
 fn what_arrives_unconfirmed_before_a_shutdown_does_not_ring_after_it() {
     let mut pair = plain();
-    pair.hold = |from, w| from == A && matches!(w, Wire::Packet(_));
+    pair.hold = |from, w| from == A && matches!(w, Wire::Packet(..));
     pair.ring();
     pair.ask(B, Command::Shutdown).unwrap();
     pair.release_all();

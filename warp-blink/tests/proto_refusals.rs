@@ -7,12 +7,17 @@ use std::time::Duration;
 use proto_kit::{A, B, Pair, SECOND, Wire, call_id, offer, opens_audio, plain, reject_when_busy};
 use warp_blink::{
     config::Config,
-    event::EndReason,
+    event::{EndReason, Mismatch},
     proto::{
         Command, EffectKind, Input, Outcome, TopicRef,
-        signal::{Body, Hello, HelloKind, MediaFormat, Status},
+        signal::{Body, Hello, HelloKind, Lane, MediaFormat, Status},
     },
 };
+
+/// What a caller is told whose version the callee does not speak.
+const OLDER: EndReason = EndReason::Incompatible { mismatch: Mismatch::PeerIsOlder { version: 1 } };
+
+const MEDIA: EndReason = EndReason::Incompatible { mismatch: Mismatch::Media };
 
 #[test]
 fn a_callee_in_a_call_is_busy_if_so_configured() {
@@ -101,7 +106,7 @@ fn a_callee_that_comes_online_in_time_rings() {
     pair.ring();
     pair.pass(10 * SECOND);
     pair.sides[A].publish = Outcome::Ok;
-    let inbox = TopicRef::Inbox(pair.key(B));
+    let inbox = TopicRef::Inbox { owner: pair.key(B), lane: Lane::Strangers };
     pair.feed(A, Input::PeerSubscribed(inbox));
     pair.run();
     assert_eq!(pair.events(B), ["incoming"]);
@@ -110,24 +115,29 @@ fn a_callee_that_comes_online_in_time_rings() {
 
 #[test]
 fn an_offer_without_a_common_version_or_format_is_incompatible() {
-    let spoil: [fn(&mut Hello); 4] = [
-        |h| h.versions = vec![2, 3],
-        |h| h.suites = vec![],
-        |h| h.media.frame_ms = 5,
-        |h| h.media.max_bitrate = 1_000_000,
+    use Mismatch::{Media, PeerIsNewer, PeerIsOlder, Protection};
+    let (older, newer) = (PeerIsOlder { version: 1 }, PeerIsNewer { version: 2 });
+    let spoil: [(fn(&mut Hello), Mismatch, Mismatch); 6] = [
+        (|h| h.versions = vec![3, 2], older, newer),
+        (|h| h.versions = vec![0], older, PeerIsOlder { version: 0 }),
+        (|h| h.versions = vec![], older, PeerIsOlder { version: 0 }),
+        (|h| h.suites = vec![], Protection, Protection),
+        (|h| h.media.frame_ms = 5, Media, Media),
+        (|h| h.media.max_bitrate = 1_000_000, Media, Media),
     ];
-    for change in spoil {
+    for (change, told, found) in spoil {
         let mut pair = plain();
         pair.hold = |_, w| w.is_hello(HelloKind::Offer);
         pair.ring();
         for (_, wire) in &mut pair.held {
-            if let Wire::Hello(hello) = wire {
-                change(hello);
+            if let Wire::Hello(_, _, arrived) = wire {
+                change(&mut arrived.hello);
             }
         }
         pair.release_all();
-        assert_eq!(pair.ended(A), Some((EndReason::Incompatible, Some(B))));
-        assert_eq!(pair.events(B), ["missed Incompatible"]);
+        assert_eq!(pair.ended(A), Some((EndReason::Incompatible { mismatch: told }, Some(B))));
+        let missed = EndReason::Incompatible { mismatch: found };
+        assert_eq!(pair.events(B), [format!("missed {missed:?}")]);
         pair.assert_clean();
     }
 }
@@ -139,8 +149,8 @@ fn a_refusal_that_is_lost_is_said_again() {
     pair.ring();
     pair.pass(SECOND);
     for (_, wire) in &mut pair.held {
-        if let Wire::Hello(hello) = wire {
-            hello.versions = vec![2];
+        if let Wire::Hello(_, _, arrived) = wire {
+            arrived.hello.versions = vec![2];
         }
     }
     let mut offers = std::mem::take(&mut pair.held).into_iter();
@@ -152,8 +162,8 @@ fn a_refusal_that_is_lost_is_said_again() {
     pair.pass(SECOND);
     let (from, again) = offers.next().unwrap();
     pair.deliver(from, again);
-    assert_eq!(pair.ended(A), Some((EndReason::Incompatible, Some(B))));
-    assert_eq!(pair.events(B), ["missed Incompatible"]);
+    assert_eq!(pair.ended(A), Some((OLDER, Some(B))));
+    assert_eq!(pair.events(B), ["missed Incompatible { mismatch: PeerIsNewer { version: 2 } }"]);
     pair.held.clear();
     pair.assert_clean();
 }
@@ -164,8 +174,8 @@ fn a_refusal_that_finds_nobody_is_said_again() {
     pair.hold = |_, w| w.is_hello(HelloKind::Offer);
     pair.ring();
     for (_, wire) in &mut pair.held {
-        if let Wire::Hello(hello) = wire {
-            hello.versions = vec![2];
+        if let Wire::Hello(_, _, arrived) = wire {
+            arrived.hello.versions = vec![2];
         }
     }
     pair.sides[B].publish = Outcome::NoPeers;
@@ -173,7 +183,7 @@ fn a_refusal_that_finds_nobody_is_said_again() {
     assert_eq!(pair.ended(A), None);
     pair.sides[B].publish = Outcome::Ok;
     pair.pass(Duration::from_millis(20));
-    assert_eq!(pair.ended(A), Some((EndReason::Incompatible, Some(B))));
+    assert_eq!(pair.ended(A), Some((OLDER, Some(B))));
     pair.held.clear();
     pair.assert_clean();
 }
@@ -181,16 +191,19 @@ fn a_refusal_that_finds_nobody_is_said_again() {
 #[test]
 fn an_answer_of_another_version_or_that_refuses_ends_the_call() {
     for (version, status, reason) in [
-        (2, Status::Open, EndReason::Incompatible),
-        (1, Status::Incompatible, EndReason::Incompatible),
+        (2, Status::Open, EndReason::Incompatible { mismatch: Mismatch::PeerIsNewer { version: 2 } }),
+        (2, Status::Version, EndReason::Incompatible { mismatch: Mismatch::PeerIsNewer { version: 2 } }),
+        (0, Status::Version, EndReason::Incompatible { mismatch: Mismatch::PeerIsOlder { version: 0 } }),
+        (1, Status::Suite, EndReason::Incompatible { mismatch: Mismatch::Protection }),
+        (1, Status::Incompatible, MEDIA),
         (1, Status::Busy, EndReason::Busy),
-        (1, Status::Cancelled, EndReason::Incompatible),
+        (1, Status::Cancelled, MEDIA),
     ] {
         let mut pair = plain();
         pair.hold = |_, w| matches!(w, Wire::Welcome(..));
         pair.ring();
         for (_, wire) in &mut pair.held {
-            if let Wire::Welcome(_, welcome) = wire {
+            if let Wire::Welcome(.., welcome) = wire {
                 (welcome.version, welcome.status) = (version, status);
             }
         }
@@ -222,15 +235,15 @@ fn an_answer_that_widens_the_offer_ends_the_call() {
     pair.hold = |from, _| from == B;
     pair.ask(B, Command::Accept { call }).unwrap();
     for (_, wire) in &mut pair.held {
-        if let Wire::Packet(packet) = wire
+        if let Wire::Packet(_, packet) = wire
             && let Body::Accept(media) = &mut packet.body
         {
             media.channels = 2;
         }
     }
     pair.release_all();
-    assert_eq!(pair.ended(A), Some((EndReason::Incompatible, None)));
-    assert_eq!(pair.ended(B), Some((EndReason::Incompatible, None)));
+    assert_eq!(pair.ended(A), Some((MEDIA, None)));
+    assert_eq!(pair.ended(B), Some((MEDIA, None)));
     assert!(!opens_audio(&pair, A));
     pair.assert_clean();
 }

@@ -9,12 +9,13 @@ mod proto_kit;
 
 use proto_kit::{A, B, Pair, SECOND, Wire, call_id, effect_name, identities, offer, plain};
 use warp_blink::{
+    config::Admission,
     event::Snapshot,
     id::{CallId, NodeId, NodeKey, PublicKey},
     proto::{
-        Command, EffectKind, Input, TopicRef,
+        Arrived, Command, EffectKind, Input, SessionNo, TopicRef,
         signal::{
-            Announce, AppData, Body, CallBody, Candidate, Description, DescriptionKind, Hello, HelloKind,
+            Announce, AppData, Body, CallBody, Candidate, Description, DescriptionKind, Hello, HelloKind, Lane,
             MediaFormat, Packet, SUITE_CLASSICAL, Status, VERSION, Welcome,
         },
     },
@@ -44,7 +45,7 @@ const STATES: [(&str, Reach); 9] = [
     }),
     ("arriving", || {
         let mut pair = plain();
-        pair.hold = |_, w| matches!(w, Wire::Packet(_));
+        pair.hold = |_, w| matches!(w, Wire::Packet(..));
         pair.ring();
         (pair, B)
     }),
@@ -82,7 +83,7 @@ const STATES: [(&str, Reach); 9] = [
 type Row = (String, Input);
 
 fn hello(kind: HelloKind, call: CallId, from: PublicKey, node: NodeId) -> Input {
-    Input::Hello(Box::new(Hello {
+    Input::Hello(Box::new(Arrived::new(Hello {
         kind,
         from,
         node,
@@ -93,7 +94,7 @@ fn hello(kind: HelloKind, call: CallId, from: PublicKey, node: NodeId) -> Input 
         suites: vec![SUITE_CLASSICAL],
         media: MediaFormat::default(),
         app_data: AppData::default(),
-    }))
+    })))
 }
 
 fn commands(pair: &Pair, side: usize) -> Vec<Row> {
@@ -126,6 +127,13 @@ fn commands(pair: &Pair, side: usize) -> Vec<Row> {
         ("HangUp of another", Command::HangUp { call: none }),
         ("SetMuted", Command::SetMuted(true)),
         ("SetDeafened", Command::SetDeafened(true)),
+        ("AddContact", Command::AddContact(pair.key(1 - side))),
+        ("AddContact of oneself", Command::AddContact(pair.key(side))),
+        ("RemoveContact of none", Command::RemoveContact(third)),
+        ("Block", Command::Block(pair.key(1 - side))),
+        ("Block of a third", Command::Block(third)),
+        ("Unblock", Command::Unblock(third)),
+        ("SetAdmission", Command::SetAdmission(Admission::Contacts)),
         ("Shutdown", Command::Shutdown),
     ];
     rows.into_iter().map(|(name, command)| (format!("command {name}"), command.into())).collect()
@@ -154,18 +162,19 @@ fn first_messages(pair: &Pair, side: usize) -> Vec<Row> {
             hello(HelloKind::Cancel, call, stranger.public(), node),
         ),
         ("hello Offer by oneself".into(), hello(HelloKind::Offer, other, own, node)),
-        ("hello again".into(), Input::HelloAgain { call, from: peer }),
-        ("hello again by a stranger".into(), Input::HelloAgain { call, from: stranger.public() }),
+        ("hello again".into(), Input::HelloAgain { call, from: peer, session: SessionNo(1) }),
+        ("hello again by a stranger".into(), Input::HelloAgain { call, from: stranger.public(), session: SessionNo(1) }),
     ];
-    for status in [Status::Open, Status::Busy, Status::Incompatible, Status::Cancelled] {
+    for status in [Status::Open, Status::Busy, Status::Incompatible, Status::Cancelled, Status::Version, Status::Suite] {
+        let session = SessionNo(1);
         let welcome = Welcome { node, version: VERSION, suite: SUITE_CLASSICAL, status };
         rows.push((
             format!("welcome {status:?}"),
-            Input::Welcome { call, from: peer, welcome: welcome.clone() },
+            Input::Welcome { call, from: peer, session, welcome: welcome.clone() },
         ));
         rows.push((
             format!("welcome {status:?} by a stranger"),
-            Input::Welcome { call, from: stranger.public(), welcome },
+            Input::Welcome { call, from: stranger.public(), session, welcome },
         ));
     }
     rows
@@ -183,6 +192,7 @@ fn next_seq(pair: &Pair, side: usize) -> u32 {
 fn session_messages(pair: &Pair, side: usize) -> Vec<Row> {
     let (call, peer, seq) = (call_id(CALL), pair.key(1 - side), next_seq(pair, side));
     let stranger = identities(3)[2].public();
+    let session = SessionNo(1);
     let describe = |kind| Body::Description(Description { kind, text: "sdp".into() });
     let mut wide = MediaFormat::default();
     wide.channels = 2;
@@ -202,6 +212,8 @@ fn session_messages(pair: &Pair, side: usize) -> Vec<Row> {
         ("answer of the link", describe(DescriptionKind::Answer)),
         ("candidate", Body::Candidate(Candidate { text: "c".into() })),
         ("end of candidates", Body::EndOfCandidates),
+        ("Token", Body::Token),
+        ("KemKey", Body::KemKey),
     ];
     let packet =
         |seq, generation, body| Box::new(Packet { seq, ack: 0, ack_bits: 0, call, generation, body });
@@ -210,16 +222,20 @@ fn session_messages(pair: &Pair, side: usize) -> Vec<Row> {
         .map(|(name, body)| {
             let generation =
                 u32::from(matches!(body, Body::Description(_) | Body::Candidate(_) | Body::EndOfCandidates));
-            (format!("packet {name}"), Input::Packet { from: peer, packet: packet(seq, generation, body) })
+            (format!("packet {name}"), Input::Packet { from: peer, session, packet: packet(seq, generation, body) })
         })
         .collect();
     rows.extend([
-        ("packet Ack".into(), Input::Packet { from: peer, packet: packet(0, 0, Body::Ack) }),
-        ("packet again".into(), Input::Packet { from: peer, packet: packet(1, 0, Body::HangUp) }),
-        ("packet too far ahead".into(), Input::Packet { from: peer, packet: packet(900, 0, Body::HangUp) }),
+        ("packet Ack".into(), Input::Packet { from: peer, session, packet: packet(0, 0, Body::Ack) }),
+        ("packet again".into(), Input::Packet { from: peer, session, packet: packet(1, 0, Body::HangUp) }),
+        ("packet too far ahead".into(), Input::Packet { from: peer, session, packet: packet(900, 0, Body::HangUp) }),
+        (
+            "packet of no session".into(),
+            Input::Packet { from: peer, session: SessionNo(7), packet: packet(seq, 0, Body::HangUp) },
+        ),
         (
             "packet by a stranger".into(),
-            Input::Packet { from: stranger, packet: packet(seq, 0, Body::HangUp) },
+            Input::Packet { from: stranger, session, packet: packet(seq, 0, Body::HangUp) },
         ),
     ]);
     let mut announce = Announce::default();
@@ -236,7 +252,8 @@ fn session_messages(pair: &Pair, side: usize) -> Vec<Row> {
         rows.push((format!("call {name}"), Input::CallMessage { call, epoch, from, body }));
     }
     for (name, topic) in [
-        ("inbox", TopicRef::Inbox(peer)),
+        ("inbox", TopicRef::Inbox { owner: peer, lane: Lane::Strangers }),
+        ("contacts inbox", TopicRef::Inbox { owner: peer, lane: Lane::Contacts }),
         ("peer topic", TopicRef::Peer { call, owner: peer }),
         ("call topic", TopicRef::Call { call, epoch: 1 }),
     ] {
@@ -252,6 +269,7 @@ fn counted(before: Counters, after: Counters) -> String {
         ("duplicate", after.duplicate - before.duplicate),
         ("unexpected", after.unexpected - before.unexpected),
         ("late", after.late - before.late),
+        ("refused", after.refused.total() - before.refused.total()),
     ];
     let risen: Vec<_> = all.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{name} +{n}")).collect();
     if risen.is_empty() { "nothing".into() } else { risen.join(", ") }

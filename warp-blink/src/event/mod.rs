@@ -182,8 +182,11 @@ pub enum EndReason {
     Removed,
     /// The callee's node could not be reached, or did not answer.
     Unreachable,
-    /// No protocol version, suite or media format in common.
-    Incompatible,
+    /// The two apps do not go together.
+    Incompatible {
+        /// In what.
+        mismatch: Mismatch,
+    },
     /// The link was interrupted for longer than the reconnect window.
     Lost,
     /// The other end of the link does not hold the certificate that the signaling named.
@@ -206,12 +209,60 @@ impl fmt::Display for EndReason {
             Self::AnsweredElsewhere => f.write_str("answered on another device"),
             Self::Removed => f.write_str("removed from the call"),
             Self::Unreachable => f.write_str("the other side could not be reached"),
-            Self::Incompatible => f.write_str("the two apps have no version or format in common"),
+            Self::Incompatible { mismatch } => write!(f, "{mismatch}"),
             Self::Lost => f.write_str("the connection was lost"),
             Self::FingerprintMismatch => f.write_str("the connection led to somebody else"),
             Self::Failed { step } => write!(f, "the connection failed while {step}"),
         }
     }
+}
+
+/// In what two apps do not go together. Known from what the other side said under its own key, never from an
+/// unauthenticated answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Mismatch {
+    /// The other app is older: it speaks this protocol version at best.
+    PeerIsOlder {
+        /// Its best version.
+        version: u8,
+    },
+    /// The other app is newer: it speaks this protocol version, and ours no more.
+    PeerIsNewer {
+        /// Its version that is nearest to ours.
+        version: u8,
+    },
+    /// The two have no common way to protect signals: one side requires post-quantum protection.
+    Protection,
+    /// No audio format in common.
+    Media,
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PeerIsOlder { version } => {
+                write!(f, "the other app is too old (protocol version {version}): it has to be updated")
+            }
+            Self::PeerIsNewer { version } => {
+                write!(f, "the other app is newer (protocol version {version}): update this one")
+            }
+            Self::Protection => f.write_str("one of the two apps requires post-quantum protection, and this call had none"),
+            Self::Media => f.write_str("the two apps have no audio format in common"),
+        }
+    }
+}
+
+/// How the signals of a call are protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Protection {
+    /// X25519 and ChaCha20-Poly1305.
+    Classical,
+    /// The same with ML-KEM-768.
+    PostQuantum,
 }
 
 /// Something that works less well than it should.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{LinkState, Mark, NodeState, ParticipantState};
+use super::{LinkState, Mark, NodeState, ParticipantState, Protection};
 use crate::{
     id::{CallId, NodeId, PublicKey},
     proto::signal::MediaFormat,
@@ -78,6 +78,8 @@ pub struct ParticipantSnapshot {
     pub link: LinkState,
     /// The setup timeline so far.
     pub timeline: Vec<Mark>,
+    /// How the signals between the two are protected; `None` before the first message has been answered.
+    pub protection: Option<Protection>,
     /// Statistics of the link.
     pub stats: LinkStats,
 }

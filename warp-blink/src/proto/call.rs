@@ -17,7 +17,11 @@ pub(super) enum State {
     /// Theirs: the first message is here, and its sender has not yet shown that it is no replay.
     Arriving { until: Instant, ring_ms: u32 },
     /// Theirs: it rings.
-    Incoming { ring_until: Instant },
+    Incoming {
+        ring_until: Instant,
+        /// It rings on its first message alone, and until then its caller must have shown that it is there.
+        confirm_until: Option<Instant>,
+    },
     /// Accepted.
     Active { connect_until: Option<Instant>, reconnect_until: Option<Instant> },
     /// Over for the app; the other side is still being told.
@@ -41,6 +45,8 @@ pub(super) struct Call {
     pub(super) listening: bool,
     /// The app was told that our offer goes out.
     pub(super) offering: bool,
+    /// The other side was given our ML-KEM key and, if it is a contact, our token.
+    pub(super) introduced: bool,
     /// Microphone and speaker are open for it.
     pub(super) audio: bool,
     /// The newest epoch whose key we have; 0 before accept.
@@ -64,6 +70,7 @@ impl Call {
             peer: Participant::new(id, peer),
             listening: false,
             offering: false,
+            introduced: false,
             audio: false,
             epoch: 0,
             said_it: false,
@@ -106,7 +113,9 @@ impl Call {
                 Some(if self.peer.delivery.is_confirmed() { ring_until } else { ring_until.min(reach_until) })
             }
             State::Arriving { until, .. } | State::Leaving { until } => Some(until),
-            State::Incoming { ring_until } => Some(ring_until),
+            State::Incoming { ring_until, confirm_until } => {
+                Some(confirm_until.map_or(ring_until, |t| t.min(ring_until)))
+            }
             State::Active { connect_until, reconnect_until } => {
                 [connect_until, reconnect_until].into_iter().flatten().min()
             }

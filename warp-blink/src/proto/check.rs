@@ -25,6 +25,9 @@ pub enum Violation {
     /// Somebody who was not accepted could hear the microphone.
     #[error("the microphone is open and {0}, another call, has a link")]
     Overheard(CallId),
+    /// A link to somebody who has not shown that it is there.
+    #[error("{0} has a link without a confirmed session")]
+    Unconfirmed(CallId),
     /// An ended call still holds a link, an open device or a timer other than its farewell.
     #[error("{0} has ended and still holds something")]
     NotClean(CallId),
@@ -60,6 +63,9 @@ impl Machine {
             }
             if call.peer.link.open && self.calls.values().any(|c| c.id != call.id && c.audio) {
                 return Err(Violation::Overheard(call.id));
+            }
+            if call.peer.link.open && call.peer.session.is_none() {
+                return Err(Violation::Unconfirmed(call.id));
             }
             let live = |c: &super::call::Call| c.peer.key == call.peer.key && c.peer.link.open;
             if call.peer.link.open && self.calls.values().filter(|c| live(c)).count() > 1 {

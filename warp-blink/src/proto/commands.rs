@@ -2,14 +2,14 @@
 
 use super::{
     call::{Call, State},
-    delivery::Schedule,
     ending::{Ending, HEARD},
     input::{Command, EffectKind, TopicRef},
     machine::{MAX_CALLS, Machine, Out, Purpose},
     participant::HelloOut,
-    signal::{AppData, Body, HelloKind},
+    signal::{AppData, Body, HelloKind, SUITE_CLASSICAL, SUITE_HYBRID},
 };
 use crate::{
+    config::PostQuantum,
     error::Rejected,
     event::{EndReason, Milestone},
     id::{CallId, PublicKey},
@@ -58,6 +58,28 @@ impl Machine {
                 self.own_state_changed(now);
                 Ok(())
             }
+            Command::AddContact(peer) => {
+                self.not_own(&peer)?;
+                if self.people.add_contact(peer)? {
+                    self.give_token(now, |key| *key == peer);
+                }
+                Ok(())
+            }
+            Command::RemoveContact(peer) => {
+                if self.people.remove_contact(&peer) {
+                    self.rotate(now, out);
+                }
+                Ok(())
+            }
+            Command::Block(peer) => self.block(now, peer, out),
+            Command::Unblock(peer) => {
+                self.people.unblock(&peer);
+                Ok(())
+            }
+            Command::SetAdmission(admission) => {
+                self.config.admission = admission;
+                Ok(())
+            }
             Command::Shutdown => {
                 self.shutting_down = true;
                 let calls: Vec<CallId> =
@@ -78,7 +100,7 @@ impl Machine {
                     }
                 }
                 // The node may be the app's own, and live on.
-                out.run(EffectKind::Unsubscribe(TopicRef::Inbox(self.own)));
+                self.inboxes().for_each(|inbox| out.run(EffectKind::Unsubscribe(inbox)));
                 Ok(())
             }
         }
@@ -105,6 +127,11 @@ impl Machine {
         if self.calls.contains_key(&id) || self.ended.contains(&id) {
             return Err(Rejected::IdInUse(id));
         }
+        let suite = match (self.config.post_quantum, self.people.known(&peer).kem) {
+            (PostQuantum::Off, _) | (PostQuantum::Prefer, false) => SUITE_CLASSICAL,
+            (PostQuantum::Require | PostQuantum::Prefer, true) => SUITE_HYBRID,
+            (PostQuantum::Require, false) => return Err(Rejected::NoPostQuantumKey(peer)),
+        };
         let state = State::Outgoing {
             ring_until: now + self.config.ring_timeout,
             reach_until: now + self.config.reach_timeout,
@@ -115,7 +142,8 @@ impl Machine {
         call.app_data = app_data.clone();
         call.peer.mark(now, Milestone::Started);
         let hello = self.hello(&call, HelloKind::Offer, sent_at, app_data);
-        call.peer.hello = Some(HelloOut { hello, schedule: Schedule::at(now), published: false });
+        let session = call.peer.new_session();
+        call.peer.hello = Some(HelloOut::new(hello, suite, session, now));
         // A farewell can wait for its last acknowledgement; a new call cannot.
         self.make_room(true, out);
         call.listening = true;
@@ -140,7 +168,7 @@ impl Machine {
     }
 
     /// Ends a call in the way that its state asks for.
-    fn hang_up(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) {
+    pub(super) fn hang_up(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) {
         let ending = match self.calls.get(&id).map(|c| &c.state) {
             Some(State::Outgoing { .. }) => Ending::ours(EndReason::Cancelled, Body::Cancel),
             Some(State::Incoming { .. }) => Ending::ours(EndReason::Declined, Body::Decline),

@@ -71,12 +71,14 @@ impl Schedule {
         self.next = Some(now + wait);
     }
 
-    /// Somebody subscribed: if nobody was there before, go at once.
-    pub(super) fn somebody_came(&mut self, now: Instant) {
-        if self.missed > 0 && self.sent == 0 {
+    /// Somebody subscribed: if nobody was there before, go at once. Says whether it does.
+    pub(super) fn somebody_came(&mut self, now: Instant) -> bool {
+        let goes = self.missed > 0 && self.sent == 0;
+        if goes {
             self.missed = 0;
             self.next = Some(now);
         }
+        goes
     }
 }
 
@@ -109,6 +111,32 @@ pub(super) struct Delivery {
     bits: u32,
     ack_at: Option<Instant>,
     last_ack: Option<Instant>,
+}
+
+/// Takes a received sequence number into what has arrived.
+pub(super) fn receive(cumulative: &mut u32, bits: &mut u32, seq: u32) -> Received {
+    if seq <= *cumulative {
+        return Received::Duplicate;
+    }
+    let ahead = seq - *cumulative - 1;
+    if ahead > WINDOW {
+        return Received::TooFar;
+    }
+    if ahead == 0 {
+        *cumulative = seq;
+        while *bits & 1 == 1 {
+            *cumulative += 1;
+            *bits >>= 1;
+        }
+        *bits >>= 1;
+        return Received::New;
+    }
+    let bit = 1 << (ahead - 1);
+    if *bits & bit != 0 {
+        return Received::Duplicate;
+    }
+    *bits |= bit;
+    Received::New
 }
 
 /// A packet to send, and whether it is its first time.
@@ -178,31 +206,26 @@ impl Delivery {
 
     /// Takes a received sequence number.
     pub(super) fn receive(&mut self, now: Instant, seq: u32) -> Received {
-        let ack_at = self.last_ack.map_or(now, |t| (t + ACK_EVERY).max(now));
-        if seq <= self.cumulative {
+        let received = receive(&mut self.cumulative, &mut self.bits, seq);
+        if received != Received::TooFar {
+            let ack_at = self.last_ack.map_or(now, |t| (t + ACK_EVERY).max(now));
             self.ack_at = self.ack_at.or(Some(ack_at));
-            return Received::Duplicate;
         }
-        let ahead = seq - self.cumulative - 1;
-        if ahead > WINDOW {
-            return Received::TooFar;
+        received
+    }
+
+    /// Goes on in another session: what is not acknowledged is sent anew there, numbered from 1. Gives what was received
+    /// in the one before.
+    pub(super) fn restart(&mut self, now: Instant) -> (u32, u32) {
+        let received = (self.cumulative, self.bits);
+        (self.cumulative, self.bits, self.ack_at) = (0, 0, None);
+        self.next_seq = 1;
+        for waiting in &mut self.queue {
+            waiting.seq = self.next_seq;
+            waiting.schedule = Schedule::at(now);
+            self.next_seq += 1;
         }
-        self.ack_at = self.ack_at.or(Some(ack_at));
-        if ahead == 0 {
-            self.cumulative = seq;
-            while self.bits & 1 == 1 {
-                self.cumulative += 1;
-                self.bits >>= 1;
-            }
-            self.bits >>= 1;
-            return Received::New;
-        }
-        let bit = 1 << (ahead - 1);
-        if self.bits & bit != 0 {
-            return Received::Duplicate;
-        }
-        self.bits |= bit;
-        Received::New
+        received
     }
 
     /// Takes an acknowledgement; how many messages it settled.
@@ -256,7 +279,9 @@ impl Delivery {
 
     /// The peer subscribed to its topic.
     pub(super) fn somebody_came(&mut self, now: Instant) {
-        self.queue.iter_mut().for_each(|w| w.schedule.somebody_came(now));
+        for waiting in &mut self.queue {
+            waiting.schedule.somebody_came(now);
+        }
     }
 
     /// When something is due next.
@@ -352,6 +377,23 @@ mod tests {
         assert_eq!(d.acknowledged(1, 0b101), 3); // 1, 3 and 5
         assert_eq!(d.queue.iter().map(|w| w.seq).collect::<Vec<_>>(), [2, 4]);
         assert_eq!(d.acknowledged(u32::MAX, u32::MAX), 2);
+    }
+
+    #[test]
+    fn another_session_starts_anew_with_what_was_not_acknowledged() {
+        let mut d = delivery();
+        for body in [Body::Ringing, Body::Confirm, Body::Decline] {
+            d.push(at(0), 0, body);
+        }
+        d.due(at(0));
+        d.acknowledged(1, 0);
+        d.receive(at(0), 1);
+        d.receive(at(0), 3);
+        assert_eq!(d.restart(at(10)), (1, 0b1));
+        let due = d.due(at(10));
+        let sent: Vec<_> = due.iter().map(|d| (d.packet.seq, d.packet.body.clone(), d.packet.ack)).collect();
+        assert_eq!(sent, [(1, Body::Confirm, 0), (2, Body::Decline, 0)]);
+        assert_eq!(d.receive(at(20), 1), Received::New);
     }
 
     #[test]

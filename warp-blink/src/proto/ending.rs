@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use super::{
     call::State,
-    delivery::Schedule,
     input::{EffectKind, TopicRef},
     machine::{Machine, Out, Purpose},
     participant::HelloOut,
-    signal::{AppData, Body, CallBody, HelloKind},
+    signal::{AppData, Body, CallBody, HelloKind, SUITE_CLASSICAL},
 };
 use crate::{
     event::{EndReason, Event, LinkState, Milestone, ParticipantSummary, Summary},
@@ -76,6 +75,7 @@ impl Machine {
             out.run(EffectKind::Subscribe(TopicRef::Call { call: id, epoch: 1 }));
             Self::say(call, &mut self.counters, now, 0, Body::CallKey(1));
         }
+        self.introduce(now, id);
         self.start_link(now, id, out);
         self.note_joined(id, out);
     }
@@ -105,18 +105,18 @@ impl Machine {
         call.peer.link.parked = Default::default();
         let stay = if self.shutting_down && ending.say.is_none() { HEARD } else { self.config.farewell };
         call.state = State::Leaving { until: now + stay };
-        let mut cancel = None;
+        let (mut cancel, mut suite) = (None, SUITE_CLASSICAL);
         let given_up = match ending.say {
-            Some(body) if call.peer.delivery.is_confirmed() => {
+            // Of a call that rang on its first message alone, it is said as soon as its caller confirms.
+            Some(body) if call.peer.delivery.is_confirmed() || incoming => {
                 call.said_it = true;
                 call.peer.delivery.only(now, body)
             }
             Some(_) if call.ours => {
                 // Nobody has answered the first message. A second one withdraws it, if it ever left this node; if the
                 // answer to the first still comes, the session says it instead (`on_welcome`).
-                let published = call.peer.hello.as_ref().is_some_and(|h| h.published);
-                if published {
-                    cancel = Some(call.sent_at);
+                if let Some(hello) = call.peer.hello.as_ref().filter(|h| h.published) {
+                    (cancel, suite) = (Some(call.sent_at), hello.suite);
                 }
                 call.peer.hello = None;
                 call.peer.delivery.clear()
@@ -134,7 +134,8 @@ impl Machine {
         {
             let hello = self.hello(call, HelloKind::Cancel, sent_at, AppData::default());
             if let Some(call) = self.calls.get_mut(&id) {
-                call.peer.hello = Some(HelloOut { hello, schedule: Schedule::at(now), published: false });
+                let session = call.peer.new_session();
+                call.peer.hello = Some(HelloOut::new(hello, suite, session, now));
             }
         }
         self.remember_ended(id);

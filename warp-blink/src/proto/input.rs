@@ -2,8 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::signal::{AppData, Body, CallBody, Candidate, Description, Hello, MediaFormat, Packet, Welcome};
+use super::{
+    people::Known,
+    signal::{
+        AppData, Body, CallBody, Candidate, Description, Hello, Lane, MediaFormat, Packet, SUITE_CLASSICAL, Welcome,
+    },
+};
 use crate::{
+    config::Admission,
     event::{Event, NodeState, Step, Via, Warning},
     id::{CallId, PublicKey},
     stats::LinkStats,
@@ -26,8 +32,13 @@ pub struct Effect {
 /// A topic by its meaning; the driver knows its name, which derives from keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TopicRef {
-    /// Where this identity's offers arrive.
-    Inbox(PublicKey),
+    /// Where first messages to this identity arrive, in this lane.
+    Inbox {
+        /// Whose.
+        owner: PublicKey,
+        /// Which of the two.
+        lane: Lane,
+    },
     /// Where this participant of this call is told things.
     Peer {
         /// The call.
@@ -42,6 +53,42 @@ pub enum TopicRef {
         /// The epoch.
         epoch: u32,
     },
+}
+
+/// The number of one session with one peer in one call, counted from 1 by the machine. A session is opened by a first
+/// message of either side; there is a second one when a side comes back after a crash, or when both opened one at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SessionNo(pub u32);
+
+/// A first message that was opened, and what the driver knows of it.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Arrived {
+    /// What it says.
+    pub hello: Hello,
+    /// The suite that it is sealed in.
+    pub suite: u8,
+    /// The wall clock here, when it arrived.
+    pub wall: UnixTime,
+    /// What the app's admission callback said, where there is one.
+    pub verdict: Option<bool>,
+}
+
+impl Arrived {
+    /// In the classical suite, at the time at which it says that it was sent.
+    pub fn new(hello: Hello) -> Self {
+        Self { suite: SUITE_CLASSICAL, wall: hello.sent_at, verdict: None, hello }
+    }
+}
+
+/// What a peer gives of itself inside a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Gift {
+    /// Its contact token.
+    Token,
+    /// Its ML-KEM key.
+    KemKey,
 }
 
 /// The name of one link: a new generation is a new connection.
@@ -87,26 +134,62 @@ pub enum EffectKind {
         /// Who.
         peer: PublicKey,
     },
-    /// Publish a first message on the peer's inbox. The second one of the same call, peer and kind repeats the first.
+    /// Publish a first message on the peer's inbox of that lane. The second one of the same session and lane repeats the
+    /// first.
     SendHello {
         /// To whom.
         to: PublicKey,
+        /// Over which lane.
+        lane: Lane,
+        /// In which suite.
+        suite: u8,
+        /// The session that an answer opens.
+        session: SessionNo,
         /// What.
         hello: Box<Hello>,
     },
-    /// Answer (again) the last first message of that peer for that call.
+    /// Answer (again) the first message of that peer that opens this session.
     SendWelcome {
         /// The call.
         call: CallId,
         /// To whom.
         to: PublicKey,
+        /// The session.
+        session: SessionNo,
         /// What.
         welcome: Welcome,
+    },
+    /// Wipe one session of a call, in which nothing is received any more.
+    DropSession {
+        /// The call.
+        call: CallId,
+        /// With whom.
+        peer: PublicKey,
+        /// Which.
+        session: SessionNo,
+    },
+    /// Keep what the packet of this step brought, also for later runs.
+    Keep {
+        /// Of whom.
+        peer: PublicKey,
+        /// What.
+        gift: Gift,
+    },
+    /// Make a new contact token: the one before opens nothing any more.
+    NewToken,
+    /// Note, so that a restart does not forget it, that this call is about to ring on its first message alone.
+    Remember {
+        /// The call.
+        call: CallId,
+        /// When its caller says that it was sent.
+        sent_at: UnixTime,
     },
     /// Seal a message under the session and publish it on the peer's topic.
     Send {
         /// To whom.
         to: PublicKey,
+        /// Under which session.
+        session: SessionNo,
         /// What; it names its call.
         packet: Box<Packet>,
     },
@@ -209,6 +292,17 @@ pub enum Command {
     SetMuted(bool),
     /// Play nothing, or stop to.
     SetDeafened(bool),
+    /// Count somebody among the contacts, who is not blocked any more.
+    AddContact(PublicKey),
+    /// Count somebody among the contacts no longer. All contacts get a new token.
+    RemoveContact(PublicKey),
+    /// Refuse somebody from now on, under this key and its mirror image, and end what calls there are. All contacts get a
+    /// new token.
+    Block(PublicKey),
+    /// Refuse somebody no longer.
+    Unblock(PublicKey),
+    /// Change who may ring.
+    SetAdmission(Admission),
     /// End everything.
     Shutdown,
 }
@@ -220,13 +314,15 @@ pub enum Input {
     /// The app asks for something.
     Command(Command),
     /// A first message was opened on the own inbox.
-    Hello(Box<Hello>),
+    Hello(Box<Arrived>),
     /// A first message that was answered before arrived again.
     HelloAgain {
         /// The call.
         call: CallId,
         /// Its proven sender.
         from: PublicKey,
+        /// The session that it opened.
+        session: SessionNo,
     },
     /// The answer to a first message of ours was opened.
     Welcome {
@@ -234,6 +330,8 @@ pub enum Input {
         call: CallId,
         /// Its proven sender.
         from: PublicKey,
+        /// The session, which is confirmed.
+        session: SessionNo,
         /// What.
         welcome: Welcome,
     },
@@ -241,6 +339,8 @@ pub enum Input {
     Packet {
         /// The session's other side.
         from: PublicKey,
+        /// The session.
+        session: SessionNo,
         /// What; it names its call.
         packet: Box<Packet>,
     },
@@ -254,6 +354,13 @@ pub enum Input {
         from: PublicKey,
         /// What.
         body: CallBody,
+    },
+    /// What is kept of a peer from earlier runs.
+    Known {
+        /// Whom.
+        peer: PublicKey,
+        /// What.
+        known: Known,
     },
     /// Somebody's node subscribed to a topic that we send to.
     PeerSubscribed(TopicRef),

@@ -26,11 +26,16 @@ impl Machine {
         let own = self.own;
         // While one call is heard nobody else is connected: a link carries the microphone.
         let heard_elsewhere = self.calls.values().any(|c| c.id != id && c.audio);
-        let early = self.config.pre_connect == PreConnect::Always && !heard_elsewhere;
+        let allowed = |peer| match self.config.pre_connect {
+            PreConnect::Always => true,
+            PreConnect::Contacts => self.people.is_contact(peer),
+            PreConnect::Never => false,
+        };
+        let early = !heard_elsewhere && self.calls.get(&id).is_some_and(|c| allowed(&c.peer.key));
         let Some(call) = self.calls.get_mut(&id) else { return };
         let may = call.is_active()
             || (early && matches!(call.state, State::Outgoing { .. } | State::Incoming { .. }));
-        if !may || !call.peer.delivery.is_confirmed() {
+        if !may || call.peer.session.is_none() {
             return;
         }
         let failed_early = matches!(call.peer.link.state, LinkState::Failed { .. } | LinkState::Closed)

@@ -7,11 +7,13 @@ use std::{
 
 use super::{
     call::{Call, State},
-    input::{Command, Effect, EffectId, EffectKind, Input, TopicRef},
-    signal::{AppData, Body, Hello, HelloKind, SUITE_CLASSICAL, VERSION},
+    input::{Command, Effect, EffectId, EffectKind, Gift, Input, TopicRef},
+    people::People,
+    replay::ReplayMemory,
+    signal::{AppData, Body, Hello, HelloKind, Lane, SUITE_CLASSICAL, SUITE_HYBRID, VERSION},
 };
 use crate::{
-    config::Config,
+    config::{Config, PostQuantum},
     error::Rejected,
     event::{Event, LocalMedia, NodeState},
     id::{CallId, NodeId, PublicKey},
@@ -33,13 +35,15 @@ pub(super) const ARRIVING: Duration = Duration::from_secs(10);
 /// What a result is for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Purpose {
-    Hello { call: CallId, kind: HelloKind },
+    Hello { call: CallId, kind: HelloKind, lane: Lane },
     Welcome { call: CallId },
     Packet { call: CallId, seq: u32 },
     Announce { call: CallId },
     Reach { call: CallId, since: Instant },
     Link(super::input::LinkId),
     Audio { call: CallId },
+    Remember { call: CallId },
+    Keep { peer: PublicKey, gift: Gift },
     Other,
 }
 
@@ -50,6 +54,8 @@ pub struct Machine {
     pub(super) own: PublicKey,
     pub(super) node: NodeId,
     pub(super) node_state: NodeState,
+    pub(super) people: People,
+    pub(super) memory: ReplayMemory,
     pub(super) calls: BTreeMap<CallId, Call>,
     pub(super) ended: VecDeque<CallId>,
     pub(super) outstanding: BTreeMap<EffectId, Purpose>,
@@ -101,6 +107,9 @@ impl Machine {
             own,
             node,
             node_state: NodeState::Starting,
+            people: People::default(),
+            // Without a memory nothing rings on its first message alone.
+            memory: ReplayMemory::beginning(UnixTime::from_millis(u64::MAX)),
             calls: BTreeMap::new(),
             ended: VecDeque::new(),
             outstanding: BTreeMap::new(),
@@ -111,11 +120,16 @@ impl Machine {
         }
     }
 
+    /// With the memory of what rang on its first message alone. Without one, every call is confirmed before it rings.
+    pub fn with_memory(mut self, memory: ReplayMemory) -> Self {
+        self.memory = memory;
+        self
+    }
+
     /// The first effects: what the machine needs before anything happens.
     pub fn start(&mut self) -> Vec<Effect> {
-        let own = self.own;
-        self.with_out(|_, out| {
-            out.run(EffectKind::Subscribe(TopicRef::Inbox(own)));
+        self.with_out(|machine, out| {
+            machine.inboxes().for_each(|inbox| out.run(EffectKind::Subscribe(inbox)));
             Ok(())
         })
         .unwrap_or_default()
@@ -130,10 +144,13 @@ impl Machine {
         self.with_out(|machine, out| {
             match input {
                 Input::Command(command) => machine.command(now, command, out)?,
-                Input::Hello(hello) => machine.on_hello(now, *hello, out),
-                Input::HelloAgain { call, from } => machine.on_hello_again(now, call, from),
-                Input::Welcome { call, from, welcome } => machine.on_welcome(now, call, from, &welcome, out),
-                Input::Packet { from, packet } => machine.on_packet(now, from, *packet, out),
+                Input::Hello(arrived) => machine.on_hello(now, *arrived, out),
+                Input::HelloAgain { call, from, session } => machine.on_hello_again(now, call, from, session),
+                Input::Welcome { call, from, session, welcome } => {
+                    machine.on_welcome(now, call, from, session, &welcome, out);
+                }
+                Input::Packet { from, session, packet } => machine.on_packet(now, from, session, *packet, out),
+                Input::Known { peer, known } => machine.people.learn(peer, known),
                 Input::CallMessage { call, epoch, from, body } => {
                     machine.on_call_message(now, call, epoch, from, body, out);
                 }
@@ -184,7 +201,11 @@ impl Machine {
             sent_at,
             ring_ms: u32::try_from(self.config.ring_timeout.as_millis()).unwrap_or(u32::MAX),
             versions: vec![VERSION],
-            suites: vec![SUITE_CLASSICAL],
+            suites: match self.config.post_quantum {
+                PostQuantum::Require => vec![SUITE_HYBRID],
+                PostQuantum::Prefer => vec![SUITE_HYBRID, SUITE_CLASSICAL],
+                PostQuantum::Off => vec![SUITE_CLASSICAL],
+            },
             media: call.media,
             app_data,
         })
@@ -194,8 +215,16 @@ impl Machine {
         self.calls.values().find(|c| c.is_under_way()).map(|c| c.id)
     }
 
-    pub(super) fn pending(&self) -> usize {
-        self.calls.values().filter(|c| matches!(c.state, State::Incoming { .. })).count()
+    /// How many calls of such callers ring.
+    pub(super) fn pending(&self, of: impl Fn(&PublicKey) -> bool) -> usize {
+        self.calls.values().filter(|c| matches!(c.state, State::Incoming { .. }) && of(&c.peer.key)).count()
+    }
+
+    /// Where first messages are heard.
+    pub(super) fn inboxes(&self) -> impl Iterator<Item = TopicRef> + use<> {
+        let owner = self.own;
+        let open = self.config.open_inbox.then_some(Lane::Strangers);
+        [Some(Lane::Contacts), open].into_iter().flatten().map(move |lane| TopicRef::Inbox { owner, lane })
     }
 
     pub(super) fn remember_ended(&mut self, call: CallId) {

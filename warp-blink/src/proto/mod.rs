@@ -27,21 +27,29 @@
 mod call;
 mod check;
 mod commands;
+mod contacts;
 mod delivery;
 mod ending;
+mod hello;
 mod input;
+pub mod lanes;
 mod linking;
 mod machine;
 mod network;
 mod outcome;
 mod participant;
+mod people;
+mod replay;
+mod sessions;
 pub mod signal;
 mod snapshot;
 mod timing;
 
 pub use check::Violation;
 pub use input::{
-    Command, Effect, EffectId, EffectKind, EngineLink, Input, LinkCommand, LinkId, MediaInput, Outcome,
-    TopicRef,
+    Arrived, Command, Effect, EffectId, EffectKind, EngineLink, Gift, Input, LinkCommand, LinkId, MediaInput,
+    Outcome, SessionNo, TopicRef,
 };
 pub use machine::Machine;
+pub use people::{Known, MAX_KNOWN, MAX_PEOPLE};
+pub use replay::{MAX_REMEMBERED, ReplayMemory, WINDOW};

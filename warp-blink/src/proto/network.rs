@@ -4,29 +4,21 @@
 use std::time::Duration;
 
 use super::{
-    call::{Call, State},
-    delivery::{Received, Schedule},
+    call::State,
+    delivery::Received,
     ending::Ending,
-    input::{EffectKind, TopicRef},
-    machine::{ARRIVING, MAX_CALLS, Machine, Out},
-    participant::WelcomeOut,
-    signal::{
-        Body, CallBody, Hello, HelloKind, MediaFormat, Packet, SUITE_CLASSICAL, Status, VERSION, Welcome,
-    },
+    input::{EffectKind, Gift, SessionNo, TopicRef},
+    machine::{MAX_CALLS, Machine, Out, Purpose},
+    people::AFTER_NOBODY,
+    sessions::Held,
+    signal::{Body, CallBody, HelloKind, Lane, MediaFormat, Packet},
 };
 use crate::{
     config::WhenBusy,
-    event::{EndReason, Event, Milestone, NodeState},
+    event::{EndReason, Event, Milestone, Mismatch, NodeState},
     id::{CallId, PublicKey},
     time::Instant,
 };
-
-/// A stored second message is repeated at most this often.
-const WELCOME_EVERY: Duration = Duration::from_millis(250);
-
-/// First messages of one sender that wait for confirmation. A caller has one; the rest is room for a second device and
-/// for calls that were cancelled and made again within [`ARRIVING`].
-const MAX_ARRIVING_EACH: usize = 4;
 
 /// Opus frame lengths that an answer may name, in milliseconds (RFC 7587 section 4.2, those of 10 ms and more).
 const FRAMES: [u8; 4] = [10, 20, 40, 60];
@@ -48,132 +40,39 @@ impl MediaFormat {
 }
 
 impl Machine {
-    pub(super) fn on_hello(&mut self, now: Instant, hello: Hello, out: &mut Out<'_>) {
-        if hello.from == self.own || self.shutting_down {
-            self.counters.unexpected += 1;
-            return;
-        }
-        match hello.kind {
-            HelloKind::Offer => self.on_offer(now, hello, out),
-            HelloKind::Cancel => self.on_cancel(now, &hello, out),
-            // Pairing, resuming and missed-call notices belong to groups and persistence.
-            HelloKind::Pair | HelloKind::Resume | HelloKind::Missed => self.counters.unexpected += 1,
-        }
-    }
-
-    fn on_offer(&mut self, now: Instant, hello: Hello, out: &mut Out<'_>) {
-        if self.ended.contains(&hello.call) {
-            self.counters.late += 1;
-            return;
-        }
-        let arriving = |from| self.calls.values().filter(|c| c.is_arriving() && c.peer.key == from).count();
-        if self.calls.contains_key(&hello.call)
-            || arriving(hello.from) >= MAX_ARRIVING_EACH
-            || !self.make_room(false, out)
-        {
-            self.counters.unexpected += 1;
-            return;
-        }
-        let common = hello.versions.contains(&VERSION) && hello.suites.contains(&SUITE_CLASSICAL);
-        let Some(media) = self.config.media.narrowed(hello.media).filter(|_| common) else {
-            self.refuse(now, &hello, Status::Incompatible);
-            out.emit(Event::Missed { call: hello.call, from: hello.from, reason: EndReason::Incompatible });
-            return;
-        };
-        let state = State::Arriving { until: now + ARRIVING, ring_ms: hello.ring_ms };
-        let mut call = Call::new(hello.call, hello.from, now, state, media);
-        call.app_data = hello.app_data;
-        call.sent_at = hello.sent_at;
-        call.peer.mark(now, Milestone::Started);
-        call.peer.welcome = Some(self.welcome(now, Status::Open));
-        call.listening = true;
-        self.calls.insert(hello.call, call);
-        out.run(EffectKind::Subscribe(TopicRef::Peer { call: hello.call, owner: self.own }));
-    }
-
-    fn on_cancel(&mut self, now: Instant, hello: &Hello, out: &mut Out<'_>) {
-        let from_caller = self.calls.get(&hello.call).map(|c| !c.ours && c.peer.key == hello.from);
-        match from_caller {
-            Some(false) => self.counters.unexpected += 1,
-            Some(true) => {
-                self.end(now, hello.call, Ending::theirs(EndReason::Cancelled), out);
-                let welcome = self.welcome(now, Status::Cancelled);
-                if let Some(call) = self.calls.get_mut(&hello.call) {
-                    call.peer.welcome = Some(welcome);
-                }
-            }
-            // It overtook its offer, or came again: the call id is spent either way.
-            None => self.answer_once(now, hello.call, hello.from, Status::Cancelled, out),
-        }
-    }
-
-    pub(super) fn on_hello_again(&mut self, now: Instant, id: CallId, from: PublicKey) {
-        self.counters.duplicate += 1;
-        if let Some(call) = self.calls.get_mut(&id).filter(|c| c.peer.key == from)
-            && let Some(welcome) = &mut call.peer.welcome
-        {
-            let free = welcome.last.map_or(now, |t| (t + WELCOME_EVERY).max(now));
-            welcome.schedule.next = Some(welcome.schedule.next.map_or(free, |t| t.min(free)));
-        }
-    }
-
-    pub(super) fn on_welcome(
+    pub(super) fn on_packet(
         &mut self,
         now: Instant,
-        id: CallId,
         from: PublicKey,
-        welcome: &Welcome,
+        session: SessionNo,
+        packet: Packet,
         out: &mut Out<'_>,
     ) {
-        let Some(call) =
-            self.calls.get_mut(&id).filter(|c| c.ours && c.peer.key == from && c.peer.hello.is_some())
-        else {
-            self.counters.unexpected += 1;
-            return;
-        };
-        call.peer.hello = None;
-        if matches!(call.state, State::Outgoing { .. }) {
-            self.tell_offering(id, out);
-        }
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        let acceptable = welcome.version == VERSION && welcome.suite == SUITE_CLASSICAL;
-        match (welcome.status, &call.state) {
-            (Status::Open, State::Outgoing { .. }) if acceptable => {
-                call.peer.delivery.confirm();
-                call.peer.mark(now, Milestone::Answered);
-                call.peer.mark(now, Milestone::Confirmed);
-                Self::say(call, &mut self.counters, now, 0, Body::Confirm);
-                self.start_link(now, id, out);
-            }
-            (Status::Open, State::Leaving { .. }) => {
-                // Withdrawn before it was answered: the session can say so.
-                call.peer.delivery.confirm();
-                call.said_it = true;
-                Self::say(call, &mut self.counters, now, 0, Body::Cancel);
-            }
-            (Status::Busy, State::Outgoing { .. }) => self.end(now, id, Ending::theirs(EndReason::Busy), out),
-            (Status::Cancelled, State::Leaving { .. }) => self.forget(id, out),
-            (_, State::Outgoing { .. }) => self.end(now, id, Ending::theirs(EndReason::Incompatible), out),
-            _ => self.counters.unexpected += 1,
-        }
-    }
-
-    pub(super) fn on_packet(&mut self, now: Instant, from: PublicKey, packet: Packet, out: &mut Out<'_>) {
         let id = packet.call;
+        let smaller = self.own < from;
         let Some(call) = self.calls.get_mut(&id).filter(|c| c.peer.key == from) else {
             self.counters.unexpected += 1;
             return;
         };
-        let confirms = !call.peer.delivery.is_confirmed();
-        if confirms {
-            if call.ours {
-                // Our side confirms at message 2; the driver has no session before that.
-                self.counters.unexpected += 1;
-                return;
-            }
-            call.peer.delivery.confirm();
+        let first = call.peer.session.is_none();
+        let answered = call.peer.welcome.as_ref().filter(|w| w.session == session).map(|w| (w.kind, w.welcome.suite));
+        if let Some((kind, suite)) = answered {
+            // The first message under a session that the other side opened: it is no replay.
             call.peer.welcome = None;
-            call.peer.mark(now, Milestone::Confirmed);
+            let held = Held { no: session, kind, ours: false };
+            if let Some(dropped) = call.peer.confirmed(now, held, smaller) {
+                out.run(EffectKind::DropSession { call: id, peer: from, session: dropped });
+            }
+            if call.peer.session == Some(held) {
+                call.peer.protection = Some(super::hello::protection(suite));
+            }
+            if first {
+                call.peer.mark(now, Milestone::Confirmed);
+            }
+        }
+        if call.peer.session.is_none_or(|held| held.no != session) {
+            self.on_old_packet(now, session, packet, out);
+            return;
         }
         self.counters.acknowledged += call.peer.delivery.acknowledged(packet.ack, packet.ack_bits);
         let new = packet.seq != 0
@@ -192,25 +91,63 @@ impl Machine {
         if new {
             self.on_body(now, id, packet.generation, packet.body, out);
         }
-        if confirms {
-            self.ring(now, id, out);
+        if let Some((kind, _)) = answered {
+            self.on_confirmed(now, id, kind, out);
         }
     }
 
-    /// The caller has proven that it is there: ring, or say busy.
-    fn ring(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) {
-        // Whatever is configured, there stays room for a call of our own.
-        let busy = self.pending() >= self.config.max_pending.min(MAX_CALLS - 1)
-            || (self.config.when_busy == WhenBusy::Reject && self.under_way().is_some());
+    /// The session that the other side opened is confirmed.
+    fn on_confirmed(&mut self, now: Instant, id: CallId, kind: HelloKind, out: &mut Out<'_>) {
+        self.ring(now, id, out);
         let Some(call) = self.calls.get_mut(&id) else { return };
-        let State::Arriving { ring_ms, .. } = call.state else { return };
+        if let State::Incoming { confirm_until, .. } = &mut call.state {
+            *confirm_until = None;
+        }
+        if call.is_active() && call.ours && kind != HelloKind::Offer {
+            // Who comes back has lost the call's key.
+            Self::say(call, &mut self.counters, now, 0, Body::CallKey(call.epoch));
+        }
+        if call.is_active() && call.epoch > 0 {
+            call.announce_at = Some(now);
+        }
+        self.start_link(now, id, out);
+    }
+
+    /// Under a session that was replaced: it is heard, and answered nothing.
+    fn on_old_packet(&mut self, now: Instant, session: SessionNo, packet: Packet, out: &mut Out<'_>) {
+        let id = packet.call;
+        let retired = self.calls.get_mut(&id).and_then(|c| c.peer.retired.as_mut());
+        match retired.filter(|r| r.no == session).map(|r| (packet.seq, r.receive(packet.seq))) {
+            Some((1.., Received::New)) => self.on_body(now, id, packet.generation, packet.body, out),
+            Some((0, _)) => {}
+            Some((_, Received::Duplicate)) => self.counters.duplicate += 1,
+            Some((_, Received::TooFar)) | None => self.counters.unexpected += 1,
+        }
+    }
+
+    /// One more call of that caller would be too many, or this side is in a call and does not want another.
+    pub(super) fn is_busy_for(&self, from: &PublicKey) -> bool {
+        // Whatever is configured, there stays room for a call of our own, and half of it is for contacts.
+        let places = self.config.max_pending.min(MAX_CALLS - 1);
+        let stranger = |key: &PublicKey| !self.people.is_contact(key);
+        self.pending(|_| true) >= places
+            || (stranger(from) && self.pending(stranger) >= places.div_ceil(2))
+            || (self.config.when_busy == WhenBusy::Reject && self.under_way().is_some())
+    }
+
+    /// The caller has proven that it is there, or is a contact: ring, or say busy.
+    pub(super) fn ring(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) {
+        let Some(call) = self.calls.get(&id) else { return };
+        let State::Arriving { ring_ms, until } = call.state else { return };
         let from = call.peer.key;
-        if busy {
+        if self.is_busy_for(&from) {
             self.missed(now, id, from, EndReason::Busy, out);
             return;
         }
+        let Some(call) = self.calls.get_mut(&id) else { return };
         let ring = Duration::from_millis(ring_ms.into()).min(self.config.max_ring);
-        call.state = State::Incoming { ring_until: now + ring };
+        let confirm_until = call.peer.session.is_none().then_some(until);
+        call.state = State::Incoming { ring_until: now + ring, confirm_until };
         call.peer.mark(now, Milestone::Ringing);
         Self::say(call, &mut self.counters, now, 0, Body::Ringing);
         out.emit(Event::Incoming {
@@ -232,6 +169,10 @@ impl Machine {
         }
         match (&call.state, body) {
             (_, Body::Confirm | Body::Ack) => {}
+            (State::Leaving { .. }, Body::Token | Body::KemKey) => {}
+            // From somebody whom a person here called, or whose call was accepted.
+            (State::Outgoing { .. } | State::Active { .. }, Body::Token) => self.keep(peer, Gift::Token, out),
+            (State::Outgoing { .. } | State::Active { .. }, Body::KemKey) => self.keep(peer, Gift::KemKey, out),
             (State::Outgoing { .. }, Body::Ringing) => {
                 if !std::mem::replace(&mut call.peer.ringing, true) {
                     call.peer.mark(now, Milestone::Ringing);
@@ -245,7 +186,8 @@ impl Machine {
                 }
                 // An answer that widens the offer is not an answer to it.
                 _ => {
-                    let ending = Ending::nobodys(EndReason::Incompatible, Some(Body::Incompatible));
+                    let reason = EndReason::Incompatible { mismatch: Mismatch::Media };
+                    let ending = Ending::nobodys(reason, Some(Body::Incompatible));
                     self.end(now, id, ending, out);
                 }
             },
@@ -281,7 +223,8 @@ impl Machine {
                 self.end(now, id, Ending::nobodys(reason, None), out);
             }
             (State::Active { .. }, Body::Incompatible) => {
-                self.end(now, id, Ending::nobodys(EndReason::Incompatible, None), out);
+                let reason = EndReason::Incompatible { mismatch: Mismatch::Media };
+                self.end(now, id, Ending::nobodys(reason, None), out);
             }
             (State::Active { .. }, Body::CallKey(epoch)) if !call.ours && epoch > call.epoch => {
                 if call.epoch > 0 {
@@ -331,10 +274,12 @@ impl Machine {
 
     pub(super) fn on_peer_subscribed(&mut self, now: Instant, topic: TopicRef) {
         match topic {
-            TopicRef::Inbox(peer) => {
-                for call in self.calls.values_mut().filter(|c| c.peer.key == peer) {
-                    if let Some(hello) = &mut call.peer.hello {
-                        hello.schedule.somebody_came(now);
+            TopicRef::Inbox { owner, lane } => {
+                for call in self.calls.values_mut().filter(|c| c.peer.key == owner) {
+                    if let Some(hello) = &mut call.peer.hello
+                        && hello.schedule.somebody_came(now)
+                    {
+                        hello.attempts = if lane == Lane::Contacts { 0 } else { AFTER_NOBODY };
                     }
                 }
             }
@@ -352,6 +297,16 @@ impl Machine {
                 }
             }
         }
+    }
+
+    /// Keeps what a peer gave of itself, unless it is known already or there is no room for it.
+    fn keep(&mut self, peer: PublicKey, gift: Gift, out: &mut Out<'_>) {
+        // A key is derived from the identity and never changes; a token does.
+        let known = gift == Gift::KemKey && self.people.known(&peer).kem;
+        if known || !self.people.has_room(&peer) {
+            return;
+        }
+        out.push(Purpose::Keep { peer, gift }, EffectKind::Keep { peer, gift });
     }
 
     /// The node or the media are gone for good: nothing can be said any more, and every call is over.
@@ -374,30 +329,5 @@ impl Machine {
             self.node_state = state.clone();
             out.emit(Event::Node { state });
         }
-    }
-
-    /// An answer to a first message, to be sent now.
-    fn welcome(&self, now: Instant, status: Status) -> WelcomeOut {
-        let welcome = Welcome { node: self.node, version: VERSION, suite: SUITE_CLASSICAL, status };
-        WelcomeOut { welcome, schedule: Schedule::at(now), last: None }
-    }
-
-    /// Answers an offer that leads to no call. The answer may be lost, so it is kept for the farewell time, to be
-    /// repeated when the offer is.
-    fn refuse(&mut self, now: Instant, hello: &Hello, status: Status) {
-        let state = State::Leaving { until: now + self.config.farewell };
-        let mut call = Call::new(hello.call, hello.from, now, state, self.config.media);
-        call.peer.welcome = Some(self.welcome(now, status));
-        self.calls.insert(hello.call, call);
-        self.remember_ended(hello.call);
-    }
-
-    /// Answers a cancel of an unknown call, and keeps nothing but that its id is spent: if the answer is lost, the
-    /// cancel comes again and is answered anew.
-    fn answer_once(&mut self, now: Instant, call: CallId, to: PublicKey, status: Status, out: &mut Out<'_>) {
-        let welcome = self.welcome(now, status).welcome;
-        out.run(EffectKind::SendWelcome { call, to, welcome });
-        out.run(EffectKind::Forget { call });
-        self.remember_ended(call);
     }
 }

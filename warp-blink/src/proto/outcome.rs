@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use super::{
     call::State,
-    input::{EffectId, EngineLink, MediaInput, Outcome},
+    input::{EffectId, EngineLink, Gift, MediaInput, Outcome},
     machine::{Machine, Out, Purpose},
+    people::{AFTER_NOBODY, Known},
+    signal::Lane,
 };
 use crate::{
     event::{Event, Milestone, Step, Warning},
@@ -24,7 +26,7 @@ impl Machine {
             return;
         };
         match purpose {
-            Purpose::Hello { call, kind } => {
+            Purpose::Hello { call, kind, lane } => {
                 let hello = self
                     .calls
                     .get_mut(&call)
@@ -32,7 +34,12 @@ impl Machine {
                     .filter(|h| h.hello.kind == kind);
                 if let Some(hello) = hello {
                     match outcome {
-                        Outcome::NoPeers => hello.schedule.found_nobody(now),
+                        Outcome::NoPeers => {
+                            hello.schedule.found_nobody(now);
+                            if lane == Lane::Contacts {
+                                hello.attempts = hello.attempts.max(AFTER_NOBODY);
+                            }
+                        }
                         Outcome::Failed(_) => {}
                         _ => {
                             hello.published = true;
@@ -53,6 +60,17 @@ impl Machine {
                     && let Some(call) = self.calls.get_mut(&call)
                 {
                     call.peer.delivery.found_nobody(now, seq);
+                }
+            }
+            Purpose::Remember { call } => {
+                // What could not be written down waits for confirmation, as a stranger's call does.
+                if outcome == Outcome::Ok {
+                    self.on_remembered(now, call, out);
+                }
+            }
+            Purpose::Keep { peer, gift } => {
+                if outcome == Outcome::Ok {
+                    self.people.learn(peer, Known::new(gift == Gift::Token, gift == Gift::KemKey));
                 }
             }
             // The state is repeated anyway; nobody listening yet is told when it subscribes.

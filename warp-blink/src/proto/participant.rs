@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 
 use super::{
     delivery::{Delivery, Schedule},
-    signal::{Announce, Body, Candidate, Description, Hello, Welcome},
+    input::SessionNo,
+    sessions::{Held, Retired, replaces},
+    signal::{Announce, Body, Candidate, Description, Hello, HelloKind, Welcome},
 };
 use crate::{
-    event::{LinkState, Mark, Milestone, ParticipantState, Step},
+    event::{LinkState, Mark, Milestone, ParticipantState, Protection, Step},
     id::{CallId, PublicKey},
     stats::LinkStats,
     time::Instant,
@@ -23,15 +25,27 @@ const MAX_PARKED: usize = 64;
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct HelloOut {
     pub(super) hello: Box<Hello>,
+    pub(super) suite: u8,
+    pub(super) session: SessionNo,
+    /// Transmissions, those that found nobody included: they choose the lane.
+    pub(super) attempts: u32,
     pub(super) schedule: Schedule,
     /// It left this node at least once.
     pub(super) published: bool,
+}
+
+impl HelloOut {
+    pub(super) fn new(hello: Box<Hello>, suite: u8, session: SessionNo, now: Instant) -> Self {
+        Self { hello, suite, session, attempts: 0, schedule: Schedule::at(now), published: false }
+    }
 }
 
 /// The answer to a first message, kept for when it must be repeated.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct WelcomeOut {
     pub(super) welcome: Welcome,
+    pub(super) session: SessionNo,
+    pub(super) kind: HelloKind,
     pub(super) schedule: Schedule,
     pub(super) last: Option<Instant>,
 }
@@ -123,6 +137,11 @@ impl Link {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Participant {
     pub(super) key: PublicKey,
+    /// The session in use; `None` before one is confirmed.
+    pub(super) session: Option<Held>,
+    pub(super) retired: Option<Retired>,
+    last_session: u32,
+    pub(super) protection: Option<Protection>,
     pub(super) delivery: Delivery,
     pub(super) hello: Option<HelloOut>,
     pub(super) welcome: Option<WelcomeOut>,
@@ -138,6 +157,10 @@ impl Participant {
     pub(super) fn new(call: CallId, key: PublicKey) -> Self {
         Self {
             key,
+            session: None,
+            retired: None,
+            last_session: 0,
+            protection: None,
             delivery: Delivery::new(call),
             hello: None,
             welcome: None,
@@ -148,6 +171,30 @@ impl Participant {
             timeline: Vec::new(),
             stats: LinkStats::default(),
         }
+    }
+
+    /// The number of the next session.
+    pub(super) fn new_session(&mut self) -> SessionNo {
+        self.last_session = self.last_session.saturating_add(1);
+        SessionNo(self.last_session)
+    }
+
+    /// A session was confirmed. Gives the one that is to be wiped now, if there is one.
+    pub(super) fn confirmed(&mut self, now: Instant, new: Held, smaller: bool) -> Option<SessionNo> {
+        let retired = match self.session {
+            None => {
+                self.session = Some(new);
+                None
+            }
+            Some(used) if replaces(new, used, smaller) => {
+                self.session = Some(new);
+                Some(Retired::new(used.no, now, self.delivery.restart(now)))
+            }
+            Some(_) => Some(Retired::new(new.no, now, (0, 0))),
+        };
+        self.delivery.confirm();
+        let retired = retired?;
+        self.retired.replace(retired).map(|before| before.no)
     }
 
     /// Adds to the timeline, unless the milestone is the last one already or the timeline is full.
@@ -161,6 +208,7 @@ impl Participant {
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         let hello = self.hello.as_ref().and_then(|h| h.schedule.next);
         let welcome = self.welcome.as_ref().and_then(|w| w.schedule.next);
-        [hello, welcome, self.delivery.next_timeout()].into_iter().flatten().min()
+        let retired = self.retired.as_ref().map(|r| r.until);
+        [hello, welcome, retired, self.delivery.next_timeout()].into_iter().flatten().min()
     }
 }

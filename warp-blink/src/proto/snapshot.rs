@@ -16,6 +16,7 @@ impl Machine {
                     ringing: c.peer.ringing,
                     link: c.peer.link.state,
                     timeline: c.peer.timeline.clone(),
+                    protection: c.peer.protection,
                     stats: c.peer.stats.clone(),
                 };
                 Some(CallSnapshot {

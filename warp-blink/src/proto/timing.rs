@@ -5,6 +5,7 @@ use super::{
     ending::Ending,
     input::EffectKind,
     machine::{Machine, Out, Purpose},
+    people,
     signal::{Announce, Body, CallBody},
 };
 use crate::{event::EndReason, id::CallId, time::Instant};
@@ -35,6 +36,9 @@ impl Machine {
             State::Outgoing { .. } if !call.peer.delivery.is_confirmed() => {
                 Ending::nobodys(EndReason::Unreachable, Some(Body::Cancel))
             }
+            State::Incoming { confirm_until: Some(t), .. } if t <= now => {
+                Ending::nobodys(EndReason::Unreachable, None)
+            }
             State::Outgoing { .. } | State::Incoming { .. } => {
                 Ending::nobodys(EndReason::TimedOut, Some(Body::TimedOut))
             }
@@ -58,11 +62,18 @@ impl Machine {
     fn transmit(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let to = call.peer.key;
+        if let Some(retired) = call.peer.retired.take_if(|r| r.until <= now) {
+            out.run(EffectKind::DropSession { call: id, peer: to, session: retired.no });
+        }
         if let Some(hello) = call.peer.hello.as_mut().filter(|h| h.schedule.is_due(now)) {
             count(&mut self.counters, hello.schedule.sent > 0);
             hello.schedule.transmitted(now);
+            let lane = people::lane(self.people.known(&to), hello.attempts);
+            hello.attempts = hello.attempts.saturating_add(1);
+            let (suite, session) = (hello.suite, hello.session);
             let (hello, kind) = (hello.hello.clone(), hello.hello.kind);
-            out.push(Purpose::Hello { call: id, kind }, EffectKind::SendHello { to, hello });
+            let effect = EffectKind::SendHello { to, lane, suite, session, hello };
+            out.push(Purpose::Hello { call: id, kind, lane }, effect);
         }
         if let Some(welcome) = call.peer.welcome.as_mut().filter(|w| w.schedule.is_due(now)) {
             count(&mut self.counters, welcome.schedule.sent > 0);
@@ -70,15 +81,17 @@ impl Machine {
             // It is repeated when the first message is, not by itself: an unconfirmed sender gets one answer each.
             welcome.schedule.next = None;
             welcome.last = Some(now);
-            let welcome = welcome.welcome.clone();
-            out.push(Purpose::Welcome { call: id }, EffectKind::SendWelcome { call: id, to, welcome });
+            let (session, welcome) = (welcome.session, welcome.welcome.clone());
+            let effect = EffectKind::SendWelcome { call: id, to, session, welcome };
+            out.push(Purpose::Welcome { call: id }, effect);
         }
+        let Some(session) = call.peer.session.map(|held| held.no) else { return };
         for due in call.peer.delivery.due(now) {
             if due.packet.seq > 0 {
                 count(&mut self.counters, due.again);
             }
             let purpose = Purpose::Packet { call: id, seq: due.packet.seq };
-            out.push(purpose, EffectKind::Send { to, packet: Box::new(due.packet) });
+            out.push(purpose, EffectKind::Send { to, session, packet: Box::new(due.packet) });
         }
     }
 

@@ -17,9 +17,11 @@ use warp_blink::{
     event::{EndReason, Event, Via},
     id::{CallId, Identity, NodeKey, PublicKey},
     proto::{
-        Command, Effect, EffectId, EffectKind, EngineLink, Input, LinkCommand, LinkId, Machine, MediaInput,
-        Outcome, TopicRef,
-        signal::{AppData, Body, CallBody, Description, DescriptionKind, Hello, HelloKind, Packet, Welcome},
+        Arrived, Command, Effect, EffectId, EffectKind, EngineLink, Input, LinkCommand, LinkId, Machine,
+        MediaInput, Outcome, SessionNo, TopicRef,
+        signal::{
+            AppData, Body, CallBody, Description, DescriptionKind, Hello, HelloKind, Lane, Packet, Welcome,
+        },
     },
     time::{Instant, UnixTime},
 };
@@ -42,8 +44,11 @@ pub(crate) fn identities(n: u8) -> Vec<Identity> {
 
 pub(crate) fn offer(call: CallId, to: PublicKey) -> Command {
     let app_data = AppData::new(*b"conversation 7").unwrap();
-    Command::Offer { call, to: vec![to], app_data, sent_at: UnixTime::from_millis(1_700_000_000_000) }
+    Command::Offer { call, to: vec![to], app_data, sent_at: SENT_AT }
 }
+
+/// When [`offer`] says that it was sent.
+pub(crate) const SENT_AT: UnixTime = UnixTime::from_millis(1_700_000_000_000);
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
@@ -78,20 +83,20 @@ pub(crate) fn touches_link(pair: &Pair, side: usize) -> bool {
 /// Something on its way between the two.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Wire {
-    Hello(Box<Hello>),
-    Welcome(CallId, Welcome),
-    Packet(Box<Packet>),
+    Hello(SessionNo, Lane, Arrived),
+    Welcome(CallId, SessionNo, Welcome),
+    Packet(SessionNo, Box<Packet>),
     Call(CallId, u32, CallBody),
 }
 
 impl Wire {
     pub(crate) fn is_hello(&self, kind: HelloKind) -> bool {
-        matches!(self, Self::Hello(h) if h.kind == kind)
+        matches!(self, Self::Hello(_, _, h) if h.hello.kind == kind)
     }
 
     pub(crate) fn body(&self) -> Option<&Body> {
         match self {
-            Self::Packet(p) => Some(&p.body),
+            Self::Packet(_, p) => Some(&p.body),
             _ => None,
         }
     }
@@ -109,7 +114,7 @@ pub(crate) struct Side {
     pub(crate) reach: Outcome,
     /// How publishing ends; [`Outcome::Ok`] delivers.
     pub(crate) publish: Outcome,
-    seen: BTreeSet<(CallId, HelloKind)>,
+    seen: BTreeSet<(CallId, HelloKind, Lane)>,
 }
 
 pub(crate) type Held = fn(usize, &Wire) -> bool;
@@ -122,6 +127,8 @@ pub(crate) struct Pair {
     pub(crate) held: Vec<(usize, Wire)>,
     /// Every message arrives so many times.
     pub(crate) copies: usize,
+    /// The wall clock of both, which the first message of [`offer`] was sent at.
+    pub(crate) wall: UnixTime,
     /// Links find a path.
     pub(crate) path: bool,
     /// Outcomes are withheld in `undone`, for tests of what comes in between.
@@ -164,6 +171,7 @@ impl Pair {
             hold: |_, _| false,
             held: Vec::new(),
             copies: 1,
+            wall: SENT_AT,
             path: true,
             withhold: false,
             undone: Vec::new(),
@@ -336,7 +344,7 @@ impl Pair {
             assert_eq!(side.machine.next_timeout(), None);
             assert_eq!(side.links, BTreeSet::new());
             assert_eq!(side.audio, BTreeSet::new());
-            assert!(side.topics.iter().all(|t| *t == TopicRef::Inbox(side.key)), "{:?}", side.topics);
+            assert!(side.topics.iter().all(|t| matches!(t, TopicRef::Inbox { owner, .. } if *owner == side.key)), "{:?}", side.topics);
             assert!(side.machine.snapshot().calls.is_empty());
         }
     }
@@ -346,21 +354,22 @@ impl Pair {
         let (sender, owner) = (self.key(from), self.key(to));
         let heard = |topic| self.sides[to].topics.contains(&topic);
         let input = match wire {
-            Wire::Hello(hello) => {
-                if !heard(TopicRef::Inbox(owner)) {
+            Wire::Hello(session, lane, arrived) => {
+                if !heard(TopicRef::Inbox { owner, lane }) {
                     return;
                 }
-                if self.sides[to].seen.insert((hello.call, hello.kind)) {
-                    Input::Hello(hello)
+                if self.sides[to].seen.insert((arrived.hello.call, arrived.hello.kind, lane)) {
+                    Input::Hello(Box::new(arrived))
                 } else {
-                    Input::HelloAgain { call: hello.call, from: sender }
+                    // Both sides number the sessions of these tests alike.
+                    Input::HelloAgain { call: arrived.hello.call, from: sender, session }
                 }
             }
-            Wire::Welcome(call, welcome) if heard(TopicRef::Peer { call, owner }) => {
-                Input::Welcome { call, from: sender, welcome }
+            Wire::Welcome(call, session, welcome) if heard(TopicRef::Peer { call, owner }) => {
+                Input::Welcome { call, from: sender, session, welcome }
             }
-            Wire::Packet(packet) if heard(TopicRef::Peer { call: packet.call, owner }) => {
-                Input::Packet { from: sender, packet }
+            Wire::Packet(session, packet) if heard(TopicRef::Peer { call: packet.call, owner }) => {
+                Input::Packet { from: sender, session, packet }
             }
             Wire::Call(call, epoch, body) if heard(TopicRef::Call { call, epoch }) => {
                 Input::CallMessage { call, epoch, from: sender, body }
@@ -384,11 +393,18 @@ impl Pair {
                 EffectKind::Subscribe(topic) => assert!(this.topics.insert(topic), "{topic:?} twice"),
                 EffectKind::Unsubscribe(topic) => assert!(this.topics.remove(&topic), "{topic:?} not there"),
                 EffectKind::Reach { .. } => outcome = this.reach.clone(),
-                EffectKind::SendHello { hello, .. } => outcome = self.publish(side, Wire::Hello(hello)),
-                EffectKind::SendWelcome { call, welcome, .. } => {
-                    outcome = self.publish(side, Wire::Welcome(call, welcome));
+                EffectKind::SendHello { lane, suite, session, hello, .. } => {
+                    let mut arrived = Arrived::new(*hello);
+                    arrived.suite = suite;
+                    arrived.wall = self.wall;
+                    outcome = self.publish(side, Wire::Hello(session, lane, arrived));
                 }
-                EffectKind::Send { packet, .. } => outcome = self.publish(side, Wire::Packet(packet)),
+                EffectKind::SendWelcome { call, session, welcome, .. } => {
+                    outcome = self.publish(side, Wire::Welcome(call, session, welcome));
+                }
+                EffectKind::Send { session, packet, .. } => {
+                    outcome = self.publish(side, Wire::Packet(session, packet));
+                }
                 EffectKind::SendCall { call, epoch, body } => {
                     outcome = self.publish(side, Wire::Call(call, epoch, body));
                 }
@@ -398,7 +414,7 @@ impl Pair {
                     self.todo.push_back((side, Input::Media(started)));
                 }
                 EffectKind::CloseAudio { call } => assert!(this.audio.remove(&call), "audio was not open"),
-                EffectKind::Forget { call } => this.seen.retain(|(seen, _)| *seen != call),
+                EffectKind::Forget { call } => this.seen.retain(|(seen, ..)| *seen != call),
                 EffectKind::Link { link, command } => self.drive_link(side, link, command),
                 _ => {}
             }

@@ -2,7 +2,10 @@
 
 use warp_blink::{
     event::Event,
-    proto::{EffectKind, TopicRef, signal::CallBody},
+    proto::{
+        EffectKind, TopicRef,
+        signal::{CallBody, Lane},
+    },
 };
 
 /// An event in few words, without what differs between runs.
@@ -37,7 +40,8 @@ pub(crate) fn short(event: &Event) -> String {
 /// An effect in few words.
 pub(crate) fn effect_name(effect: &EffectKind) -> String {
     let topic = |topic: &TopicRef| match topic {
-        TopicRef::Inbox(_) => "inbox".to_owned(),
+        TopicRef::Inbox { lane: Lane::Strangers, .. } => "inbox".to_owned(),
+        TopicRef::Inbox { .. } => "contacts inbox".to_owned(),
         TopicRef::Peer { .. } => "peer topic".to_owned(),
         TopicRef::Call { epoch, .. } => format!("call topic {epoch}"),
     };
@@ -64,6 +68,10 @@ pub(crate) fn effect_name(effect: &EffectKind) -> String {
         EffectKind::SetMuted(on) => format!("set muted {on}"),
         EffectKind::SetDeafened(on) => format!("set deafened {on}"),
         EffectKind::Forget { .. } => "forget".into(),
+        EffectKind::Keep { gift, .. } => format!("keep {gift:?}"),
+        EffectKind::NewToken => "new token".into(),
+        EffectKind::Remember { .. } => "remember".into(),
+        EffectKind::DropSession { .. } => "drop session".into(),
         other => panic!("a new effect needs a name here: {other:?}"),
     }
 }
