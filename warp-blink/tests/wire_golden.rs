@@ -11,7 +11,7 @@ use std::{fmt::Write, fs, path::PathBuf};
 
 use warp_blink::{
     proto::signal::{Announce, Body, CallBody, Description, DescriptionKind},
-    wire::{CallKey, Responder, Topic, open_call, seal_call},
+    wire::{Attachment, CallKey, Door, Responder, Topic, open_call, seal_call},
 };
 use wire_common::*;
 
@@ -91,7 +91,7 @@ fn handshake() {
         .has("message 2, repeated", &answer.frame([4; 8]))
         .check();
     for frame in &frozen[..2] {
-        let opened = Responder::open(&bob(), frame).unwrap();
+        let opened = Responder::open(&bob(), kem(), &Door::Strangers, frame).unwrap();
         assert_eq!((opened.hello, opened.secrets, opened.id), (hello(), hello_secrets(), initiator.id()));
     }
     let (_, read, secrets) = initiator.finish(&frozen[3]).unwrap();
@@ -115,13 +115,16 @@ fn transport() {
             golden.has(name, &theirs.seal(&packet(7, body.clone()), None).unwrap())
         });
     let frozen = golden
-        .has("call key of epoch 1", &theirs.seal(&packet(8, Body::CallKey(1)), Some(&key)).unwrap())
+        .has(
+            "call key of epoch 1",
+            &theirs.seal(&packet(8, Body::CallKey(1)), Some(&Attachment::CallKey(key.clone()))).unwrap(),
+        )
         .has("hang up, the caller's second frame", &ours.seal(&packet(2, Body::HangUp), None).unwrap())
         .check();
     for (frame, body) in frozen.iter().zip(bodies) {
         assert_eq!(ours.open(frame), Ok((packet(7, body), None)));
     }
-    assert_eq!(ours.open(&frozen[3]), Ok((packet(8, Body::CallKey(1)), Some(key))));
+    assert_eq!(ours.open(&frozen[3]), Ok((packet(8, Body::CallKey(1)), Some(Attachment::CallKey(key)))));
     assert_eq!(theirs.open(&frozen[4]), Ok((packet(2, Body::HangUp), None)));
 }
 

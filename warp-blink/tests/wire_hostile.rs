@@ -9,7 +9,8 @@ use warp_blink::{
     id::CallId,
     proto::signal::{Body, CallBody},
     wire::{
-        CallKey, CallRoom, FrameError, Initiator, OpenError, Responder, Session, frame, open_call, seal_call,
+        CallKey, CallRoom, Door, FrameError, Initiator, KemSecret, OpenError, Responder, Session, frame,
+        open_call, seal_call,
     },
 };
 use wire_common::*;
@@ -17,8 +18,8 @@ use wire_common::*;
 /// Every way of opening a frame that a node has.
 fn open_all(initiator: &mut Initiator, session: &mut Session, frame: &[u8]) -> Vec<OpenError> {
     vec![
-        Responder::screen(&bob().public(), frame).unwrap_err(),
-        Responder::open(&bob(), frame).unwrap_err(),
+        Responder::screen(&bob().public(), &Door::Strangers, frame).unwrap_err(),
+        Responder::open(&bob(), kem(), &Door::Strangers, frame).unwrap_err(),
         initiator.finish(frame).unwrap_err(),
         session.open(frame).unwrap_err(),
         open_call(&room(), &bob().public(), frame).unwrap_err(),
@@ -56,7 +57,7 @@ fn hostile_truncation_at_every_length() {
             }
         }
     }
-    assert!(Responder::open(&bob(), &frames[0]).is_ok());
+    assert!(Responder::open(&bob(), kem(), &Door::Strangers, &frames[0]).is_ok());
     assert!(initiator.finish(&frames[1]).is_ok());
     assert!(session.open(&frames[2]).is_ok());
     assert!(open_call(&room(), &bob().public(), &frames[3]).is_ok());
@@ -114,7 +115,11 @@ fn hostile_forgery_confirms_nobody() {
 #[test]
 fn hostile_reflection_to_the_author() {
     let initiator = start();
-    assert_eq!(Responder::open(&alice(), &initiator.frame([0; 8])).unwrap_err(), OpenError::Mac);
+    assert_eq!(
+        Responder::open(&alice(), &KemSecret::of(&alice()), &Door::Strangers, &initiator.frame([0; 8]))
+            .unwrap_err(),
+        OpenError::Mac
+    );
     let (mut ours, _) = confirmed();
     let frame = ours.seal(&packet(2, Body::Ack), None).unwrap();
     assert_eq!(ours.open(&frame), Err(OpenError::Session));
@@ -131,7 +136,7 @@ fn hostile_frames_on_the_wrong_topic() {
     for (kind, frame) in (1..=4u8).zip(&frames) {
         let wrong = Err(OpenError::Frame(FrameError::Kind(kind)));
         if kind != 1 {
-            assert_eq!(Responder::screen(&bob().public(), frame).map(drop), wrong);
+            assert_eq!(Responder::screen(&bob().public(), &Door::Strangers, frame).map(drop), wrong);
         }
         if kind != 2 {
             assert_eq!(initiator.finish(frame).map(drop), wrong);
@@ -160,8 +165,16 @@ fn hostile_messages_moved_between_calls_epochs_and_keys() {
 #[test]
 fn hostile_answer_to_another_handshake() {
     let initiator = start();
-    let mut second =
-        Initiator::start(&alice(), &bob().public(), &hello(), &hello_secrets(), [0xe9; 32]).unwrap();
+    let mut second = Initiator::start(
+        &alice(),
+        &bob().public(),
+        &Door::Strangers,
+        None,
+        &hello(),
+        &hello_secrets(),
+        [0xe9; 32],
+    )
+    .unwrap();
     let (_, answer) = respond(&initiator.frame([0; 8]));
     assert_eq!(second.finish(&answer.frame([0; 8])).unwrap_err(), OpenError::Mac);
 }
@@ -170,14 +183,25 @@ fn hostile_answer_to_another_handshake() {
 fn hostile_other_callee_answers() {
     // Carol knows the peer seed, since she is called too, and saw the message 1 to Bob; only Bob can answer it.
     let frame = start().frame([0; 8]);
-    assert_eq!(Responder::open(&carol(), &frame).unwrap_err(), OpenError::Mac);
+    assert_eq!(
+        Responder::open(&carol(), &KemSecret::of(&carol()), &Door::Strangers, &frame).unwrap_err(),
+        OpenError::Mac
+    );
 }
 
 #[test]
 fn hostile_frames_of_another_session() {
     let (mut ours, _) = confirmed();
-    let mut initiator =
-        Initiator::start(&alice(), &bob().public(), &hello(), &hello_secrets(), [0xe9; 32]).unwrap();
+    let mut initiator = Initiator::start(
+        &alice(),
+        &bob().public(),
+        &Door::Strangers,
+        None,
+        &hello(),
+        &hello_secrets(),
+        [0xe9; 32],
+    )
+    .unwrap();
     let (mut theirs, answer) = respond(&initiator.frame([0; 8]));
     initiator.finish(&answer.frame([0; 8])).unwrap();
     let frame = ours.seal(&packet(2, Body::Ack), None).unwrap();
@@ -190,15 +214,18 @@ fn hostile_frames_of_another_session() {
 #[test]
 fn hostile_suites_and_versions() {
     let frame = start().frame([0; 8]);
-    for suite in (0..=255).filter(|suite| *suite != 1) {
+    for suite in (0..=255).filter(|suite| *suite != 1 && *suite != 2) {
         let mut other = frame.clone();
         other[2] = suite;
-        assert_eq!(Responder::screen(&bob().public(), &other).unwrap_err(), OpenError::Suite(suite));
+        assert_eq!(
+            Responder::screen(&bob().public(), &Door::Strangers, &other).unwrap_err(),
+            OpenError::Suite(suite)
+        );
     }
     let mut later = frame;
     later[0] = 2;
     assert_eq!(
-        Responder::screen(&bob().public(), &later).unwrap_err(),
+        Responder::screen(&bob().public(), &Door::Strangers, &later).unwrap_err(),
         OpenError::Frame(FrameError::Version(2))
     );
 }

@@ -4,9 +4,10 @@ mod wire_common;
 
 use proptest::prelude::*;
 use warp_blink::{
-    proto::signal::{Body, Packet},
+    proto::signal::{Body, Packet, SUITE_CLASSICAL, SUITE_HYBRID},
     wire::{
-        CallRoom, HelloSecrets, Initiator, OpenError, PeerSeed, Responder, SealError, Topic, WelcomeSecrets,
+        CallRoom, ContactToken, Door, HelloSecrets, Initiator, OpenError, PeerSeed, Responder, SealError,
+        Topic, WelcomeSecrets,
         frame::{self, FrameKind},
         hello::MAX_ANSWERS,
         open_call, seal_call,
@@ -21,17 +22,25 @@ proptest! {
     fn handshakes(
         hello in any_hello(alice().public()),
         seeds in any::<[[u8; 32]; 4]>(),
-        welcome in any_welcome(),
+        (hybrid, welcome) in any::<bool>().prop_flat_map(|hybrid| {
+            (Just(hybrid), any_welcome(if hybrid { SUITE_HYBRID } else { SUITE_CLASSICAL }))
+        }),
+        token in proptest::option::of(any::<[u8; 32]>()),
         salts in any::<[[u8; 8]; 2]>(),
     ) {
+        let (token, key) = (token.map(ContactToken::from_bytes), kem().public());
+        let door = token.as_ref().map_or(Door::Strangers, Door::Contacts);
+        let key = hybrid.then_some((&key, seeds[3]));
         let secrets = HelloSecrets {
             peer_seed: PeerSeed::from_bytes(seeds[0]),
             call_key: warp_blink::wire::CallKey::from_bytes(seeds[1]),
         };
-        let mut initiator = Initiator::start(&alice(), &bob().public(), &hello, &secrets, seeds[2]).unwrap();
+        let to = bob().public();
+        let mut initiator = Initiator::start(&alice(), &to, &door, key, &hello, &secrets, seeds[2]).unwrap();
         let frame = initiator.frame(salts[0]);
         prop_assert_eq!(frame::check(&frame), Ok(FrameKind::Hello));
-        let opened = Responder::open(&bob(), &frame).unwrap();
+        let opened = Responder::open(&bob(), kem(), &door, &frame).unwrap();
+        prop_assert_eq!((opened.suite, opened.lane), (initiator.suite(), door.lane()));
         prop_assert_eq!(&opened.hello, &hello);
         prop_assert_eq!(&opened.secrets, &secrets);
         prop_assert_eq!(opened.id, initiator.id());
@@ -47,15 +56,15 @@ proptest! {
     }
 
     #[test]
-    fn packets((packet, key) in any_packet()) {
+    fn packets((packet, attachment) in any_packet()) {
         let (mut ours, mut theirs) = confirmed();
-        let frame = ours.seal(&packet, key.as_ref()).unwrap();
+        let frame = ours.seal(&packet, attachment.as_ref()).unwrap();
         prop_assert_eq!(frame::check(&frame), Ok(FrameKind::Transport));
         prop_assert_eq!(frame::session_id(&frame), Some(theirs.id()));
-        prop_assert_eq!(theirs.open(&frame), Ok((packet.clone(), key.clone())));
-        let frame = theirs.seal(&packet, key.as_ref()).unwrap();
+        prop_assert_eq!(theirs.open(&frame), Ok((packet.clone(), attachment.clone())));
+        let frame = theirs.seal(&packet, attachment.as_ref()).unwrap();
         prop_assert_eq!(frame::session_id(&frame), Some(ours.id()));
-        prop_assert_eq!(ours.open(&frame), Ok((packet, key)));
+        prop_assert_eq!(ours.open(&frame), Ok((packet, attachment)));
     }
 
     #[test]
@@ -89,8 +98,8 @@ fn a_resend_is_another_frame_of_the_same_handshake() {
     let mut initiator = start();
     let (first, again) = (initiator.frame([1; 8]), initiator.frame([2; 8]));
     assert_ne!(first, again);
-    assert_eq!(Responder::screen(&bob().public(), &first), Ok(initiator.id()));
-    assert_eq!(Responder::screen(&bob().public(), &again), Ok(initiator.id()));
+    assert_eq!(Responder::screen(&bob().public(), &Door::Strangers, &first), Ok(initiator.id()));
+    assert_eq!(Responder::screen(&bob().public(), &Door::Strangers, &again), Ok(initiator.id()));
     let (_, answer) = respond(&again);
     let (answered, repeated) = (answer.frame([3; 8]), answer.frame([4; 8]));
     assert_ne!(answered, repeated);
@@ -123,7 +132,7 @@ fn each_device_of_the_callee_gets_a_session_up_to_the_bound() {
     let mut initiator = start();
     let frame = initiator.frame([0; 8]);
     let device = |n: u8| {
-        let opened = Responder::open(&bob(), &frame).unwrap();
+        let opened = Responder::open(&bob(), kem(), &Door::Strangers, &frame).unwrap();
         let secrets = WelcomeSecrets { peer_seed: PeerSeed::from_bytes([n; 32]) };
         opened.respond(&welcome(), &secrets, [n; 32]).unwrap()
     };
@@ -150,23 +159,47 @@ fn both_directions_and_both_topics_look_unrelated() {
 #[test]
 fn misuse_is_told() {
     let mut hello = hello();
-    let oneself = Initiator::start(&alice(), &alice().public(), &hello, &hello_secrets(), [1; 32]);
+    let oneself = Initiator::start(
+        &alice(),
+        &alice().public(),
+        &Door::Strangers,
+        None,
+        &hello,
+        &hello_secrets(),
+        [1; 32],
+    );
     assert_eq!(oneself.unwrap_err(), SealError::Oneself);
     hello.versions = vec![1; 9];
-    let many = Initiator::start(&alice(), &bob().public(), &hello, &hello_secrets(), [1; 32]);
+    let many = Initiator::start(
+        &alice(),
+        &bob().public(),
+        &Door::Strangers,
+        None,
+        &hello,
+        &hello_secrets(),
+        [1; 32],
+    );
     assert!(matches!(many.unwrap_err(), SealError::TooLong { len: 9, max: 8, .. }));
     hello.from = carol().public();
-    let other = Initiator::start(&alice(), &bob().public(), &hello, &hello_secrets(), [1; 32]);
+    let other = Initiator::start(
+        &alice(),
+        &bob().public(),
+        &Door::Strangers,
+        None,
+        &hello,
+        &hello_secrets(),
+        [1; 32],
+    );
     assert_eq!(other.unwrap_err(), SealError::WrongSender);
     let (mut ours, _) = sessions();
     let packet = Packet { body: Body::CallKey(1), ..packet(1, Body::Ack) };
-    assert_eq!(ours.seal(&packet, None), Err(SealError::CallKey));
+    assert_eq!(ours.seal(&packet, None), Err(SealError::Attachment));
 }
 
 #[test]
 fn nothing_that_is_shown_holds_a_secret() {
     let initiator = start();
-    let opened = Responder::open(&bob(), &initiator.frame([0; 8])).unwrap();
+    let opened = Responder::open(&bob(), kem(), &Door::Strangers, &initiator.frame([0; 8])).unwrap();
     let mut shown = format!("{initiator:?} {opened:?} {:?} {:?}", room(), welcome_secrets());
     let (session, frame) = opened.respond(&welcome(), &welcome_secrets(), [1; 32]).unwrap();
     shown += &format!("{session:?} {frame:?}");

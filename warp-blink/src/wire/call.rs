@@ -99,13 +99,18 @@ pub fn seal_call(
         &[CALL_BUCKET],
         "call message",
     )?;
+    seal_padded(room, &padded, nonce)
+}
+
+/// Seals any bytes that fill the bucket.
+pub(super) fn seal_padded(room: &CallRoom, padded: &[u8], nonce: [u8; 24]) -> Result<Vec<u8>, SealError> {
     let mut frame = Vec::with_capacity(CALL_HEADER + CALL_BUCKET + TAG_LEN);
     frame.extend_from_slice(&[VERSION, FrameKind::Call.byte()]);
     frame.extend_from_slice(&nonce);
-    frame.extend_from_slice(&padded);
+    frame.extend_from_slice(padded);
     let tag = room
         .cipher()
-        .encrypt_in_place_detached(XNonce::from_slice(&nonce), &context, &mut frame[CALL_HEADER..])
+        .encrypt_in_place_detached(XNonce::from_slice(&nonce), &room.context(), &mut frame[CALL_HEADER..])
         .map_err(|_| SealError::Engine)?;
     frame.extend_from_slice(&tag);
     Ok(frame)

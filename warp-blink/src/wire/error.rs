@@ -9,60 +9,77 @@ use crate::id::KeyError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// Size, version or kind.
+    /// The outside: size, version or kind.
     #[error(transparent)]
-    Frame(#[from] FrameError),
-    /// A suite that this build does not speak.
+    Frame(FrameError),
+    /// The outside: a suite that this build does not speak.
     #[error("the handshake uses suite {0}, which this build does not speak")]
     Suite(u8),
-    /// The MAC of the lane: meant for another key, or made by somebody who does not know this one.
-    #[error("the frame is not for this key")]
+    /// The MAC of the lane: meant for another key or lane, or made by somebody who does not know this key or token.
+    #[error("the frame is not for this key, or not for this lane")]
     Mac,
-    /// This message 2 has been used already.
+    /// Message 2, before its handshake: it has been used already.
     #[error("this message 2 has been used already")]
     Repeated,
-    /// More message 2 than one identity has devices ([`hello::MAX_ANSWERS`](super::hello::MAX_ANSWERS)).
+    /// Message 2, before its handshake: more of them than one identity has devices ([`hello::MAX_ANSWERS`](super::hello::MAX_ANSWERS)).
     #[error("too many devices answered one message 1")]
     TooManyAnswers,
-    /// A public key that makes a Diffie-Hellman result of zero.
+    /// The handshake: a public key that makes a Diffie-Hellman result of zero.
     #[error("the handshake holds a key of small order")]
     WeakKey,
-    /// The handshake does not verify.
+    /// The handshake: it does not verify. So ends also what was encapsulated to another ML-KEM key, or changed on its
+    /// way: ML-KEM then gives another secret and no error.
     #[error("the handshake does not verify")]
     Handshake,
-    /// The transport frame belongs to another session or to the other direction.
+    /// The outside of a transport frame: it belongs to another session or to the other direction.
     #[error("the frame belongs to another session")]
     Session,
-    /// Received before.
+    /// The outside of a transport frame: received before.
     #[error("the frame was received before")]
     Replay,
-    /// Too far behind the newest frame to tell whether it was received before.
+    /// The outside of a transport frame: too far behind the newest frame to tell whether it was received before.
     #[error("the frame is too far behind the newest one")]
     TooOld,
-    /// The sealed text does not verify under the key.
+    /// The seal: the text does not verify under the key.
     #[error("the sealed text does not verify")]
     Seal,
-    /// The padding is not that of this protocol.
+    /// The opened text: the padding is not that of this protocol.
     #[error("the padding is malformed")]
     Padding,
-    /// The contents are malformed, not canonical or out of bounds.
+    /// The contents: they are malformed, not canonical or out of bounds.
     #[error("the contents are malformed")]
     Decode,
-    /// The contents say something that this build does not know.
+    /// The contents: they say something that this build does not know.
     #[error("the contents are of a kind that this build does not know")]
     Unknown,
-    /// The sender's key is malformed.
+    /// The contents: the sender's key is malformed.
     #[error("the sender's key is malformed: {0}")]
     Identity(KeyError),
-    /// The handshake was made with another key than the one that the sender claims.
+    /// The contents of a handshake: it was made with another key than the one that the sender claims.
     #[error("the sender claims a key that it did not use")]
     Impostor,
-    /// Our own message came back.
+    /// The contents: our own message came back.
     #[error("our own message came back")]
     Reflected,
-    /// The signature inside is not the sender's.
+    /// The contents: the signature inside is not the sender's.
     #[error("the signature inside is not the sender's")]
     Signature,
+    /// The contents: an ML-KEM key that no key generation makes (FIPS 203, section 7.2).
+    #[error("the contents hold a malformed ML-KEM key")]
+    KemKey,
+    /// The contents of a handshake: they name another suite than the one that the handshake ran in. Nobody on the way
+    /// can have changed it, so the other side is broken or lies.
+    #[error("the handshake ran in another suite than its contents name")]
+    Downgrade,
+}
+
+impl From<FrameError> for OpenError {
+    fn from(error: FrameError) -> Self {
+        match error {
+            FrameError::Suite(suite) => Self::Suite(suite),
+            other => Self::Frame(other),
+        }
+    }
 }
 
 /// Why a message is not sealed.
@@ -93,9 +110,17 @@ pub enum SealError {
         "the session is not confirmed: wait for the initiator's first message, and send nothing until then"
     )]
     Unconfirmed,
-    /// [`Body::CallKey`](crate::proto::signal::Body::CallKey) without its key, or a key without it.
-    #[error("a call key goes with the body CallKey, and with no other")]
-    CallKey,
+    /// A body that needs an [`Attachment`](super::Attachment) without its own, or an attachment with another body.
+    #[error(
+        "a body CallKey, Token or KemKey goes with the attachment of its name, and no other body with any"
+    )]
+    Attachment,
+    /// The contents name another suite than the one that the handshake runs in.
+    #[error("the contents name another suite than {suite}, in which the handshake runs: name that one")]
+    Suite {
+        /// Of the handshake.
+        suite: u8,
+    },
     /// The announce has another version than its envelope.
     #[error("the announce has version {announce}, its envelope {envelope}: give both the same")]
     Version {

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::proto::signal::VERSION;
+use super::kem::CIPHERTEXT_LEN;
+use crate::proto::signal::{SUITE_CLASSICAL, SUITE_HYBRID, VERSION};
 
 /// The largest frame, in bytes: far below the 64 KiB that gossip carries.
 pub const MAX_FRAME: usize = TRANSPORT_HEADER + TRANSPORT_BUCKETS[5] + TAG_LEN;
@@ -16,26 +17,38 @@ pub(super) const SALT_LEN: usize = 8;
 /// Version and kind.
 const PREFIX: usize = 2;
 
-/// The padded inside of message 1: the largest contents (1,024 bytes of app data among about 1,320) and room to grow.
+/// The padded inside of message 1: the largest contents have 1,280 bytes, of which 1,024 are app data, and a later
+/// build may add some. There is one bucket, so that an offer, a cancel and a resume look alike, with app data or
+/// without.
 pub(super) const HELLO_BUCKET: usize = 1536;
 /// Version, kind, suite, salt, MAC.
 pub(super) const HELLO_HEADER: usize = PREFIX + 1 + SALT_LEN + super::secret::MAC_LEN;
 /// Ephemeral key, sealed static key, sealed contents.
 pub(super) const HELLO_NOISE: usize = 32 + 32 + TAG_LEN + HELLO_BUCKET + TAG_LEN;
 
-/// The padded inside of message 2.
+/// The padded inside of message 2: the largest contents have 89 bytes. There is one bucket, so that an answer that
+/// opens the call and one that refuses it look alike.
 pub(super) const WELCOME_BUCKET: usize = 256;
 /// Version, kind, salt, MAC.
 pub(super) const WELCOME_HEADER: usize = PREFIX + SALT_LEN + super::secret::MAC_LEN;
 /// Ephemeral key, sealed contents.
 pub(super) const WELCOME_NOISE: usize = 32 + WELCOME_BUCKET + TAG_LEN;
 
-/// The padded insides of transport messages.
+/// The padded insides of transport messages, each twice the one before: padding at most doubles what is sent, and of
+/// a length only its power of two is seen.
+///
+/// - 512: everything that steers a call (ringing, accept, decline, hang-up, acknowledgements), a call key, a contact
+///   token, and a candidate of the usual 100 to 200 bytes: which of them it is does not show.
+/// - 1,024 and 2,048: a long candidate (at most 1,024 bytes), a short description, and an ML-KEM key (1,184 bytes): the
+///   key looks like a description.
+/// - 4,096: the usual description of a call with sound, which tells an offer from an answer no more.
+/// - 8,192 and 16,384: descriptions with many candidates or several tracks, up to their bound of 12 KiB.
 pub(super) const TRANSPORT_BUCKETS: [usize; 6] = [512, 1024, 2048, 4096, 8192, 16384];
 /// Version, kind, session id, nonce.
 pub(super) const TRANSPORT_HEADER: usize = PREFIX + 8 + 8;
 
-/// The padded inside of a call message.
+/// The padded inside of a call message: a signature of 64 bytes and at most 65 more. There is one bucket, so that an
+/// announce and a leave look alike.
 pub(super) const CALL_BUCKET: usize = 256;
 /// Version, kind, nonce.
 pub(super) const CALL_HEADER: usize = PREFIX + 24;
@@ -64,9 +77,10 @@ impl FrameKind {
         }
     }
 
-    fn fits(self, len: usize) -> bool {
+    /// Whether a frame of this kind has this length. That of a hello follows from its suite.
+    fn fits(self, len: usize, ciphertext: usize) -> bool {
         match self {
-            Self::Hello => len == HELLO_HEADER + HELLO_NOISE,
+            Self::Hello => len == HELLO_HEADER + ciphertext + HELLO_NOISE,
             Self::Welcome => len == WELCOME_HEADER + WELCOME_NOISE,
             Self::Transport => TRANSPORT_BUCKETS.iter().any(|b| len == TRANSPORT_HEADER + b + TAG_LEN),
             Self::Call => len == CALL_HEADER + CALL_BUCKET + TAG_LEN,
@@ -74,8 +88,17 @@ impl FrameKind {
     }
 }
 
-/// Checks what needs no key: that the frame has a known version and kind, and a length that its kind has. Costs
-/// nothing that grows with the input.
+/// The length of the ciphertext in a hello of this suite.
+pub(super) const fn ciphertext_len(suite: u8) -> Option<usize> {
+    match suite {
+        SUITE_CLASSICAL => Some(0),
+        SUITE_HYBRID => Some(CIPHERTEXT_LEN),
+        _ => None,
+    }
+}
+
+/// Checks what needs no key: that the frame has a known version, kind and, in a hello, suite, and a length that they
+/// have. Costs nothing that grows with the input.
 ///
 /// # Errors
 /// [`FrameError`] says what is wrong; [`FrameError::is_violation`] whether the sender is to blame.
@@ -94,7 +117,11 @@ pub fn check(frame: &[u8]) -> Result<FrameKind, FrameError> {
         4 => FrameKind::Call,
         other => return Err(FrameError::Kind(other)),
     };
-    if kind.fits(frame.len()) { Ok(kind) } else { Err(FrameError::Length) }
+    let ciphertext = match (kind, frame.get(PREFIX)) {
+        (FrameKind::Hello, Some(suite)) => ciphertext_len(*suite).ok_or(FrameError::Suite(*suite))?,
+        _ => 0,
+    };
+    if kind.fits(frame.len(), ciphertext) { Ok(kind) } else { Err(FrameError::Length) }
 }
 
 /// The session that a transport frame says it belongs to, which finds the [`Session`](super::Session) to open it
@@ -131,11 +158,16 @@ pub enum FrameError {
     /// An unknown kind, or a kind that does not belong here.
     #[error("the frame has kind {0}, which is unknown or does not belong here: drop it")]
     Kind(u8),
+    /// A hello of an unknown suite, which may be a later one.
+    #[error(
+        "the hello has suite {0}, which this build does not speak: count it, and see whether an update is out"
+    )]
+    Suite(u8),
 }
 
 impl FrameError {
     /// Whether no correct node can have sent it, so that gossip may reject it and hold it against the sender. An
-    /// unknown version or kind may come from a later build: it is ignored.
+    /// unknown version, kind or suite may come from a later build: it is ignored.
     pub const fn is_violation(self) -> bool {
         matches!(self, Self::TooLong | Self::Length)
     }
@@ -166,20 +198,28 @@ impl fmt::Debug for SessionId {
 mod tests {
     use super::*;
 
-    const LENGTHS: [(u8, usize); 9] =
-        [(1, 1659), (2, 330), (3, 546), (3, 1058), (3, 2082), (3, 4130), (3, 8226), (3, 16418), (4, 298)];
+    const LENGTHS: [(u8, u8, usize); 10] = [
+        (1, SUITE_CLASSICAL, 1659),
+        (1, SUITE_HYBRID, 2747),
+        (2, 0, 330),
+        (3, 0, 546),
+        (3, 0, 1058),
+        (3, 0, 2082),
+        (3, 0, 4130),
+        (3, 0, 8226),
+        (3, 0, 16418),
+        (4, 0, 298),
+    ];
 
     #[test]
     fn exactly_the_lengths_of_each_kind_pass() {
+        let mut frame = vec![0; MAX_FRAME + 1];
         for kind in 0..=255 {
-            for len in 0..=MAX_FRAME + 1 {
-                let mut frame = vec![0; len];
-                if let [v, k, ..] = &mut frame[..] {
-                    (*v, *k) = (VERSION, kind);
-                }
-                assert_eq!(check(&frame).is_ok(), LENGTHS.contains(&(kind, len)), "kind {kind} length {len}");
-                if len == 600 && kind > 4 {
-                    break;
+            for suite in if kind == 1 { 0..=3 } else { 0..=0 } {
+                frame[..3].copy_from_slice(&[VERSION, kind, suite]);
+                for len in 0..=MAX_FRAME + 1 {
+                    let fits = LENGTHS.contains(&(kind, suite, len));
+                    assert_eq!(check(&frame[..len]).is_ok(), fits, "kind {kind} suite {suite} length {len}");
                 }
             }
         }
@@ -197,5 +237,23 @@ mod tests {
         assert!(check(&[]).unwrap_err().is_violation());
         assert!(check(&vec![VERSION; MAX_FRAME + 1]).unwrap_err().is_violation());
         assert!(!check(&[VERSION, 77]).unwrap_err().is_violation());
+    }
+
+    #[test]
+    fn later_suites_are_no_violation() {
+        for suite in (0..=255).filter(|suite| ![SUITE_CLASSICAL, SUITE_HYBRID].contains(suite)) {
+            for len in [3, 1659, 2747, 9000, MAX_FRAME] {
+                let mut frame = vec![suite; len];
+                (frame[0], frame[1]) = (VERSION, 1);
+                assert_eq!(check(&frame), Err(FrameError::Suite(suite)));
+                assert!(!FrameError::Suite(suite).is_violation());
+            }
+        }
+        // A known suite with the length of the other one: no correct node sends that.
+        for (suite, len) in [(SUITE_CLASSICAL, 2747), (SUITE_HYBRID, 1659)] {
+            let mut frame = vec![0; len];
+            frame[..3].copy_from_slice(&[VERSION, 1, suite]);
+            assert_eq!(check(&frame), Err(FrameError::Length));
+        }
     }
 }

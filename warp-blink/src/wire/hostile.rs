@@ -8,7 +8,7 @@ use super::{
         CALL_HEADER, FrameKind, HELLO_BUCKET, HELLO_HEADER, HELLO_NOISE, TAG_LEN, TRANSPORT_BUCKETS,
         WELCOME_HEADER, WELCOME_NOISE,
     },
-    noise::{self, Ephemeral},
+    noise::{self, Ephemeral, NO_PSK},
     secret::mac,
     *,
 };
@@ -27,6 +27,10 @@ fn alice() -> Identity {
 
 fn bob() -> Identity {
     Identity::from_seed([0xb0; 32])
+}
+
+fn kem() -> KemSecret {
+    KemSecret::of(&bob())
 }
 
 fn mallory() -> Identity {
@@ -80,7 +84,16 @@ fn packet() -> Packet {
 }
 
 fn start() -> Initiator {
-    Initiator::start(&alice(), &bob().public(), &hello(alice().public()), &secrets(), [7; 32]).unwrap()
+    Initiator::start(
+        &alice(),
+        &bob().public(),
+        &Door::Strangers,
+        None,
+        &hello(alice().public()),
+        &secrets(),
+        [7; 32],
+    )
+    .unwrap()
 }
 
 /// A frame around Noise bytes, with the MAC that anybody who knows the callee's key can make.
@@ -97,7 +110,8 @@ fn forge(static_key: &Identity, contents: &[u8]) -> Vec<u8> {
     ephemeral.give(&[8; 32]);
     let prologue = noise::prologue(SUITE_CLASSICAL, &Topic::inbox(&callee), &[]);
     let mut state =
-        noise::initiator(&static_key.x25519_secret(), &callee.to_x25519(), &prologue, &ephemeral).unwrap();
+        noise::initiator(&static_key.x25519_secret(), &callee.to_x25519(), &prologue, &NO_PSK, &ephemeral)
+            .unwrap();
     let mut noise = vec![0; HELLO_NOISE];
     let len = state.write_message(&codec::pad(contents, &[HELLO_BUCKET], "").unwrap(), &mut noise).unwrap();
     assert_eq!(len, HELLO_NOISE);
@@ -110,19 +124,24 @@ fn contents(from: PublicKey) -> codec::SecretBytes {
 
 #[test]
 fn hostile_sender_claims_another_key() {
-    assert!(Responder::open(&bob(), &forge(&alice(), &contents(alice().public()))).is_ok());
+    assert!(
+        Responder::open(&bob(), &kem(), &Door::Strangers, &forge(&alice(), &contents(alice().public())))
+            .is_ok()
+    );
     let frame = forge(&mallory(), &contents(alice().public()));
-    assert_eq!(Responder::open(&bob(), &frame).unwrap_err(), OpenError::Impostor);
+    assert_eq!(Responder::open(&bob(), &kem(), &Door::Strangers, &frame).unwrap_err(), OpenError::Impostor);
 }
 
 #[test]
 fn hostile_sign_twin_is_its_owners_alone() {
     let victim = alice().public();
     let frame = forge(&mallory(), &contents(twin(&victim)));
-    assert_eq!(Responder::open(&bob(), &frame).unwrap_err(), OpenError::Impostor);
+    assert_eq!(Responder::open(&bob(), &kem(), &Door::Strangers, &frame).unwrap_err(), OpenError::Impostor);
     // The owner of a key has its twin too, as it has any other key that it cares to make: another identity, never
     // this one.
-    let opened = Responder::open(&bob(), &forge(&alice(), &contents(twin(&victim)))).unwrap();
+    let opened =
+        Responder::open(&bob(), &kem(), &Door::Strangers, &forge(&alice(), &contents(twin(&victim))))
+            .unwrap();
     assert_ne!(opened.hello.from, victim);
     assert_eq!(opened.hello.from.to_x25519(), victim.to_x25519());
     // Nor does a call to a key reach its twin: the twin's inbox and handshake are others.
@@ -137,7 +156,7 @@ fn hostile_identity_forms_are_refused() {
     let with = |key: [u8; 32]| {
         let mut bytes = good.clone();
         bytes[at..at + 32].copy_from_slice(&key);
-        Responder::open(&bob(), &forge(&alice(), &bytes)).unwrap_err()
+        Responder::open(&bob(), &kem(), &Door::Strangers, &forge(&alice(), &bytes)).unwrap_err()
     };
     let point = CompressedEdwardsY(*honest.as_bytes()).decompress().unwrap();
     for torsion in &EIGHT_TORSION[1..] {
@@ -153,7 +172,9 @@ fn hostile_identity_forms_are_refused() {
 #[test]
 fn hostile_contents_are_refused_by_stage() {
     let good = contents(alice().public());
-    let refused = |bytes: &[u8]| Responder::open(&bob(), &forge(&alice(), bytes)).unwrap_err();
+    let refused = |bytes: &[u8]| {
+        Responder::open(&bob(), &kem(), &Door::Strangers, &forge(&alice(), bytes)).unwrap_err()
+    };
     assert_eq!(refused(&[&good[..], &[0]].concat()), OpenError::Decode);
     assert_eq!(refused(&good[..good.len() - 1]), OpenError::Decode);
     assert_eq!(refused(&[]), OpenError::Decode);
@@ -163,7 +184,8 @@ fn hostile_contents_are_refused_by_stage() {
     assert_eq!(refused(&contents(bob().public())), OpenError::Impostor);
     // A message in our own name can only come from whoever has our key.
     assert_eq!(
-        Responder::open(&bob(), &forge(&bob(), &contents(bob().public()))).unwrap_err(),
+        Responder::open(&bob(), &kem(), &Door::Strangers, &forge(&bob(), &contents(bob().public())))
+            .unwrap_err(),
         OpenError::Reflected
     );
 }
@@ -172,15 +194,24 @@ fn hostile_contents_are_refused_by_stage() {
 fn hostile_offer_is_readdressed() {
     let noise = start().frame([0; 8])[HELLO_HEADER..].to_vec();
     let frame = address(&mallory().public(), &noise);
-    assert!(Responder::screen(&mallory().public(), &frame).is_ok(), "the MAC alone is no protection");
-    assert_eq!(Responder::open(&mallory(), &frame).unwrap_err(), OpenError::Handshake);
+    assert!(
+        Responder::screen(&mallory().public(), &Door::Strangers, &frame).is_ok(),
+        "the MAC alone is no protection"
+    );
+    assert_eq!(
+        Responder::open(&mallory(), &KemSecret::of(&mallory()), &Door::Strangers, &frame).unwrap_err(),
+        OpenError::Handshake
+    );
 }
 
 #[test]
 fn hostile_key_of_zero_in_message_1() {
     let mut noise = start().frame([0; 8])[HELLO_HEADER..].to_vec();
     noise[..32].fill(0);
-    assert_eq!(Responder::open(&bob(), &address(&bob().public(), &noise)).unwrap_err(), OpenError::WeakKey);
+    assert_eq!(
+        Responder::open(&bob(), &kem(), &Door::Strangers, &address(&bob().public(), &noise)).unwrap_err(),
+        OpenError::WeakKey
+    );
 }
 
 #[test]
@@ -190,7 +221,11 @@ fn hostile_change_anywhere_in_the_noise_of_message_1() {
         let mut changed = noise.clone();
         changed[at] ^= 1 << (at % 8);
         let frame = address(&bob().public(), &changed);
-        assert_eq!(Responder::open(&bob(), &frame).unwrap_err(), OpenError::Handshake, "byte {at}");
+        assert_eq!(
+            Responder::open(&bob(), &kem(), &Door::Strangers, &frame).unwrap_err(),
+            OpenError::Handshake,
+            "byte {at}"
+        );
     }
 }
 
@@ -203,7 +238,7 @@ fn answer(initiator: &Initiator, noise: &[u8]) -> Vec<u8> {
 fn answer_noise(initiator: &Initiator, contents: &[u8]) -> Vec<u8> {
     let ephemeral = Ephemeral::default();
     let prologue = noise::prologue(SUITE_CLASSICAL, &Topic::inbox(&bob().public()), &[]);
-    let mut state = noise::responder(&bob().x25519_secret(), &prologue, &ephemeral).unwrap();
+    let mut state = noise::responder(&bob().x25519_secret(), &prologue, &NO_PSK, &ephemeral).unwrap();
     state.read_message(&initiator.frame([0; 8])[HELLO_HEADER..], &mut vec![0; HELLO_NOISE]).unwrap();
     ephemeral.give(&[9; 32]);
     let mut noise = vec![0; WELCOME_NOISE];
@@ -243,7 +278,7 @@ fn hostile_message_2_does_not_use_up_the_initiator() {
 
 fn sessions() -> (Session, Session) {
     let mut initiator = start();
-    let opened = Responder::open(&bob(), &initiator.frame([0; 8])).unwrap();
+    let opened = Responder::open(&bob(), &kem(), &Door::Strangers, &initiator.frame([0; 8])).unwrap();
     let (welcome, secrets) = welcome();
     let (theirs, frame) = opened.respond(&welcome, &secrets, [9; 32]).unwrap();
     let (ours, ..) = initiator.finish(&frame.frame([0; 8])).unwrap();
@@ -264,10 +299,10 @@ fn nonces_run_out_instead_of_repeating() {
 #[test]
 fn hostile_transport_contents_count_as_received() {
     let (mut ours, mut theirs) = sessions();
-    let frame = ours.seal_raw(&[0xff; 512]);
+    let frame = ours.seal_padded(&[0xff; 512]).unwrap();
     assert_eq!(theirs.open(&frame), Err(OpenError::Padding));
     assert_eq!(theirs.open(&frame), Err(OpenError::Replay));
-    let frame = ours.seal_raw(&[0; 512]);
+    let frame = ours.seal_padded(&[0; 512]).unwrap();
     assert_eq!(theirs.open(&frame), Err(OpenError::Decode));
     assert_eq!(theirs.open(&ours.seal(&packet(), None).unwrap()), Ok((packet(), None)));
 }

@@ -5,8 +5,9 @@
 //! is injected, 32 bytes for one ephemeral key, once.
 //!
 //! What `snow` 0.10 itself does not overwrite, and we cannot reach: the chaining key and the handshake hash, its
-//! copies of Diffie-Hellman and HKDF results on the stack, its copies of the psk and of public keys. Somebody who
-//! can read this process's freed memory may find keys of sessions there.
+//! copies of Diffie-Hellman and HKDF results on the stack, its copies of the psk (which in the hybrid suite is the
+//! ML-KEM secret) and of public keys. Nor does `sha2` 0.10 overwrite the state of a hash. Somebody who can read this
+//! process's freed memory may find keys of sessions there.
 
 use std::sync::{Arc, Mutex};
 
@@ -26,7 +27,7 @@ use crate::proto::signal::VERSION;
 const PATTERN: &str = "Noise_IKpsk0_25519_ChaChaPoly_SHA256";
 
 /// The pre-shared key of [`SUITE_CLASSICAL`](crate::proto::signal::SUITE_CLASSICAL), which has none.
-const NO_PSK: [u8; 32] = [0; 32];
+pub(super) const NO_PSK: [u8; 32] = [0; 32];
 
 /// The ephemeral secret key of one side, given before the message that needs it and taken by it.
 #[derive(Clone, Default)]
@@ -54,8 +55,8 @@ impl Random for Ephemeral {
 }
 
 /// What is hashed into the handshake before its first byte, so that a message re-addressed to another key, or told
-/// to be of another version or suite, does not verify. `ciphertext` is that of the key encapsulation of later
-/// suites; this one has none.
+/// to be of another version or suite, or to go with another ciphertext, does not verify. `ciphertext` is that of the
+/// key encapsulation, and empty in the suite that has none.
 pub(super) fn prologue(suite: u8, inbox: &Topic, ciphertext: &[u8]) -> [u8; 32] {
     let ciphertext = labelled_hash(b"warp-blink/1 encapsulation\0", &[ciphertext]);
     labelled_hash(b"warp-blink/1 handshake\0", &[&[VERSION, suite], inbox.as_bytes(), &ciphertext])
@@ -66,13 +67,14 @@ pub(super) fn initiator(
     secret: &[u8; 32],
     callee: &[u8; 32],
     prologue: &[u8; 32],
+    psk: &[u8; 32],
     ephemeral: &Ephemeral,
 ) -> Result<HandshakeState, snow::Error> {
     builder(PATTERN, ephemeral)?
         .local_private_key(secret)?
         .remote_public_key(callee)?
         .prologue(prologue)?
-        .psk(0, &NO_PSK)?
+        .psk(0, psk)?
         .build_initiator()
 }
 
@@ -80,13 +82,10 @@ pub(super) fn initiator(
 pub(super) fn responder(
     secret: &[u8; 32],
     prologue: &[u8; 32],
+    psk: &[u8; 32],
     ephemeral: &Ephemeral,
 ) -> Result<HandshakeState, snow::Error> {
-    builder(PATTERN, ephemeral)?
-        .local_private_key(secret)?
-        .prologue(prologue)?
-        .psk(0, &NO_PSK)?
-        .build_responder()
+    builder(PATTERN, ephemeral)?.local_private_key(secret)?.prologue(prologue)?.psk(0, psk)?.build_responder()
 }
 
 /// What a failure to read says of the message.
@@ -321,8 +320,8 @@ mod tests {
     fn the_resolver_agrees_with_the_one_of_snow() {
         let (secret, callee) = (key(&"11".repeat(32)), StaticSecret::from([0x22; 32]));
         let callee_public = PublicKey::from(&callee).to_bytes();
-        let prologue = [7; 32];
-        let mut ours = initiator(&secret, &callee_public, &prologue, &ephemeral([0x33; 32])).unwrap();
+        let (prologue, psk) = ([7; 32], [8; 32]);
+        let mut ours = initiator(&secret, &callee_public, &prologue, &psk, &ephemeral([0x33; 32])).unwrap();
         // The default resolver has no random source without its feature; with a fixed ephemeral none is used.
         let theirs = FallbackResolver::new(
             Box::new(DefaultResolver),
@@ -332,7 +331,7 @@ mod tests {
             .local_private_key(&secret)
             .and_then(|b| b.remote_public_key(&callee_public))
             .and_then(|b| b.prologue(&prologue))
-            .and_then(|b| b.psk(0, &NO_PSK))
+            .and_then(|b| b.psk(0, &psk))
             .map(|b| b.fixed_ephemeral_key_for_testing_only(&[0x33; 32]))
             .and_then(Builder::build_initiator)
             .unwrap();
@@ -341,7 +340,7 @@ mod tests {
         assert_eq!(a, b);
         assert_eq!(ours.get_handshake_hash(), theirs.get_handshake_hash());
 
-        let mut answer = responder(callee.as_bytes(), &prologue, &ephemeral([0x44; 32])).unwrap();
+        let mut answer = responder(callee.as_bytes(), &prologue, &psk, &ephemeral([0x44; 32])).unwrap();
         let mut payload = [0; 256];
         let n = answer.read_message(&a[..32 + 48 + 7 + 16], &mut payload).unwrap();
         assert_eq!(&payload[..n], b"payload");
@@ -367,7 +366,7 @@ mod tests {
         for public in low.map(key) {
             let dh = X25519::new([9; 32]);
             assert_eq!(dh.dh(&public, &mut [0; 56]), Err(snow::Error::Dh));
-            let mut caller = initiator(&[1; 32], &public, &[0; 32], &ephemeral([2; 32])).unwrap();
+            let mut caller = initiator(&[1; 32], &public, &[0; 32], &NO_PSK, &ephemeral([2; 32])).unwrap();
             assert_eq!(caller.write_message(b"", &mut [0; 256]), Err(snow::Error::Dh));
         }
     }

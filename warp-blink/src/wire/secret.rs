@@ -3,7 +3,7 @@
 use std::fmt;
 
 use sha2::{Digest, Sha256};
-use zeroize::Zeroizing;
+use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 /// Hashes `parts` under a label of its own. All parts of a label have fixed lengths, except the last, so that no two
 /// inputs run into one another.
@@ -18,8 +18,8 @@ pub(super) fn labelled_hash(label: &'static [u8], parts: &[&[u8]]) -> [u8; 32] {
 pub(super) const MAC_LEN: usize = 16;
 
 /// A MAC by which a receiver drops strangers' bytes before any costly arithmetic: the first half of a hash that
-/// starts with the key. Half of the hash is withheld and inputs have one length per label, so a seen MAC cannot be
-/// carried on to a longer input.
+/// starts with the key. Half of the hash is withheld, and what is hashed says its own length (the suite stands at its
+/// front), so a seen MAC cannot be carried on to a longer input.
 pub(super) fn mac(label: &'static [u8], key: &[u8; 32], parts: &[&[u8]]) -> [u8; MAC_LEN] {
     let mut all = vec![&key[..]];
     all.extend_from_slice(parts);
@@ -67,6 +67,9 @@ macro_rules! secret {
 
         impl Eq for $name {}
 
+        // Its one field is.
+        impl ZeroizeOnDrop for $name {}
+
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(concat!(stringify!($name), "(..)"))
@@ -85,6 +88,12 @@ secret! {
     CallKey
 }
 
+secret! {
+    /// What somebody gives to contacts inside confirmed sessions: it opens the contacts' lane to the giver. When
+    /// somebody is blocked, the others are given a new one.
+    ContactToken
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +108,15 @@ mod tests {
         }
         assert_eq!(key, key.clone());
         assert_eq!(format!("{key:?} {:?}", PeerSeed::from_bytes([1; 32])), "CallKey(..) PeerSeed(..)");
+        assert_eq!(format!("{:?}", ContactToken::from_bytes([1; 32])), "ContactToken(..)");
+    }
+
+    #[test]
+    fn secrets_are_overwritten_when_dropped() {
+        const fn wiped<T: ZeroizeOnDrop>() {}
+        wiped::<PeerSeed>();
+        wiped::<CallKey>();
+        wiped::<ContactToken>();
     }
 
     #[test]

@@ -9,7 +9,7 @@ use snow::{HandshakeState, StatelessTransportState};
 use zeroize::Zeroizing;
 
 use super::{
-    CallKey, OpenError, PeerSeed, SealError, SessionId, codec,
+    CallKey, ContactToken, KemKey, OpenError, PeerSeed, SealError, SessionId, codec,
     frame::{self, FrameKind, TAG_LEN, TRANSPORT_BUCKETS, TRANSPORT_HEADER},
     secret::{labelled_hash, same},
     window::{Place, Window},
@@ -31,8 +31,23 @@ pub(super) enum Role {
     Responder,
 }
 
-/// One side of a session between two identities' nodes. Its keys are overwritten when it is dropped, apart from what
-/// `snow` leaves on the stack.
+/// What goes with a [`Body`](crate::proto::signal::Body) of the same name, and with no other: the core says that it
+/// is sent, and the keeper of keys adds it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Attachment {
+    /// The key of an epoch of the call.
+    CallKey(CallKey),
+    /// The sender's contact token.
+    Token(ContactToken),
+    /// The sender's ML-KEM key.
+    KemKey(KemKey),
+}
+
+/// One side of a session between two identities' nodes. It does not grow with what goes through it.
+///
+/// Its two cipher keys are overwritten when it is dropped; no other field holds a secret. `snow` leaves copies of them
+/// on the stack and in freed memory when the handshake becomes a session.
 pub struct Session {
     transport: StatelessTransportState,
     peer: PublicKey,
@@ -89,21 +104,22 @@ impl Session {
         self.confirmed
     }
 
-    /// Seals a packet for the other side's [peer topic](super::Topic::peer). `key` goes with the body `CallKey`, and
-    /// with no other. Sealing the same packet again gives a new frame, which gossip does not suppress.
+    /// Seals a packet for the other side's [peer topic](super::Topic::peer). Sealing the same packet again gives a new
+    /// frame, which gossip does not suppress.
     ///
     /// # Errors
-    /// [`SealError::Unconfirmed`], [`SealError::CallKey`] and [`SealError::TooLong`] change nothing;
+    /// [`SealError::Unconfirmed`], [`SealError::Attachment`] and [`SealError::TooLong`] change nothing;
     /// [`SealError::Exhausted`] is final; [`SealError::Engine`] has used up a nonce.
-    pub fn seal(&mut self, packet: &Packet, key: Option<&CallKey>) -> Result<Vec<u8>, SealError> {
+    pub fn seal(&mut self, packet: &Packet, attachment: Option<&Attachment>) -> Result<Vec<u8>, SealError> {
         if !self.confirmed {
             return Err(SealError::Unconfirmed);
         }
-        let padded = codec::pad(&codec::encode_packet(packet, key)?, &TRANSPORT_BUCKETS, "packet")?;
+        let padded = codec::pad(&codec::encode_packet(packet, attachment)?, &TRANSPORT_BUCKETS, "packet")?;
         self.seal_padded(&padded)
     }
 
-    fn seal_padded(&mut self, padded: &[u8]) -> Result<Vec<u8>, SealError> {
+    /// Seals any bytes that fill a bucket.
+    pub(super) fn seal_padded(&mut self, padded: &[u8]) -> Result<Vec<u8>, SealError> {
         let nonce = self.next_nonce;
         if nonce == RESERVED {
             return Err(SealError::Exhausted);
@@ -122,12 +138,12 @@ impl Session {
         }
     }
 
-    /// Opens a frame of the other side. The key is there if, and only if, the body is `CallKey`.
+    /// Opens a frame of the other side. The attachment is there if, and only if, the body has one of its name.
     ///
     /// # Errors
     /// The stage at which the frame failed. Nothing changes before the tag has verified; after that the frame counts
     /// as received, even if its contents are malformed or [unknown](OpenError::Unknown).
-    pub fn open(&mut self, frame: &[u8]) -> Result<(Packet, Option<CallKey>), OpenError> {
+    pub fn open(&mut self, frame: &[u8]) -> Result<(Packet, Option<Attachment>), OpenError> {
         let (header, sealed) = frame::open(frame, FrameKind::Transport, TRANSPORT_HEADER)?;
         let (id, nonce) = header[2..].split_at(8);
         if !same(id, self.incoming.as_bytes()) {
@@ -153,11 +169,6 @@ impl Session {
     /// Goes on with this nonce.
     pub(super) fn skip_to(&mut self, nonce: u64) {
         self.next_nonce = nonce;
-    }
-
-    /// Seals any bytes that fill a bucket.
-    pub(super) fn seal_raw(&mut self, padded: &[u8]) -> Vec<u8> {
-        self.seal_padded(padded).unwrap()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{CallKey, PeerSeed, secret::labelled_hash};
+use super::{CallKey, ContactToken, PeerSeed, secret::labelled_hash};
 use crate::id::PublicKey;
 
 /// The name of a gossip topic: a hash, written as 64 hexadecimal digits.
@@ -16,6 +16,11 @@ impl Topic {
     /// Where `callee` receives first messages from everybody.
     pub fn inbox(callee: &PublicKey) -> Self {
         Self(labelled_hash(b"warp-blink/1 topic-inbox\0", &[callee.as_bytes()]))
+    }
+
+    /// Where `callee` receives first messages from those to whom it gave `token`. Only they know the topic's name.
+    pub fn contacts(callee: &PublicKey, token: &ContactToken) -> Self {
+        Self(labelled_hash(b"warp-blink/1 topic-contacts\0", &[callee.as_bytes(), token.expose()]))
     }
 
     /// Where the owner of `seed` receives messages 2 and transport messages of one call. Only the owner subscribes.
@@ -53,12 +58,17 @@ mod tests {
     use crate::id::Identity;
 
     #[test]
-    fn one_value_gives_three_unrelated_topics() {
+    fn one_value_gives_unrelated_topics() {
         let key = Identity::from_seed([1; 32]).public();
         let bytes = *key.as_bytes();
         let call = CallKey::from_bytes(bytes);
+        let token = ContactToken::from_bytes(bytes);
+        let other = Identity::from_seed([2; 32]).public();
         let topics = [
             Topic::inbox(&key),
+            Topic::contacts(&key, &token),
+            Topic::contacts(&key, &ContactToken::from_bytes([0; 32])),
+            Topic::contacts(&other, &token),
             Topic::peer(&PeerSeed::from_bytes(bytes)),
             Topic::call(&call, 0),
             Topic::call(&call, 1),

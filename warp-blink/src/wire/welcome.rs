@@ -56,6 +56,8 @@ impl fmt::Debug for ResponderFrame {
 /// The key of the MAC over message 2.
 pub(super) struct WelcomeKey(Zeroizing<[u8; 32]>);
 
+impl zeroize::ZeroizeOnDrop for WelcomeKey {}
+
 impl WelcomeKey {
     pub(super) fn new(caller: &PeerSeed, hello: &HandshakeId) -> Self {
         Self(Zeroizing::new(labelled_hash(

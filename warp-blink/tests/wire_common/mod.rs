@@ -8,17 +8,19 @@
     reason = "each test program uses a part of it, and it is for tests alone"
 )]
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 use warp_blink::{
     id::{CallId, Identity, NodeId, NodeKey, PublicKey},
     proto::signal::{
         Announce, AppData, Body, CallBody, Candidate, Description, DescriptionKind, Hello, HelloKind,
-        MAX_APP_DATA, MediaFormat, Packet, SUITE_CLASSICAL, Status, VERSION, Welcome,
+        MAX_APP_DATA, MediaFormat, Packet, SUITE_CLASSICAL, SUITE_HYBRID, Status, VERSION, Welcome,
     },
     time::UnixTime,
     wire::{
-        CallKey, CallRoom, HelloSecrets, Initiator, PeerSeed, Responder, ResponderFrame, Session,
-        WelcomeSecrets,
+        Attachment, CallKey, CallRoom, ContactToken, Door, HelloSecrets, Initiator, KemKey, KemSecret,
+        PeerSeed, Responder, ResponderFrame, Session, WelcomeSecrets,
     },
 };
 
@@ -32,6 +34,17 @@ pub fn bob() -> Identity {
 
 pub fn carol() -> Identity {
     Identity::from_seed([0xc4; 32])
+}
+
+/// Bob's ML-KEM secret.
+pub fn kem() -> &'static KemSecret {
+    static KEM: LazyLock<KemSecret> = LazyLock::new(|| KemSecret::of(&bob()));
+    &KEM
+}
+
+/// What Bob gave to his contacts.
+pub fn token() -> ContactToken {
+    ContactToken::from_bytes([0x55; 32])
 }
 
 pub fn call() -> CallId {
@@ -71,11 +84,41 @@ pub fn welcome_secrets() -> WelcomeSecrets {
 }
 
 pub fn start() -> Initiator {
-    Initiator::start(&alice(), &bob().public(), &hello(), &hello_secrets(), [0xe1; 32]).unwrap()
+    Initiator::start(
+        &alice(),
+        &bob().public(),
+        &Door::Strangers,
+        None,
+        &hello(),
+        &hello_secrets(),
+        [0xe1; 32],
+    )
+    .unwrap()
+}
+
+/// As an old hello, from somebody who speaks the hybrid suite too.
+pub fn modern_hello() -> Hello {
+    Hello { suites: vec![SUITE_HYBRID, SUITE_CLASSICAL], ..hello() }
+}
+
+/// Message 1 by this door, in the suite that Bob's key allows if it is known.
+pub fn start_by(door: &Door<'_>, key: Option<&KemKey>) -> Initiator {
+    let (key, hello) = (key.map(|key| (key, [0xe3; 32])), modern_hello());
+    Initiator::start(&alice(), &bob().public(), door, key, &hello, &hello_secrets(), [0xe1; 32]).unwrap()
+}
+
+/// Every door of Bob and every suite.
+pub fn each_way(mut test: impl FnMut(&Door<'_>, Option<&KemKey>)) {
+    let (token, key) = (token(), kem().public());
+    for door in [Door::Strangers, Door::Contacts(&token)] {
+        for key in [None, Some(&key)] {
+            test(&door, key);
+        }
+    }
 }
 
 pub fn respond(frame: &[u8]) -> (Session, ResponderFrame) {
-    let opened = Responder::open(&bob(), frame).unwrap();
+    let opened = Responder::open(&bob(), kem(), &Door::Strangers, frame).unwrap();
     opened.respond(&welcome(), &welcome_secrets(), [0xe2; 32]).unwrap()
 }
 
@@ -132,7 +175,7 @@ pub fn any_media() -> impl Strategy<Value = MediaFormat> {
     })
 }
 
-/// A hello of `from`.
+/// A hello of `from`, who speaks both suites and perhaps more.
 pub fn any_hello(from: PublicKey) -> impl Strategy<Value = Hello> {
     use HelloKind::{Cancel, Missed, Offer, Pair, Resume};
     let list = || proptest::collection::vec(any::<u8>(), 0..=8);
@@ -140,24 +183,21 @@ pub fn any_hello(from: PublicKey) -> impl Strategy<Value = Hello> {
     let app_data =
         proptest::collection::vec(any::<u8>(), 0..=MAX_APP_DATA).prop_map(|d| AppData::new(d).unwrap());
     ((kind, any_node(), any_call(), any::<u64>(), any::<u32>()), (list(), list(), any_media(), app_data))
-        .prop_map(move |((kind, node, call, sent_at, ring_ms), (versions, suites, media, app_data))| Hello {
-            kind,
-            from,
-            node,
-            call,
-            sent_at: UnixTime::from_millis(sent_at),
-            ring_ms,
-            versions,
-            suites,
-            media,
-            app_data,
+        .prop_map(move |((kind, node, call, sent_at, ring_ms), (versions, mut suites, media, app_data))| {
+            suites.truncate(6);
+            suites.extend([SUITE_HYBRID, SUITE_CLASSICAL]);
+            let sent_at = UnixTime::from_millis(sent_at);
+            Hello { kind, from, node, call, sent_at, ring_ms, versions, suites, media, app_data }
         })
 }
 
-pub fn any_welcome() -> impl Strategy<Value = Welcome> {
-    let status =
-        proptest::sample::select(vec![Status::Open, Status::Busy, Status::Incompatible, Status::Cancelled]);
-    (any_node(), any::<u8>(), any::<u8>(), status).prop_map(|(node, version, suite, status)| Welcome {
+/// An answer to a hello of this suite.
+pub fn any_welcome(suite: u8) -> impl Strategy<Value = Welcome> {
+    use Status::{Busy, Cancelled, Incompatible, Open};
+    let stays = proptest::sample::select(vec![Open, Busy, Cancelled]).prop_map(move |s| (s, suite));
+    let refuses = proptest::sample::select(vec![Incompatible, Status::Version, Status::Suite]);
+    let status = prop_oneof![stays, (refuses, any::<u8>())];
+    (any_node(), any::<u8>(), status).prop_map(|(node, version, (status, suite))| Welcome {
         node,
         version,
         suite,
@@ -177,21 +217,36 @@ pub fn any_body() -> impl Strategy<Value = Body> {
         Body::EndOfCandidates,
         Body::TimedOut,
         Body::Ack,
+        Body::LinkLost,
+        Body::Incompatible,
+        Body::Again,
     ];
     prop_oneof![
         proptest::sample::select(plain),
         any_media().prop_map(Body::Accept),
         any::<u32>().prop_map(Body::CallKey),
+        Just(Body::Token),
+        Just(Body::KemKey),
         (kind(), "\\PC{0,3000}").prop_map(|(kind, text)| Body::Description(Description { kind, text })),
         "\\PC{0,200}".prop_map(|text| Body::Candidate(Candidate { text })),
     ]
 }
 
-pub fn any_packet() -> impl Strategy<Value = (Packet, Option<CallKey>)> {
+/// What goes with this body, made of this seed.
+pub fn attachment(body: &Body, seed: [u8; 32]) -> Option<Attachment> {
+    match body {
+        Body::CallKey(_) => Some(Attachment::CallKey(CallKey::from_bytes(seed))),
+        Body::Token => Some(Attachment::Token(ContactToken::from_bytes(seed))),
+        Body::KemKey => Some(Attachment::KemKey(KemSecret::of(&Identity::from_seed(seed)).public())),
+        _ => None,
+    }
+}
+
+pub fn any_packet() -> impl Strategy<Value = (Packet, Option<Attachment>)> {
     (any::<(u32, u32, u32, u32)>(), any_call(), any_body(), any::<[u8; 32]>()).prop_map(
-        |((seq, ack, ack_bits, generation), call, body, key)| {
-            let key = matches!(body, Body::CallKey(_)).then(|| CallKey::from_bytes(key));
-            (Packet { seq, ack, ack_bits, call, generation, body }, key)
+        |((seq, ack, ack_bits, generation), call, body, seed)| {
+            let attachment = attachment(&body, seed);
+            (Packet { seq, ack, ack_bits, call, generation, body }, attachment)
         },
     )
 }

@@ -1,0 +1,186 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    id::Identity,
+    proto::signal::{Announce, Description, DescriptionKind, HelloKind, MediaFormat, Status},
+    wire::KemSecret,
+};
+
+fn hello() -> (Hello, HelloSecrets) {
+    let from = Identity::from_seed([1; 32]).public();
+    let hello = Hello {
+        kind: HelloKind::Offer,
+        from,
+        node: NodeId::from(from),
+        call: CallId::from_bytes([2; 16]),
+        sent_at: UnixTime::from_millis(u64::MAX),
+        ring_ms: u32::MAX,
+        versions: vec![255; MAX_LISTED],
+        suites: vec![255; MAX_LISTED],
+        media: MediaFormat::default(),
+        app_data: AppData::new(vec![3; MAX_APP_DATA]).unwrap(),
+    };
+    let secrets =
+        HelloSecrets { peer_seed: PeerSeed::from_bytes([4; 32]), call_key: CallKey::from_bytes([5; 32]) };
+    (hello, secrets)
+}
+
+fn packet(body: Body) -> Packet {
+    Packet { seq: 1, ack: 2, ack_bits: 3, call: CallId::from_bytes([4; 16]), generation: 5, body }
+}
+
+#[test]
+fn the_largest_contents_fit_their_buckets() {
+    let (hello, secrets) = hello();
+    let bytes = encode_hello(&hello, &secrets).unwrap();
+    assert!(pad(&bytes, &[crate::wire::frame::HELLO_BUCKET], "hello").is_ok(), "{} bytes", bytes.len());
+    let welcome = Welcome {
+        node: NodeId::from_bytes(&[&[0, 42][..], &[1; 42]].concat()).unwrap(),
+        version: 255,
+        suite: 255,
+        status: Status::Cancelled,
+    };
+    let secrets = WelcomeSecrets { peer_seed: PeerSeed::from_bytes([1; 32]) };
+    let bytes = encode_welcome(&welcome, &secrets).unwrap();
+    assert!(pad(&bytes, &[crate::wire::frame::WELCOME_BUCKET], "welcome").is_ok());
+    let text = "x".repeat(MAX_DESCRIPTION);
+    let body = Body::Description(Description { kind: DescriptionKind::Answer, text });
+    let bytes = encode_packet(&packet(body), None).unwrap();
+    assert!(pad(&bytes, &TRANSPORT_BUCKETS, "packet").is_ok());
+    let announce = Announce { version: u64::MAX, ..Announce::default() };
+    let bytes = encode_call(&hello.from, u64::MAX, &CallBody::Announce(announce)).unwrap();
+    assert!(pad(&[&[0; 64], &bytes[..]].concat(), &[crate::wire::frame::CALL_BUCKET], "call").is_ok());
+}
+
+#[test]
+fn what_is_too_long_is_not_encoded() {
+    let (mut hello, secrets) = hello();
+    hello.versions.push(1);
+    assert!(matches!(encode_hello(&hello, &secrets), Err(SealError::TooLong { len: 9, max: 8, .. })));
+    let text = "x".repeat(MAX_DESCRIPTION + 1);
+    let body = Body::Description(Description { kind: DescriptionKind::Offer, text });
+    assert!(matches!(encode_packet(&packet(body), None), Err(SealError::TooLong { .. })));
+    assert!(pad(&[0; 511], &[512], "x").is_err() && pad(&[0; 510], &[512], "x").is_ok());
+}
+
+#[test]
+fn hostile_second_encodings_are_refused() {
+    let bytes = encode_packet(&packet(Body::Ringing), None).unwrap();
+    assert!(decode_packet(&bytes).is_ok());
+    let refused = |what: &str, bytes: &[u8]| {
+        assert_eq!(decode_packet(bytes).err(), Some(OpenError::Decode), "{what}: {bytes:02x?}");
+    };
+    refused("trailing", &[&bytes[..], &[0]].concat());
+    refused("one item more", &[&[0x87][..], &bytes[1..], &[0]].concat());
+    refused("one item less", &[&[0x85][..], &bytes[1..]].concat());
+    refused("indefinite", &[&[0x9f][..], &bytes[1..], &[0xff]].concat());
+    refused("long array head", &[&[0x98, 6][..], &bytes[1..]].concat());
+    refused("long integer", &[&[0x86, 0x18, 1][..], &bytes[2..]].concat());
+    refused("a map", &[&[0xa6][..], &bytes[1..]].concat());
+    for cut in 0..bytes.len() {
+        refused("cut", &bytes[..cut]);
+    }
+    // An array head that announces 2^64 - 1 items, and a text of 2^63 bytes, in a few bytes.
+    refused("huge array", &[0x9b, 255, 255, 255, 255, 255, 255, 255, 255]);
+    refused("huge bytes", &[&bytes[..4], &[0x5b, 127, 255, 255, 255, 255, 255, 255, 255]].concat());
+}
+
+#[test]
+fn unknown_kinds_are_told_from_malformed_ones() {
+    let bytes = encode_packet(&packet(Body::Ringing), None).unwrap();
+    // The body is the last item: an array of the variant's number and of an array of its fields.
+    assert_eq!(bytes[bytes.len() - 3..], [0x82, 0x01, 0x80]);
+    let mut unknown = bytes.to_vec();
+    let at = unknown.len() - 2;
+    unknown[at] = 23;
+    assert_eq!(decode_packet(&unknown), Err(OpenError::Unknown));
+    let (hello, secrets) = hello();
+    let mut unknown = encode_hello(&hello, &secrets).unwrap().to_vec();
+    assert_eq!(unknown[1], 0);
+    unknown[1] = 9;
+    assert_eq!(decode_hello(&unknown).err(), Some(OpenError::Unknown));
+}
+
+fn attachments() -> [(Body, Attachment); 3] {
+    let key = KemSecret::of(&Identity::from_seed([7; 32])).public();
+    [
+        (Body::CallKey(7), Attachment::CallKey(CallKey::from_bytes([6; 32]))),
+        (Body::Token, Attachment::Token(ContactToken::from_bytes([8; 32]))),
+        (Body::KemKey, Attachment::KemKey(key)),
+    ]
+}
+
+#[test]
+fn an_attachment_travels_with_its_body_only() {
+    for (body, attachment) in attachments() {
+        let packet = packet(body);
+        let bytes = encode_packet(&packet, Some(&attachment)).unwrap();
+        assert_eq!(decode_packet(&bytes), Ok((packet.clone(), Some(attachment.clone()))));
+        assert_eq!(encode_packet(&packet, None), Err(SealError::Attachment));
+        assert_eq!(encode_packet(&self::packet(Body::Ack), Some(&attachment)), Err(SealError::Attachment));
+        for (other, _) in attachments().into_iter().filter(|(other, _)| *other != packet.body) {
+            assert_eq!(encode_packet(&self::packet(other), Some(&attachment)), Err(SealError::Attachment));
+        }
+        // Without it, and with one more.
+        let end = bytes.windows(2).rposition(|w| w == [0x58, 32] || w == [0x59, 4]).unwrap();
+        assert_eq!(decode_packet(&bytes[..end]).err(), Some(OpenError::Decode));
+        let twice = [&[0x88][..], &bytes[1..], &bytes[end..]].concat();
+        assert_eq!(decode_packet(&twice).err(), Some(OpenError::Decode));
+    }
+}
+
+#[test]
+fn hostile_padding_is_refused() {
+    let padded = pad(b"abc", &[16], "x").unwrap();
+    assert_eq!(unpad(&padded), Ok(&b"abc"[..]));
+    for at in 5..16 {
+        let mut bad = padded.clone();
+        bad[at] = 1;
+        assert_eq!(unpad(&bad), Err(OpenError::Padding));
+    }
+    assert_eq!(unpad(&[0, 15, 0]), Err(OpenError::Padding));
+    assert_eq!(unpad(&[255, 255]), Err(OpenError::Padding));
+    assert_eq!(unpad(&[0]), Err(OpenError::Padding));
+    assert_eq!(unpad(&[]), Err(OpenError::Padding));
+}
+
+proptest! {
+    /// Whatever the bytes, nothing panics; and what decodes has this one encoding.
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = unpad(&bytes);
+        let _ = decode_hello(&bytes);
+        let _ = decode_welcome(&bytes);
+        let _ = decode_call(&bytes);
+        if let Ok((packet, attachment)) = decode_packet(&bytes) {
+            prop_assert_eq!(&*encode_packet(&packet, attachment.as_ref()).unwrap(), &bytes);
+        }
+    }
+
+    /// Near misses: a good encoding with a few bytes changed, which reach deeper into the decoder.
+    #[test]
+    fn changed_bytes_never_panic(changes in proptest::collection::vec((any::<u16>(), any::<u8>()), 1..4)) {
+        let (hello, secrets) = hello();
+        let text = "candidate".repeat(20);
+        let body = Body::Description(Description { kind: DescriptionKind::Offer, text });
+        for good in [
+            encode_hello(&hello, &secrets).unwrap(),
+            encode_packet(&packet(body), None).unwrap(),
+            encode_packet(&packet(Body::Accept(MediaFormat::default())), None).unwrap(),
+            encode_call(&hello.from, 3, &CallBody::Leave).unwrap(),
+        ] {
+            let mut bytes = good.to_vec();
+            for (at, value) in &changes {
+                let at = usize::from(*at) % bytes.len();
+                bytes[at] = *value;
+            }
+            let _ = decode_hello(&bytes);
+            let _ = decode_welcome(&bytes);
+            let _ = decode_call(&bytes);
+            if let Ok((packet, attachment)) = decode_packet(&bytes) {
+                prop_assert_eq!(&*encode_packet(&packet, attachment.as_ref()).unwrap(), &bytes);
+            }
+        }
+    }
+}
