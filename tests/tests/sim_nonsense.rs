@@ -7,14 +7,14 @@ use std::{collections::BTreeSet, time::Duration};
 
 use proptest::prelude::*;
 use warp_blink::{
-    config::{Config, PreConnect, WhenBusy},
+    config::{Admission, Config, PreConnect, WhenBusy},
     event::{Event, NodeState, Step, Via, Warning},
     id::{CallId, Identity, NodeKey, PublicKey},
     proto::{
-        Command, EffectId, EffectKind, EngineLink, Input, LinkCommand, LinkId, Machine, MediaInput, Outcome,
-        TopicRef,
+        Arrived, Command, EffectId, EffectKind, EngineLink, Input, Known, LinkCommand, LinkId, Machine, MediaInput,
+        Outcome, ReplayMemory, SessionNo, TopicRef,
         signal::{
-            Announce, AppData, Body, CallBody, Candidate, Description, DescriptionKind, Hello, HelloKind,
+            Announce, AppData, Body, CallBody, Candidate, Description, DescriptionKind, Hello, HelloKind, Lane,
             MediaFormat, Packet, SUITE_CLASSICAL, Status, VERSION, Welcome,
         },
     },
@@ -75,6 +75,8 @@ fn bodies() -> impl Strategy<Value = Body> {
         Just(Body::EndOfCandidates),
         Just(Body::TimedOut),
         Just(Body::Ack),
+        Just(Body::Token),
+        Just(Body::KemKey),
     ]
 }
 
@@ -92,6 +94,11 @@ fn commands() -> impl Strategy<Value = Command> {
         1 => call_ids().prop_map(|call| Command::HangUp { call }),
         1 => any::<bool>().prop_map(Command::SetMuted),
         1 => any::<bool>().prop_map(Command::SetDeafened),
+        2 => keys().prop_map(Command::AddContact),
+        1 => keys().prop_map(Command::RemoveContact),
+        1 => keys().prop_map(Command::Block),
+        1 => keys().prop_map(Command::Unblock),
+        1 => prop_oneof![Just(Admission::Everyone), Just(Admission::Contacts)].prop_map(Command::SetAdmission),
     ]
 }
 
@@ -105,7 +112,7 @@ fn hellos() -> impl Strategy<Value = Input> {
     ];
     (kinds, keys(), call_ids(), small(), formats(), 0..6u8).prop_map(
         |(kind, from, call, ring_ms, media, odd)| {
-            Input::Hello(Box::new(Hello {
+            Input::Hello(Box::new(Arrived::new(Hello {
                 kind,
                 from,
                 node: NodeKey::from(&identity(0)).node_id(),
@@ -116,9 +123,18 @@ fn hellos() -> impl Strategy<Value = Input> {
                 suites: vec![SUITE_CLASSICAL],
                 media,
                 app_data: AppData::default(),
-            }))
+            })))
         },
     )
+}
+
+/// Sessions: mostly the first one.
+fn numbers() -> impl Strategy<Value = SessionNo> {
+    prop_oneof![6 => Just(1), 2 => Just(2), 1 => 0..5u32].prop_map(SessionNo)
+}
+
+fn lanes() -> impl Strategy<Value = Lane> {
+    prop_oneof![Just(Lane::Contacts), Just(Lane::Strangers)]
 }
 
 fn outcomes() -> impl Strategy<Value = Outcome> {
@@ -173,16 +189,18 @@ fn moves() -> impl Strategy<Value = Move> {
         1 => Just(Status::Busy),
         1 => Just(Status::Incompatible),
         1 => Just(Status::Cancelled),
+        1 => Just(Status::Version),
+        1 => Just(Status::Suite),
     ];
-    let welcome = (call_ids(), keys(), statuses, 0..9u8).prop_map(|(call, from, status, odd)| {
+    let welcome = (call_ids(), keys(), statuses, 0..9u8, numbers()).prop_map(|(call, from, status, odd, session)| {
         let node = NodeKey::from(&identity(0)).node_id();
         let version = if odd == 0 { 200 } else { VERSION };
-        Input::Welcome { call, from, welcome: Welcome { node, version, suite: SUITE_CLASSICAL, status } }
+        Input::Welcome { call, from, session, welcome: Welcome { node, version, suite: SUITE_CLASSICAL, status } }
     });
-    let packet = (keys(), call_ids(), (small(), small(), any::<u32>()), small(), bodies()).prop_map(
-        |(from, call, (seq, ack, ack_bits), generation, body)| {
+    let packet = (keys(), call_ids(), (small(), small(), any::<u32>()), small(), bodies(), numbers()).prop_map(
+        |(from, call, (seq, ack, ack_bits), generation, body, session)| {
             let packet = Box::new(Packet { seq, ack, ack_bits, call, generation, body });
-            Input::Packet { from, packet }
+            Input::Packet { from, session, packet }
         },
     );
     let call_message = (call_ids(), small(), keys(), any::<u64>(), any::<bool>(), 0..4u8).prop_map(
@@ -194,14 +212,14 @@ fn moves() -> impl Strategy<Value = Move> {
         },
     );
     let topics = prop_oneof![
-        keys().prop_map(TopicRef::Inbox),
+        (keys(), lanes()).prop_map(|(owner, lane)| TopicRef::Inbox { owner, lane }),
         (call_ids(), keys()).prop_map(|(call, owner)| TopicRef::Peer { call, owner }),
         (call_ids(), small()).prop_map(|(call, epoch)| TopicRef::Call { call, epoch }),
     ];
     let input = prop_oneof![
         5 => commands().prop_map(Input::Command),
         6 => hellos(),
-        1 => (call_ids(), keys()).prop_map(|(call, from)| Input::HelloAgain { call, from }),
+        1 => (call_ids(), keys(), numbers()).prop_map(|(call, from, session)| Input::HelloAgain { call, from, session }),
         4 => welcome,
         12 => packet,
         2 => call_message,
@@ -209,6 +227,8 @@ fn moves() -> impl Strategy<Value = Move> {
         1 => Just(Input::Node(NodeState::Offline { cause: "no network".into() })),
         6 => media().prop_map(Input::Media),
         2 => Just(Input::Tick),
+        1 => (keys(), any::<bool>(), any::<bool>())
+            .prop_map(|(peer, token, kem)| Input::Known { peer, known: Known::new(token, kem) }),
     ];
     prop_oneof![
         8 => input.prop_map(Move::Input),
@@ -269,7 +289,7 @@ fn configs() -> impl Strategy<Value = Config> {
     (any::<bool>(), any::<bool>(), prop_oneof![Just(0usize), Just(1), Just(16), Just(1000)]).prop_map(
         |(early, reject, max_pending)| {
             let mut config = Config::default();
-            config.pre_connect = if early { PreConnect::Always } else { PreConnect::Never };
+            config.pre_connect = if early { PreConnect::Always } else { PreConnect::Contacts };
             config.when_busy = if reject { WhenBusy::Reject } else { WhenBusy::Pend };
             config.max_pending = max_pending;
             config
@@ -280,7 +300,8 @@ fn configs() -> impl Strategy<Value = Config> {
 /// Lives through the moves, with these pauses in milliseconds between them, and then lets everything run out.
 fn live(config: Config, own: u8, moves: Vec<(u16, Move)>) {
     let identity = identity(own);
-    let mut machine = Machine::new(config, identity.public(), NodeKey::from(&identity).node_id());
+    let mut machine = Machine::new(config, identity.public(), NodeKey::from(&identity).node_id())
+        .with_memory(ReplayMemory::restored(UnixTime::default(), []));
     let mut held = Held::default();
     machine.start().into_iter().for_each(|e| held.take(e));
     let mut now = Instant::from_micros(1);
@@ -356,7 +377,7 @@ proptest! {
         let call = CallId::from_bytes([0; 16]);
         let packet = |seq, body| {
             let packet = Box::new(Packet { seq, ack: 0, ack_bits: 0, call, generation: 0, body });
-            (10, Move::Input(Input::Packet { from: peer, packet }))
+            (10, Move::Input(Input::Packet { from: peer, session: SessionNo(1), packet }))
         };
         let node = NodeKey::from(&identity(own + 1)).node_id();
         let welcome = Welcome { node, version: VERSION, suite: SUITE_CLASSICAL, status: Status::Open };
@@ -364,7 +385,7 @@ proptest! {
             (0, Move::Input(Command::Offer {
                 call, to: vec![peer], app_data: AppData::default(), sent_at: UnixTime::default(),
             }.into())),
-            (10, Move::Input(Input::Welcome { call, from: peer, welcome })),
+            (10, Move::Input(Input::Welcome { call, from: peer, session: SessionNo(1), welcome })),
             packet(1, Body::Ringing),
         ];
         if accepted {
@@ -384,7 +405,7 @@ proptest! {
             let (call, from) = (CallId::from_bytes([n; 16]), key(from));
             let node = NodeKey::from(&identity(1)).node_id();
             let input = match what {
-                0 | 1 => Input::Hello(Box::new(Hello {
+                0 | 1 => Input::Hello(Box::new(Arrived::new(Hello {
                     kind: HelloKind::Offer,
                     from,
                     node,
@@ -395,10 +416,10 @@ proptest! {
                     suites: vec![SUITE_CLASSICAL],
                     media: MediaFormat::default(),
                     app_data: AppData::default(),
-                })),
+                }))),
                 2 => {
                     let packet = Packet { seq: 1, ack: 0, ack_bits: 0, call, generation: 0, body: Body::Confirm };
-                    Input::Packet { from, packet: Box::new(packet) }
+                    Input::Packet { from, session: SessionNo(1), packet: Box::new(packet) }
                 }
                 _ => Command::Offer {
                     call, to: vec![from], app_data: AppData::default(), sent_at: UnixTime::default(),

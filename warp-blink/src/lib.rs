@@ -47,8 +47,8 @@ pub mod driver;
 pub mod ports;
 
 #[cfg(feature = "node")]
-pub use blink::{Audio, Blink, Builder, Events, Memory};
-pub use config::{Config, PreConnect, WhenBusy};
+pub use blink::{Audio, Blink, Builder, Caller, Events, Memory};
+pub use config::{Admission, Config, PostQuantum, PreConnect, WhenBusy};
 #[cfg(feature = "node")]
 pub use driver::{
     node::{BlinkBehaviour, NodeLink},

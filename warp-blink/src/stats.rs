@@ -58,6 +58,23 @@ pub struct Refused {
 }
 
 impl Refused {
+    /// Adds what was counted elsewhere.
+    pub fn add(&mut self, more: &Self) {
+        self.shape += more.shape;
+        self.version += more.version;
+        self.suite += more.suite;
+        self.mac += more.mac;
+        self.contacts_full += more.contacts_full;
+        self.strangers_full += more.strangers_full;
+        self.seal += more.seal;
+        self.sender += more.sender;
+        self.downgrade += more.downgrade;
+        self.contents += more.contents;
+        self.signature += more.signature;
+        self.admission += more.admission;
+        self.crowded += more.crowded;
+    }
+
     /// All of them together.
     pub const fn total(&self) -> u64 {
         let Self { shape, version, suite, mac, contacts_full, strangers_full, seal, sender, .. } = *self;

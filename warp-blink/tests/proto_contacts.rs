@@ -331,6 +331,22 @@ fn with_a_token_the_contacts_lane_comes_first_and_the_strangers_lane_still_comes
 }
 
 #[test]
+fn an_offer_over_both_lanes_is_one_call_and_either_copy_asks_for_its_answer() {
+    let mut pair = plain();
+    let b = pair.key(B);
+    pair.feed(A, Input::Known { peer: b, known: Known::new(true, false) });
+    // The first copies of each lane arrive, and all answers but the third are lost.
+    pair.hold = |from, _| from == B;
+    pair.ring();
+    pair.pass(2 * SECOND);
+    let answers = pair.held.iter().filter(|(_, w)| matches!(w, Wire::Welcome(..))).count();
+    assert_eq!(answers, 4, "one to each of the transmissions at 0, 0.25, 0.75 and 1.75 s");
+    pair.release_all();
+    assert!(rings(&pair));
+    assert_eq!(pair.events(B).iter().filter(|e| *e == "incoming").count(), 1);
+}
+
+#[test]
 fn a_token_that_opens_nothing_any_more_costs_20_ms() {
     let mut pair = plain();
     let (a, b) = (pair.key(A), pair.key(B));

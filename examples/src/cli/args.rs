@@ -154,6 +154,15 @@ pub struct Common {
         hide_possible_values = true
     )]
     pub pre_connect: PreConnect,
+    /// Somebody known: calls from there ring at once (repeat for several)
+    #[arg(long, value_name = "KEY")]
+    pub contact: Vec<PublicKey>,
+    /// Who may ring; to all others this phone looks offline
+    #[arg(long, value_name = "everyone|contacts", value_enum, default_value = "everyone", hide_possible_values = true)]
+    pub admit: Admit,
+    /// Protect signals from quantum computers: always, where the key is known, or never
+    #[arg(long, value_name = "require|prefer|off", value_enum, default_value = "prefer", hide_possible_values = true)]
+    pub post_quantum: PostQuantum,
     /// Folder of the persistent state; needs --key [default: memory]
     #[arg(long, value_name = "DIR")]
     pub store: Option<PathBuf>,
@@ -206,6 +215,26 @@ pub enum PreConnect {
     Always,
     /// For nobody.
     Never,
+}
+
+/// Who may ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Admit {
+    /// Everybody.
+    Everyone,
+    /// Those named with `--contact`.
+    Contacts,
+}
+
+/// Whether calls are set up with a post-quantum key exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PostQuantum {
+    /// Or not at all.
+    Require,
+    /// Where the key is known.
+    Prefer,
+    /// They are not.
+    Off,
 }
 
 /// Whether the sound is processed.

@@ -36,7 +36,7 @@ impl Exit {
             EndReason::Declined | EndReason::Busy => Self::Declined,
             EndReason::Cancelled | EndReason::TimedOut | EndReason::AnsweredElsewhere => Self::NoAnswer,
             EndReason::Unreachable => Self::Unreachable,
-            EndReason::Incompatible
+            EndReason::Incompatible { .. }
             | EndReason::Lost
             | EndReason::FingerprintMismatch
             | EndReason::Failed { .. } => Self::Failed,
@@ -98,7 +98,7 @@ pub(super) fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use warp_blink::event::Step;
+    use warp_blink::event::{Mismatch, Step};
 
     #[test]
     fn each_end_has_the_code_of_the_contract() {
@@ -111,7 +111,7 @@ mod tests {
             (EndReason::TimedOut, false, 4),
             (EndReason::Unreachable, false, 5),
             (EndReason::Lost, true, 6),
-            (EndReason::Incompatible, false, 6),
+            (EndReason::Incompatible { mismatch: Mismatch::Media }, false, 6),
             (EndReason::FingerprintMismatch, false, 6),
             (EndReason::Failed { step: Step::Checking }, false, 6),
         ];

@@ -149,7 +149,7 @@ pub(super) fn name<T: Serialize>(value: &T) -> (String, Option<String>) {
         Ok(Value::String(name)) => (name, None),
         Ok(Value::Object(map)) => {
             let Some((name, inside)) = map.into_iter().next() else { return ("unknown".to_owned(), None) };
-            let text = inside.as_object().and_then(|o| o.values().next()).and_then(Value::as_str);
+            let text = inside.as_object().and_then(|o| o.get("step")).and_then(Value::as_str);
             let text = text.map(str::to_owned);
             (name, text)
         }
@@ -194,6 +194,8 @@ fn step(state: &LinkState) -> Option<Step> {
 
 #[cfg(test)]
 mod tests {
+    use warp_blink::event::Mismatch;
+
     use super::*;
 
     #[test]
@@ -201,6 +203,9 @@ mod tests {
         assert_eq!(name(&EndReason::HungUp), ("hung_up".to_owned(), None));
         let failed = EndReason::Failed { step: Step::Checking };
         assert_eq!(name(&failed), ("failed".to_owned(), Some("checking".to_owned())));
+        for mismatch in [Mismatch::Protection, Mismatch::PeerIsNewer { version: 2 }] {
+            assert_eq!(name(&EndReason::Incompatible { mismatch }), ("incompatible".to_owned(), None));
+        }
     }
 
     #[test]

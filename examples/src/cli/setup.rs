@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use tokio::time::timeout;
 use warp_blink::{
     Audio, Blink, FileStore,
-    config::{Config, PreConnect, WhenBusy},
+    config::{Admission, Config, PostQuantum, PreConnect, WhenBusy},
     event::{NodeState, Snapshot},
     id::Identity,
 };
@@ -63,12 +63,21 @@ pub(super) async fn start(common: &Common, identity: Identity) -> Result<Blink, 
         args::PreConnect::Always => PreConnect::Always,
         args::PreConnect::Never => PreConnect::Never,
     };
+    config.admission = match common.admit {
+        args::Admit::Everyone => Admission::Everyone,
+        args::Admit::Contacts => Admission::Contacts,
+    };
+    config.post_quantum = match common.post_quantum {
+        args::PostQuantum::Require => PostQuantum::Require,
+        args::PostQuantum::Prefer => PostQuantum::Prefer,
+        args::PostQuantum::Off => PostQuantum::Off,
+    };
     config.ring_timeout = common.ring_timeout.unwrap_or(config.ring_timeout);
     config.media.frame_ms = common.frame_ms;
     config.media.max_bitrate = common.bitrate.unwrap_or(config.media.max_bitrate);
 
     let audio = Audio::new(common.mic.clone(), common.speaker.clone());
-    let mut builder = Blink::builder(identity).media(audio).config(config);
+    let mut builder = Blink::builder(identity).media(audio).config(config).contacts(common.contact.iter().copied());
     for address in &common.listen {
         builder = builder.listen(address);
     }

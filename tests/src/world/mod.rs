@@ -40,7 +40,7 @@ use warp_blink::{
     event::{LinkState, Phase},
     id::{CallId, PublicKey},
     proto::{Command, Input, TopicRef, signal::AppData},
-    time::{Instant, UnixTime},
+    time::Instant,
 };
 
 pub use net::Conditions;
@@ -174,7 +174,7 @@ impl World {
             call,
             to: vec![self.nodes[to].key],
             app_data: AppData::default(),
-            sent_at: UnixTime::from_millis(self.now.as_micros() / 1000),
+            sent_at: self.wall(from),
         };
         self.calls.insert(call, (from, to));
         let refused = self.command(from, command)?;
@@ -228,8 +228,10 @@ impl World {
     /// The next thing that happens, if it does by `end`.
     fn step(&mut self, end: Instant) -> Result<bool, Fault> {
         let queued = self.queue.first_key_value().map(|((t, _), _)| *t);
-        let due =
-            (0..self.nodes.len()).filter_map(|n| Some((self.nodes[n].machine.next_timeout()?, n))).min();
+        let timeout = |n: &Node| {
+            [n.machine.next_timeout(), n.lanes.next_timeout(self.now)].into_iter().flatten().min()
+        };
+        let due = (0..self.nodes.len()).filter_map(|n| Some((timeout(&self.nodes[n])?, n))).min();
         match (queued, due) {
             (None, None) => return Ok(false),
             (Some(t), due) if due.is_none_or(|(d, _)| t <= d) => {
@@ -246,6 +248,7 @@ impl World {
                     return Ok(false);
                 }
                 self.now = t;
+                self.open_next(node)?;
                 self.feed(node, Input::Tick)?;
             }
             (Some(_), None) => return Ok(false),

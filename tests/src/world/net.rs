@@ -6,8 +6,8 @@ use std::{collections::BTreeSet, time::Duration};
 use warp_blink::{
     id::CallId,
     proto::{
-        Input, Outcome, TopicRef,
-        signal::{CallBody, Hello, Packet, Welcome},
+        Arrived, Input, Outcome, SessionNo, TopicRef,
+        signal::{CallBody, Hello, HelloKind, Lane, Packet, SUITE_CLASSICAL, Welcome},
     },
     time::Instant,
 };
@@ -68,12 +68,21 @@ const GONE: Duration = Duration::from_secs(5);
 /// How long a node tries to reach one that does not answer.
 const REACH_FAILS: Duration = Duration::from_secs(5);
 
-/// A message on its way, unsealed.
+/// A first message on its way.
+#[derive(Clone, Debug)]
+pub(super) struct First {
+    pub(super) hello: Box<Hello>,
+    pub(super) suite: u8,
+    /// As its sender numbers it.
+    pub(super) session: SessionNo,
+}
+
+/// A message on its way, unsealed. Sessions are numbered as their receiver does.
 #[derive(Clone, Debug)]
 pub(super) enum Wire {
-    Hello(Box<Hello>),
-    Welcome(CallId, Welcome),
-    Packet(Box<Packet>),
+    Hello(Lane, First),
+    Welcome(CallId, SessionNo, Welcome),
+    Packet(SessionNo, Box<Packet>),
     Call(CallId, u32, CallBody),
 }
 
@@ -161,20 +170,55 @@ impl World {
         }
         let sender = self.nodes[from].key;
         let input = match wire {
-            Wire::Hello(hello) => {
-                // A driver recognises the bytes of a first message that it has answered.
-                let (call, kind) = (hello.call, hello.kind);
-                if self.nodes[to].seen.insert((call, sender, kind)) {
-                    Input::Hello(hello)
-                } else {
-                    Input::HelloAgain { call, from: sender }
-                }
-            }
-            Wire::Welcome(call, welcome) => Input::Welcome { call, from: sender, welcome },
-            Wire::Packet(packet) => Input::Packet { from: sender, packet },
+            Wire::Hello(lane, first) => return self.arrive(to, lane, first),
+            Wire::Welcome(call, session, welcome) => Input::Welcome { call, from: sender, session, welcome },
+            Wire::Packet(session, packet) => Input::Packet { from: sender, session, packet },
             Wire::Call(call, epoch, body) => Input::CallMessage { call, epoch, from: sender, body },
         };
         self.feed(to, input)
+    }
+
+    /// A first message at an inbox, as a driver takes it: one that was answered is recognised by its bytes, any other
+    /// waits in its lane.
+    fn arrive(&mut self, to: usize, lane: Lane, first: First) -> Result<(), Fault> {
+        let Hello { call, from, kind, .. } = *first.hello;
+        if let Some(session) = self.nodes[to].seen.get(&(call, from, kind, lane)).copied() {
+            return self.feed(to, Input::HelloAgain { call, from, session });
+        }
+        let same = |w: &First| (w.hello.call, w.hello.from, w.hello.kind) == (call, from, kind);
+        let node = &mut self.nodes[to];
+        if !node.lanes.any(lane, same) && node.lanes.push(lane, first).is_err() {
+            node.turned_away += 1;
+        }
+        self.open_next(to)
+    }
+
+    /// Opens the first messages whose turn it is.
+    pub(super) fn open_next(&mut self, to: usize) -> Result<(), Fault> {
+        while let Some((lane, first)) = self.nodes[to].lanes.pop(self.now) {
+            let mut arrived = Arrived::new((*first.hello).clone());
+            (arrived.suite, arrived.wall) = (first.suite, self.wall(to));
+            let name = (first.hello.call, first.hello.from, first.hello.kind, lane);
+            let node = &mut self.nodes[to];
+            node.seen.insert(name, SessionNo(0));
+            node.fresh = Some(first);
+            self.feed(to, Input::Hello(Box::new(arrived)))?;
+            let node = &mut self.nodes[to];
+            // What was not answered, or was a withdrawal, is not remembered.
+            if node.fresh.take().is_some() || name.2 == HelloKind::Cancel {
+                node.seen.remove(&name);
+            }
+        }
+        Ok(())
+    }
+
+    /// A first message of somebody who is no node of this world arrives at that node's open inbox.
+    ///
+    /// # Errors
+    /// A [`Fault`] of what follows.
+    pub fn stranger_offers(&mut self, to: usize, hello: Hello) -> Result<(), Fault> {
+        let suite = SUITE_CLASSICAL;
+        self.arrive(to, Lane::Strangers, First { hello: Box::new(hello), suite, session: SessionNo(1) })
     }
 
     /// Tries to connect to that node: how it ends, and when.

@@ -10,11 +10,18 @@ use warp_blink::{
     error::Rejected,
     event::Event,
     id::{CallId, Identity, NodeId, NodeKey, PublicKey},
-    proto::{Effect, EffectKind, Input, Machine, MediaInput, Outcome, TopicRef, signal::HelloKind},
-    time::Instant,
+    proto::{
+        Effect, EffectKind, Input, Machine, MediaInput, Outcome, ReplayMemory, SessionNo, TopicRef, lanes::Lanes,
+        signal::{HelloKind, Lane},
+    },
+    time::{Instant, UnixTime},
 };
 
-use super::{Fault, Happening, World, net::Wire, rules::Watch};
+use super::{
+    Fault, Happening, World,
+    net::{First, Wire},
+    rules::Watch,
+};
 
 /// A machine and its surroundings.
 pub struct Node {
@@ -32,12 +39,28 @@ pub struct Node {
     pub(super) topics: BTreeSet<TopicRef>,
     /// Which subscriptions of others it knows of.
     pub(super) known: BTreeSet<(TopicRef, usize)>,
-    /// The first messages that it has opened.
-    pub(super) seen: BTreeSet<(CallId, PublicKey, HelloKind)>,
+    /// The first messages that it has opened, and the sessions that they opened here.
+    pub(super) seen: BTreeMap<Name, SessionNo>,
+    /// First messages that wait to be opened.
+    pub(super) lanes: Lanes<First>,
+    /// First messages that found their lane full.
+    pub turned_away: u64,
+    /// The first message that is being handled.
+    pub(super) fresh: Option<First>,
+    /// How the other side numbers the sessions that it opened.
+    pub(super) numbers: BTreeMap<(CallId, PublicKey, SessionNo), SessionNo>,
+    /// How far its wall clock is off, in milliseconds.
+    pub(super) off: i64,
+    /// What it remembers when it starts.
+    memory: Option<ReplayMemory>,
+    contacts: BTreeSet<PublicKey>,
     /// For which call its devices are open.
     pub(super) audio: Option<CallId>,
     pub(super) watch: BTreeMap<CallId, Watch>,
 }
+
+/// What makes two first messages the same one: the bytes of the handshake.
+pub(super) type Name = (CallId, PublicKey, HelloKind, Lane);
 
 /// One node for each configuration, in the order of their keys.
 pub(super) fn nodes(configs: Vec<Config>) -> Vec<Node> {
@@ -55,7 +78,14 @@ pub(super) fn nodes(configs: Vec<Config>) -> Vec<Node> {
             node,
             topics: BTreeSet::new(),
             known: BTreeSet::new(),
-            seen: BTreeSet::new(),
+            seen: BTreeMap::new(),
+            lanes: Lanes::new(),
+            turned_away: 0,
+            fresh: None,
+            numbers: BTreeMap::new(),
+            off: 0,
+            memory: None,
+            contacts: BTreeSet::new(),
             audio: None,
             watch: BTreeMap::new(),
         }
@@ -63,16 +93,34 @@ pub(super) fn nodes(configs: Vec<Config>) -> Vec<Node> {
     identities.into_iter().zip(configs).map(node).collect()
 }
 
+impl Node {
+    /// How many first messages wait in that lane.
+    pub fn waiting(&self, lane: Lane) -> usize {
+        self.lanes.waiting(lane)
+    }
+}
+
 impl World {
     /// Starts a node, or starts it anew after its process died: it remembers nothing.
     pub(super) fn start(&mut self, index: usize) -> Result<(), Fault> {
         let node = &mut self.nodes[index];
         node.machine = Machine::new(node.config.clone(), node.key, node.node);
+        if let Some(memory) = &node.memory {
+            node.machine = node.machine.clone().with_memory(memory.clone());
+        }
+        let contacts = node.contacts.iter().copied();
+        match node.machine.clone().with_people(contacts, []) {
+            Ok(machine) => node.machine = machine,
+            Err(rejected) => return Err(self.fault(index, rejected.to_string())),
+        }
+        let node = &mut self.nodes[index];
         node.life += 1;
         node.events.clear();
         node.topics.clear();
         node.known.clear();
         node.seen.clear();
+        node.lanes = Lanes::new();
+        node.numbers.clear();
         node.audio = None;
         node.watch.clear();
         let effects = node.machine.start();
@@ -102,6 +150,51 @@ impl World {
         // What it had said of ended calls may be lost with it.
         self.calls.retain(|_, (from, to)| *from != index && *to != index);
         self.start(index)
+    }
+
+    /// The wall clock of that node.
+    pub(super) fn wall(&self, index: usize) -> UnixTime {
+        let true_time = 1_700_000_000_000 + self.now.as_micros() / 1000;
+        UnixTime::from_millis(true_time.saturating_add_signed(self.nodes[index].off))
+    }
+
+    /// The first answer to a first message gives the session a number here; the other side has its own.
+    fn answers(&mut self, index: usize, call: CallId, to: PublicKey, session: SessionNo) -> SessionNo {
+        let node = &mut self.nodes[index];
+        if let Some(first) = node.fresh.take_if(|f| f.hello.call == call && f.hello.from == to) {
+            node.numbers.insert((call, to, session), first.session);
+            if let Some(no) = node.seen.iter_mut().find(|((c, from, kind, _), no)| {
+                (*c, *from, *kind) == (call, to, first.hello.kind) && **no == SessionNo(0)
+            }) {
+                *no.1 = session;
+            }
+        }
+        self.number_of(index, call, to, session)
+    }
+
+    /// How the other side calls that session. One that this side opened has this side's number on both.
+    fn number_of(&self, index: usize, call: CallId, peer: PublicKey, session: SessionNo) -> SessionNo {
+        self.nodes[index].numbers.get(&(call, peer, session)).copied().unwrap_or(session)
+    }
+
+    /// These two know one another as contacts, have each other's token and ML-KEM key, and remember what rang.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the new start.
+    pub fn befriend(&mut self, a: usize, b: usize) -> Result<(), Fault> {
+        for (one, other) in [(a, b), (b, a)] {
+            let peer = self.nodes[other].key;
+            self.nodes[one].contacts.insert(peer);
+            self.nodes[one].memory = Some(ReplayMemory::restored(UnixTime::from_millis(0), []));
+            self.start(one)?;
+            self.feed(one, Input::Known { peer, known: warp_blink::proto::Known::new(true, true) })?;
+        }
+        Ok(())
+    }
+
+    /// Sets the wall clock of a node this far off the true time, in milliseconds.
+    pub fn set_clock_off(&mut self, node: usize, millis: i64) {
+        self.nodes[node].off = millis;
     }
 
     /// One input, which no rule allows to be refused.
@@ -155,16 +248,22 @@ impl World {
                     let to = self.index(peer);
                     (wait, outcome) = self.reach(index, to);
                 }
-                EffectKind::SendHello { to, hello } => {
-                    outcome = self.publish(index, TopicRef::Inbox(to), Wire::Hello(hello));
+                EffectKind::SendHello { to, lane, suite, session, hello } => {
+                    let first = First { hello, suite, session };
+                    outcome = self.publish(index, TopicRef::Inbox { owner: to, lane }, Wire::Hello(lane, first));
                 }
-                EffectKind::SendWelcome { call, to, welcome } => {
+                EffectKind::SendWelcome { call, to, session, welcome } => {
                     let topic = TopicRef::Peer { call, owner: to };
-                    outcome = self.publish(index, topic, Wire::Welcome(call, welcome));
+                    let theirs = self.answers(index, call, to, session);
+                    outcome = self.publish(index, topic, Wire::Welcome(call, theirs, welcome));
                 }
-                EffectKind::Send { to, packet } => {
+                EffectKind::Send { to, session, packet } => {
                     let topic = TopicRef::Peer { call: packet.call, owner: to };
-                    outcome = self.publish(index, topic, Wire::Packet(packet));
+                    let theirs = self.number_of(index, packet.call, to, session);
+                    outcome = self.publish(index, topic, Wire::Packet(theirs, packet));
+                }
+                EffectKind::Remember { .. } => {
+                    self.nodes[index].memory = Some(self.nodes[index].machine.memory().clone());
                 }
                 EffectKind::SendCall { call, epoch, body } => {
                     let topic = TopicRef::Call { call, epoch };
@@ -183,7 +282,10 @@ impl World {
                     }
                 }
                 EffectKind::CloseAudio { call } => self.closes_audio(index, call)?,
-                EffectKind::Forget { call } => self.nodes[index].seen.retain(|(c, ..)| *c != call),
+                EffectKind::Forget { call } => {
+                    self.nodes[index].seen.retain(|(c, ..), _| *c != call);
+                    self.nodes[index].numbers.retain(|(c, ..), _| *c != call);
+                }
                 // Keys, mute and whatever comes later: nothing to see in this world.
                 _ => {}
             }

@@ -166,7 +166,7 @@ impl World {
     /// An idle node holds nothing.
     fn rests(&self, index: usize) -> Result<(), Fault> {
         let node = &self.nodes[index];
-        let left: Vec<_> = node.topics.iter().filter(|t| **t != TopicRef::Inbox(node.key)).collect();
+        let left: Vec<_> = node.topics.iter().filter(|t| !matches!(t, TopicRef::Inbox { owner, .. } if *owner == node.key)).collect();
         let what = if !node.machine.is_idle() {
             format!("not idle: {:?}", node.machine)
         } else if let Some(t) = node.machine.next_timeout() {
@@ -205,8 +205,8 @@ impl World {
                 (None, Some(EndReason::Busy)) => {
                     matches!(caller.reason, EndReason::Busy) || caller.by != Some(to)
                 }
-                (None, Some(EndReason::Incompatible)) => {
-                    matches!(caller.reason, EndReason::Incompatible) || caller.by != Some(to)
+                (None, Some(EndReason::Incompatible { .. })) => {
+                    matches!(caller.reason, EndReason::Incompatible { .. }) || caller.by != Some(to)
                 }
                 (None, _) => caller.by != Some(to),
             },
@@ -239,7 +239,7 @@ fn learned(mine: Outcome, other: usize, theirs: Outcome) -> bool {
     }
     use EndReason::{Busy, Cancelled, Declined, Failed, HungUp, Incompatible, Lost, TimedOut, Unreachable};
     match mine.reason {
-        HungUp => matches!(theirs.reason, HungUp | Lost | Failed { .. } | Incompatible),
+        HungUp => matches!(theirs.reason, HungUp | Lost | Failed { .. } | Incompatible { .. }),
         Cancelled => matches!(theirs.reason, Cancelled | Unreachable | TimedOut),
         Declined => theirs.reason == Declined,
         Busy => theirs.reason == Busy,

@@ -7,9 +7,10 @@ use rust_ipfs::Ipfs;
 
 use super::Blink;
 use crate::{
-    config::Config,
+    config::{Admission, Config},
     driver::{
         core::{self, Parts},
+        door::{Ask, Caller},
         media::{Audio, RealMedia},
         memory_gossip::MemoryHub,
         memory_media::MemoryLinks,
@@ -17,7 +18,7 @@ use crate::{
         store::SealedStore,
     },
     error::Error,
-    id::{Identity, NodeId, NodeKey},
+    id::{Identity, NodeId, NodeKey, PublicKey},
     ports::{gossip::Gossip, media::Media, store::Store},
 };
 
@@ -48,6 +49,10 @@ pub struct Builder {
     ice: Vec<IpAddr>,
     carrier: Carrier,
     store: Option<Arc<dyn Store>>,
+    contacts: Vec<PublicKey>,
+    blocked: Vec<PublicKey>,
+    ask: Option<Ask>,
+    lossy: bool,
 }
 
 impl Builder {
@@ -62,6 +67,10 @@ impl Builder {
             ice: Vec::new(),
             carrier: Carrier::Own,
             store: None,
+            contacts: Vec::new(),
+            blocked: Vec::new(),
+            ask: None,
+            lossy: false,
         }
     }
 
@@ -74,6 +83,9 @@ impl Builder {
     /// The call machine's settings.
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
+        if self.ask.is_some() {
+            self.config.admission = Admission::Ask;
+        }
         self
     }
 
@@ -110,7 +122,39 @@ impl Builder {
         self
     }
 
-    /// Remembers here what should outlive a restart: the addresses of nodes. Entries are sealed under a key of the
+    /// The people that the user knows. Their calls come over a lane of their own, ring one round trip earlier and, with
+    /// [`PreConnect::Contacts`](crate::config::PreConnect), connect while the phone rings. The list is the app's to keep;
+    /// [`Blink::add_contact`] changes it later.
+    pub fn contacts(mut self, contacts: impl IntoIterator<Item = PublicKey>) -> Self {
+        self.contacts.extend(contacts);
+        self
+    }
+
+    /// Keys whose calls never ring. The list is the app's to keep. Somebody who was a contact until now is blocked with
+    /// [`Blink::block`], which also takes the contact token from them.
+    pub fn blocked(mut self, blocked: impl IntoIterator<Item = PublicKey>) -> Self {
+        self.blocked.extend(blocked);
+        self
+    }
+
+    /// Asks the app who may ring, for each new caller, once its key is proven: this is [`Admission::Ask`]. To whom it
+    /// says no, this side looks offline. It runs on the task that handles all signals, so it must be quick; one that
+    /// panics says no.
+    pub fn admit(mut self, ask: impl Fn(&Caller<'_>) -> bool + Send + Sync + 'static) -> Self {
+        self.ask = Some(Arc::new(ask));
+        self.config.admission = Admission::Ask;
+        self
+    }
+
+    /// For tests: the first transmission of every signal is lost on its way, resends arrive.
+    #[doc(hidden)]
+    pub fn lose_first_transmissions(mut self) -> Self {
+        self.lossy = true;
+        self
+    }
+
+    /// Remembers here what should outlive a restart: addresses of nodes, the contact token, what peers gave of theirs, and
+    /// which calls rang on their first message. Entries are sealed under a key of the
     /// identity before the store sees them. Default: nothing is remembered. A directory on disk is
     /// [`FileStore`](crate::FileStore).
     pub fn store(mut self, store: impl Store) -> Self {
@@ -127,7 +171,8 @@ impl Builder {
     /// Starts the phone on the current tokio runtime.
     ///
     /// # Errors
-    /// [`Error::Address`] for an address that is none or names no node, [`Error::Node`] if the node does not start or
+    /// [`Error::Rejected`] for too many contacts or the own key among them, [`Error::Address`] for an address that is
+    /// none or names no node, [`Error::Node`] if the node does not start or
     /// carries no [`BlinkBehaviour`](crate::BlinkBehaviour), [`Error::Media`] if a sound file or a device that was
     /// named does not exist.
     // The future is boxed here, so that the node behind it (a minute of compile time) is built with this crate and not
@@ -173,8 +218,19 @@ impl Builder {
         };
         let (public_key, node_id) = (self.identity.public(), gossip.node());
         let store = self.store.map(|s| Arc::new(SealedStore::new(s, &self.identity)));
-        let parts = Parts { config: self.config, identity: self.identity, gossip, media, addresses, store };
-        Ok(Blink::new(public_key, node_id, core::start(parts).await))
+        let parts = Parts {
+            config: self.config,
+            identity: self.identity,
+            gossip,
+            media,
+            addresses,
+            store,
+            contacts: self.contacts,
+            blocked: self.blocked,
+            ask: self.ask,
+            lossy: self.lossy,
+        };
+        Ok(Blink::new(public_key, node_id, core::start(parts).await?))
     }
 }
 

@@ -11,8 +11,9 @@ pub use self::{
     builder::{Builder, Memory},
     events::Events,
 };
-pub use crate::driver::media::Audio;
+pub use crate::driver::{door::Caller, media::Audio};
 use crate::{
+    config::Admission,
     driver::{
         clock,
         core::{Request, Running},
@@ -148,6 +149,49 @@ impl Blink {
     /// [`Error::Closed`].
     pub async fn set_deafened(&self, deafened: bool) -> Result<(), Error> {
         self.command(Command::SetDeafened(deafened)).await
+    }
+
+    /// Counts somebody among the contacts, who is not blocked any more. In a call with us they get our contact token at
+    /// once, else in the next one.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] for the own key or a full list (10,000), [`Error::Closed`].
+    pub async fn add_contact(&self, peer: PublicKey) -> Result<(), Error> {
+        self.command(Command::AddContact(peer)).await
+    }
+
+    /// Counts somebody among the contacts no longer. The contact token that they hold opens nothing any more; other
+    /// contacts get a new one in their next call, and call over the strangers' lane until then.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn remove_contact(&self, peer: PublicKey) -> Result<(), Error> {
+        self.command(Command::RemoveContact(peer)).await
+    }
+
+    /// Refuses somebody from now on: a running call with them is hung up, one that rings stops, and to them this side
+    /// looks offline. A new contact token replaces the one that they may hold.
+    ///
+    /// # Errors
+    /// As [`add_contact`](Self::add_contact).
+    pub async fn block(&self, peer: PublicKey) -> Result<(), Error> {
+        self.command(Command::Block(peer)).await
+    }
+
+    /// Refuses somebody no longer.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn unblock(&self, peer: PublicKey) -> Result<(), Error> {
+        self.command(Command::Unblock(peer)).await
+    }
+
+    /// Changes who may ring, from the next caller on.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn set_admission(&self, admission: Admission) -> Result<(), Error> {
+        self.command(Command::SetAdmission(admission)).await
     }
 
     /// Makes a participant louder or softer: a factor of 0 to 4 (what is beyond is clamped), 1 is unchanged. Kept for

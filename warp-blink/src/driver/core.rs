@@ -9,22 +9,28 @@ use tokio::{
 
 use super::{
     book::Book,
-    clock, post,
+    clock,
+    door::{Ask, Gate},
+    fault::{self, Losses},
+    keyring::Keyring,
+    post,
     reaches::{Dialed, Reaches},
+    recall,
+    shelf::{Saved, Shelf},
     store::SealedStore,
     vault::{Vault, VaultError},
     workers::{Job, MediaJob, media_worker, node_worker},
 };
 use crate::{
     config::Config,
-    error::Rejected,
+    error::{Error, Rejected},
     event::{Event, NodeState, Snapshot},
-    id::{Identity, NodeId},
+    id::{Identity, NodeId, PublicKey},
     ports::{
         gossip::{self, Gossip, GossipEvent},
         media::{Media, MediaCommand},
     },
-    proto::{Command, Effect, EffectId, EffectKind, Input, Machine, Outcome, TopicRef},
+    proto::{Command, Effect, EffectId, EffectKind, Input, Machine, Outcome, signal::Lane},
     stats::Counters,
     wire::Topic,
 };
@@ -57,6 +63,11 @@ pub(crate) struct Parts {
     pub(crate) addresses: Vec<(NodeId, String)>,
     /// `None`: nothing is remembered.
     pub(crate) store: Option<Arc<SealedStore>>,
+    pub(crate) contacts: Vec<PublicKey>,
+    pub(crate) blocked: Vec<PublicKey>,
+    pub(crate) ask: Option<Ask>,
+    /// The first transmission of every signal is lost.
+    pub(crate) lossy: bool,
 }
 
 /// What the handle holds of the task.
@@ -69,6 +80,11 @@ pub(crate) struct Running {
 struct Core {
     machine: Machine,
     vault: Vault,
+    gate: Gate,
+    losses: Losses,
+    /// What rang on its first message alone.
+    recalled: Shelf,
+    results: mpsc::Sender<(EffectId, Outcome)>,
     reaches: Reaches,
     goodbye: Duration,
     gossip: Arc<dyn Gossip>,
@@ -85,7 +101,10 @@ struct Core {
 }
 
 /// Starts the task.
-pub(crate) async fn start(parts: Parts) -> Running {
+///
+/// # Errors
+/// [`Error::Node`] without randomness, [`Error::Rejected`] if there are too many contacts or blocked keys.
+pub(crate) async fn start(parts: Parts) -> Result<Running, Error> {
     let (requests, request_queue) = mpsc::channel(64);
     let (events, _) = broadcast::channel(MAX_EVENTS);
     let (results, result_queue) = mpsc::channel(MAX_JOBS);
@@ -93,9 +112,16 @@ pub(crate) async fn start(parts: Parts) -> Running {
     let (media_jobs, media_queue) = mpsc::channel(MAX_JOBS);
     let workers = vec![
         tokio::spawn(node_worker(parts.gossip.clone(), node_queue, results.clone())),
-        tokio::spawn(media_worker(parts.media.clone(), media_queue, results)),
+        tokio::spawn(media_worker(parts.media.clone(), media_queue, results.clone())),
     ];
-    let (mut reaches, dialed) = Reaches::new(parts.gossip.clone(), Book::load(parts.store).await);
+    let keys = Keyring::load(parts.identity.clone(), Shelf::new(parts.store.clone()));
+    let keys = keys.await.map_err(|e| Error::Node(e.to_string()))?;
+    let mut recalled = Shelf::new(parts.store.clone());
+    let memory = recall::load(&mut recalled, clock::unix()).await;
+    let machine = Machine::new(parts.config.clone(), parts.identity.public(), parts.gossip.node())
+        .with_memory(memory)
+        .with_people(parts.contacts, parts.blocked)?;
+    let (mut reaches, dialed) = Reaches::new(parts.gossip.clone(), Book::load(Shelf::new(parts.store)).await);
     let now = clock::now();
     let nodes: Vec<NodeId> = parts.addresses.iter().map(|(node, _)| *node).collect();
     for (node, address) in parts.addresses {
@@ -104,12 +130,15 @@ pub(crate) async fn start(parts: Parts) -> Running {
     for node in nodes {
         reaches.want(now, node, None);
     }
-    let machine = Machine::new(parts.config.clone(), parts.identity.public(), parts.gossip.node());
     let (snapshot, snapshots) = watch::channel(Arc::new(machine.snapshot()));
     let weak = events.downgrade();
     let core = Core {
         machine,
-        vault: Vault::new(parts.identity),
+        vault: Vault::new(keys),
+        gate: Gate::new(parts.ask),
+        losses: Losses::new(parts.lossy),
+        recalled,
+        results,
         reaches,
         goodbye: parts.config.farewell.min(MAX_GOODBYE),
         gossip: parts.gossip,
@@ -125,7 +154,7 @@ pub(crate) async fn start(parts: Parts) -> Running {
     };
     core.publish();
     tokio::spawn(core.run(request_queue, result_queue, dialed));
-    Running { requests, events: weak, snapshot: snapshots }
+    Ok(Running { requests, events: weak, snapshot: snapshots })
 }
 
 impl Core {
@@ -143,6 +172,10 @@ impl Core {
         };
         let mut open = true;
         let mut stopping: Option<(crate::time::Instant, Vec<oneshot::Sender<()>>)> = None;
+        let known: Vec<_> = self.vault.keys().known().collect();
+        for (peer, known) in known {
+            self.feed(Input::Known { peer, known });
+        }
         for effect in self.machine.start() {
             self.carry_out(effect);
         }
@@ -156,8 +189,9 @@ impl Core {
                 break;
             }
             let until = stopping.as_ref().map(|(until, _)| *until);
-            let due =
-                [self.machine.next_timeout(), self.reaches.next_timeout(), until].into_iter().flatten().min();
+            let timeouts =
+                [self.machine.next_timeout(), self.reaches.next_timeout(), self.gate.next_timeout(now), until];
+            let due = timeouts.into_iter().flatten().min();
             let wait = due.map_or(Duration::from_secs(3600), |t| t.since(now));
             tokio::select! {
                 request = requests.recv(), if open => match request {
@@ -197,6 +231,7 @@ impl Core {
                 () = tokio::time::sleep(wait) => {
                     let ended = self.reaches.on_time(clock::now());
                     self.finish(ended);
+                    self.open_next();
                     self.feed(Input::Tick);
                 }
             }
@@ -222,6 +257,8 @@ impl Core {
             }
         }
         self.reaches.close().await;
+        self.vault.keys_mut().close().await;
+        self.recalled.close().await;
         self.media.shutdown().await;
         self.gossip.shutdown().await;
         // Says nothing where something else has ended it before.
@@ -259,19 +296,18 @@ impl Core {
     fn on_gossip(&mut self, event: GossipEvent) {
         let now = clock::now();
         match event {
-            GossipEvent::Message { topic, data } => match post::open(&mut self.vault, &topic, &data) {
-                Ok(input) => {
-                    match &input {
-                        Input::Hello(hello) => self.reaches.lives_at(hello.from, hello.node),
-                        Input::Welcome { from, welcome, .. } => self.reaches.lives_at(*from, welcome.node),
-                        _ => {}
+            GossipEvent::Message { topic, data } => {
+                match post::open(&mut self.vault, &mut self.gate, &topic, data) {
+                    Ok(Some(input)) => {
+                        if let Input::Welcome { from, welcome, .. } = &input {
+                            self.reaches.lives_at(*from, welcome.node);
+                        }
+                        self.feed(input);
                     }
-                    self.feed(input);
+                    Ok(None) => self.open_next(),
+                    Err(dropped) => dropped.count(&mut self.dropped),
                 }
-                Err(post::Dropped::Unreadable) => self.dropped.unreadable += 1,
-                Err(post::Dropped::Stray) => self.dropped.stray += 1,
-                Err(post::Dropped::Duplicate) => self.dropped.duplicate += 1,
-            },
+            }
             GossipEvent::PeerSubscribed { topic } => {
                 if let Some(meaning) = self.vault.meaning(&topic) {
                     self.feed(Input::PeerSubscribed(meaning));
@@ -289,6 +325,16 @@ impl Core {
             GossipEvent::Lagged { dropped } => tracing::warn!(dropped, "gossip events were dropped"),
             // Addresses are read with the snapshot; the rest says nothing about a call.
             _ => {}
+        }
+    }
+
+    /// Opens the first messages whose turn it is. Each lane's burst bounds how long this takes.
+    fn open_next(&mut self) {
+        while let Some(opened) = self.gate.next(clock::now(), &mut self.vault) {
+            match opened {
+                Ok(input) => self.feed(input),
+                Err(turned) => post::Dropped::from(turned).count(&mut self.dropped),
+            }
         }
     }
 
@@ -352,24 +398,45 @@ impl Core {
                 let ended = self.reaches.want_peer(clock::now(), peer, id);
                 self.ended.extend(ended);
             }
-            EffectKind::SendHello { to, hello } => {
-                let sealed = self.vault.hello(to, &hello).and_then(|frame| {
-                    let topic = self.vault.topic(TopicRef::Inbox(to))?;
-                    Ok((topic, frame))
-                });
-                self.publish_sealed(id, sealed);
+            EffectKind::SendHello { to, lane, suite, session, hello } => {
+                let sealed = self.vault.hello(to, lane, suite, session, &hello);
+                self.publish_sealed(id, sealed, ("hello", hello.call, session.0, u32::from(lane == Lane::Contacts)));
             }
-            EffectKind::SendWelcome { call, to, welcome } => {
-                let sealed = self.vault.welcome(call, to, &welcome);
-                self.publish_sealed(id, sealed);
+            EffectKind::SendWelcome { call, to, session, welcome } => {
+                let fresh = self.vault.unanswered().filter(|(from, _)| *from == to);
+                let sealed = self.vault.welcome(call, to, session, &welcome);
+                if let Some((from, node)) = fresh.filter(|_| sealed.is_ok()) {
+                    self.reaches.lives_at(from, node);
+                }
+                self.publish_sealed(id, sealed, ("welcome", call, session.0, 0));
             }
-            EffectKind::Send { to, packet } => {
-                let sealed = self.vault.seal_packet(to, &packet);
-                self.publish_sealed(id, sealed);
+            EffectKind::Send { to, session, packet } => {
+                let sealed = self.vault.seal_packet(to, session, &packet);
+                self.publish_sealed(id, sealed, ("packet", packet.call, session.0, packet.seq));
             }
             EffectKind::SendCall { call, epoch, body } => {
                 let sealed = self.vault.seal_call(call, epoch, &body);
-                self.publish_sealed(id, sealed);
+                self.publish_sealed(id, sealed, ("call", call, epoch, 0));
+            }
+            EffectKind::DropSession { call, session, .. } => {
+                self.vault.drop_session(call, session);
+                self.ended.push_back((id, Outcome::Ok));
+            }
+            EffectKind::Keep { peer, gift } => {
+                let outcome = if self.vault.keep(peer, gift) {
+                    Outcome::Ok
+                } else {
+                    Outcome::Failed("there is no room for what the peer gave".to_owned())
+                };
+                self.ended.push_back((id, outcome));
+            }
+            EffectKind::NewToken => match self.vault.keys_mut().new_token() {
+                Ok(()) => self.ended.push_back((id, Outcome::Ok)),
+                Err(error) => self.failed(id, &error.into()),
+            },
+            EffectKind::Remember { .. } => {
+                let saved = recall::save(&mut self.recalled, self.machine.memory());
+                self.when_saved(id, saved);
             }
             EffectKind::NewCallKey { call, epoch } => match self.vault.new_call_key(call, epoch) {
                 Ok(()) => self.ended.push_back((id, Outcome::Ok)),
@@ -391,8 +458,24 @@ impl Core {
         }
     }
 
-    fn publish_sealed(&mut self, id: EffectId, sealed: Result<(Topic, Vec<u8>), VaultError>) {
+    /// Ends the effect when its save has ended.
+    fn when_saved(&self, id: EffectId, saved: Saved) {
+        let results = self.results.clone();
+        tokio::spawn(async move {
+            let outcome = saved.done().await.map_or_else(Outcome::Failed, |()| Outcome::Ok);
+            // A task that has ended needs no result.
+            let _ = results.send((id, outcome)).await;
+        });
+    }
+
+    fn publish_sealed(
+        &mut self,
+        id: EffectId,
+        sealed: Result<(Topic, Vec<u8>), VaultError>,
+        name: fault::Name,
+    ) {
         match sealed {
+            Ok(_) if self.losses.loses(name) => self.ended.push_back((id, Outcome::Ok)),
             Ok((topic, frame)) => self.node_job(id, Job::Publish(topic, frame.into())),
             Err(error) => self.failed(id, &error),
         }
@@ -419,10 +502,12 @@ impl Core {
     fn publish(&self) {
         let mut snapshot = self.machine.snapshot();
         snapshot.addresses = self.gossip.listening();
-        let gossip = self.gossip.counters();
-        snapshot.counters.unreadable += self.dropped.unreadable + gossip.rejected + gossip.ignored;
-        snapshot.counters.stray += self.dropped.stray;
-        snapshot.counters.duplicate += self.dropped.duplicate;
+        let (gossip, all, dropped) = (self.gossip.counters(), &mut snapshot.counters, &self.dropped);
+        all.refused.add(&dropped.refused);
+        all.refused.shape += gossip.rejected;
+        all.refused.version += gossip.ignored;
+        all.stray += dropped.stray;
+        all.duplicate += dropped.duplicate;
         self.snapshot.send_if_modified(|old| {
             let new = **old != snapshot;
             if new {

@@ -8,12 +8,17 @@
 mod book;
 pub(crate) mod clock;
 pub(crate) mod core;
+pub(crate) mod door;
+mod fault;
+mod keyring;
 pub(crate) mod media;
 pub mod memory_gossip;
 pub mod memory_media;
 pub mod node;
 mod post;
 mod reaches;
+mod recall;
+mod shelf;
 pub mod store;
 mod vault;
 mod workers;

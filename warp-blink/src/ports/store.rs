@@ -65,6 +65,33 @@ impl StoreKey {
     /// Where nodes were last found: an [`AddressBook`](crate::driver::store::AddressBook).
     pub const ADDRESSES: Self = Self("addresses/1");
 
+    /// The own contact token.
+    pub const TOKEN: Self = Self("contact-token/1");
+
+    /// Which calls rang on their first message alone.
+    pub const REPLAY: Self = Self("replay/1");
+
+    /// What peers gave of themselves, in sixteen entries by the last four bits of their keys, since one entry holds
+    /// about 800 of them.
+    pub(crate) const PEERS: [Self; 16] = [
+        Self("peers-0/1"),
+        Self("peers-1/1"),
+        Self("peers-2/1"),
+        Self("peers-3/1"),
+        Self("peers-4/1"),
+        Self("peers-5/1"),
+        Self("peers-6/1"),
+        Self("peers-7/1"),
+        Self("peers-8/1"),
+        Self("peers-9/1"),
+        Self("peers-a/1"),
+        Self("peers-b/1"),
+        Self("peers-c/1"),
+        Self("peers-d/1"),
+        Self("peers-e/1"),
+        Self("peers-f/1"),
+    ];
+
     /// A name of small letters, digits and hyphens that begins with a letter, then `/`, then a version from 1 to 99999;
     /// at most 64 bytes.
     ///

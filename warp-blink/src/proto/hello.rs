@@ -74,9 +74,14 @@ impl Machine {
             self.counters.late += 1;
             return;
         }
-        if self.calls.contains_key(&id) {
-            // The same call over the other lane, or a second device of the caller.
-            self.counters.unexpected += 1;
+        if let Some(call) = self.calls.get(&id) {
+            match call.peer.welcome.as_ref().map(|w| w.session) {
+                // The same offer over the other lane: the answer to the first one was lost, and opens this one as well.
+                Some(session) if call.peer.key == from && !call.ours => {
+                    self.on_hello_again(now, id, from, session);
+                }
+                _ => self.counters.unexpected += 1,
+            }
             return;
         }
         let contact = self.people.is_contact(&from);

@@ -70,6 +70,14 @@ impl<T> Lanes<T> {
         [self.contacts.next(now, &CONTACTS), self.strangers.next(now, &STRANGERS)].into_iter().flatten().min()
     }
 
+    /// Whether such a one waits in that lane.
+    pub fn any(&self, lane: Lane, is: impl Fn(&T) -> bool) -> bool {
+        match lane {
+            Lane::Contacts => self.contacts.waiting.iter().any(is),
+            Lane::Strangers => self.strangers.waiting.iter().any(is),
+        }
+    }
+
     /// How many wait in that lane.
     pub fn waiting(&self, lane: Lane) -> usize {
         match lane {

@@ -126,6 +126,31 @@ impl Machine {
         self
     }
 
+    /// With these contacts and blocked keys, as the app keeps them. Nobody gets a new token for it.
+    ///
+    /// # Errors
+    /// [`Rejected::ListFull`] above [`MAX_PEOPLE`](super::MAX_PEOPLE) of either, [`Rejected::OwnKey`].
+    pub fn with_people(
+        mut self,
+        contacts: impl IntoIterator<Item = PublicKey>,
+        blocked: impl IntoIterator<Item = PublicKey>,
+    ) -> Result<Self, Rejected> {
+        for peer in contacts {
+            self.not_own(&peer)?;
+            self.people.add_contact(peer)?;
+        }
+        for peer in blocked {
+            self.not_own(&peer)?;
+            self.people.block(&peer)?;
+        }
+        Ok(self)
+    }
+
+    /// The memory of what rang on its first message alone, to be kept.
+    pub const fn memory(&self) -> &ReplayMemory {
+        &self.memory
+    }
+
     /// The first effects: what the machine needs before anything happens.
     pub fn start(&mut self) -> Vec<Effect> {
         self.with_out(|machine, out| {

@@ -1,0 +1,21 @@
+//! A fault for tests over a real network: the first transmission of every signal is lost, each resend arrives.
+
+use std::collections::BTreeSet;
+
+use crate::id::CallId;
+
+/// What makes a signal the same one again: its kind, its call, its session or epoch, its number.
+pub(super) type Name = (&'static str, CallId, u32, u32);
+
+pub(super) struct Losses(Option<BTreeSet<Name>>);
+
+impl Losses {
+    pub(super) fn new(on: bool) -> Self {
+        Self(on.then(BTreeSet::new))
+    }
+
+    /// Whether this transmission is lost.
+    pub(super) fn loses(&mut self, name: Name) -> bool {
+        self.0.as_mut().is_some_and(|sent| sent.insert(name))
+    }
+}

@@ -1,0 +1,327 @@
+use super::*;
+use crate::{
+    driver::{door::Ask, keyring::Keyring, shelf::Shelf},
+    id::{CallId, Identity, NodeId, PublicKey},
+    proto::{
+        Arrived, Gift, SessionNo,
+        signal::{
+            Announce, AppData, Body, CallBody, Hello, HelloKind, MediaFormat, Packet, SUITE_CLASSICAL,
+            SUITE_HYBRID, Status, VERSION, Welcome,
+        },
+    },
+    time::{Instant, UnixTime},
+};
+
+const CALL: CallId = CallId::from_bytes([7; 16]);
+const ONE: SessionNo = SessionNo(1);
+
+fn hello(from: &Identity, kind: HelloKind) -> Hello {
+    Hello {
+        kind,
+        from: from.public(),
+        node: NodeId::from(from.public()),
+        call: CALL,
+        sent_at: UnixTime::default(),
+        ring_ms: 1000,
+        versions: vec![VERSION],
+        suites: vec![SUITE_HYBRID, SUITE_CLASSICAL],
+        media: MediaFormat::default(),
+        app_data: AppData::default(),
+    }
+}
+
+fn packet(seq: u32, body: Body) -> Packet {
+    Packet { seq, ack: 0, ack_bits: 0, call: CALL, generation: 0, body }
+}
+
+fn welcome(from: PublicKey, suite: u8, status: Status) -> Welcome {
+    Welcome { node: NodeId::from(from), version: VERSION, suite, status }
+}
+
+/// One side: its keys, and the way in.
+struct Side {
+    vault: Vault,
+    gate: Gate,
+    now: Instant,
+}
+
+impl Side {
+    async fn new(seed: u8, ask: Option<Ask>) -> Self {
+        let keys = Keyring::load(Identity::from_seed([seed; 32]), Shelf::new(None)).await.unwrap();
+        let mut vault = Vault::new(keys);
+        let owner = vault.keys().identity().public();
+        for lane in [Lane::Contacts, Lane::Strangers] {
+            vault.topic(TopicRef::Inbox { owner, lane }).unwrap();
+        }
+        Self { vault, gate: Gate::new(ask), now: Instant::from_micros(1_000_000_000) }
+    }
+
+    fn key(&self) -> PublicKey {
+        self.vault.keys().identity().public()
+    }
+
+    /// What arrives, and what comes of it at once.
+    fn takes(&mut self, topic: &Topic, frame: &[u8]) -> Result<Option<Input>, Dropped> {
+        let input = open(&mut self.vault, &mut self.gate, topic, Bytes::copy_from_slice(frame))?;
+        match input {
+            Some(input) => Ok(Some(input)),
+            None => self.gate.next(self.now, &mut self.vault).transpose().map_err(Dropped::from),
+        }
+    }
+
+    fn hello(&mut self, to: PublicKey, kind: HelloKind, no: u32, lane: Lane, suite: u8) -> (Topic, Vec<u8>) {
+        let hello = hello(self.vault.keys().identity(), kind);
+        self.vault.hello(to, lane, suite, SessionNo(no), &hello).unwrap()
+    }
+
+    fn offer(&mut self, to: PublicKey) -> (Topic, Vec<u8>) {
+        self.hello(to, HelloKind::Offer, 1, Lane::Strangers, SUITE_CLASSICAL)
+    }
+
+    fn answers(&mut self, to: PublicKey, no: u32, suite: u8) -> (Topic, Vec<u8>) {
+        let welcome = welcome(self.key(), suite, Status::Open);
+        let answer = self.vault.welcome(CALL, to, SessionNo(no), &welcome).unwrap();
+        self.vault.step_over();
+        let owner = self.key();
+        self.vault.topic(TopicRef::Peer { call: CALL, owner }).unwrap();
+        answer
+    }
+
+    fn says(&mut self, to: PublicKey, no: u32, packet: &Packet) -> (Topic, Vec<u8>) {
+        self.vault.seal_packet(to, SessionNo(no), packet).unwrap()
+    }
+}
+
+fn arrived(input: &Result<Option<Input>, Dropped>) -> Option<&Arrived> {
+    match input {
+        Ok(Some(Input::Hello(arrived))) => Some(arrived),
+        _ => None,
+    }
+}
+
+/// Two sides with an open session, and how they got there.
+async fn session() -> (Side, Side) {
+    let (mut a, mut b) = (Side::new(1, None).await, Side::new(2, None).await);
+    let (to_a, to_b) = (a.key(), b.key());
+    let (inbox, frame) = a.offer(to_b);
+    let offer = hello(a.vault.keys().identity(), HelloKind::Offer);
+    assert_eq!(arrived(&b.takes(&inbox, &frame)).unwrap().hello, offer);
+    let (topic, answer) = b.answers(to_a, 1, SUITE_CLASSICAL);
+    // The same under another salt is no second call.
+    let (_, again) = a.offer(to_b);
+    assert_ne!(frame, again);
+    let repeated = Input::HelloAgain { call: CALL, from: to_a, session: ONE };
+    assert_eq!(b.takes(&inbox, &again), Ok(Some(repeated)));
+    assert_eq!(a.vault.topic(TopicRef::Peer { call: CALL, owner: to_a }).unwrap(), topic);
+    let welcome = welcome(to_b, SUITE_CLASSICAL, Status::Open);
+    let opened = a.takes(&topic, &answer);
+    assert_eq!(opened, Ok(Some(Input::Welcome { call: CALL, from: to_b, session: ONE, welcome })));
+    assert_eq!(a.takes(&topic, &answer), Err(Dropped::Duplicate));
+    (a, b)
+}
+
+fn heard(from: PublicKey, session: u32, packet: Packet) -> Result<Option<Input>, Dropped> {
+    Ok(Some(Input::Packet { from, session: SessionNo(session), packet: Box::new(packet) }))
+}
+
+#[tokio::test]
+async fn a_session_carries_signals_and_the_call_key() {
+    let (mut a, mut b) = session().await;
+    let (to_a, to_b) = (a.key(), b.key());
+    a.vault.new_call_key(CALL, 1).unwrap();
+    let key = packet(1, Body::CallKey(1));
+    let (topic, frame) = a.says(to_b, 1, &key);
+    assert_eq!(b.takes(&topic, &frame), heard(to_a, 1, key));
+    assert_eq!(b.takes(&topic, &frame), Err(Dropped::Duplicate));
+    let announce = CallBody::Announce(Announce { version: 1, joined: true, ..Announce::default() });
+    let (room, frame) = b.vault.seal_call(CALL, 1, &announce).unwrap();
+    a.vault.topic(TopicRef::Call { call: CALL, epoch: 1 }).unwrap();
+    let said = Input::CallMessage { call: CALL, epoch: 1, from: to_b, body: announce };
+    assert_eq!(a.takes(&room, &frame), Ok(Some(said)));
+    // One's own words come back to nobody.
+    assert_eq!(b.takes(&room, &frame), Err(Dropped::Stray));
+}
+
+#[tokio::test]
+async fn hostile_callee_makes_no_call_keys() {
+    let (mut a, mut b) = session().await;
+    let (to_a, to_b) = (a.key(), b.key());
+    let (topic, frame) = a.says(to_b, 1, &packet(1, Body::Confirm));
+    assert!(b.takes(&topic, &frame).is_ok());
+    b.vault.new_call_key(CALL, 1).unwrap();
+    let (topic, frame) = b.says(to_a, 1, &packet(1, Body::CallKey(1)));
+    assert!(a.takes(&topic, &frame).is_ok());
+    assert!(a.vault.room(CALL, 1).is_err());
+}
+
+#[tokio::test]
+async fn a_withdrawal_leaves_the_session_of_the_offer_alone() {
+    let (mut a, mut b) = session().await;
+    let (to_a, to_b) = (a.key(), b.key());
+    let (inbox, frame) = a.hello(to_b, HelloKind::Cancel, 2, Lane::Strangers, SUITE_CLASSICAL);
+    assert_eq!(arrived(&b.takes(&inbox, &frame)).unwrap().hello.kind, HelloKind::Cancel);
+    b.vault.welcome(CALL, to_a, SessionNo(2), &welcome(to_b, SUITE_CLASSICAL, Status::Cancelled)).unwrap();
+    b.vault.step_over();
+    let said = packet(1, Body::Confirm);
+    let (topic, frame) = a.says(to_b, 1, &said);
+    assert_eq!(b.takes(&topic, &frame), heard(to_a, 1, said));
+}
+
+#[tokio::test]
+async fn what_is_forgotten_is_gone() {
+    let (mut a, mut b) = session().await;
+    let to_b = b.key();
+    let (topic, frame) = a.says(to_b, 1, &packet(1, Body::Confirm));
+    b.vault.forget(CALL);
+    assert!(b.vault.is_clean());
+    assert_eq!(b.takes(&topic, &frame), Err(Dropped::Stray));
+    a.vault.forget(CALL);
+    assert!(a.vault.is_clean());
+    assert!(a.vault.seal_packet(to_b, ONE, &packet(2, Body::Confirm)).is_err());
+}
+
+#[tokio::test]
+async fn an_offer_that_nobody_answers_leaves_nothing() {
+    let (mut a, mut b) = (Side::new(1, None).await, Side::new(2, None).await);
+    let (inbox, frame) = a.offer(b.key());
+    assert!(arrived(&b.takes(&inbox, &frame)).is_some());
+    b.vault.step_over();
+    assert!(b.vault.is_clean());
+    assert_eq!(b.gate.next_timeout(b.now), None);
+}
+
+#[tokio::test]
+async fn a_token_opens_the_contacts_lane_until_it_is_replaced() {
+    let (mut a, mut b) = session().await;
+    let (to_a, to_b) = (a.key(), b.key());
+    let (topic, frame) = a.says(to_b, 1, &packet(1, Body::Confirm));
+    b.takes(&topic, &frame).unwrap();
+    for (seq, body, gift) in [(1, Body::Token, Gift::Token), (2, Body::KemKey, Gift::KemKey)] {
+        let (topic, frame) = b.says(to_a, 1, &packet(seq, body));
+        a.takes(&topic, &frame).unwrap();
+        assert!(!a.vault.keep(to_a, gift), "from somebody else");
+        a.takes(&topic, &frame).unwrap_err();
+        let (topic, frame) = b.says(to_a, 1, &packet(seq, if gift == Gift::Token { Body::Token } else { Body::KemKey }));
+        a.takes(&topic, &frame).unwrap();
+        assert!(a.vault.keep(to_b, gift));
+        assert!(!a.vault.keep(to_b, gift), "once");
+    }
+    let (inbox, frame) = a.hello(to_b, HelloKind::Resume, 2, Lane::Contacts, SUITE_HYBRID);
+    assert_eq!(inbox, b.vault.keys().contacts_inbox());
+    let input = b.takes(&inbox, &frame);
+    assert_eq!(arrived(&input).unwrap().suite, SUITE_HYBRID);
+    // The same frame on the open inbox is not for there.
+    let open_inbox = Topic::inbox(&to_b);
+    assert_eq!(b.takes(&open_inbox, &frame), Err(Dropped::Refused(OpenError::Mac)));
+    b.vault.keys_mut().new_token().unwrap();
+    let again = a.hello(to_b, HelloKind::Pair, 3, Lane::Contacts, SUITE_HYBRID);
+    assert_eq!(b.takes(&again.0, &again.1), Err(Dropped::Refused(OpenError::Mac)));
+}
+
+#[tokio::test]
+async fn who_returns_has_a_session_of_its_own_and_the_old_one_goes() {
+    let (mut a, mut b) = session().await;
+    let (to_a, to_b) = (a.key(), b.key());
+    let (topic, frame) = a.says(to_b, 1, &packet(1, Body::Confirm));
+    b.takes(&topic, &frame).unwrap();
+    // A starts anew, with nothing but its identity.
+    let mut returned = Side::new(1, None).await;
+    let (inbox, frame) = returned.hello(to_b, HelloKind::Resume, 1, Lane::Strangers, SUITE_CLASSICAL);
+    assert_eq!(arrived(&b.takes(&inbox, &frame)).unwrap().hello.kind, HelloKind::Resume);
+    let (topic, answer) = b.answers(to_a, 2, SUITE_CLASSICAL);
+    returned.vault.topic(TopicRef::Peer { call: CALL, owner: to_a }).unwrap();
+    assert!(returned.takes(&topic, &answer).is_ok());
+    let confirm = packet(1, Body::Confirm);
+    let (topic, frame) = returned.says(to_b, 1, &confirm);
+    assert_eq!(b.takes(&topic, &frame), heard(to_a, 2, confirm));
+    let (new, frame) = b.says(to_a, 2, &packet(1, Body::Ringing));
+    assert_eq!(returned.takes(&new, &frame), heard(to_b, 1, packet(1, Body::Ringing)));
+    // The old one still brings what was on its way, until it is dropped.
+    let late = packet(2, Body::Confirm);
+    let (topic, frame) = a.says(to_b, 1, &late);
+    assert_eq!(b.takes(&topic, &frame), heard(to_a, 1, late));
+    let (topic, frame) = a.says(to_b, 1, &packet(3, Body::Confirm));
+    b.vault.drop_session(CALL, ONE);
+    assert_eq!(b.takes(&topic, &frame), Err(Dropped::Stray));
+    assert!(b.vault.seal_packet(to_a, ONE, &packet(2, Body::Confirm)).is_err());
+}
+
+#[tokio::test]
+async fn hostile_flood_of_strangers_leaves_a_contact_its_place() {
+    let mut b = Side::new(2, None).await;
+    let to_b = b.key();
+    let mut full = 0;
+    for seed in 10..110 {
+        let mut stranger = Side::new(seed, None).await;
+        let (inbox, frame) = stranger.offer(to_b);
+        let taken = open(&mut b.vault, &mut b.gate, &inbox, Bytes::from(frame));
+        full += u32::from(taken == Err(Dropped::Full(Lane::Strangers)));
+    }
+    assert_eq!(full, 100 - 64);
+    // A contact, whose token lane is empty.
+    let mut a = Side::new(1, None).await;
+    let token = b.vault.keys().token().clone();
+    assert!(a.vault.keys_mut().keep(to_b, Gift::Token, crate::wire::Attachment::Token(token)));
+    let (inbox, frame) = a.hello(to_b, HelloKind::Offer, 1, Lane::Contacts, SUITE_CLASSICAL);
+    let next = b.takes(&inbox, &frame);
+    assert_eq!(arrived(&next).unwrap().hello.from, a.key(), "before all of them");
+    let mut opened = 0;
+    while let Some(next) = b.gate.next(b.now, &mut b.vault) {
+        assert!(next.is_ok());
+        opened += 1;
+    }
+    assert_eq!(opened, 16, "and of them only the burst");
+}
+
+#[tokio::test]
+async fn a_repetition_does_not_wait_twice() {
+    let (mut a, mut b) = (Side::new(1, None).await, Side::new(2, None).await);
+    for n in 0..3 {
+        let (inbox, frame) = a.offer(b.key());
+        let taken = open(&mut b.vault, &mut b.gate, &inbox, Bytes::from(frame));
+        assert_eq!(taken, if n == 0 { Ok(None) } else { Err(Dropped::Duplicate) });
+    }
+}
+
+#[tokio::test]
+async fn the_callback_decides_and_one_that_panics_lets_nobody_in() {
+    let asks: [(Ask, bool); 3] = [
+        (std::sync::Arc::new(|_| true), true),
+        (std::sync::Arc::new(|caller| caller.app_data.as_bytes().is_empty() && caller.key.as_bytes()[0] == 0), false),
+        (std::sync::Arc::new(|_| panic!("a defect of the app")), false),
+    ];
+    for (ask, verdict) in asks {
+        let (mut a, mut b) = (Side::new(1, None).await, Side::new(2, Some(ask)).await);
+        let (inbox, frame) = a.offer(b.key());
+        assert_eq!(arrived(&b.takes(&inbox, &frame)).unwrap().verdict, Some(verdict));
+    }
+}
+
+#[test]
+fn each_refusal_has_its_counter() {
+    use OpenError as E;
+    let errors = [
+        E::Frame(FrameError::Length),
+        E::Frame(FrameError::Version(9)),
+        E::Suite(9),
+        E::Mac,
+        E::Handshake,
+        E::Impostor,
+        E::Downgrade,
+        E::Decode,
+        E::Signature,
+    ];
+    let mut counters = Counters::default();
+    for (n, error) in errors.into_iter().enumerate() {
+        Dropped::from(error).count(&mut counters);
+        assert_eq!(counters.refused.total(), n as u64 + 1);
+    }
+    let r = counters.refused;
+    let each = [r.shape, r.version, r.suite, r.mac, r.seal, r.sender, r.downgrade, r.contents, r.signature];
+    assert_eq!(each, [1; 9]);
+    for dropped in [Dropped::Full(Lane::Contacts), Dropped::Full(Lane::Strangers), Dropped::Stray, Dropped::Duplicate] {
+        dropped.count(&mut counters);
+    }
+    let r = counters.refused;
+    assert_eq!([r.contacts_full, r.strangers_full, counters.stray, counters.duplicate], [1; 4]);
+}
