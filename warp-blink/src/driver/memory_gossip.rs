@@ -380,8 +380,7 @@ impl Gossip for MemoryGossip {
     fn counters(&self) -> GossipCounters {
         let hub = self.hub.lock();
         let Some(node) = hub.nodes.get(&self.node) else { return GossipCounters::default() };
-        let (dropped_messages, dropped_events) = node.sink.dropped();
-        GossipCounters { dropped_messages, dropped_events, ..node.counters }
+        node.counters.with(node.sink.dropped())
     }
 
     async fn shutdown(&self) {

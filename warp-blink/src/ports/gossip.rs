@@ -8,6 +8,7 @@
 //! - A message comes back to its sender never. It names no author, because the node that hands it on need not have
 //!   written it.
 //! - What arrives has passed [`frame::check`](crate::wire::frame::check); the rest is counted and goes no further.
+//! - Messages wait for the reader in a queue that is bounded and fair by topic: see [`GossipEvents`].
 //! - Gossip does not cross a node that does not subscribe: connect to the callee first, then publish.
 
 mod error;
@@ -22,7 +23,10 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::queue::channel;
 pub use self::{
     error::{ConnectError, GossipClosed, PublishError, SubscribeError},
-    queue::{EventSink, GossipEvents, MAX_QUEUED_BYTES, MAX_QUEUED_CONTROL, MAX_QUEUED_MESSAGES},
+    queue::{
+        Dropped, EventSink, GossipEvents, MAX_QUEUED_BYTES, MAX_QUEUED_BYTES_PER_TOPIC, MAX_QUEUED_CONTROL,
+        MAX_QUEUED_MESSAGES, MAX_QUEUED_PER_TOPIC,
+    },
 };
 pub use crate::reach::{AddressFailure, Via};
 use crate::{id::NodeId, wire::Topic};
@@ -216,10 +220,30 @@ pub struct GossipCounters {
     pub rejected: u64,
     /// Messages that arrived with an unknown version or kind, which a later build may speak.
     pub ignored: u64,
-    /// Messages that arrived and were dropped because the reader was slow.
+    /// Messages that arrived and were dropped because the reader was slow: the sum of the next three.
     pub dropped_messages: u64,
+    /// Of these, because so many of their topic waited already.
+    pub dropped_topic_full: u64,
+    /// Of these, because so many of all topics waited already.
+    pub dropped_all_full: u64,
+    /// Of these, to make room for a message of a topic with fewer that wait.
+    pub dropped_displaced: u64,
     /// Other events that were dropped because the reader was slow.
     pub dropped_events: u64,
     /// Times that a peer was too slow to take what was sent to it.
     pub slow_peers: u64,
+}
+
+impl GossipCounters {
+    /// With what the queue of events dropped.
+    pub(crate) fn with(self, dropped: Dropped) -> Self {
+        Self {
+            dropped_messages: dropped.messages(),
+            dropped_topic_full: dropped.topic_full,
+            dropped_all_full: dropped.all_full,
+            dropped_displaced: dropped.displaced,
+            dropped_events: dropped.events(),
+            ..self
+        }
+    }
 }

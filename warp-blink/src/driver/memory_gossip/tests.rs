@@ -3,6 +3,7 @@ use futures::FutureExt;
 use super::*;
 use crate::{
     id::{Identity, NodeKey},
+    ports::gossip::MAX_QUEUED_PER_TOPIC,
     proto::signal::VERSION,
     wire::PeerSeed,
 };
@@ -186,4 +187,18 @@ async fn commands_with_nonsense_are_refused() {
     let one_more = Topic::inbox(&Identity::from_seed([1; 32]).public());
     assert_eq!(a.gossip.subscribe(one_more).await, Err(SubscribeError::TooMany));
     assert_eq!(a.gossip.subscribe(topic(0)).await, Ok(()), "twice is once");
+}
+
+#[tokio::test]
+async fn hostile_flood_of_one_topic_leaves_room_for_the_others() {
+    let (_hub, a, mut b) = pair();
+    b.gossip.subscribe(topic(2)).await.unwrap();
+    for _ in 0..500 {
+        a.publish(0).unwrap();
+    }
+    a.gossip.publish(topic(2), frame_of(7)).await.unwrap();
+    let counters = b.gossip.counters();
+    assert_eq!(counters.dropped_messages, 500 - MAX_QUEUED_PER_TOPIC as u64);
+    assert_eq!(counters.dropped_topic_full, counters.dropped_messages);
+    assert_eq!(b.heard()[..2], [0, 7], "the second that is read");
 }

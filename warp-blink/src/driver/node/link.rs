@@ -116,8 +116,7 @@ impl Shared {
 
     /// What was counted, with what the event queue dropped.
     pub(super) fn counters(&self) -> GossipCounters {
-        let (dropped_messages, dropped_events) = self.sink.dropped();
-        GossipCounters { dropped_messages, dropped_events, ..self.view().counters }
+        self.view().counters.with(self.sink.dropped())
     }
 
     /// Tells the reader, if the halves are joined.
