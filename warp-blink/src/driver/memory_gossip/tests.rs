@@ -190,6 +190,25 @@ async fn commands_with_nonsense_are_refused() {
 }
 
 #[tokio::test]
+async fn who_forwards_is_a_subscriber_to_others_and_hears_nothing() {
+    let hub = MemoryHub::new();
+    let (mut a, mut b) = (Peer::new(&hub, 1), Peer::new(&hub, 2));
+    a.gossip.connect(&node(2), &[]).await.unwrap();
+    assert_eq!(a.publish(1), Err(PublishError::NoPeers));
+    b.gossip.forward(topic(1)).await.unwrap();
+    let told = std::iter::from_fn(|| a.events.try_recv()).last();
+    assert_eq!(told, Some(GossipEvent::PeerSubscribed { topic: topic(1) }));
+    a.publish(2).unwrap();
+    // It may hear as well, which tells the others nothing new.
+    b.gossip.subscribe(topic(1)).await.unwrap();
+    assert_eq!(a.events.try_recv(), None);
+    a.publish(3).unwrap();
+    assert_eq!(b.heard(), [3]);
+    b.gossip.unsubscribe(topic(1)).await.unwrap();
+    assert_eq!(a.publish(4), Err(PublishError::NoPeers), "both ended");
+}
+
+#[tokio::test]
 async fn hostile_flood_of_one_topic_leaves_room_for_the_others() {
     let (_hub, a, mut b) = pair();
     b.gossip.subscribe(topic(2)).await.unwrap();

@@ -29,6 +29,10 @@ pub(super) enum Command {
         topic: Topic,
         reply: oneshot::Sender<Result<(), SubscribeError>>,
     },
+    Forward {
+        topic: Topic,
+        reply: oneshot::Sender<Result<(), SubscribeError>>,
+    },
     Unsubscribe {
         topic: Topic,
         reply: oneshot::Sender<Result<(), SubscribeError>>,
