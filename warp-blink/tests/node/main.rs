@@ -10,6 +10,7 @@
 mod app;
 mod connecting;
 mod ending;
+mod flood;
 mod talking;
 
 use std::time::Duration;
