@@ -11,6 +11,7 @@ mod app;
 mod connecting;
 mod ending;
 mod flood;
+mod memory;
 mod talking;
 
 use std::time::Duration;
