@@ -2,7 +2,8 @@
 //!
 //! A [`MemoryHub`] plays the network, [`MemoryHub::endpoint`] adds a node to it. It does what the real one does where
 //! it matters: a message reaches the connected nodes that subscribe, fails where there are none, and passes the same
-//! check of its shape. Unlike the real one it forwards nothing, and it delivers before `publish` returns, in the
+//! check of its shape. Unlike the real one it forwards nothing (who only forwards a topic takes its messages and tells
+//! nobody), has no budgets and silences nobody, and it delivers before `publish` returns, in the
 //! order of the nodes' names, so that a test plays out the same way every time.
 //!
 //! [`MemoryHub::set_fate`] decides what becomes of each message: delivered, dropped, repeated, or delayed behind later
@@ -90,6 +91,8 @@ struct Hub {
 struct Node {
     sink: EventSink,
     topics: BTreeSet<Topic>,
+    /// Topics that it would hand on.
+    forwarded: BTreeSet<Topic>,
     /// Topics that it published on: it is told of their subscribers.
     interest: BTreeSet<Topic>,
     peers: BTreeSet<NodeId>,
@@ -114,6 +117,7 @@ impl MemoryHub {
             Node {
                 sink,
                 topics: BTreeSet::new(),
+                forwarded: BTreeSet::new(),
                 interest: BTreeSet::new(),
                 peers: BTreeSet::new(),
                 counters: GossipCounters::default(),
@@ -169,6 +173,24 @@ impl Hub {
         self.nodes.get_mut(node).ok_or(GossipClosed)
     }
 
+    fn subscribe(
+        &mut self,
+        node: &NodeId,
+        topic: Topic,
+        how: impl FnOnce(&mut Node) -> &mut BTreeSet<Topic>,
+    ) -> Result<(), SubscribeError> {
+        let here = self.node(node)?;
+        let new = !here.subscribes(&topic);
+        if new && here.topics.union(&here.forwarded).count() >= MAX_TOPICS {
+            return Err(SubscribeError::TooMany);
+        }
+        how(here).insert(topic);
+        if new {
+            self.tell_peers(node, topic, |topic| GossipEvent::PeerSubscribed { topic });
+        }
+        Ok(())
+    }
+
     fn publish(&mut self, from: NodeId, topic: Topic, data: &Bytes) -> Result<(), PublishError> {
         let sender = self.node(&from)?;
         if data.len() > MAX_MESSAGE {
@@ -178,10 +200,8 @@ impl Hub {
             sender.interest.insert(topic);
         }
         let peers = sender.peers.clone();
-        let to: Vec<NodeId> = peers
-            .into_iter()
-            .filter(|p| self.nodes.get(p).is_some_and(|n| n.topics.contains(&topic)))
-            .collect();
+        let to: Vec<NodeId> =
+            peers.into_iter().filter(|p| self.nodes.get(p).is_some_and(|n| n.subscribes(&topic))).collect();
         let sender = self.node(&from)?;
         if to.is_empty() {
             sender.counters.without_peers += 1;
@@ -222,14 +242,15 @@ impl Hub {
     fn arrive(&mut self, delivery: &Delivery) {
         // What was on its way when a connection or a subscription ended is lost with it.
         let Some(node) = self.nodes.get_mut(&delivery.to) else { return };
-        if !node.peers.contains(&delivery.from) || !node.topics.contains(&delivery.topic) {
+        if !node.peers.contains(&delivery.from) || !node.subscribes(&delivery.topic) {
             return;
         }
         match frame::check(&delivery.data) {
-            Ok(_) => {
+            Ok(_) if node.topics.contains(&delivery.topic) => {
                 node.counters.received += 1;
                 node.sink.push(GossipEvent::Message { topic: delivery.topic, data: delivery.data.clone() });
             }
+            Ok(_) => {}
             Err(error) if error.is_violation() => node.counters.rejected += 1,
             Err(_) => node.counters.ignored += 1,
         }
@@ -241,7 +262,11 @@ impl Hub {
             return false;
         }
         for (here, there) in [(a, b), (b, a)] {
-            let topics = self.nodes.get(&there).map(|n| n.topics.clone()).unwrap_or_default();
+            let topics: Vec<Topic> = self
+                .nodes
+                .get(&there)
+                .map(|n| n.topics.union(&n.forwarded).copied().collect())
+                .unwrap_or_default();
             let Some(node) = self.nodes.get_mut(&here) else { continue };
             if node.peers.insert(there) {
                 node.sink.push(GossipEvent::PeerConnected { node: there, via: Via::Direct });
@@ -286,8 +311,13 @@ impl Hub {
 }
 
 impl Node {
+    /// As others see it.
+    fn subscribes(&self, topic: &Topic) -> bool {
+        self.topics.contains(topic) || self.forwarded.contains(topic)
+    }
+
     fn tell(&self, topic: Topic, event: impl FnOnce(Topic) -> GossipEvent) {
-        if self.topics.contains(&topic) || self.interest.contains(&topic) {
+        if self.subscribes(&topic) || self.interest.contains(&topic) {
             self.sink.push(event(topic));
         }
     }
@@ -304,20 +334,18 @@ impl Gossip for MemoryGossip {
     }
 
     async fn subscribe(&self, topic: Topic) -> Result<(), SubscribeError> {
-        let mut hub = self.hub.lock();
-        let node = hub.node(&self.node)?;
-        if node.topics.len() >= MAX_TOPICS && !node.topics.contains(&topic) {
-            return Err(SubscribeError::TooMany);
-        }
-        if node.topics.insert(topic) {
-            hub.tell_peers(&self.node, topic, |topic| GossipEvent::PeerSubscribed { topic });
-        }
-        Ok(())
+        self.hub.lock().subscribe(&self.node, topic, |node| &mut node.topics)
+    }
+
+    async fn forward(&self, topic: Topic) -> Result<(), SubscribeError> {
+        self.hub.lock().subscribe(&self.node, topic, |node| &mut node.forwarded)
     }
 
     async fn unsubscribe(&self, topic: Topic) -> Result<(), SubscribeError> {
         let mut hub = self.hub.lock();
-        if hub.node(&self.node)?.topics.remove(&topic) {
+        let node = hub.node(&self.node)?;
+        // Both end.
+        if node.topics.remove(&topic) | node.forwarded.remove(&topic) {
             hub.tell_peers(&self.node, topic, |topic| GossipEvent::PeerUnsubscribed { topic });
         }
         Ok(())
@@ -380,8 +408,7 @@ impl Gossip for MemoryGossip {
     fn counters(&self) -> GossipCounters {
         let hub = self.hub.lock();
         let Some(node) = hub.nodes.get(&self.node) else { return GossipCounters::default() };
-        let (dropped_messages, dropped_events) = node.sink.dropped();
-        GossipCounters { dropped_messages, dropped_events, ..node.counters }
+        node.counters.with(node.sink.dropped())
     }
 
     async fn shutdown(&self) {

@@ -8,7 +8,9 @@
 //! - A message comes back to its sender never. It names no author, because the node that hands it on need not have
 //!   written it.
 //! - What arrives has passed [`frame::check`](crate::wire::frame::check); the rest is counted and goes no further.
-//! - Gossip does not cross a node that does not subscribe: connect to the callee first, then publish.
+//! - Messages wait for the reader in a queue that is bounded and fair by topic: see [`GossipEvents`].
+//! - Gossip does not cross a node that does not subscribe: connect to the callee first, then publish. Who
+//!   [forwards](Gossip::forward) a topic subscribes to it for others.
 
 mod error;
 mod queue;
@@ -22,7 +24,10 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::queue::channel;
 pub use self::{
     error::{ConnectError, GossipClosed, PublishError, SubscribeError},
-    queue::{EventSink, GossipEvents, MAX_QUEUED_BYTES, MAX_QUEUED_CONTROL, MAX_QUEUED_MESSAGES},
+    queue::{
+        Dropped, EventSink, GossipEvents, MAX_QUEUED_BYTES, MAX_QUEUED_BYTES_PER_TOPIC, MAX_QUEUED_CONTROL,
+        MAX_QUEUED_MESSAGES, MAX_QUEUED_PER_TOPIC,
+    },
 };
 pub use crate::reach::{AddressFailure, Via};
 use crate::{id::NodeId, wire::Topic};
@@ -48,11 +53,21 @@ pub trait Gossip: Send + Sync + 'static {
 
     /// Hears a topic from now on. Subscribing twice is one subscription.
     ///
+    /// Call messages, which have many readers, are handed on to others that subscribe. All others end here: this node
+    /// is their only reader, so handing them on would multiply a flood.
+    ///
     /// # Errors
     /// [`SubscribeError::TooMany`] above [`MAX_TOPICS`], or the node is gone.
     async fn subscribe(&self, topic: Topic) -> Result<(), SubscribeError>;
 
-    /// Hears a topic no longer. Without a subscription, nothing happens.
+    /// Hands on what has the right shape on this topic to others that subscribe, and tells the reader nothing of it:
+    /// what a forwarder does for the owner of an inbox, whose keys it does not have. A topic may be heard as well.
+    ///
+    /// # Errors
+    /// As [`subscribe`](Gossip::subscribe); topics that are forwarded count as subscribed.
+    async fn forward(&self, topic: Topic) -> Result<(), SubscribeError>;
+
+    /// Hears and forwards a topic no longer. Without a subscription, nothing happens.
     ///
     /// # Errors
     /// The node is gone.
@@ -210,16 +225,46 @@ pub struct GossipCounters {
     pub published: u64,
     /// Messages that found no subscribed node.
     pub without_peers: u64,
-    /// Messages that arrived in the right shape.
+    /// Messages that arrived in the right shape, for the reader.
     pub received: u64,
+    /// Messages that arrived in the right shape and were handed on.
+    pub forwarded: u64,
     /// Messages that arrived in a shape that no correct node sends. Whoever handed them on is to blame.
     pub rejected: u64,
-    /// Messages that arrived with an unknown version or kind, which a later build may speak.
+    /// Messages that arrived with an unknown version, kind or suite, which a later build may speak.
     pub ignored: u64,
-    /// Messages that arrived and were dropped because the reader was slow.
+    /// Messages that arrived on a topic that this node does not subscribe to.
+    pub stray: u64,
+    /// Messages that arrived in larger numbers than one peer, one topic or all together may send.
+    pub throttled: u64,
+    /// Messages of peers that are not listened to, because too much of theirs was rejected.
+    pub refused: u64,
+    /// Messages between the nodes' gossip that were dropped for one of these reasons.
+    pub control_stopped: u64,
+    /// Messages that arrived and were dropped because the reader was slow: the sum of the next three.
     pub dropped_messages: u64,
+    /// Of these, because so many of their topic waited already.
+    pub dropped_topic_full: u64,
+    /// Of these, because so many of all topics waited already.
+    pub dropped_all_full: u64,
+    /// Of these, to make room for a message of a topic with fewer that wait.
+    pub dropped_displaced: u64,
     /// Other events that were dropped because the reader was slow.
     pub dropped_events: u64,
     /// Times that a peer was too slow to take what was sent to it.
     pub slow_peers: u64,
+}
+
+impl GossipCounters {
+    /// With what the queue of events dropped.
+    pub(crate) fn with(self, dropped: Dropped) -> Self {
+        Self {
+            dropped_messages: dropped.messages(),
+            dropped_topic_full: dropped.topic_full,
+            dropped_all_full: dropped.all_full,
+            dropped_displaced: dropped.displaced,
+            dropped_events: dropped.events(),
+            ..self
+        }
+    }
 }

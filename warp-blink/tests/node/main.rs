@@ -10,6 +10,8 @@
 mod app;
 mod connecting;
 mod ending;
+mod flood;
+mod memory;
 mod talking;
 
 use std::time::Duration;

@@ -73,24 +73,59 @@ async fn wrong_shapes_change_nothing_but_counters() {
     b.end().await;
 }
 
-#[tokio::test]
-async fn a_subscriber_in_the_middle_hands_on_and_nobody_hears_himself() {
-    let (mut a, mut middle) = (Node::start(TCP).await, Node::start(TCP).await);
-    let mut b = Node::start(TCP).await;
-    for node in [&a, &middle, &b] {
+/// Two nodes that hear topic 1, each connected only to the one in the middle, which forwards it or hears it too.
+async fn row(forward: bool) -> (Node, Node, Node) {
+    let (mut a, middle, mut b) = (Node::start(TCP).await, Node::start(TCP).await, Node::start(TCP).await);
+    if forward {
+        middle.gossip.forward(topic(1)).await.unwrap();
+    } else {
+        middle.gossip.subscribe(topic(1)).await.unwrap();
+    }
+    for node in [&a, &b] {
         node.gossip.subscribe(topic(1)).await.unwrap();
     }
-    a.connect(&middle).await;
-    b.connect(&middle).await;
-    a.subscribed(topic(1)).await;
-    b.subscribed(topic(1)).await;
+    for node in [&mut a, &mut b] {
+        node.connect(&middle).await;
+        node.subscribed(topic(1)).await;
+    }
+    (a, middle, b)
+}
+
+#[tokio::test]
+async fn a_forwarder_hands_on_unheard_and_nobody_hears_himself() {
+    let (mut a, mut middle, mut b) = row(true).await;
     a.publish(topic(1), frame_of(1, false)).await;
-    assert_eq!(middle.message().await.1, frame_of(1, false));
     assert_eq!(b.message().await.1, frame_of(1, false));
     // What comes back to `a` would come before this.
     b.publish(topic(1), frame_of(2, false)).await;
     assert_eq!(a.message().await.1, frame_of(2, false));
     assert_eq!(a.gossip.counters().received, 1);
+    let counters = middle.gossip.counters();
+    assert_eq!((counters.received, counters.forwarded), (0, 2));
+    // The gate knows the messages that make meshes by how they print. They come before what is handed on.
+    assert_eq!((counters.control_stopped, b.gossip.counters().control_stopped), (0, 0));
+    // It may read as well, and go on forwarding.
+    middle.gossip.subscribe(topic(1)).await.unwrap();
+    a.publish(topic(1), frame_of(3, false)).await;
+    assert_eq!(middle.message().await.1, frame_of(3, false));
+    assert_eq!(b.message().await.1, frame_of(3, false));
+    for node in [a, b, middle] {
+        node.end().await;
+    }
+}
+
+/// A flood on an inbox would otherwise come out of its owner again, once for each of its forwarders.
+#[tokio::test]
+async fn a_reader_hands_on_what_has_many_readers_and_nothing_else() {
+    let (mut a, mut middle, mut b) = row(false).await;
+    a.publish(topic(1), frame_of(1, false)).await;
+    assert_eq!(middle.message().await.1, frame_of(1, false));
+    let mut call = vec![2; 298];
+    (call[0], call[1]) = (VERSION, 4);
+    a.publish(topic(1), call.clone().into()).await;
+    assert_eq!(middle.message().await.1, call);
+    assert_eq!(b.message().await.1, call, "the first that arrives");
+    assert_eq!(middle.gossip.counters().forwarded, 1);
     for node in [a, b, middle] {
         node.end().await;
     }

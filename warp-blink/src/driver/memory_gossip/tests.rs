@@ -3,6 +3,7 @@ use futures::FutureExt;
 use super::*;
 use crate::{
     id::{Identity, NodeKey},
+    ports::gossip::MAX_QUEUED_PER_TOPIC,
     proto::signal::VERSION,
     wire::PeerSeed,
 };
@@ -186,4 +187,37 @@ async fn commands_with_nonsense_are_refused() {
     let one_more = Topic::inbox(&Identity::from_seed([1; 32]).public());
     assert_eq!(a.gossip.subscribe(one_more).await, Err(SubscribeError::TooMany));
     assert_eq!(a.gossip.subscribe(topic(0)).await, Ok(()), "twice is once");
+}
+
+#[tokio::test]
+async fn who_forwards_is_a_subscriber_to_others_and_hears_nothing() {
+    let hub = MemoryHub::new();
+    let (mut a, mut b) = (Peer::new(&hub, 1), Peer::new(&hub, 2));
+    a.gossip.connect(&node(2), &[]).await.unwrap();
+    assert_eq!(a.publish(1), Err(PublishError::NoPeers));
+    b.gossip.forward(topic(1)).await.unwrap();
+    let told = std::iter::from_fn(|| a.events.try_recv()).last();
+    assert_eq!(told, Some(GossipEvent::PeerSubscribed { topic: topic(1) }));
+    a.publish(2).unwrap();
+    // It may hear as well, which tells the others nothing new.
+    b.gossip.subscribe(topic(1)).await.unwrap();
+    assert_eq!(a.events.try_recv(), None);
+    a.publish(3).unwrap();
+    assert_eq!(b.heard(), [3]);
+    b.gossip.unsubscribe(topic(1)).await.unwrap();
+    assert_eq!(a.publish(4), Err(PublishError::NoPeers), "both ended");
+}
+
+#[tokio::test]
+async fn hostile_flood_of_one_topic_leaves_room_for_the_others() {
+    let (_hub, a, mut b) = pair();
+    b.gossip.subscribe(topic(2)).await.unwrap();
+    for _ in 0..500 {
+        a.publish(0).unwrap();
+    }
+    a.gossip.publish(topic(2), frame_of(7)).await.unwrap();
+    let counters = b.gossip.counters();
+    assert_eq!(counters.dropped_messages, 500 - MAX_QUEUED_PER_TOPIC as u64);
+    assert_eq!(counters.dropped_topic_full, counters.dropped_messages);
+    assert_eq!(b.heard()[..2], [0, 7], "the second that is read");
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use libp2p_gossipsub::{self as gossipsub, MessageAcceptance, TopicHash};
+use libp2p_gossipsub::{self as gossipsub, MessageAcceptance, MessageId, TopicHash};
 use rust_ipfs::{
     ConnectionId, Multiaddr, NetworkBehaviour, PeerId,
     swarm::{
@@ -24,12 +24,17 @@ use tracing::{debug, trace};
 use super::{
     address::node_of,
     dial::Dials,
+    gate::{Gate, Stopped},
     link::{Command, LinkEnd, NodeLink, link},
     tuning::{Gossipsub, gossipsub},
 };
 use crate::{
+    driver::clock,
     ports::gossip::{ConnectError, GossipEvent, MAX_MESSAGE, MAX_TOPICS, PublishError, SubscribeError, Via},
-    wire::{Topic, frame},
+    wire::{
+        Topic,
+        frame::{self, FrameKind},
+    },
 };
 
 /// The part of a node that carries signals of calls: see the [module](super).
@@ -38,15 +43,26 @@ pub struct BlinkBehaviour {
     link: LinkEnd,
     /// Nobody holds the other half any more, or it said goodbye.
     detached: bool,
-    subscribed: BTreeMap<TopicHash, Topic>,
+    subscribed: BTreeMap<TopicHash, Subscription>,
     /// The topics that were published on, the oldest first: their subscribers matter.
     published: VecDeque<(TopicHash, Topic)>,
     dials: Dials,
+    gate: Gate,
     /// Peers that do not speak this gossip, as far as it was told.
     silent: BTreeSet<PeerId>,
     /// Who waits for the last connection to close.
     closing: Vec<oneshot::Sender<()>>,
     out: VecDeque<ToSwarm<Infallible, THandlerInEvent<Gossipsub>>>,
+}
+
+/// What this node does with a topic.
+#[derive(Clone, Copy, Debug)]
+struct Subscription {
+    topic: Topic,
+    /// Its messages are told to the reader.
+    heard: bool,
+    /// Its messages are for others, and are handed on.
+    forwarded: bool,
 }
 
 impl BlinkBehaviour {
@@ -60,6 +76,7 @@ impl BlinkBehaviour {
             subscribed: BTreeMap::new(),
             published: VecDeque::new(),
             dials: Dials::default(),
+            gate: Gate::default(),
             silent: BTreeSet::new(),
             closing: Vec::new(),
             out: VecDeque::new(),
@@ -70,7 +87,12 @@ impl BlinkBehaviour {
     fn command(&mut self, command: Command) {
         // Whoever dropped the answer's other end does not want it.
         match command {
-            Command::Subscribe { topic, reply } => drop(reply.send(self.subscribe(topic))),
+            Command::Subscribe { topic, reply } => {
+                drop(reply.send(self.subscribe(topic, |subscription| subscription.heard = true)));
+            }
+            Command::Forward { topic, reply } => {
+                drop(reply.send(self.subscribe(topic, |subscription| subscription.forwarded = true)));
+            }
             Command::Unsubscribe { topic, reply } => drop(reply.send(self.unsubscribe(topic))),
             Command::Publish { topic, data, reply } => drop(reply.send(self.publish(topic, data))),
             Command::Connect { peer, addresses, reply } => self.connect(peer, addresses, reply),
@@ -94,9 +116,10 @@ impl BlinkBehaviour {
         }
     }
 
-    fn subscribe(&mut self, topic: Topic) -> Result<(), SubscribeError> {
+    fn subscribe(&mut self, topic: Topic, how: impl FnOnce(&mut Subscription)) -> Result<(), SubscribeError> {
         let name = name(topic);
-        if self.subscribed.contains_key(&name) {
+        if let Some(subscription) = self.subscribed.get_mut(&name) {
+            how(subscription);
             return Ok(());
         }
         if self.subscribed.len() >= MAX_TOPICS {
@@ -104,13 +127,17 @@ impl BlinkBehaviour {
         }
         // Our own names pass our own filter, the only thing that may fail here.
         self.gossip.subscribe(&ident(topic)).map_err(|_| SubscribeError::TooMany)?;
-        self.subscribed.insert(name, topic);
+        let mut subscription = Subscription { topic, heard: false, forwarded: false };
+        how(&mut subscription);
+        self.subscribed.insert(name, subscription);
         Ok(())
     }
 
     fn unsubscribe(&mut self, topic: Topic) -> Result<(), SubscribeError> {
-        if self.subscribed.remove(&name(topic)).is_some() {
+        let name = name(topic);
+        if self.subscribed.remove(&name).is_some() {
             self.gossip.unsubscribe(&ident(topic));
+            self.gate.unsubscribed(&name);
         }
         Ok(())
     }
@@ -165,8 +192,9 @@ impl BlinkBehaviour {
     /// The node goes on without calls.
     fn detach(&mut self) {
         self.detached = true;
-        for topic in std::mem::take(&mut self.subscribed).into_values() {
-            self.gossip.unsubscribe(&ident(topic));
+        for (name, subscription) in std::mem::take(&mut self.subscribed) {
+            self.gossip.unsubscribe(&ident(subscription.topic));
+            self.gate.unsubscribed(&name);
         }
         self.published.clear();
         self.link.commands.close();
@@ -174,32 +202,32 @@ impl BlinkBehaviour {
     }
 
     fn known(&self, name: &TopicHash) -> Option<Topic> {
-        self.subscribed
-            .get(name)
-            .or_else(|| self.published.iter().find(|(known, _)| known == name).map(|(_, topic)| topic))
-            .copied()
+        let subscribed = self.subscribed.get(name).map(|subscription| subscription.topic);
+        subscribed.or_else(|| self.published.iter().find(|(known, _)| known == name).map(|(_, topic)| *topic))
     }
 
     fn heard(&mut self, event: gossipsub::Event) {
         let shared = &self.link.shared;
         match event {
             gossipsub::Event::Message { propagation_source, message_id, message } => {
-                // What needs no key is decided here. All else is the reader's, and costs no relay its good name.
-                let acceptance = match frame::check(&message.data) {
-                    Ok(_) => MessageAcceptance::Accept,
-                    Err(error) if error.is_violation() => MessageAcceptance::Reject,
-                    Err(_) => MessageAcceptance::Ignore,
+                // Its shape is right and the topic is ours: the gate saw to that.
+                let Some(subscription) = self.subscribed.get(&message.topic).copied() else {
+                    self.judge(&message_id, &propagation_source, MessageAcceptance::Ignore);
+                    return;
                 };
-                let topic = self.subscribed.get(&message.topic).copied();
-                match (&acceptance, topic) {
-                    (MessageAcceptance::Accept, Some(topic)) => {
-                        shared.count(|counters| counters.received += 1);
-                        shared.tell(GossipEvent::Message { topic, data: message.data.into() });
-                    }
-                    (MessageAcceptance::Reject, _) => shared.count(|counters| counters.rejected += 1),
-                    _ => shared.count(|counters| counters.ignored += 1),
+                // Only a call message has many readers, who need not all be connected with each other. Everything else
+                // has this node as its only reader, and handing it on would multiply a flood.
+                let goes_on = subscription.forwarded || frame::check(&message.data) == Ok(FrameKind::Call);
+                shared.count(|counters| {
+                    counters.received += u64::from(subscription.heard);
+                    counters.forwarded += u64::from(goes_on);
+                });
+                if subscription.heard {
+                    let topic = subscription.topic;
+                    shared.tell(GossipEvent::Message { topic, data: message.data.into() });
                 }
-                self.gossip.report_message_validation_result(&message_id, &propagation_source, acceptance);
+                let acceptance = if goes_on { MessageAcceptance::Accept } else { MessageAcceptance::Ignore };
+                self.judge(&message_id, &propagation_source, acceptance);
             }
             gossipsub::Event::Subscribed { topic, .. } => {
                 if let Some(topic) = self.known(&topic) {
@@ -221,6 +249,10 @@ impl BlinkBehaviour {
             }
             gossipsub::Event::SlowPeer { .. } => shared.count(|counters| counters.slow_peers += 1),
         }
+    }
+
+    fn judge(&mut self, message: &MessageId, bearer: &PeerId, acceptance: MessageAcceptance) {
+        self.gossip.report_message_validation_result(message, bearer, acceptance);
     }
 }
 
@@ -261,6 +293,7 @@ impl NetworkBehaviour for BlinkBehaviour {
                 let via = if endpoint.is_relayed() { Via::Relay } else { Via::Direct };
                 debug!(?via, "connected");
                 self.link.shared.connected(peer_id, connection_id, via);
+                self.gate.connected(peer_id);
                 self.dials.connected(peer_id, via);
             }
             FromSwarm::ConnectionClosed(ConnectionClosed {
@@ -273,6 +306,7 @@ impl NetworkBehaviour for BlinkBehaviour {
                 self.link.shared.disconnected(peer_id, connection_id);
                 if remaining_established == 0 {
                     self.silent.remove(&peer_id);
+                    self.gate.disconnected(clock::now(), &peer_id);
                 }
                 if self.link.shared.view().peers().is_empty() {
                     for reply in self.closing.drain(..) {
@@ -296,8 +330,20 @@ impl NetworkBehaviour for BlinkBehaviour {
         &mut self,
         peer: PeerId,
         connection_id: ConnectionId,
-        event: THandlerOutEvent<Self>,
+        mut event: THandlerOutEvent<Self>,
     ) {
+        let wanted = |topic: &TopicHash| self.subscribed.contains_key(topic);
+        let stopped = self.gate.admit(clock::now(), peer, &mut event, wanted);
+        if stopped != Stopped::default() {
+            self.link.shared.count(|counters| {
+                counters.rejected += stopped.rejected;
+                counters.ignored += stopped.unknown;
+                counters.stray += stopped.stray;
+                counters.throttled += stopped.throttled;
+                counters.refused += stopped.refused;
+                counters.control_stopped += stopped.control;
+            });
+        }
         self.gossip.on_connection_handler_event(peer, connection_id, event);
     }
 

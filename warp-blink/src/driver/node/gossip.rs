@@ -159,6 +159,10 @@ impl Gossip for IpfsGossip {
         self.ask(|reply| Command::Subscribe { topic, reply }).await?
     }
 
+    async fn forward(&self, topic: Topic) -> Result<(), SubscribeError> {
+        self.ask(|reply| Command::Forward { topic, reply }).await?
+    }
+
     async fn unsubscribe(&self, topic: Topic) -> Result<(), SubscribeError> {
         self.ask(|reply| Command::Unsubscribe { topic, reply }).await?
     }

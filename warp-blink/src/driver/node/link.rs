@@ -29,6 +29,10 @@ pub(super) enum Command {
         topic: Topic,
         reply: oneshot::Sender<Result<(), SubscribeError>>,
     },
+    Forward {
+        topic: Topic,
+        reply: oneshot::Sender<Result<(), SubscribeError>>,
+    },
     Unsubscribe {
         topic: Topic,
         reply: oneshot::Sender<Result<(), SubscribeError>>,
@@ -116,8 +120,7 @@ impl Shared {
 
     /// What was counted, with what the event queue dropped.
     pub(super) fn counters(&self) -> GossipCounters {
-        let (dropped_messages, dropped_events) = self.sink.dropped();
-        GossipCounters { dropped_messages, dropped_events, ..self.view().counters }
+        self.view().counters.with(self.sink.dropped())
     }
 
     /// Tells the reader, if the halves are joined.

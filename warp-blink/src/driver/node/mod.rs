@@ -19,6 +19,12 @@
 //! The two do not mix: [`PROTOCOL`] is not the name under which gossipsub goes elsewhere, so each has its own stream,
 //! its own peers and its own topics, and neither sees a message of the other.
 //!
+//! # Floods
+//! What a connected peer sends passes a gate before gossipsub sees it (`gate.rs`): wrong shapes are held against the
+//! peer that brought them and in the end silence it, everything else has a budget for each peer and topic. What arrives
+//! waits for the reader in a queue that is bounded and fair by topic. So memory is bounded whatever arrives, and a
+//! friend behind the same forwarder as a flooder still gets through, if he sends again.
+//!
 //! # What others learn
 //! Messages are anonymous: no key, no signature and no counter of the sender is on them. A node that is connected sees
 //! which topics this node subscribes to, and which connection a message came over.
@@ -26,6 +32,7 @@
 mod address;
 mod behaviour;
 mod dial;
+mod gate;
 mod gossip;
 mod link;
 mod own;

@@ -1,4 +1,5 @@
 //! The numbers of our gossipsub, each with its reason. All nodes must agree on the first four; the others are local.
+//! What its numbers cannot bound, [`gate`](super::gate) does.
 
 use std::time::Duration;
 
@@ -19,11 +20,21 @@ pub(super) const MAX_WIRE: usize = 64 * 1024;
 const OVERHEAD: usize = 128;
 const _: () = assert!(MAX_MESSAGE + OVERHEAD < MAX_WIRE, "a message of the largest size must fit the wire");
 
-/// The most message ids in one announcement. Each takes 34 bytes, so gossipsub's default of 5000 would be larger than
-/// [`MAX_WIRE`].
-const MAX_IHAVE: usize = 1000;
+/// What waits for one peer, at most: half is for what this node writes, half for what it hands on. The default of 5000
+/// could hold 300 MB each.
+const QUEUE: usize = 256;
+
+/// The most message ids in one announcement, and the most that are asked for in one heartbeat. What is asked for must
+/// fit into the half of the [`QUEUE`] that answers. Gossipsub's default of 5000 would also be larger than
+/// [`MAX_WIRE`], at 34 bytes each.
+const MAX_IHAVE: usize = 100;
+const _: () = assert!(MAX_IHAVE < QUEUE / 2, "the answers to a request must fit the queue");
 const _: () =
     assert!(MAX_IHAVE * 34 + OVERHEAD < MAX_WIRE, "an announcement of the most ids must fit the wire");
+
+/// For how many heartbeats a message that was handed on is kept, to be announced and sent again. Gossipsub's 5 would
+/// keep it longer than it announces it.
+const HISTORY: usize = 3;
 
 /// The most topics that one peer subscribes to, and the most changes in one message of a peer. Above, its
 /// subscriptions are ignored. A node with a few calls has ten.
@@ -75,8 +86,9 @@ fn config() -> gossipsub::Config {
         .heartbeat_interval(Duration::from_millis(700))
         .heartbeat_initial_delay(Duration::from_millis(100))
         .max_ihave_length(MAX_IHAVE)
-        // A peer with so many waiting is too slow; the default of 5000 could hold 300 MB each.
-        .connection_handler_queue_len(256)
+        .history_length(HISTORY)
+        .history_gossip(HISTORY)
+        .connection_handler_queue_len(QUEUE)
         .max_messages_per_rpc(Some(256))
         .build()
         .expect("the constants above meet the constraints of gossipsub, which a test checks")
@@ -114,7 +126,8 @@ mod tests {
 
     #[test]
     fn the_numbers_meet_gossipsubs_constraints() {
-        gossipsub();
+        let somebody = rust_ipfs::PeerId::random();
+        assert_eq!(gossipsub().peer_score(&somebody), None, "scoring is off: the gate says why");
         let config = config();
         assert!(config.allow_self_origin() && config.validate_messages() && config.flood_publish());
         assert_eq!(config.prune_peers(), 0, "peers that others name are not dialed");

@@ -1,24 +1,45 @@
 //! The bounded queue between a node and the one reader of its events.
 //!
-//! A node must never wait for its reader, and what strangers send must never push out what the reader needs to
-//! know. So messages and other events have bounds of their own, and the newest is dropped at the bound.
+//! A node must never wait for its reader, and what strangers send must neither push out nor delay what the reader
+//! waits for. So:
+//! - Each topic has a **lane** of its own with a bound of its own. A flood on the open inbox fills that lane and no
+//!   other.
+//! - The reader is served in **turns**: events that are no messages, then one message of the topic whose turn it is,
+//!   then events again. A message that is the first of its topic waits for one message of each other topic that has
+//!   some, however many there are. Within a topic, and among the other events, the order is that of arrival. Between
+//!   the two it is not: a reader that is behind hears of a lost node before the messages that had come earlier.
+//! - At a topic's bound the arriving message is dropped, so what is queued is read: if the oldest went instead, a
+//!   flood could flush out what waits already. Above the total, the fullest topic loses its newest message to one
+//!   of an emptier topic.
+//!
+//! Each cause has a counter: [`Dropped`].
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
 
+use bytes::Bytes;
 use futures::{Stream, StreamExt};
 
 use super::GossipEvent;
+use crate::wire::Topic;
 
-/// The most messages that wait for the reader. A whole call's set-up is about a hundred.
+/// The most messages that wait for the reader: eight topics at their bound. A whole call's set-up is about a hundred.
 pub const MAX_QUEUED_MESSAGES: usize = 1024;
 
-/// The most bytes of messages that wait for the reader.
+/// The most bytes of messages that wait for the reader: eight topics at their bound.
 pub const MAX_QUEUED_BYTES: usize = 4 * 1024 * 1024;
+
+/// The most messages of one topic that wait for the reader: a whole call's set-up, which is about a hundred and is
+/// spread over several topics. A reader that opens 5,000 first messages a second is behind by 26 ms then.
+pub const MAX_QUEUED_PER_TOPIC: usize = 128;
+
+/// The most bytes of messages of one topic that wait for the reader: 31 frames of the largest size, where a call
+/// sends one or two.
+pub const MAX_QUEUED_BYTES_PER_TOPIC: usize = 512 * 1024;
 
 /// The most other events that wait for the reader.
 pub const MAX_QUEUED_CONTROL: usize = 1024;
@@ -28,8 +49,9 @@ const MAX_QUEUED_SUBSCRIPTIONS: usize = 256;
 
 /// The reader's end: a stream that ends after [`GossipEvent::Stopped`].
 ///
-/// At most [`MAX_QUEUED_MESSAGES`] messages with [`MAX_QUEUED_BYTES`] bytes, and [`MAX_QUEUED_CONTROL`] other events
-/// wait. Above that the newest are dropped, counted, and told by [`GossipEvent::Lagged`].
+/// At most [`MAX_QUEUED_MESSAGES`] messages with [`MAX_QUEUED_BYTES`] bytes wait, of one topic
+/// [`MAX_QUEUED_PER_TOPIC`] with [`MAX_QUEUED_BYTES_PER_TOPIC`], and [`MAX_QUEUED_CONTROL`] other events. What is
+/// above that is dropped, counted, and told by [`GossipEvent::Lagged`]. Topics are read in turns.
 #[derive(Debug)]
 pub struct GossipEvents(Arc<Mutex<Queue>>);
 
@@ -37,16 +59,56 @@ pub struct GossipEvents(Arc<Mutex<Queue>>);
 #[derive(Clone, Debug)]
 pub struct EventSink(Arc<Mutex<Queue>>);
 
+/// What was dropped because the reader was slow, by cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Dropped {
+    /// Messages of a topic at its bound.
+    pub topic_full: u64,
+    /// Messages that arrived when all together were at the bound and no topic was fuller than theirs.
+    pub all_full: u64,
+    /// Queued messages of the fullest topic, which made room for one of an emptier topic.
+    pub displaced: u64,
+    /// Subscriptions told.
+    pub subscriptions: u64,
+    /// Other events.
+    pub others: u64,
+}
+
+impl Dropped {
+    /// All messages.
+    pub const fn messages(&self) -> u64 {
+        self.topic_full + self.all_full + self.displaced
+    }
+
+    /// All events that are no messages.
+    pub const fn events(&self) -> u64 {
+        self.subscriptions + self.others
+    }
+}
+
+/// The messages of one topic. Never empty while it is kept.
+#[derive(Debug, Default)]
+struct Lane {
+    messages: VecDeque<Bytes>,
+    bytes: usize,
+}
+
 #[derive(Debug, Default)]
 struct Queue {
-    events: VecDeque<GossipEvent>,
+    lanes: BTreeMap<Topic, Lane>,
+    /// The topics that have a lane, the one whose turn it is first.
+    turns: VecDeque<Topic>,
     messages: usize,
     bytes: usize,
+    control: VecDeque<GossipEvent>,
     subscriptions: usize,
+    /// The last event was no message, so now it is the messages' turn.
+    messages_next: bool,
     lagged: u64,
-    dropped_messages: u64,
-    dropped_events: u64,
+    dropped: Dropped,
     stopped: bool,
+    told_stopped: bool,
     reader_gone: bool,
     waker: Option<Waker>,
 }
@@ -63,7 +125,7 @@ fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
 }
 
 impl EventSink {
-    /// Queues an event, or drops it at the bound. After [`GossipEvent::Stopped`] nothing is queued.
+    /// Queues an event, or drops one at a bound. After [`GossipEvent::Stopped`] nothing is queued.
     pub fn push(&self, event: GossipEvent) {
         let waker = {
             let mut queue = lock(&self.0);
@@ -78,63 +140,125 @@ impl EventSink {
         }
     }
 
-    /// Messages and other events that were dropped at the bound.
-    pub fn dropped(&self) -> (u64, u64) {
-        let queue = lock(&self.0);
-        (queue.dropped_messages, queue.dropped_events)
+    /// What was dropped so far.
+    pub fn dropped(&self) -> Dropped {
+        lock(&self.0).dropped
     }
 }
 
 impl Queue {
     fn push(&mut self, event: GossipEvent) {
-        match &event {
-            GossipEvent::Message { data, .. } => {
-                if self.messages >= MAX_QUEUED_MESSAGES || self.bytes + data.len() > MAX_QUEUED_BYTES {
-                    self.dropped_messages += 1;
-                    self.lagged += 1;
-                    return;
-                }
-                self.messages += 1;
-                self.bytes += data.len();
+        let drop = match event {
+            GossipEvent::Message { topic, data } => return self.message(topic, data),
+            // The end must arrive, and there is only one.
+            GossipEvent::Stopped => {
+                self.stopped = true;
+                return;
             }
             GossipEvent::PeerSubscribed { .. } | GossipEvent::PeerUnsubscribed { .. } => {
-                if self.subscriptions >= MAX_QUEUED_SUBSCRIPTIONS {
-                    self.dropped_events += 1;
-                    self.lagged += 1;
-                    return;
-                }
-                self.subscriptions += 1;
+                let full = self.subscriptions >= MAX_QUEUED_SUBSCRIPTIONS;
+                self.dropped.subscriptions += u64::from(full);
+                self.subscriptions += usize::from(!full);
+                full
             }
-            // The end must arrive, and there is only one.
-            GossipEvent::Stopped => self.stopped = true,
             _ => {
-                let control = self.events.len() - self.messages - self.subscriptions;
-                if control >= MAX_QUEUED_CONTROL - MAX_QUEUED_SUBSCRIPTIONS {
-                    self.dropped_events += 1;
+                let full =
+                    self.control.len() - self.subscriptions >= MAX_QUEUED_CONTROL - MAX_QUEUED_SUBSCRIPTIONS;
+                self.dropped.others += u64::from(full);
+                full
+            }
+        };
+        if drop {
+            self.lagged += 1;
+        } else {
+            self.control.push_back(event);
+        }
+    }
+
+    fn message(&mut self, topic: Topic, data: Bytes) {
+        let (waiting, bytes) =
+            self.lanes.get(&topic).map_or((0, 0), |lane| (lane.messages.len(), lane.bytes));
+        if waiting >= MAX_QUEUED_PER_TOPIC || bytes + data.len() > MAX_QUEUED_BYTES_PER_TOPIC {
+            self.dropped.topic_full += 1;
+            self.lagged += 1;
+            return;
+        }
+        while self.messages >= MAX_QUEUED_MESSAGES || self.bytes + data.len() > MAX_QUEUED_BYTES {
+            // The measure is the one that is met. The arriving message counts with its topic, so two topics do not
+            // take the last place from each other in turns.
+            let by_bytes = self.messages < MAX_QUEUED_MESSAGES;
+            let size = |lane: &Lane| if by_bytes { lane.bytes } else { lane.messages.len() };
+            let own = if by_bytes { bytes + data.len() } else { waiting + 1 };
+            let fullest = self.lanes.iter().max_by_key(|(_, lane)| size(lane));
+            match fullest.map(|(name, lane)| (*name, size(lane))) {
+                Some((name, most)) if name != topic && most > own => {
+                    self.displace(name);
+                    self.dropped.displaced += 1;
+                    self.lagged += 1;
+                }
+                _ => {
+                    self.dropped.all_full += 1;
                     self.lagged += 1;
                     return;
                 }
             }
         }
-        self.events.push_back(event);
+        self.messages += 1;
+        self.bytes += data.len();
+        let lane = self.lanes.entry(topic).or_default();
+        if lane.messages.is_empty() {
+            self.turns.push_back(topic);
+        }
+        lane.bytes += data.len();
+        lane.messages.push_back(data);
+    }
+
+    /// Takes the newest message of a topic away.
+    fn displace(&mut self, topic: Topic) {
+        let taken = self.lanes.get_mut(&topic).and_then(|lane| lane.messages.pop_back());
+        self.taken(topic, taken.map_or(0, |data| data.len()));
+    }
+
+    /// Accounts for a message that left the lane of a topic.
+    fn taken(&mut self, topic: Topic, size: usize) {
+        self.messages -= 1;
+        self.bytes -= size;
+        if let Some(lane) = self.lanes.get_mut(&topic) {
+            lane.bytes -= size;
+            if lane.messages.is_empty() {
+                self.lanes.remove(&topic);
+                self.turns.retain(|turn| *turn != topic);
+            }
+        }
     }
 
     fn pop(&mut self) -> Option<GossipEvent> {
         if self.lagged > 0 {
             return Some(GossipEvent::Lagged { dropped: std::mem::take(&mut self.lagged) });
         }
-        let event = self.events.pop_front()?;
-        match &event {
-            GossipEvent::Message { data, .. } => {
-                self.messages -= 1;
-                self.bytes -= data.len();
+        // Turns here too: a node that subscribes and unsubscribes without end must not hold messages up.
+        if self.messages_next || self.control.is_empty() {
+            self.messages_next = false;
+            if let Some(event) = self.next_message() {
+                return Some(event);
             }
-            GossipEvent::PeerSubscribed { .. } | GossipEvent::PeerUnsubscribed { .. } => {
-                self.subscriptions -= 1
-            }
-            _ => {}
         }
-        Some(event)
+        if let Some(event) = self.control.pop_front() {
+            if matches!(event, GossipEvent::PeerSubscribed { .. } | GossipEvent::PeerUnsubscribed { .. }) {
+                self.subscriptions -= 1;
+            }
+            self.messages_next = true;
+            return Some(event);
+        }
+        (self.stopped && !std::mem::replace(&mut self.told_stopped, true)).then_some(GossipEvent::Stopped)
+    }
+
+    fn next_message(&mut self) -> Option<GossipEvent> {
+        let topic = self.turns.pop_front()?;
+        let data = self.lanes.get_mut(&topic)?.messages.pop_front()?;
+        self.turns.push_back(topic);
+        self.taken(topic, data.len());
+        Some(GossipEvent::Message { topic, data })
     }
 }
 
@@ -169,98 +293,9 @@ impl Stream for GossipEvents {
 impl Drop for GossipEvents {
     fn drop(&mut self) {
         let mut queue = lock(&self.0);
-        queue.reader_gone = true;
-        queue.events = VecDeque::new();
-        queue.messages = 0;
-        queue.bytes = 0;
-        queue.subscriptions = 0;
+        *queue = Queue { reader_gone: true, dropped: queue.dropped, ..Queue::default() };
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-
-    use super::*;
-    use crate::{
-        ports::gossip::{NodeState, OfflineCause},
-        wire::{PeerSeed, Topic},
-    };
-
-    fn topic() -> Topic {
-        Topic::peer(&PeerSeed::from_bytes([7; 32]))
-    }
-
-    fn message(size: usize) -> GossipEvent {
-        GossipEvent::Message { topic: topic(), data: Bytes::from(vec![0; size]) }
-    }
-
-    #[test]
-    fn a_flood_of_messages_is_bounded_and_does_not_push_out_a_state() {
-        let (sink, mut events) = channel();
-        for _ in 0..MAX_QUEUED_MESSAGES + 5 {
-            sink.push(message(1));
-        }
-        sink.push(GossipEvent::State(NodeState::Online));
-        sink.push(GossipEvent::Stopped);
-        assert_eq!(sink.dropped(), (5, 0));
-        assert_eq!(events.try_recv(), Some(GossipEvent::Lagged { dropped: 5 }));
-        for _ in 0..MAX_QUEUED_MESSAGES {
-            assert_eq!(events.try_recv(), Some(message(1)));
-        }
-        assert_eq!(events.try_recv(), Some(GossipEvent::State(NodeState::Online)));
-        assert_eq!(events.try_recv(), Some(GossipEvent::Stopped));
-        assert_eq!(events.try_recv(), None);
-    }
-
-    #[test]
-    fn the_bytes_of_messages_are_bounded_and_come_back_when_read() {
-        let (sink, mut events) = channel();
-        let big = MAX_QUEUED_BYTES / 64;
-        for _ in 0..65 {
-            sink.push(message(big));
-        }
-        assert_eq!(sink.dropped(), (1, 0));
-        assert_eq!(events.try_recv(), Some(GossipEvent::Lagged { dropped: 1 }));
-        assert!(events.try_recv().is_some());
-        sink.push(message(big));
-        assert_eq!(sink.dropped(), (1, 0), "room came back");
-    }
-
-    #[test]
-    fn subscriptions_and_states_have_bounds_of_their_own() {
-        let (sink, _events) = channel();
-        for _ in 0..MAX_QUEUED_CONTROL {
-            sink.push(GossipEvent::PeerSubscribed { topic: topic() });
-        }
-        let after_subscriptions = sink.dropped().1;
-        assert_eq!(after_subscriptions, (MAX_QUEUED_CONTROL - MAX_QUEUED_SUBSCRIPTIONS) as u64);
-        sink.push(GossipEvent::State(NodeState::Starting));
-        assert_eq!(sink.dropped().1, after_subscriptions);
-        for _ in 0..MAX_QUEUED_CONTROL {
-            sink.push(GossipEvent::State(NodeState::Offline { cause: OfflineCause::NoListener }));
-        }
-        assert!(sink.dropped().1 > after_subscriptions);
-    }
-
-    #[tokio::test]
-    async fn the_stream_wakes_its_reader_and_ends_after_the_last_event() {
-        let (sink, mut events) = channel();
-        let reader = tokio::spawn(async move { (events.recv().await, events.recv().await) });
-        tokio::task::yield_now().await;
-        sink.push(GossipEvent::Stopped);
-        sink.push(message(1));
-        let (first, second) = reader.await.unwrap();
-        assert_eq!(first, Some(GossipEvent::Stopped));
-        assert_eq!(second, None);
-    }
-
-    #[test]
-    fn a_reader_that_left_holds_no_memory() {
-        let (sink, events) = channel();
-        sink.push(message(100));
-        drop(events);
-        sink.push(message(100));
-        assert_eq!(lock(&sink.0).events.len(), 0);
-    }
-}
+mod tests;
