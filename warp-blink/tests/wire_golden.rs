@@ -10,15 +10,17 @@ mod wire_common;
 use std::{fmt::Write, fs, path::PathBuf};
 
 use warp_blink::{
-    proto::signal::{Announce, Body, CallBody, Description, DescriptionKind},
-    wire::{Attachment, CallKey, Door, Responder, Topic, open_call, seal_call},
+    proto::signal::{Announce, Body, CallBody, Description, DescriptionKind, MAX_DESCRIPTION, Packet},
+    wire::{
+        Attachment, CallKey, ContactToken, Door, Initiator, Responder, Session, Topic, open_call, seal_call,
+    },
 };
 use wire_common::*;
 
 /// Named byte strings in one file: `name`, then lines of hexadecimal digits, then an empty line.
 struct Golden {
     path: PathBuf,
-    made: Vec<(&'static str, Vec<u8>)>,
+    made: Vec<(String, Vec<u8>)>,
 }
 
 impl Golden {
@@ -27,9 +29,13 @@ impl Golden {
         Self { path, made: Vec::new() }
     }
 
-    fn has(mut self, name: &'static str, bytes: &[u8]) -> Self {
-        self.made.push((name, bytes.to_vec()));
+    fn has(mut self, name: impl Into<String>, bytes: &[u8]) -> Self {
+        self.add(name, bytes);
         self
+    }
+
+    fn add(&mut self, name: impl Into<String>, bytes: &[u8]) {
+        self.made.push((name.into(), bytes.to_vec()));
     }
 
     /// Compares with the file, and gives the file's bytes, so that what is opened below are the frozen bytes.
@@ -47,7 +53,7 @@ impl Golden {
             fs::write(&self.path, text).unwrap();
         }
         let text = fs::read_to_string(&self.path).unwrap();
-        let found: Vec<(&str, Vec<u8>)> = text
+        let found: Vec<(String, Vec<u8>)> = text
             .split_terminator("\n\n")
             .map(|entry| {
                 let (name, digits) = entry.split_once('\n').unwrap();
@@ -56,11 +62,11 @@ impl Golden {
                     .as_bytes()
                     .chunks(2)
                     .map(|d| u8::from_str_radix(str::from_utf8(d).unwrap(), 16).unwrap());
-                (name, bytes.collect())
+                (name.to_owned(), bytes.collect())
             })
             .collect();
         let names =
-            |entries: &[(&str, Vec<u8>)]| entries.iter().map(|(n, _)| (*n).to_owned()).collect::<Vec<_>>();
+            |entries: &[(String, Vec<u8>)]| entries.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>();
         assert_eq!(names(&found), names(&self.made));
         for ((name, found), (_, made)) in found.iter().zip(&self.made) {
             let at = found.iter().zip(made).position(|(a, b)| a != b);
@@ -77,6 +83,10 @@ fn topics() {
         .has("peer topic of seed 51", Topic::peer(&hello_secrets().peer_seed).as_bytes())
         .has("call topic of key 54, epoch 0", Topic::call(&CallKey::from_bytes([0x54; 32]), 0).as_bytes())
         .has("call topic of key 54, epoch 1", room().topic().as_bytes())
+        .has(
+            "contacts' inbox of the identity with seed b0 and token 55",
+            Topic::contacts(&bob().public(), &token()).as_bytes(),
+        )
         .check();
 }
 
@@ -96,6 +106,70 @@ fn handshake() {
     }
     let (_, read, secrets) = initiator.finish(&frozen[3]).unwrap();
     assert_eq!((read, secrets), (welcome(), welcome_secrets()));
+}
+
+/// Each door in each suite: both messages, their name, and the names of the sessions behind them.
+#[test]
+fn handshakes_by_each_way() {
+    let mut golden =
+        Golden::of("ways.txt").has("ML-KEM key of the identity with seed b0", kem().public().as_bytes());
+    let mut opening: Vec<(Option<ContactToken>, Initiator, Session, Session)> = Vec::new();
+    each_way(|door, key| {
+        let initiator = start_by(door, key);
+        let (theirs, answer) = respond_by(door, &initiator.frame([5; 8]));
+        let (ours, ..) = start_by(door, key).finish(&answer.frame([6; 8])).unwrap();
+        let way = format!("{:?}, suite {}", door.lane(), initiator.suite());
+        golden.add(format!("{way}: topic"), door.topic(&bob().public()).as_bytes());
+        golden.add(format!("{way}: message 1"), &initiator.frame([5; 8]));
+        golden.add(format!("{way}: handshake id"), initiator.id().as_bytes());
+        golden.add(format!("{way}: message 2"), &answer.frame([6; 8]));
+        golden.add(format!("{way}: id of the caller's session"), ours.id().as_bytes());
+        golden.add(format!("{way}: id of the callee's session"), theirs.id().as_bytes());
+        let token = matches!(door, Door::Contacts(_)).then(token);
+        opening.push((token, initiator, ours, theirs));
+    });
+    let frozen = golden.check();
+    for ((token, mut initiator, ours, theirs), frozen) in opening.into_iter().zip(frozen[1..].chunks(6)) {
+        let door = token.as_ref().map_or(Door::Strangers, Door::Contacts);
+        let opened = Responder::open(&bob(), kem(), &door, &frozen[1]).unwrap();
+        assert_eq!((&opened.hello, &opened.secrets), (&modern_hello(), &hello_secrets()));
+        assert_eq!(opened.id.as_bytes()[..], frozen[2]);
+        let (session, read, secrets) = initiator.finish(&frozen[3]).unwrap();
+        assert_eq!((read.suite, secrets), (initiator.suite(), welcome_secrets()));
+        assert_eq!((session.id(), &theirs.id().as_bytes()[..]), (ours.id(), &frozen[5][..]));
+    }
+}
+
+/// Every attachment, and every bucket filled to its last byte.
+#[test]
+fn attachments_and_buckets() {
+    let (mut ours, mut theirs) = confirmed();
+    let description =
+        |len| Body::Description(Description { kind: DescriptionKind::Answer, text: "x".repeat(len) });
+    // What stands around the text: 30 bytes, and the length of the contents.
+    let around = 32;
+    let mut said: Vec<(String, Packet)> = [Body::CallKey(2), Body::Token, Body::KemKey]
+        .map(|body| (format!("{body:?}"), packet(9, body)))
+        .into();
+    for bucket in [512, 1024, 2048, 4096, 8192] {
+        let fits = bucket - around;
+        said.push((format!("the last byte of bucket {bucket}"), packet(10, description(fits))));
+        let beyond = theirs.seal(&packet(10, description(fits + 1)), None).unwrap();
+        assert_eq!(beyond.len(), 34 + 2 * bucket);
+    }
+    said.push(("the longest description".into(), packet(11, description(MAX_DESCRIPTION))));
+    let mut golden = Golden::of("buckets.txt");
+    for (name, packet) in &said {
+        let attachment = attachment(&packet.body, [0x99; 32]);
+        golden.add(name, &ours.seal(packet, attachment.as_ref()).unwrap());
+    }
+    let frozen = golden.check();
+    let lengths: Vec<usize> = frozen.iter().map(|frame| frame.len() - 34).collect();
+    assert_eq!(lengths, [512, 512, 2048, 512, 1024, 2048, 4096, 8192, 16384]);
+    for (frame, (_, packet)) in frozen.iter().zip(said) {
+        let attachment = attachment(&packet.body, [0x99; 32]);
+        assert_eq!(theirs.open(frame), Ok((packet, attachment)));
+    }
 }
 
 #[test]

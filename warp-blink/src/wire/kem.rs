@@ -135,3 +135,6 @@ fn taken(mut secret: B32) -> SharedSecret {
     secret.as_mut_slice().zeroize();
     taken
 }
+
+#[cfg(test)]
+mod tests;

@@ -118,8 +118,14 @@ pub fn each_way(mut test: impl FnMut(&Door<'_>, Option<&KemKey>)) {
 }
 
 pub fn respond(frame: &[u8]) -> (Session, ResponderFrame) {
-    let opened = Responder::open(&bob(), kem(), &Door::Strangers, frame).unwrap();
-    opened.respond(&welcome(), &welcome_secrets(), [0xe2; 32]).unwrap()
+    respond_by(&Door::Strangers, frame)
+}
+
+/// Bob's answer to what came by this door, in the suite that it came in.
+pub fn respond_by(door: &Door<'_>, frame: &[u8]) -> (Session, ResponderFrame) {
+    let opened = Responder::open(&bob(), kem(), door, frame).unwrap();
+    let welcome = Welcome { suite: opened.suite, ..welcome() };
+    opened.respond(&welcome, &welcome_secrets(), [0xe2; 32]).unwrap()
 }
 
 /// The caller's and the callee's side, the latter not yet confirmed.
