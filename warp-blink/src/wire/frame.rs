@@ -17,7 +17,7 @@ pub(super) const SALT_LEN: usize = 8;
 /// Version and kind.
 const PREFIX: usize = 2;
 
-/// The padded inside of message 1: the largest contents have 1,280 bytes, of which 1,024 are app data, and a later
+/// The padded inside of message 1: the largest contents have 1,236 bytes, of which 1,024 are app data, and a later
 /// build may add some. There is one bucket, so that an offer, a cancel and a resume look alike, with app data or
 /// without.
 pub(super) const HELLO_BUCKET: usize = 1536;
@@ -26,7 +26,7 @@ pub(super) const HELLO_HEADER: usize = PREFIX + 1 + SALT_LEN + super::secret::MA
 /// Ephemeral key, sealed static key, sealed contents.
 pub(super) const HELLO_NOISE: usize = 32 + 32 + TAG_LEN + HELLO_BUCKET + TAG_LEN;
 
-/// The padded inside of message 2: the largest contents have 89 bytes. There is one bucket, so that an answer that
+/// The padded inside of message 2: the largest contents have 86 bytes. There is one bucket, so that an answer that
 /// opens the call and one that refuses it look alike.
 pub(super) const WELCOME_BUCKET: usize = 256;
 /// Version, kind, salt, MAC.
@@ -47,7 +47,7 @@ pub(super) const TRANSPORT_BUCKETS: [usize; 6] = [512, 1024, 2048, 4096, 8192, 1
 /// Version, kind, session id, nonce.
 pub(super) const TRANSPORT_HEADER: usize = PREFIX + 8 + 8;
 
-/// The padded inside of a call message: a signature of 64 bytes and at most 65 more. There is one bucket, so that an
+/// The padded inside of a call message: a signature of 64 bytes and at most 64 more. There is one bucket, so that an
 /// announce and a leave look alike.
 pub(super) const CALL_BUCKET: usize = 256;
 /// Version, kind, nonce.

@@ -21,6 +21,8 @@ use crate::{
     time::UnixTime,
 };
 
+mod ways;
+
 fn alice() -> Identity {
     Identity::from_seed([0xa1; 32])
 }

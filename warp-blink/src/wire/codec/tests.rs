@@ -3,8 +3,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     id::Identity,
-    proto::signal::{Announce, Description, DescriptionKind, HelloKind, MediaFormat, Status},
-    wire::KemSecret,
+    proto::signal::{Announce, Candidate, Description, DescriptionKind, HelloKind, MediaFormat, Status},
+    wire::{KemSecret, fuzz},
 };
 
 fn hello() -> (Hello, HelloSecrets) {
@@ -32,24 +32,32 @@ fn packet(body: Body) -> Packet {
 
 #[test]
 fn the_largest_contents_fit_their_buckets() {
-    let (hello, secrets) = hello();
+    let (mut hello, secrets) = hello();
+    hello.node = NodeId::from_bytes(&[&[0, 42][..], &[1; 42]].concat()).unwrap();
+    hello.media = MediaFormat { frame_ms: u8::MAX, channels: u8::MAX, max_bitrate: u32::MAX };
     let bytes = encode_hello(&hello, &secrets).unwrap();
-    assert!(pad(&bytes, &[crate::wire::frame::HELLO_BUCKET], "hello").is_ok(), "{} bytes", bytes.len());
-    let welcome = Welcome {
-        node: NodeId::from_bytes(&[&[0, 42][..], &[1; 42]].concat()).unwrap(),
-        version: 255,
-        suite: 255,
-        status: Status::Cancelled,
-    };
+    // The figures are those that stand beside the buckets.
+    assert_eq!(bytes.len(), 1236);
+    assert!(pad(&bytes, &[crate::wire::frame::HELLO_BUCKET], "hello").is_ok());
+    let welcome = Welcome { node: hello.node, version: 255, suite: 255, status: Status::Cancelled };
     let secrets = WelcomeSecrets { peer_seed: PeerSeed::from_bytes([1; 32]) };
     let bytes = encode_welcome(&welcome, &secrets).unwrap();
+    assert_eq!(bytes.len(), 86);
     assert!(pad(&bytes, &[crate::wire::frame::WELCOME_BUCKET], "welcome").is_ok());
     let text = "x".repeat(MAX_DESCRIPTION);
     let body = Body::Description(Description { kind: DescriptionKind::Answer, text });
     let bytes = encode_packet(&packet(body), None).unwrap();
     assert!(pad(&bytes, &TRANSPORT_BUCKETS, "packet").is_ok());
+    let text = "x".repeat(MAX_CANDIDATE);
+    let bytes = encode_packet(&packet(Body::Candidate(Candidate { text })), None).unwrap();
+    assert_eq!(pad(&bytes, &TRANSPORT_BUCKETS, "packet").unwrap().len(), 2048);
+    for ((body, attachment), bucket) in attachments().into_iter().zip([512, 512, 2048]) {
+        let bytes = encode_packet(&packet(body), Some(&attachment)).unwrap();
+        assert_eq!(pad(&bytes, &TRANSPORT_BUCKETS, "packet").unwrap().len(), bucket);
+    }
     let announce = Announce { version: u64::MAX, ..Announce::default() };
     let bytes = encode_call(&hello.from, u64::MAX, &CallBody::Announce(announce)).unwrap();
+    assert_eq!(bytes.len(), 64);
     assert!(pad(&[&[0; 64], &bytes[..]].concat(), &[crate::wire::frame::CALL_BUCKET], "call").is_ok());
 }
 
@@ -84,6 +92,101 @@ fn hostile_second_encodings_are_refused() {
     // An array head that announces 2^64 - 1 items, and a text of 2^63 bytes, in a few bytes.
     refused("huge array", &[0x9b, 255, 255, 255, 255, 255, 255, 255, 255]);
     refused("huge bytes", &[&bytes[..4], &[0x5b, 127, 255, 255, 255, 255, 255, 255, 255]].concat());
+}
+
+/// A good encoding of each message that is read from a peer.
+fn one_of_each() -> Vec<SecretBytes> {
+    let (hello, secrets) = hello();
+    let welcome = Welcome { node: hello.node, version: 1, suite: 2, status: Status::Suite };
+    let welcome_secrets = WelcomeSecrets { peer_seed: secrets.peer_seed.clone() };
+    let text = "candidate".repeat(20);
+    let mut all = vec![
+        encode_hello(&hello, &secrets).unwrap(),
+        encode_welcome(&welcome, &welcome_secrets).unwrap(),
+        encode_packet(&packet(Body::Accept(MediaFormat::default())), None).unwrap(),
+        encode_packet(&packet(Body::Description(Description { kind: DescriptionKind::Offer, text })), None)
+            .unwrap(),
+        encode_call(&hello.from, 3, &CallBody::Leave).unwrap(),
+        encode_call(&hello.from, 0, &CallBody::Announce(Announce::default())).unwrap(),
+    ];
+    for (body, attachment) in attachments() {
+        all.push(encode_packet(&packet(body), Some(&attachment)).unwrap());
+    }
+    all
+}
+
+/// How many of the four decoders take these bytes. What decodes has this one encoding, or the doors of the fuzzer panic.
+fn takers(bytes: &[u8]) -> usize {
+    fuzz::hello_contents(bytes);
+    fuzz::welcome_contents(bytes);
+    fuzz::packet_contents(bytes);
+    fuzz::call_contents(bytes);
+    fuzz::padding(bytes);
+    usize::from(decode_hello(bytes).is_ok())
+        + usize::from(decode_welcome(bytes).is_ok())
+        + usize::from(decode_packet(bytes).is_ok())
+        + usize::from(decode_call(bytes).is_ok())
+}
+
+#[test]
+fn each_message_is_taken_by_one_decoder() {
+    for bytes in one_of_each() {
+        assert_eq!(takers(&bytes), 1);
+    }
+}
+
+/// Ten thousand levels, or pieces without a length, in place of every byte of every message.
+#[test]
+fn hostile_nesting_and_indefinite_lengths() {
+    const LEVELS: usize = 10_000;
+    let fill = |with: &[u8], end: &[u8]| [&with.repeat(LEVELS), end].concat();
+    let bombs = [
+        // Arrays of one, maps of one, tags: closed by a zero, or left open.
+        fill(&[0x81], &[0]),
+        fill(&[0x81], &[]),
+        fill(&[0xa1, 0], &[0]),
+        fill(&[0xc1], &[0]),
+        // Of indefinite length: arrays, maps, byte strings, texts, closed or left open.
+        [vec![0x9f; LEVELS], vec![0xff; LEVELS]].concat(),
+        fill(&[0x9f], &[]),
+        [vec![0xbf, 0], fill(&[0x9f], &[0xff])].concat(),
+        [&[0x5f][..], &fill(&[0x41, 0], &[0xff])].concat(),
+        [&[0x7f][..], &fill(&[0x61, b'x'], &[0xff])].concat(),
+        // Two arrays, of which the first has no end: where a decoder begins to keep a stack.
+        fill(&[0x82, 0x9f], &[]),
+        // A stop without a start, and reserved heads.
+        fill(&[0xff], &[]),
+        fill(&[0x1c], &[]),
+    ];
+    for good in one_of_each() {
+        // Of a long run of one byte, one place is like the next.
+        let places = (0..good.len()).filter(|at| *at < 2 || good[*at - 2..=*at] != [good[*at]; 3]);
+        for at in places {
+            for bomb in &bombs {
+                for skipped in [0, 1] {
+                    let bytes = [&good[..at], bomb, &good[at + skipped..]].concat();
+                    assert_eq!(takers(&bytes), 0, "{:02x?} at {at}", &bomb[..2]);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn messages_nest_no_deeper_than_the_bound() {
+    let nested = |levels: usize| [vec![0x81; levels], vec![0]].concat();
+    assert_eq!(shallow(&nested(MAX_DEPTH)), Ok(()));
+    assert_eq!(shallow(&nested(MAX_DEPTH + 1)), Err(OpenError::Decode));
+    // Breadth is no depth: the length of the message bounds it.
+    let broad = [&[0x99, 0x10, 0][..], &[0x80; 0x1000]].concat();
+    assert_eq!(shallow(&broad), Ok(()));
+    assert_eq!(shallow(&broad[..broad.len() - 1]), Err(OpenError::Decode));
+    for bytes in one_of_each() {
+        assert_eq!(shallow(&bytes), Ok(()));
+        // What we say leaves two levels to a later build.
+        let deeper = [&[0x81, 0x81][..], &bytes].concat();
+        assert_eq!(shallow(&deeper), Ok(()));
+    }
 }
 
 #[test]
@@ -148,39 +251,29 @@ fn hostile_padding_is_refused() {
 proptest! {
     /// Whatever the bytes, nothing panics; and what decodes has this one encoding.
     #[test]
-    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = unpad(&bytes);
-        let _ = decode_hello(&bytes);
-        let _ = decode_welcome(&bytes);
-        let _ = decode_call(&bytes);
-        if let Ok((packet, attachment)) = decode_packet(&bytes) {
-            prop_assert_eq!(&*encode_packet(&packet, attachment.as_ref()).unwrap(), &bytes);
-        }
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
+        takers(&bytes);
     }
 
-    /// Near misses: a good encoding with a few bytes changed, which reach deeper into the decoder.
+    /// Near misses: a good encoding with a few bytes changed, which reach deeper into the decoders.
     #[test]
     fn changed_bytes_never_panic(changes in proptest::collection::vec((any::<u16>(), any::<u8>()), 1..4)) {
-        let (hello, secrets) = hello();
-        let text = "candidate".repeat(20);
-        let body = Body::Description(Description { kind: DescriptionKind::Offer, text });
-        for good in [
-            encode_hello(&hello, &secrets).unwrap(),
-            encode_packet(&packet(body), None).unwrap(),
-            encode_packet(&packet(Body::Accept(MediaFormat::default())), None).unwrap(),
-            encode_call(&hello.from, 3, &CallBody::Leave).unwrap(),
-        ] {
+        for good in one_of_each() {
             let mut bytes = good.to_vec();
             for (at, value) in &changes {
                 let at = usize::from(*at) % bytes.len();
                 bytes[at] = *value;
             }
-            let _ = decode_hello(&bytes);
-            let _ = decode_welcome(&bytes);
-            let _ = decode_call(&bytes);
-            if let Ok((packet, attachment)) = decode_packet(&bytes) {
-                prop_assert_eq!(&*encode_packet(&packet, attachment.as_ref()).unwrap(), &bytes);
-            }
+            takers(&bytes);
         }
+    }
+
+    /// The same with pieces of one message in another.
+    #[test]
+    fn spliced_bytes_never_panic(picks in any::<[u16; 4]>()) {
+        let all = one_of_each();
+        let [a, b, x, y] = picks.map(usize::from);
+        let (a, b) = (&all[a % all.len()], &all[b % all.len()]);
+        takers(&[&a[..x % a.len()], &b[y % b.len()..]].concat());
     }
 }
