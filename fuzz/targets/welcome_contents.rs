@@ -1,0 +1,5 @@
+//! The contents of message 2, which stand behind a seal.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| warp_blink::wire::fuzz::welcome_contents(bytes));
