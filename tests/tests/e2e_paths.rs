@@ -4,111 +4,15 @@
 //! business of `e2e_audio`.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::{
-    net::{IpAddr, Ipv4Addr},
-    sync::atomic::{AtomicU8, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
+use blink_tests::e2e::phone::{LOOPBACK, PATIENCE, Phone, early, fresh};
 use rust_ipfs::builder::IpfsBuilder;
 use warp_blink::{
-    Audio, Blink, BlinkBehaviour, CallId, Config, EndReason, Error, Event, Events, FileStore, Identity,
-    PreConnect, PublicKey, WhenBusy,
+    Audio, Blink, BlinkBehaviour, CallId, Config, EndReason, Error, Event, FileStore, Identity, WhenBusy,
     event::{NodeState, Snapshot},
     wire::Topic,
 };
-
-/// Long enough that only what hangs reaches it.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-
-struct Phone {
-    blink: Blink,
-    events: Events,
-}
-
-fn fresh() -> Identity {
-    static NEXT: AtomicU8 = AtomicU8::new(1);
-    Identity::from_seed([NEXT.fetch_add(1, Ordering::Relaxed); 32])
-}
-
-fn early() -> Config {
-    let mut config = Config::default();
-    config.pre_connect = PreConnect::Always;
-    config
-}
-
-impl Phone {
-    async fn start(config: Config, peers: &[&Phone]) -> Self {
-        Self::of(fresh(), config, peers).await
-    }
-
-    async fn of(identity: Identity, config: Config, peers: &[&Phone]) -> Self {
-        let mut builder = Blink::builder(identity)
-            .media(Audio::silent())
-            .config(config)
-            .listen("/ip4/127.0.0.1/tcp/0")
-            .ice_address(LOOPBACK);
-        for peer in peers {
-            builder = builder.peer(peer.address().await);
-        }
-        let blink = builder.spawn().await.unwrap();
-        let events = blink.events();
-        Self { blink, events }
-    }
-
-    fn key(&self) -> PublicKey {
-        self.blink.public_key()
-    }
-
-    async fn seen(&self, what: &str, ready: impl Fn(&Snapshot) -> bool) {
-        let mut watch = self.blink.watch();
-        let done = tokio::time::timeout(PATIENCE, watch.wait_for(|s| ready(s))).await;
-        assert!(matches!(done, Ok(Ok(_))), "{what} was not seen: {:#?}", self.blink.snapshot());
-    }
-
-    async fn address(&self) -> String {
-        self.seen("an address", |s| !s.addresses.is_empty()).await;
-        self.blink.snapshot().addresses[0].clone()
-    }
-
-    async fn wait<T>(&mut self, what: &str, mut pick: impl FnMut(&Event) -> Option<T>) -> T {
-        let mut seen = Vec::new();
-        let found = tokio::time::timeout(PATIENCE, async {
-            loop {
-                match self.events.next().await {
-                    Some(event) => match pick(&event) {
-                        Some(found) => return Some(found),
-                        None => seen.push(event),
-                    },
-                    None => return None,
-                }
-            }
-        })
-        .await;
-        match found {
-            Ok(Some(found)) => found,
-            other => panic!("{what} did not come (stream ended: {}); seen: {seen:#?}", other.is_ok()),
-        }
-    }
-
-    async fn incoming(&mut self) -> CallId {
-        self.wait("a call", |e| if let Event::Incoming { call, .. } = e { Some(*call) } else { None }).await
-    }
-
-    async fn ended(&mut self, wanted: CallId) -> (EndReason, Option<PublicKey>) {
-        self.wait("the end", |e| match e {
-            Event::Ended { call, reason, by, .. } if *call == wanted => Some((*reason, *by)),
-            _ => None,
-        })
-        .await
-    }
-
-    async fn heard(&mut self) {
-        self.wait("first audio", |e| matches!(e, Event::FirstAudio { .. }).then_some(())).await;
-    }
-}
 
 /// Two phones, the second of which knows where the first is; a call that both hear.
 async fn connected(config: Config) -> (Phone, Phone, CallId) {

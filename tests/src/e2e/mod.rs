@@ -1,5 +1,6 @@
 //! Calls with nothing faked: the built command in processes of its own, and recordings in and out.
 
+pub mod phone;
 mod process;
 mod sound;
 
