@@ -23,6 +23,8 @@ const CONTENTS: usize = 32 * 1024;
 /// Measured: 45,072 bytes.
 const FRAME: usize = 48 * 1024;
 
+type Decoder = fn(&[u8]);
+
 /// How far the heap rises above what it holds now while this runs.
 fn rise(run: impl FnOnce()) -> usize {
     let before = HEAP.current_usage();
@@ -75,7 +77,7 @@ fn contents() -> Vec<Vec<u8>> {
 fn hostile_bytes_take_no_more_than_their_share() {
     // What is made once, and lives on.
     fuzz::frame(&noise(0, 1659));
-    let decoders: [(&str, fn(&[u8])); 6] = [
+    let decoders: [(&str, Decoder); 6] = [
         ("hello", fuzz::hello_contents),
         ("welcome", fuzz::welcome_contents),
         ("packet", fuzz::packet_contents),

@@ -389,3 +389,6 @@ impl<'f> Screened<'f> {
         HandshakeId::of(self.suite, self.rest)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! Attacks that need a forger's tools: messages that our own sealing functions refuse to make.
 
+use std::sync::LazyLock;
+
 use curve25519_dalek::{constants::EIGHT_TORSION, edwards::CompressedEdwardsY};
 
 use super::{
@@ -31,8 +33,9 @@ fn bob() -> Identity {
     Identity::from_seed([0xb0; 32])
 }
 
-fn kem() -> KemSecret {
-    KemSecret::of(&bob())
+fn kem() -> &'static KemSecret {
+    static KEM: LazyLock<KemSecret> = LazyLock::new(|| KemSecret::of(&bob()));
+    &KEM
 }
 
 fn mallory() -> Identity {
@@ -127,23 +130,22 @@ fn contents(from: PublicKey) -> codec::SecretBytes {
 #[test]
 fn hostile_sender_claims_another_key() {
     assert!(
-        Responder::open(&bob(), &kem(), &Door::Strangers, &forge(&alice(), &contents(alice().public())))
+        Responder::open(&bob(), kem(), &Door::Strangers, &forge(&alice(), &contents(alice().public())))
             .is_ok()
     );
     let frame = forge(&mallory(), &contents(alice().public()));
-    assert_eq!(Responder::open(&bob(), &kem(), &Door::Strangers, &frame).unwrap_err(), OpenError::Impostor);
+    assert_eq!(Responder::open(&bob(), kem(), &Door::Strangers, &frame).unwrap_err(), OpenError::Impostor);
 }
 
 #[test]
 fn hostile_sign_twin_is_its_owners_alone() {
     let victim = alice().public();
     let frame = forge(&mallory(), &contents(twin(&victim)));
-    assert_eq!(Responder::open(&bob(), &kem(), &Door::Strangers, &frame).unwrap_err(), OpenError::Impostor);
+    assert_eq!(Responder::open(&bob(), kem(), &Door::Strangers, &frame).unwrap_err(), OpenError::Impostor);
     // The owner of a key has its twin too, as it has any other key that it cares to make: another identity, never
     // this one.
     let opened =
-        Responder::open(&bob(), &kem(), &Door::Strangers, &forge(&alice(), &contents(twin(&victim))))
-            .unwrap();
+        Responder::open(&bob(), kem(), &Door::Strangers, &forge(&alice(), &contents(twin(&victim)))).unwrap();
     assert_ne!(opened.hello.from, victim);
     assert_eq!(opened.hello.from.to_x25519(), victim.to_x25519());
     // Nor does a call to a key reach its twin: the twin's inbox and handshake are others.
@@ -158,7 +160,7 @@ fn hostile_identity_forms_are_refused() {
     let with = |key: [u8; 32]| {
         let mut bytes = good.clone();
         bytes[at..at + 32].copy_from_slice(&key);
-        Responder::open(&bob(), &kem(), &Door::Strangers, &forge(&alice(), &bytes)).unwrap_err()
+        Responder::open(&bob(), kem(), &Door::Strangers, &forge(&alice(), &bytes)).unwrap_err()
     };
     let point = CompressedEdwardsY(*honest.as_bytes()).decompress().unwrap();
     for torsion in &EIGHT_TORSION[1..] {
@@ -174,9 +176,8 @@ fn hostile_identity_forms_are_refused() {
 #[test]
 fn hostile_contents_are_refused_by_stage() {
     let good = contents(alice().public());
-    let refused = |bytes: &[u8]| {
-        Responder::open(&bob(), &kem(), &Door::Strangers, &forge(&alice(), bytes)).unwrap_err()
-    };
+    let refused =
+        |bytes: &[u8]| Responder::open(&bob(), kem(), &Door::Strangers, &forge(&alice(), bytes)).unwrap_err();
     assert_eq!(refused(&[&good[..], &[0]].concat()), OpenError::Decode);
     assert_eq!(refused(&good[..good.len() - 1]), OpenError::Decode);
     assert_eq!(refused(&[]), OpenError::Decode);
@@ -186,7 +187,7 @@ fn hostile_contents_are_refused_by_stage() {
     assert_eq!(refused(&contents(bob().public())), OpenError::Impostor);
     // A message in our own name can only come from whoever has our key.
     assert_eq!(
-        Responder::open(&bob(), &kem(), &Door::Strangers, &forge(&bob(), &contents(bob().public())))
+        Responder::open(&bob(), kem(), &Door::Strangers, &forge(&bob(), &contents(bob().public())))
             .unwrap_err(),
         OpenError::Reflected
     );
@@ -211,7 +212,7 @@ fn hostile_key_of_zero_in_message_1() {
     let mut noise = start().frame([0; 8])[HELLO_HEADER..].to_vec();
     noise[..32].fill(0);
     assert_eq!(
-        Responder::open(&bob(), &kem(), &Door::Strangers, &address(&bob().public(), &noise)).unwrap_err(),
+        Responder::open(&bob(), kem(), &Door::Strangers, &address(&bob().public(), &noise)).unwrap_err(),
         OpenError::WeakKey
     );
 }
@@ -224,7 +225,7 @@ fn hostile_change_anywhere_in_the_noise_of_message_1() {
         changed[at] ^= 1 << (at % 8);
         let frame = address(&bob().public(), &changed);
         assert_eq!(
-            Responder::open(&bob(), &kem(), &Door::Strangers, &frame).unwrap_err(),
+            Responder::open(&bob(), kem(), &Door::Strangers, &frame).unwrap_err(),
             OpenError::Handshake,
             "byte {at}"
         );
@@ -280,7 +281,7 @@ fn hostile_message_2_does_not_use_up_the_initiator() {
 
 fn sessions() -> (Session, Session) {
     let mut initiator = start();
-    let opened = Responder::open(&bob(), &kem(), &Door::Strangers, &initiator.frame([0; 8])).unwrap();
+    let opened = Responder::open(&bob(), kem(), &Door::Strangers, &initiator.frame([0; 8])).unwrap();
     let (welcome, secrets) = welcome();
     let (theirs, frame) = opened.respond(&welcome, &secrets, [9; 32]).unwrap();
     let (ours, ..) = initiator.finish(&frame.frame([0; 8])).unwrap();

@@ -86,7 +86,7 @@ pub struct KemKeyError;
 
 /// The secret half, which follows from an identity: a backup of one is a backup of both.
 ///
-/// Making it costs as much as a Diffie-Hellman or two: make it once and keep it. It is overwritten when dropped.
+/// Making it costs as much as several Diffie-Hellman results: make it once and keep it. It is overwritten when dropped.
 pub struct KemSecret {
     // Overwrites itself when dropped (feature `zeroize` of `ml-kem`), and lives in boxes (feature `alloc`).
     key: DecapsulationKey768,

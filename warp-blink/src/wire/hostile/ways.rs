@@ -73,7 +73,7 @@ impl Way {
         let header = [&[VERSION, FrameKind::Hello.byte(), self.suite][..], &[0; 8]].concat();
         let mac = self.door().mac(&bob().public(), &header, &rest);
         let frame = [&header[..], &mac, &rest].concat();
-        Responder::open(&bob(), &kem(), &self.door(), &frame)
+        Responder::open(&bob(), kem(), &self.door(), &frame)
     }
 
     /// Our own sender by this way.
@@ -94,6 +94,31 @@ fn the_forgers_tools_make_what_we_make() {
     }
 }
 
+/// A receiver that knows a message 1 by its name must not take another for it, which alone would not open.
+#[test]
+fn hostile_ciphertext_under_a_known_name() {
+    let way = way(false, SUITE_HYBRID);
+    let name = |rest: &[u8]| {
+        let header = [&[VERSION, FrameKind::Hello.byte(), way.suite][..], &[0; 8]].concat();
+        let mac = way.door().mac(&bob().public(), &header, rest);
+        let frame = [&header[..], &mac, rest].concat();
+        Responder::screen(&bob().public(), &way.door(), &frame).unwrap()
+    };
+    let good = [&way.ciphertext[..], &way.honest()].concat();
+    assert_eq!(name(&good), way.start().id());
+    for at in [0, CIPHERTEXT_LEN - 1, CIPHERTEXT_LEN, good.len() - 1] {
+        let mut changed = good.clone();
+        changed[at] ^= 1;
+        assert_ne!(name(&changed), name(&good), "byte {at}");
+    }
+    // Nor do the Noise bytes alone name it in the other suite.
+    let noise = way.honest();
+    let cut = [&[VERSION, FrameKind::Hello.byte(), SUITE_CLASSICAL][..], &[0; 8]].concat();
+    let mac = way.door().mac(&bob().public(), &cut, &noise);
+    let frame = [&cut[..], &mac, &noise].concat();
+    assert_ne!(Responder::screen(&bob().public(), &way.door(), &frame), Ok(name(&good)));
+}
+
 #[test]
 fn hostile_lanes_are_swapped() {
     for suite in [SUITE_CLASSICAL, SUITE_HYBRID] {
@@ -103,7 +128,7 @@ fn hostile_lanes_are_swapped() {
             let frame = from.start().frame([0; 8]);
             let seen = Responder::screen(&bob().public(), &to.door(), &frame);
             assert_eq!(seen, Err(OpenError::Mac));
-            assert_eq!(Responder::open(&bob(), &kem(), &to.door(), &frame).unwrap_err(), OpenError::Mac);
+            assert_eq!(Responder::open(&bob(), kem(), &to.door(), &frame).unwrap_err(), OpenError::Mac);
             // By somebody who can make the other door's MAC, which at the open inbox everybody can.
             assert_eq!(to.open(&from.ciphertext, &from.honest()).unwrap_err(), OpenError::Handshake);
         }

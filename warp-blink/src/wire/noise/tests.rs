@@ -167,6 +167,22 @@ fn hostile_keys_of_small_order_are_refused() {
     }
 }
 
+/// What the resolver gives to `snow` is overwritten when `snow` drops it.
+#[test]
+fn keys_are_overwritten_when_dropped() {
+    const fn wiped<T: zeroize::ZeroizeOnDrop>(_: &T) {}
+    let X25519 { secret, public: _ } = X25519::new([1; 32]);
+    let ChaChaPoly(key) = ChaChaPoly(Zeroizing::new([2; 32]));
+    let Ephemeral(slot) = ephemeral([3; 32]);
+    // It has what the marker promises (`zeroize(drop)`) but not the marker: without its feature it drops nothing.
+    const fn wipes<T: zeroize::Zeroize>(_: &T) -> bool {
+        std::mem::needs_drop::<T>()
+    }
+    assert!(wipes(&secret));
+    wiped(&key);
+    wiped(slot.lock().unwrap().as_ref().unwrap());
+}
+
 #[test]
 fn an_ephemeral_key_is_taken_once() {
     let mut source = ephemeral([5; 32]);
