@@ -11,11 +11,11 @@ use warp_blink::{
     event::{Event, NodeState, Step, Via, Warning},
     id::{CallId, Identity, NodeKey, PublicKey},
     proto::{
-        Arrived, Command, EffectId, EffectKind, EngineLink, Input, Known, LinkCommand, LinkId, Machine, MediaInput,
-        Outcome, ReplayMemory, SessionNo, TopicRef,
+        Arrived, Command, EffectId, EffectKind, EngineLink, Input, Known, LinkCommand, LinkId, Machine,
+        MediaInput, Outcome, ReplayMemory, SessionNo, TopicRef,
         signal::{
-            Announce, AppData, Body, CallBody, Candidate, Description, DescriptionKind, Hello, HelloKind, Lane,
-            MediaFormat, Packet, SUITE_CLASSICAL, Status, VERSION, Welcome,
+            Announce, AppData, Body, CallBody, Candidate, Description, DescriptionKind, Hello, HelloKind,
+            Lane, MediaFormat, Packet, SUITE_CLASSICAL, Status, VERSION, Welcome,
         },
     },
     time::{Instant, UnixTime},
@@ -192,17 +192,22 @@ fn moves() -> impl Strategy<Value = Move> {
         1 => Just(Status::Version),
         1 => Just(Status::Suite),
     ];
-    let welcome = (call_ids(), keys(), statuses, 0..9u8, numbers()).prop_map(|(call, from, status, odd, session)| {
-        let node = NodeKey::from(&identity(0)).node_id();
-        let version = if odd == 0 { 200 } else { VERSION };
-        Input::Welcome { call, from, session, welcome: Welcome { node, version, suite: SUITE_CLASSICAL, status } }
-    });
-    let packet = (keys(), call_ids(), (small(), small(), any::<u32>()), small(), bodies(), numbers()).prop_map(
-        |(from, call, (seq, ack, ack_bits), generation, body, session)| {
+    let welcome =
+        (call_ids(), keys(), statuses, 0..9u8, numbers()).prop_map(|(call, from, status, odd, session)| {
+            let node = NodeKey::from(&identity(0)).node_id();
+            let version = if odd == 0 { 200 } else { VERSION };
+            Input::Welcome {
+                call,
+                from,
+                session,
+                welcome: Welcome { node, version, suite: SUITE_CLASSICAL, status },
+            }
+        });
+    let packet = (keys(), call_ids(), (small(), small(), any::<u32>()), small(), bodies(), numbers())
+        .prop_map(|(from, call, (seq, ack, ack_bits), generation, body, session)| {
             let packet = Box::new(Packet { seq, ack, ack_bits, call, generation, body });
             Input::Packet { from, session, packet }
-        },
-    );
+        });
     let call_message = (call_ids(), small(), keys(), any::<u64>(), any::<bool>(), 0..4u8).prop_map(
         |(call, epoch, from, version, muted, leave)| {
             let mut announce = Announce::default();

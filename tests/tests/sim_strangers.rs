@@ -161,8 +161,14 @@ fn who_is_refused_cannot_tell_it_from_being_offline() -> Result<(), String> {
             let told: Vec<String> = world.nodes()[0]
                 .events
                 .iter()
-                .filter(|(_, e)| matches!(e, Event::Ringing { .. } | Event::Ended { .. } | Event::Incoming { .. }))
-                .map(|(_, e)| if let Event::Ended { reason, .. } = e { reason.to_string() } else { "?".into() })
+                .filter(|(_, e)| {
+                    matches!(e, Event::Ringing { .. } | Event::Ended { .. } | Event::Incoming { .. })
+                })
+                .map(
+                    |(_, e)| {
+                        if let Event::Ended { reason, .. } = e { reason.to_string() } else { "?".into() }
+                    },
+                )
                 .collect();
             if world.outcome(0, call).map(|o| o.reason) != Some(EndReason::Unreachable) {
                 return Err(world.complaint("it should be unreachable"));

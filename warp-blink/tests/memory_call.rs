@@ -205,8 +205,12 @@ async fn hostile_bytes_on_every_topic_change_nothing_but_a_counter() {
         let c = b.snapshot().counters;
         c.refused.total() + c.stray
     };
-    let want =
-        before.0.refused.total() + before.0.stray + before.1.refused.total() + before.1.stray + sent + heard_by_both;
+    let want = before.0.refused.total()
+        + before.0.stray
+        + before.1.refused.total()
+        + before.1.stray
+        + sent
+        + heard_by_both;
     let counted = tokio::time::timeout(PATIENCE, async {
         while all(&alice) + all(&bob) < want {
             tokio::task::yield_now().await;

@@ -117,7 +117,8 @@ fn a_callee_that_comes_online_in_time_rings() {
 fn an_offer_without_a_common_version_or_format_is_incompatible() {
     use Mismatch::{Media, PeerIsNewer, PeerIsOlder, Protection};
     let (older, newer) = (PeerIsOlder { version: 1 }, PeerIsNewer { version: 2 });
-    let spoil: [(fn(&mut Hello), Mismatch, Mismatch); 6] = [
+    type Spoil = fn(&mut Hello);
+    let spoil: [(Spoil, Mismatch, Mismatch); 6] = [
         (|h| h.versions = vec![3, 2], older, newer),
         (|h| h.versions = vec![0], older, PeerIsOlder { version: 0 }),
         (|h| h.versions = vec![], older, PeerIsOlder { version: 0 }),

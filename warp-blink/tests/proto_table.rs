@@ -15,8 +15,8 @@ use warp_blink::{
     proto::{
         Arrived, Command, EffectKind, Input, SessionNo, TopicRef,
         signal::{
-            Announce, AppData, Body, CallBody, Candidate, Description, DescriptionKind, Hello, HelloKind, Lane,
-            MediaFormat, Packet, SUITE_CLASSICAL, Status, VERSION, Welcome,
+            Announce, AppData, Body, CallBody, Candidate, Description, DescriptionKind, Hello, HelloKind,
+            Lane, MediaFormat, Packet, SUITE_CLASSICAL, Status, VERSION, Welcome,
         },
     },
     stats::Counters,
@@ -163,9 +163,14 @@ fn first_messages(pair: &Pair, side: usize) -> Vec<Row> {
         ),
         ("hello Offer by oneself".into(), hello(HelloKind::Offer, other, own, node)),
         ("hello again".into(), Input::HelloAgain { call, from: peer, session: SessionNo(1) }),
-        ("hello again by a stranger".into(), Input::HelloAgain { call, from: stranger.public(), session: SessionNo(1) }),
+        (
+            "hello again by a stranger".into(),
+            Input::HelloAgain { call, from: stranger.public(), session: SessionNo(1) },
+        ),
     ];
-    for status in [Status::Open, Status::Busy, Status::Incompatible, Status::Cancelled, Status::Version, Status::Suite] {
+    for status in
+        [Status::Open, Status::Busy, Status::Incompatible, Status::Cancelled, Status::Version, Status::Suite]
+    {
         let session = SessionNo(1);
         let welcome = Welcome { node, version: VERSION, suite: SUITE_CLASSICAL, status };
         rows.push((
@@ -222,13 +227,19 @@ fn session_messages(pair: &Pair, side: usize) -> Vec<Row> {
         .map(|(name, body)| {
             let generation =
                 u32::from(matches!(body, Body::Description(_) | Body::Candidate(_) | Body::EndOfCandidates));
-            (format!("packet {name}"), Input::Packet { from: peer, session, packet: packet(seq, generation, body) })
+            (
+                format!("packet {name}"),
+                Input::Packet { from: peer, session, packet: packet(seq, generation, body) },
+            )
         })
         .collect();
     rows.extend([
         ("packet Ack".into(), Input::Packet { from: peer, session, packet: packet(0, 0, Body::Ack) }),
         ("packet again".into(), Input::Packet { from: peer, session, packet: packet(1, 0, Body::HangUp) }),
-        ("packet too far ahead".into(), Input::Packet { from: peer, session, packet: packet(900, 0, Body::HangUp) }),
+        (
+            "packet too far ahead".into(),
+            Input::Packet { from: peer, session, packet: packet(900, 0, Body::HangUp) },
+        ),
         (
             "packet of no session".into(),
             Input::Packet { from: peer, session: SessionNo(7), packet: packet(seq, 0, Body::HangUp) },

@@ -158,10 +158,22 @@ pub struct Common {
     #[arg(long, value_name = "KEY")]
     pub contact: Vec<PublicKey>,
     /// Who may ring; to all others this phone looks offline
-    #[arg(long, value_name = "everyone|contacts", value_enum, default_value = "everyone", hide_possible_values = true)]
+    #[arg(
+        long,
+        value_name = "everyone|contacts",
+        value_enum,
+        default_value = "everyone",
+        hide_possible_values = true
+    )]
     pub admit: Admit,
     /// Protect signals from quantum computers: always, where the key is known, or never
-    #[arg(long, value_name = "require|prefer|off", value_enum, default_value = "prefer", hide_possible_values = true)]
+    #[arg(
+        long,
+        value_name = "require|prefer|off",
+        value_enum,
+        default_value = "prefer",
+        hide_possible_values = true
+    )]
     pub post_quantum: PostQuantum,
     /// Folder of the persistent state; needs --key [default: memory]
     #[arg(long, value_name = "DIR")]

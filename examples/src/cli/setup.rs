@@ -77,7 +77,8 @@ pub(super) async fn start(common: &Common, identity: Identity) -> Result<Blink, 
     config.media.max_bitrate = common.bitrate.unwrap_or(config.media.max_bitrate);
 
     let audio = Audio::new(common.mic.clone(), common.speaker.clone());
-    let mut builder = Blink::builder(identity).media(audio).config(config).contacts(common.contact.iter().copied());
+    let mut builder =
+        Blink::builder(identity).media(audio).config(config).contacts(common.contact.iter().copied());
     for address in &common.listen {
         builder = builder.listen(address);
     }

@@ -52,10 +52,7 @@ impl Phone {
 
     /// Starts what was begun, with a node and media of its own on loopback.
     pub async fn built(builder: Builder, peers: &[&Phone]) -> Self {
-        let mut builder = builder
-            .media(Audio::silent())
-            .listen("/ip4/127.0.0.1/tcp/0")
-            .ice_address(LOOPBACK);
+        let mut builder = builder.media(Audio::silent()).listen("/ip4/127.0.0.1/tcp/0").ice_address(LOOPBACK);
         for peer in peers {
             builder = builder.peer(peer.address().await);
         }
@@ -122,4 +119,3 @@ impl Phone {
         self.wait("first audio", |e| matches!(e, Event::FirstAudio { .. }).then_some(())).await;
     }
 }
-

@@ -228,9 +228,8 @@ impl World {
     /// The next thing that happens, if it does by `end`.
     fn step(&mut self, end: Instant) -> Result<bool, Fault> {
         let queued = self.queue.first_key_value().map(|((t, _), _)| *t);
-        let timeout = |n: &Node| {
-            [n.machine.next_timeout(), n.lanes.next_timeout(self.now)].into_iter().flatten().min()
-        };
+        let timeout =
+            |n: &Node| [n.machine.next_timeout(), n.lanes.next_timeout(self.now)].into_iter().flatten().min();
         let due = (0..self.nodes.len()).filter_map(|n| Some((timeout(&self.nodes[n])?, n))).min();
         match (queued, due) {
             (None, None) => return Ok(false),

@@ -11,7 +11,8 @@ use warp_blink::{
     event::Event,
     id::{CallId, Identity, NodeId, NodeKey, PublicKey},
     proto::{
-        Effect, EffectKind, Input, Machine, MediaInput, Outcome, ReplayMemory, SessionNo, TopicRef, lanes::Lanes,
+        Effect, EffectKind, Input, Machine, MediaInput, Outcome, ReplayMemory, SessionNo, TopicRef,
+        lanes::Lanes,
         signal::{HelloKind, Lane},
     },
     time::{Instant, UnixTime},
@@ -250,7 +251,8 @@ impl World {
                 }
                 EffectKind::SendHello { to, lane, suite, session, hello } => {
                     let first = First { hello, suite, session };
-                    outcome = self.publish(index, TopicRef::Inbox { owner: to, lane }, Wire::Hello(lane, first));
+                    outcome =
+                        self.publish(index, TopicRef::Inbox { owner: to, lane }, Wire::Hello(lane, first));
                 }
                 EffectKind::SendWelcome { call, to, session, welcome } => {
                     let topic = TopicRef::Peer { call, owner: to };

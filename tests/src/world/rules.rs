@@ -166,7 +166,11 @@ impl World {
     /// An idle node holds nothing.
     fn rests(&self, index: usize) -> Result<(), Fault> {
         let node = &self.nodes[index];
-        let left: Vec<_> = node.topics.iter().filter(|t| !matches!(t, TopicRef::Inbox { owner, .. } if *owner == node.key)).collect();
+        let left: Vec<_> = node
+            .topics
+            .iter()
+            .filter(|t| !matches!(t, TopicRef::Inbox { owner, .. } if *owner == node.key))
+            .collect();
         let what = if !node.machine.is_idle() {
             format!("not idle: {:?}", node.machine)
         } else if let Some(t) = node.machine.next_timeout() {

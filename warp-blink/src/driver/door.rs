@@ -11,7 +11,11 @@ use bytes::Bytes;
 use super::{clock, keyring::Keyring, vault::Vault};
 use crate::{
     id::{CallId, PublicKey},
-    proto::{Arrived, Input, SessionNo, lanes::Lanes, signal::{AppData, Hello, Lane}},
+    proto::{
+        Arrived, Input, SessionNo,
+        lanes::Lanes,
+        signal::{AppData, Hello, Lane},
+    },
     time::Instant,
     wire::{Door, HandshakeId, OpenError, Responder},
 };
@@ -90,7 +94,12 @@ impl Gate {
     }
 
     /// Takes what arrived on an inbox: it waits its turn, or it is the repetition of something answered.
-    pub(super) fn arrived(&mut self, vault: &Vault, lane: Lane, frame: Bytes) -> Result<Option<Input>, Turned> {
+    pub(super) fn arrived(
+        &mut self,
+        vault: &Vault,
+        lane: Lane,
+        frame: Bytes,
+    ) -> Result<Option<Input>, Turned> {
         let me = vault.keys().identity().public();
         let id = Responder::screen(&me, &door(vault.keys(), lane), &frame).map_err(Turned::Refused)?;
         if let Some(Answered { call, from, session }) = vault.seen(lane).answered.get(&id).copied() {

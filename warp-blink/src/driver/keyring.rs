@@ -45,7 +45,8 @@ impl Keyring {
             None => drop(ring.shelf.save(StoreKey::TOKEN, ring.token.expose().to_vec())),
         }
         for key in StoreKey::PEERS {
-            ring.peers.extend(ring.shelf.load(key, |b| decode_peers(b).ok_or(MALFORMED)).await.unwrap_or_default());
+            ring.peers
+                .extend(ring.shelf.load(key, |b| decode_peers(b).ok_or(MALFORMED)).await.unwrap_or_default());
         }
         Ok(ring)
     }
@@ -134,7 +135,11 @@ fn encode_peers<'a>(peers: impl Iterator<Item = (&'a PublicKey, &'a Card)>) -> V
     for (peer, card) in peers {
         let token = card.token.as_ref().map_or(&[][..], |t| t.expose());
         let kem = card.kem.as_ref().map_or(&[][..], |k| k.as_bytes());
-        let _ = e.array(3).and_then(|e| e.bytes(peer.as_bytes())).and_then(|e| e.bytes(token)).map(|e| e.bytes(kem));
+        let _ = e
+            .array(3)
+            .and_then(|e| e.bytes(peer.as_bytes()))
+            .and_then(|e| e.bytes(token))
+            .map(|e| e.bytes(kem));
     }
     let _ = e.end();
     bytes

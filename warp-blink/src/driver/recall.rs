@@ -12,7 +12,10 @@ use crate::{
 
 /// What was kept, or a memory that begins now.
 pub(super) async fn load(shelf: &mut Shelf, now: UnixTime) -> ReplayMemory {
-    shelf.load(StoreKey::REPLAY, |b| decode(b).ok_or("its contents are malformed")).await.unwrap_or_else(|| ReplayMemory::beginning(now))
+    shelf
+        .load(StoreKey::REPLAY, |b| decode(b).ok_or("its contents are malformed"))
+        .await
+        .unwrap_or_else(|| ReplayMemory::beginning(now))
 }
 
 /// Saves it, before the phone rings.

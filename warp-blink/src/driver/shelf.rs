@@ -80,8 +80,10 @@ impl Shelf {
         };
         let (done, result) = oneshot::channel();
         let mut queue = lock(&self.queue);
-        let entry =
-            queue.waiting.entry(key).or_insert_with(|| Entry { bytes: Zeroizing::default(), done: Vec::new() });
+        let entry = queue
+            .waiting
+            .entry(key)
+            .or_insert_with(|| Entry { bytes: Zeroizing::default(), done: Vec::new() });
         entry.bytes = bytes;
         // Whoever no longer waits is not kept either.
         entry.done.retain(|done| !done.is_closed());

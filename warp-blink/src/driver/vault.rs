@@ -202,8 +202,7 @@ impl Vault {
             SUITE_HYBRID => Some((self.keys.kem_of(&to).ok_or(VaultError::NoKey)?, random()?)),
             _ => None,
         };
-        let initiator =
-            Initiator::start(self.keys.identity(), &to, &door, kem, hello, &secrets, random()?)?;
+        let initiator = Initiator::start(self.keys.identity(), &to, &door, kem, hello, &secrets, random()?)?;
         let frame = initiator.frame(salt);
         let peer = self.peer(hello.call, to)?;
         peer.ours |= hello.kind == HelloKind::Offer;

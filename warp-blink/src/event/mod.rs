@@ -248,7 +248,9 @@ impl fmt::Display for Mismatch {
             Self::PeerIsNewer { version } => {
                 write!(f, "the other app is newer (protocol version {version}): update this one")
             }
-            Self::Protection => f.write_str("one of the two apps requires post-quantum protection, and this call had none"),
+            Self::Protection => {
+                f.write_str("one of the two apps requires post-quantum protection, and this call had none")
+            }
             Self::Media => f.write_str("the two apps have no audio format in common"),
         }
     }

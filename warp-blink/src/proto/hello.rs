@@ -110,7 +110,10 @@ impl Machine {
         out.run(EffectKind::Subscribe(TopicRef::Peer { call: id, owner: self.own }));
         if contact && self.memory.is_fresh(id, hello.sent_at, wall) {
             self.memory.remember(id, hello.sent_at);
-            out.push(Purpose::Remember { call: id }, EffectKind::Remember { call: id, sent_at: hello.sent_at });
+            out.push(
+                Purpose::Remember { call: id },
+                EffectKind::Remember { call: id, sent_at: hello.sent_at },
+            );
         }
     }
 
@@ -149,8 +152,13 @@ impl Machine {
             Some(true) => {
                 self.end(now, hello.call, Ending::theirs(EndReason::Cancelled), out);
                 let session = self.calls.get_mut(&hello.call).map(|c| c.peer.new_session());
-                let welcome =
-                    self.welcome(now, Status::Cancelled, suite, session.unwrap_or_default(), HelloKind::Cancel);
+                let welcome = self.welcome(
+                    now,
+                    Status::Cancelled,
+                    suite,
+                    session.unwrap_or_default(),
+                    HelloKind::Cancel,
+                );
                 if let Some(call) = self.calls.get_mut(&hello.call) {
                     call.peer.welcome = Some(welcome);
                 }
@@ -168,7 +176,8 @@ impl Machine {
             self.counters.unexpected += 1;
             return;
         }
-        let Some(session) = self.calls.get_mut(&hello.call).filter(known).map(|c| c.peer.new_session()) else {
+        let Some(session) = self.calls.get_mut(&hello.call).filter(known).map(|c| c.peer.new_session())
+        else {
             self.counters.unexpected += 1;
             return;
         };
@@ -214,7 +223,8 @@ impl Machine {
         }
         let Some(call) = self.calls.get_mut(&id) else { return };
         let held = Held { no: session, kind: HelloKind::Offer, ours: true };
-        let acceptable = welcome.version == VERSION && [SUITE_CLASSICAL, SUITE_HYBRID].contains(&welcome.suite);
+        let acceptable =
+            welcome.version == VERSION && [SUITE_CLASSICAL, SUITE_HYBRID].contains(&welcome.suite);
         match (welcome.status, &call.state) {
             (Status::Open, State::Outgoing { .. }) if acceptable => {
                 call.peer.confirmed(now, held, smaller);

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     people::Known,
     signal::{
-        AppData, Body, CallBody, Candidate, Description, Hello, Lane, MediaFormat, Packet, SUITE_CLASSICAL, Welcome,
+        AppData, Body, CallBody, Candidate, Description, Hello, Lane, MediaFormat, Packet, SUITE_CLASSICAL,
+        Welcome,
     },
 };
 use crate::{

@@ -174,7 +174,9 @@ impl Machine {
                 Input::Welcome { call, from, session, welcome } => {
                     machine.on_welcome(now, call, from, session, &welcome, out);
                 }
-                Input::Packet { from, session, packet } => machine.on_packet(now, from, session, *packet, out),
+                Input::Packet { from, session, packet } => {
+                    machine.on_packet(now, from, session, *packet, out)
+                }
                 Input::Known { peer, known } => machine.people.learn(peer, known),
                 Input::CallMessage { call, epoch, from, body } => {
                     machine.on_call_message(now, call, epoch, from, body, out);

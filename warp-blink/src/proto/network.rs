@@ -55,7 +55,8 @@ impl Machine {
             return;
         };
         let first = call.peer.session.is_none();
-        let answered = call.peer.welcome.as_ref().filter(|w| w.session == session).map(|w| (w.kind, w.welcome.suite));
+        let answered =
+            call.peer.welcome.as_ref().filter(|w| w.session == session).map(|w| (w.kind, w.welcome.suite));
         if let Some((kind, suite)) = answered {
             // The first message under a session that the other side opened: it is no replay.
             call.peer.welcome = None;
@@ -172,7 +173,9 @@ impl Machine {
             (State::Leaving { .. }, Body::Token | Body::KemKey) => {}
             // From somebody whom a person here called, or whose call was accepted.
             (State::Outgoing { .. } | State::Active { .. }, Body::Token) => self.keep(peer, Gift::Token, out),
-            (State::Outgoing { .. } | State::Active { .. }, Body::KemKey) => self.keep(peer, Gift::KemKey, out),
+            (State::Outgoing { .. } | State::Active { .. }, Body::KemKey) => {
+                self.keep(peer, Gift::KemKey, out)
+            }
             (State::Outgoing { .. }, Body::Ringing) => {
                 if !std::mem::replace(&mut call.peer.ringing, true) {
                     call.peer.mark(now, Milestone::Ringing);

@@ -4,6 +4,7 @@
 #![allow(dead_code, unused_imports)] // each test file uses its own part
 #![allow(clippy::unwrap_used, clippy::panic)] // a helper of tests fails as a test does
 
+mod friends;
 mod names;
 
 use std::{
@@ -26,6 +27,7 @@ use warp_blink::{
     time::{Instant, UnixTime},
 };
 
+pub(crate) use friends::{befriend, contacts, first_message, packet, rings, sent, wall};
 pub(crate) use names::{effect_name, short};
 
 pub(crate) const A: usize = 0;
@@ -344,7 +346,11 @@ impl Pair {
             assert_eq!(side.machine.next_timeout(), None);
             assert_eq!(side.links, BTreeSet::new());
             assert_eq!(side.audio, BTreeSet::new());
-            assert!(side.topics.iter().all(|t| matches!(t, TopicRef::Inbox { owner, .. } if *owner == side.key)), "{:?}", side.topics);
+            assert!(
+                side.topics.iter().all(|t| matches!(t, TopicRef::Inbox { owner, .. } if *owner == side.key)),
+                "{:?}",
+                side.topics
+            );
             assert!(side.machine.snapshot().calls.is_empty());
         }
     }

@@ -201,7 +201,8 @@ async fn a_token_opens_the_contacts_lane_until_it_is_replaced() {
         a.takes(&topic, &frame).unwrap();
         assert!(!a.vault.keep(to_a, gift), "from somebody else");
         a.takes(&topic, &frame).unwrap_err();
-        let (topic, frame) = b.says(to_a, 1, &packet(seq, if gift == Gift::Token { Body::Token } else { Body::KemKey }));
+        let (topic, frame) =
+            b.says(to_a, 1, &packet(seq, if gift == Gift::Token { Body::Token } else { Body::KemKey }));
         a.takes(&topic, &frame).unwrap();
         assert!(a.vault.keep(to_b, gift));
         assert!(!a.vault.keep(to_b, gift), "once");
@@ -287,7 +288,12 @@ async fn a_repetition_does_not_wait_twice() {
 async fn the_callback_decides_and_one_that_panics_lets_nobody_in() {
     let asks: [(Ask, bool); 3] = [
         (std::sync::Arc::new(|_| true), true),
-        (std::sync::Arc::new(|caller| caller.app_data.as_bytes().is_empty() && caller.key.as_bytes()[0] == 0), false),
+        (
+            std::sync::Arc::new(|caller| {
+                caller.app_data.as_bytes().is_empty() && caller.key.as_bytes()[0] == 0
+            }),
+            false,
+        ),
         (std::sync::Arc::new(|_| panic!("a defect of the app")), false),
     ];
     for (ask, verdict) in asks {
@@ -319,7 +325,9 @@ fn each_refusal_has_its_counter() {
     let r = counters.refused;
     let each = [r.shape, r.version, r.suite, r.mac, r.seal, r.sender, r.downgrade, r.contents, r.signature];
     assert_eq!(each, [1; 9]);
-    for dropped in [Dropped::Full(Lane::Contacts), Dropped::Full(Lane::Strangers), Dropped::Stray, Dropped::Duplicate] {
+    for dropped in
+        [Dropped::Full(Lane::Contacts), Dropped::Full(Lane::Strangers), Dropped::Stray, Dropped::Duplicate]
+    {
         dropped.count(&mut counters);
     }
     let r = counters.refused;
