@@ -15,7 +15,10 @@ STEP := scripts/step.sh
 ALL := --workspace --locked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fmt doc clean-demo
+.PHONY: help setup demo test lint fmt doc fuzz bench clean-demo
+
+# How long each fuzz target runs.
+SECONDS ?= 60
 
 help: ## list all targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -44,6 +47,12 @@ fmt: ## format all sources
 doc: setup ## build the documentation of the workspace
 	@$(CARGO) doc $(ALL) --no-deps --lib --bins --examples
 	@echo "open $(TARGET)/doc/warp_blink/index.html"
+
+fuzz: setup ## run each fuzz target for SECONDS=60 and print a table; not part of the tests
+	@scripts/fuzz.sh $(SECONDS)
+
+bench: setup ## measure sealing, opening and refusing, and write docs/benchmarks.md
+	@scripts/bench.sh
 
 clean-demo: ## remove what the demo wrote
 	@rm -rf demo

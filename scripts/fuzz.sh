@@ -19,7 +19,7 @@ case "${1:-}" in
         ;;
     self-check) ;;
     '') ;;
-    *[!0-9]*)
+    *[!0-9]* | 0*) # libFuzzer takes 0 for "no end"
         echo "fuzz.sh: '$1' is no number of seconds" >&2
         exit 2
         ;;
