@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # fuzz.sh [SECONDS [TARGET...]]: runs each fuzz target of fuzz/ that long (60), two at a time, and prints a table.
 # fuzz.sh seeds: writes the seeds in fuzz/corpus anew.
-# fuzz.sh self-check: sees that a panic behind a rare branch is found.
+# fuzz.sh self-check: tests what the targets share, and sees that a panic behind a rare branch is found.
 #
 # Coverage comes from the compiler's own pass, which the stable toolchain has; libFuzzer comes with its crate and needs
 # a C++ compiler. What a run learns stays in the target folder, so that the next one goes on from there.
@@ -97,6 +97,7 @@ run() {
 }
 
 if [ "${1:-}" = self-check ]; then
+    cargo test --quiet --release --locked --manifest-path fuzz/Cargo.toml --lib
     build --bin planted
     folder=$(mktemp -d)
     if "$programs/planted" "${limits[@]}" -max_len=64 -max_total_time=60 -artifact_prefix="$folder/" \
