@@ -89,7 +89,8 @@ pub struct Config {
     /// Who may ring.
     pub admission: Admission,
     /// Whether others than those who hold the contact token can ring at all. `false` closes the open inbox: the node does
-    /// not even listen there. Default `true`.
+    /// not even listen there. A contact who is removed or blocked then leaves all others without a way in, since they
+    /// hold the old token: they get the new one when this side calls them. Default `true`.
     pub open_inbox: bool,
     /// Whether calls are set up with a post-quantum key exchange.
     pub post_quantum: PostQuantum,

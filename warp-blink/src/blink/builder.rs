@@ -137,8 +137,8 @@ impl Builder {
         self
     }
 
-    /// Asks the app who may ring, for each new caller, once its key is proven: this is [`Admission::Ask`]. To whom it
-    /// says no, this side looks offline. It runs on the task that handles all signals, so it must be quick; one that
+    /// Asks the app who may ring, for each offer, once its caller's key is proven: this is [`Admission::Ask`]. An offer
+    /// that comes twice may be asked about twice. To whom it says no, this side looks offline. It runs on the task that handles all signals, so it must be quick; one that
     /// panics says no.
     pub fn admit(mut self, ask: impl Fn(&Caller<'_>) -> bool + Send + Sync + 'static) -> Self {
         self.ask = Some(Arc::new(ask));

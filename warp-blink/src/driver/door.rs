@@ -14,7 +14,7 @@ use crate::{
     proto::{
         Arrived, Input, SessionNo,
         lanes::Lanes,
-        signal::{AppData, Hello, Lane},
+        signal::{AppData, Hello, HelloKind, Lane},
     },
     time::Instant,
     wire::{Door, HandshakeId, OpenError, Responder},
@@ -121,7 +121,8 @@ impl Gate {
                 let mut arrived = Arrived::new(opened.hello.clone());
                 arrived.suite = opened.suite;
                 arrived.wall = clock::unix();
-                arrived.verdict = self.ask.as_ref().map(|ask| verdict(ask, &opened.hello));
+                let ask = self.ask.as_ref().filter(|_| opened.hello.kind == HelloKind::Offer);
+                arrived.verdict = ask.map(|ask| verdict(ask, &opened.hello));
                 vault.arrived(opened);
                 Ok(Input::Hello(Box::new(arrived)))
             }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use minicbor::{Decoder, Encoder};
+use zeroize::Zeroizing;
 
 use super::{
     clock::{NoRandomness, random},
@@ -17,6 +18,9 @@ use crate::{
 
 /// The most peers in one of the sixteen entries: each takes up to 1,256 bytes of the mebibyte that an entry holds.
 const MAX_PER_ENTRY: usize = 800;
+
+/// The most bytes of one peer: its key, token and ML-KEM key, with their heads.
+const MAX_CARD: usize = 1 + 34 + 34 + 3 + 1184;
 
 const MALFORMED: &str = "its contents are malformed";
 
@@ -42,7 +46,7 @@ impl Keyring {
         let mut ring = Self { identity, kem, token: new_token()?, peers: BTreeMap::new(), shelf };
         match ring.shelf.load(StoreKey::TOKEN, |b| decode_token(b).ok_or(MALFORMED)).await {
             Some(token) => ring.token = token,
-            None => drop(ring.shelf.save(StoreKey::TOKEN, ring.token.expose().to_vec())),
+            None => drop(ring.shelf.save(StoreKey::TOKEN, Zeroizing::new(ring.token.expose().to_vec()))),
         }
         for key in StoreKey::PEERS {
             ring.peers
@@ -85,7 +89,7 @@ impl Keyring {
     pub(super) fn new_token(&mut self) -> Result<(), NoRandomness> {
         self.token = new_token()?;
         // A failure is logged where it happens: the token then holds for this run.
-        drop(self.shelf.save(StoreKey::TOKEN, self.token.expose().to_vec()));
+        drop(self.shelf.save(StoreKey::TOKEN, Zeroizing::new(self.token.expose().to_vec())));
         Ok(())
     }
 
@@ -98,11 +102,13 @@ impl Keyring {
         }
         let card = self.peers.entry(peer).or_default();
         match (gift, what) {
+            // Said again: nothing to write.
+            (Gift::Token, Attachment::Token(token)) if card.token.as_ref() == Some(&token) => return true,
             (Gift::Token, Attachment::Token(token)) => card.token = Some(token),
             (Gift::KemKey, Attachment::KemKey(key)) => card.kem = Some(key),
             _ => return false,
         }
-        let bytes = encode_peers(self.peers.iter().filter(|(k, _)| entry_of(k) == entry));
+        let bytes = encode_peers(self.peers.iter().filter(|(k, _)| entry_of(k) == entry).collect());
         drop(self.shelf.save(StoreKey::PEERS[entry], bytes));
         true
     }
@@ -127,9 +133,10 @@ fn decode_token(bytes: &[u8]) -> Option<ContactToken> {
 }
 
 /// A list of `[key, token or empty, ML-KEM key or empty]`.
-fn encode_peers<'a>(peers: impl Iterator<Item = (&'a PublicKey, &'a Card)>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut e = Encoder::new(&mut bytes);
+fn encode_peers(peers: Vec<(&PublicKey, &Card)>) -> Zeroizing<Vec<u8>> {
+    // Large enough from the start, so that growth leaves no copy of a token behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(2 + MAX_CARD * peers.len()));
+    let mut e = Encoder::new(&mut *bytes);
     // Writing into memory cannot fail.
     let _ = e.begin_array();
     for (peer, card) in peers {
@@ -210,7 +217,8 @@ mod tests {
     fn a_full_entry_fits_the_store_and_damaged_ones_are_refused() {
         let kem = KemSecret::of(&identity(2)).public();
         let card = Card { token: Some(ContactToken::from_bytes([9; 32])), kem: Some(kem) };
-        let one = encode_peers([(&identity(2).public(), &card)].into_iter());
+        let one = encode_peers(vec![(&identity(2).public(), &card)]);
+        assert_eq!(one.len(), 2 + MAX_CARD);
         assert!((one.len() - 2) * MAX_PER_ENTRY + 2 <= crate::driver::store::MAX_PLAIN, "{}", one.len());
         assert!(decode_peers(&one).is_some());
         for len in 0..one.len() {

@@ -17,8 +17,8 @@ use crate::{
         signal::{Body, CallBody, Hello, HelloKind, Lane, Packet, SUITE_HYBRID, Welcome},
     },
     wire::{
-        self, Attachment, CallKey, CallRoom, Door, HelloSecrets, Initiator, OpenError, Opened, PeerSeed,
-        ResponderFrame, SealError, Session, SessionId, Topic, WelcomeSecrets,
+        self, Attachment, CallKey, CallRoom, Door, HandshakeId, HelloSecrets, Initiator, OpenError, Opened,
+        PeerSeed, ResponderFrame, SealError, Session, SessionId, Topic, WelcomeSecrets,
     },
 };
 
@@ -243,6 +243,17 @@ impl Vault {
             return Ok((Topic::peer(seed), frame));
         };
         let (kind, id, lane) = (opened.hello.kind, opened.id, opened.lane);
+        let seen = Answered { call, from: to, session: no };
+        if kind != HelloKind::Cancel
+            && let Some(peer) = self.calls.get(&call).and_then(|c| c.peer.as_ref())
+            && let Some((answer, open)) = peer.answers.get(&no).zip(peer.sessions.get(&no))
+        {
+            // The same offer over the other lane. Its caller may be in the session of the first answer by now: there is
+            // one session, and one answer to it.
+            let found = (Topic::peer(&open.seed), answer.frame(random()?));
+            self.remember(lane, id, seen);
+            return Ok(found);
+        }
         let (seed, call_key) = (opened.secrets.peer_seed.clone(), opened.secrets.call_key.clone());
         let own = WelcomeSecrets { peer_seed: self.call(call)?.own_seed.clone() };
         let (session, answer) = opened.respond(welcome, &own, random()?)?;
@@ -252,11 +263,7 @@ impl Vault {
         if kind == HelloKind::Cancel {
             return Ok((topic, frame));
         }
-        let seen = match lane {
-            Lane::Contacts => &mut self.contacts_seen,
-            Lane::Strangers => &mut self.strangers_seen,
-        };
-        seen.remember(id, Answered { call, from: to, session: no });
+        self.remember(lane, id, seen);
         if kind == HelloKind::Offer {
             self.call(call)?.rooms.insert(0, (call_key.clone(), CallRoom::new(call, 0, call_key)));
         }
@@ -267,6 +274,13 @@ impl Vault {
         self.sessions.insert(incoming, (call, no));
         self.topics.insert(topic, TopicRef::Peer { call, owner: to });
         Ok((topic, frame))
+    }
+
+    fn remember(&mut self, lane: Lane, id: HandshakeId, answered: Answered) {
+        match lane {
+            Lane::Contacts => self.contacts_seen.remember(id, answered),
+            Lane::Strangers => self.strangers_seen.remember(id, answered),
+        }
     }
 
     /// Opens an answer to a first message of ours for that call.

@@ -55,6 +55,7 @@ pub(super) struct Call {
     pub(super) said_it: bool,
     pub(super) announce_at: Option<Instant>,
     pub(super) announce_version: u64,
+    pub(super) announced_at: Option<Instant>,
 }
 
 impl Call {
@@ -76,6 +77,7 @@ impl Call {
             said_it: false,
             announce_at: None,
             announce_version: 0,
+            announced_at: None,
         }
     }
 

@@ -159,6 +159,10 @@ impl Machine {
         if let Some(other) = self.under_way() {
             self.hang_up(now, other, out);
         }
+        if let Some(sent_at) = self.calls.get(&id).map(|c| c.sent_at) {
+            // Who was a stranger may be a contact tomorrow.
+            self.note(id, sent_at, Purpose::Other, out);
+        }
         if let Some(call) = self.calls.get_mut(&id) {
             let media = call.media;
             Self::say(call, &mut self.counters, now, 0, Body::Accept(media));

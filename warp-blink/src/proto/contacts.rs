@@ -49,6 +49,8 @@ impl Machine {
     /// A new token for all contacts: the one before opens nothing any more. Who is not in a call with us gets it in the
     /// next one, and until then calls over the strangers' lane.
     pub(super) fn rotate(&mut self, now: Instant, out: &mut Out<'_>) {
+        // What is still on its way is sealed when it is sent, and would bring the new token to those who lose the old one.
+        self.calls.values_mut().for_each(|c| c.peer.delivery.take_back(&Body::Token));
         let inbox = TopicRef::Inbox { owner: self.own, lane: Lane::Contacts };
         out.run(EffectKind::Unsubscribe(inbox));
         out.run(EffectKind::NewToken);
@@ -58,7 +60,7 @@ impl Machine {
 
     pub(super) fn block(&mut self, now: Instant, peer: PublicKey, out: &mut Out<'_>) -> Result<(), Rejected> {
         self.not_own(&peer)?;
-        let known = self.people.is_blocked(&peer);
+        let (known, contact) = (self.people.is_blocked(&peer), self.people.is_contact(&peer));
         self.people.block(&peer)?;
         let calls: Vec<CallId> =
             self.calls.values().filter(|c| self.people.is_blocked(&c.peer.key)).map(|c| c.id).collect();
@@ -74,7 +76,8 @@ impl Machine {
             }
         }
         // After the farewell of a call was queued, so that it does not bring the new token along.
-        if !known {
+        // Where the open inbox is closed, the token is all that contacts have: it is replaced only for those who had it.
+        if contact || (!known && self.config.open_inbox) {
             self.rotate(now, out);
         }
         Ok(())

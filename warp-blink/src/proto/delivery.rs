@@ -197,6 +197,13 @@ impl Delivery {
         given_up
     }
 
+    /// Takes this back, wherever it is on its way: it keeps its number and becomes a bare confirmation.
+    pub(super) fn take_back(&mut self, body: &Body) {
+        for waiting in self.queue.iter_mut().filter(|w| w.body == *body) {
+            waiting.body = Body::Confirm;
+        }
+    }
+
     /// Forgets what was not delivered; how much that was.
     pub(super) fn clear(&mut self) -> u64 {
         let n = self.queue.len() as u64;

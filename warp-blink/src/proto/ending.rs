@@ -108,7 +108,9 @@ impl Machine {
         let (mut cancel, mut suite) = (None, SUITE_CLASSICAL);
         let given_up = match ending.say {
             // Of a call that rang on its first message alone, it is said as soon as its caller confirms.
-            Some(body) if call.peer.delivery.is_confirmed() || incoming => {
+            Some(body)
+                if call.peer.delivery.is_confirmed() || (!call.ours && call.peer.welcome.is_some()) =>
+            {
                 call.said_it = true;
                 call.peer.delivery.only(now, body)
             }

@@ -18,7 +18,7 @@ use crate::{
     config::PostQuantum,
     event::{EndReason, Event, Milestone, Mismatch, Protection},
     id::{CallId, PublicKey},
-    time::Instant,
+    time::{Instant, UnixTime},
 };
 
 /// A stored second message is repeated at most this often.
@@ -30,6 +30,10 @@ const MAX_ARRIVING_EACH: usize = 4;
 
 /// First messages of strangers that wait for confirmation. They leave half of all places to contacts and own calls.
 pub(super) const MAX_ARRIVING_STRANGERS: usize = MAX_CALLS / 2;
+
+/// The app is told of a stranger's incompatible offer at most this often: a person who sees one in ten seconds has seen
+/// enough of them.
+const STRANGERS_TOLD: Duration = Duration::from_secs(10);
 
 /// How the signals of a suite are protected.
 pub(super) fn protection(suite: u8) -> Protection {
@@ -54,14 +58,21 @@ impl Machine {
             self.counters.unexpected += 1;
             return;
         }
-        if !self.people.admits(&self.config.admission, &hello.from, arrived.verdict) {
+        // Who was let in into a call may also withdraw it, or come back to it.
+        let in_it = self.calls.get(&hello.call).is_some_and(|c| c.peer.key == hello.from);
+        let admitted = if in_it {
+            !self.people.is_blocked(&hello.from)
+        } else {
+            self.people.admits(&self.config.admission, &hello.from, arrived.verdict)
+        };
+        if !admitted {
             self.counters.refused.admission += 1;
             return;
         }
         match hello.kind {
             HelloKind::Offer => self.on_offer(now, arrived, out),
             HelloKind::Cancel => self.on_cancel(now, hello, arrived.suite, out),
-            HelloKind::Pair | HelloKind::Resume => self.on_reopen(now, &arrived),
+            HelloKind::Pair | HelloKind::Resume => self.on_reopen(now, &arrived, out),
             // The notice of a missed call comes with its delivery over real reach.
             HelloKind::Missed => self.counters.unexpected += 1,
         }
@@ -93,7 +104,13 @@ impl Machine {
             Ok(media) => media,
             Err((status, mismatch)) => {
                 self.refuse(now, &hello, suite, status);
-                out.emit(Event::Missed { call: id, from, reason: EndReason::Incompatible { mismatch } });
+                // It is not confirmed, and may be a replay: strangers cannot fill the app's list with it.
+                if contact || self.strangers_told.is_none_or(|t| now.since(t) >= STRANGERS_TOLD) {
+                    if !contact {
+                        self.strangers_told = Some(now);
+                    }
+                    out.emit(Event::Missed { call: id, from, reason: EndReason::Incompatible { mismatch } });
+                }
                 return;
             }
         };
@@ -108,12 +125,19 @@ impl Machine {
         call.listening = true;
         self.calls.insert(id, call);
         out.run(EffectKind::Subscribe(TopicRef::Peer { call: id, owner: self.own }));
-        if contact && self.memory.is_fresh(id, hello.sent_at, wall) {
-            self.memory.remember(id, hello.sent_at);
-            out.push(
-                Purpose::Remember { call: id },
-                EffectKind::Remember { call: id, sent_at: hello.sent_at },
-            );
+        if contact {
+            let fresh = self.memory.is_fresh(id, hello.sent_at, wall);
+            let purpose = if fresh { Purpose::Remember { call: id } } else { Purpose::Other };
+            self.note(id, hello.sent_at, purpose, out);
+        }
+    }
+
+    /// Writes down that a call was heard, unless that could not make a replay of it ring.
+    pub(super) fn note(&mut self, id: CallId, sent_at: UnixTime, purpose: Purpose, out: &mut Out<'_>) {
+        // One that is not fresh now can become so: its caller's clock was ahead.
+        if self.memory.is_new(id, sent_at) {
+            self.memory.remember(id, sent_at);
+            out.push(purpose, EffectKind::Remember { call: id, sent_at });
         }
     }
 
@@ -169,7 +193,7 @@ impl Machine {
     }
 
     /// A participant opens another session in a call that is under way: it came back, or both opened one at once.
-    fn on_reopen(&mut self, now: Instant, arrived: &Arrived) {
+    fn on_reopen(&mut self, now: Instant, arrived: &Arrived, out: &mut Out<'_>) {
         let Arrived { hello, suite, .. } = arrived;
         let known = |c: &&mut Call| c.is_active() && c.peer.key == hello.from && c.peer.session.is_some();
         if self.agreed(hello, *suite).is_err() {
@@ -182,8 +206,10 @@ impl Machine {
             return;
         };
         let welcome = self.welcome(now, Status::Open, *suite, session, hello.kind);
-        if let Some(call) = self.calls.get_mut(&hello.call) {
-            call.peer.welcome = Some(welcome);
+        let unconfirmed = self.calls.get_mut(&hello.call).and_then(|call| call.peer.welcome.replace(welcome));
+        if let Some(replaced) = unconfirmed {
+            let (call, session) = (hello.call, replaced.session);
+            out.run(EffectKind::DropSession { call, peer: hello.from, session });
         }
     }
 

@@ -56,6 +56,8 @@ pub struct Machine {
     pub(super) node_state: NodeState,
     pub(super) people: People,
     pub(super) memory: ReplayMemory,
+    /// When the app was last told of a stranger's incompatible offer.
+    pub(super) strangers_told: Option<Instant>,
     pub(super) calls: BTreeMap<CallId, Call>,
     pub(super) ended: VecDeque<CallId>,
     pub(super) outstanding: BTreeMap<EffectId, Purpose>,
@@ -110,6 +112,7 @@ impl Machine {
             people: People::default(),
             // Without a memory nothing rings on its first message alone.
             memory: ReplayMemory::beginning(UnixTime::from_millis(u64::MAX)),
+            strangers_told: None,
             calls: BTreeMap::new(),
             ended: VecDeque::new(),
             outstanding: BTreeMap::new(),
@@ -177,7 +180,7 @@ impl Machine {
                 Input::Packet { from, session, packet } => {
                     machine.on_packet(now, from, session, *packet, out)
                 }
-                Input::Known { peer, known } => machine.people.learn(peer, known),
+                Input::Known { peer, known } => machine.people.restore(peer, known),
                 Input::CallMessage { call, epoch, from, body } => {
                     machine.on_call_message(now, call, epoch, from, body, out);
                 }

@@ -23,6 +23,9 @@ use crate::{
 /// Opus frame lengths that an answer may name, in milliseconds (RFC 7587 section 4.2, those of 10 ms and more).
 const FRAMES: [u8; 4] = [10, 20, 40, 60];
 
+/// The own state is told to new subscribers at most this often: four times a second, as an answer to a first message.
+const ANNOUNCE_EVERY: Duration = Duration::from_millis(250);
+
 impl MediaFormat {
     /// What both `self` and `other` allow; `None` if one of them is outside the protocol's range.
     pub fn narrowed(self, other: Self) -> Option<Self> {
@@ -296,7 +299,9 @@ impl Machine {
             }
             TopicRef::Call { call, .. } => {
                 if let Some(call) = self.calls.get_mut(&call).filter(|c| c.is_active() && c.epoch > 0) {
-                    call.announce_at = Some(now);
+                    // Any neighbour sees this topic and can subscribe to it as often as it likes.
+                    let free = call.announced_at.map_or(now, |t| (t + ANNOUNCE_EVERY).max(now));
+                    call.announce_at = Some(call.announce_at.map_or(free, |t| t.min(free)));
                 }
             }
         }

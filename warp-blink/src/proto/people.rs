@@ -75,8 +75,14 @@ impl People {
 
     /// Whether there is room for what a peer gives.
     pub(super) fn has_room(&self, peer: &PublicKey) -> bool {
-        let limit = if self.is_contact(peer) { MAX_KNOWN } else { MAX_KNOWN_STRANGERS };
-        self.known.len() < limit || self.known.contains_key(peer)
+        let strangers = || self.known.keys().filter(|k| !self.is_contact(k)).count();
+        self.known.contains_key(peer)
+            || (self.known.len() < MAX_KNOWN && (self.is_contact(peer) || strangers() < MAX_KNOWN_STRANGERS))
+    }
+
+    /// Takes what was kept from earlier runs, all of it: its bound was kept when it was learnt.
+    pub(super) fn restore(&mut self, peer: PublicKey, known: Known) {
+        self.known.insert(peer, known);
     }
 
     /// Adds to what is known of a peer. Nothing that is known is ever unlearnt: a call that could be protected stays so.
@@ -165,6 +171,31 @@ mod tests {
         people.learn(key(1), Known::new(false, true));
         people.learn(key(1), Known::new(true, false));
         assert_eq!(people.known(&key(1)), Known::new(true, true));
+    }
+
+    #[test]
+    fn what_was_kept_comes_back_whole_and_strangers_leave_room() {
+        let numbered = |n: u16| {
+            let mut bytes = [0; 32];
+            bytes[..2].copy_from_slice(&n.to_be_bytes());
+            Identity::from_seed(bytes).public()
+        };
+        let mut people = People::default();
+        for n in 0..MAX_KNOWN as u16 {
+            people.restore(numbered(n), Known::new(false, true));
+        }
+        assert!(people.known.values().all(|k| k.kem) && people.known.len() == MAX_KNOWN);
+        assert!(!people.has_room(&numbered(9999)));
+        // The same people, learnt: strangers up to their share, then contacts.
+        let mut people = People::default();
+        for n in 0..MAX_KNOWN_STRANGERS as u16 {
+            people.restore(numbered(n), Known::new(false, true));
+        }
+        people.learn(numbered(9998), Known::new(false, true));
+        assert!(!people.known(&numbered(9998)).kem);
+        people.add_contact(numbered(9999)).unwrap();
+        people.learn(numbered(9999), Known::new(false, true));
+        assert!(people.known(&numbered(9999)).kem);
     }
 
     #[test]

@@ -45,7 +45,12 @@ impl ReplayMemory {
     /// Whether this first message was certainly not heard before.
     pub fn is_fresh(&self, call: CallId, sent_at: UnixTime, now: UnixTime) -> bool {
         let apart = sent_at.as_millis().abs_diff(now.as_millis());
-        u128::from(apart) <= WINDOW.as_millis() && sent_at > self.since && !self.calls.contains_key(&call)
+        u128::from(apart) <= WINDOW.as_millis() && self.is_new(call, sent_at)
+    }
+
+    /// Whether it is neither here nor older than what is here.
+    pub fn is_new(&self, call: CallId, sent_at: UnixTime) -> bool {
+        sent_at > self.since && !self.calls.contains_key(&call)
     }
 
     /// Remembers that a call rang.

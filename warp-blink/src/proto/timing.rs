@@ -104,6 +104,7 @@ impl Machine {
         // Version 0 would be no news to anybody.
         call.announce_version = call.announce_version.max(1);
         call.announce_at = Some(now + self.config.announce_period);
+        call.announced_at = Some(now);
         let announce = Announce {
             version: call.announce_version,
             joined: true,

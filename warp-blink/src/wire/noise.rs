@@ -9,7 +9,7 @@
 //! ML-KEM secret) and of public keys. Nor does `sha2` 0.10 overwrite the state of a hash. Somebody who can read this
 //! process's freed memory may find keys of sessions there.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use chacha20poly1305::{AeadInPlace, ChaCha20Poly1305, KeyInit};
 use snow::{
@@ -129,13 +129,13 @@ impl CryptoResolver for Resolver {
 /// X25519 (RFC 7748). `StaticSecret` overwrites itself when dropped or replaced.
 struct X25519 {
     secret: StaticSecret,
-    public: PublicKey,
+    /// Made when it is asked for: `snow` makes two keys in each handshake only to replace them.
+    public: OnceLock<PublicKey>,
 }
 
 impl X25519 {
     fn new(secret: [u8; 32]) -> Self {
-        let secret = StaticSecret::from(secret);
-        Self { public: PublicKey::from(&secret), secret }
+        Self { secret: StaticSecret::from(secret), public: OnceLock::new() }
     }
 }
 
@@ -166,7 +166,7 @@ impl Dh for X25519 {
     }
 
     fn pubkey(&self) -> &[u8] {
-        self.public.as_bytes()
+        self.public.get_or_init(|| PublicKey::from(&self.secret)).as_bytes()
     }
 
     fn privkey(&self) -> &[u8] {

@@ -9,6 +9,9 @@ use crate::{
     wire::Topic,
 };
 
+/// Places among the jobs for the node that are kept for subscriptions: two for each of 64 calls, and the inboxes.
+const SPARE_JOBS: usize = 160;
+
 impl Core {
     pub(super) fn carry_out(&mut self, Effect { id, kind }: Effect) {
         match kind {
@@ -116,7 +119,9 @@ impl Core {
     }
 
     fn node_job(&mut self, id: EffectId, job: Job) {
-        if self.node_jobs.try_send((id, job)).is_err() {
+        // What is published comes again by itself; a topic that is not heard stays unheard, so it has places of its own.
+        let full = matches!(job, Job::Publish(..)) && self.node_jobs.capacity() < SPARE_JOBS;
+        if full || self.node_jobs.try_send((id, job)).is_err() {
             self.ended.push_back((id, Outcome::Failed("the node takes no more work".to_owned())));
         }
     }

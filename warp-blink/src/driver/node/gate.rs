@@ -241,12 +241,14 @@ impl Gate {
         let Some(account) = self.peers.get_mut(peer) else { return };
         self.present -= usize::from(std::mem::replace(&mut account.present, false));
         account.topics.clear();
-        let messages = self.budgets().0;
+        let (messages, bytes) = self.budgets();
         self.peers.retain(|_, account| {
             account.mesh_changes.settle(now, MESH_CHANGES);
             account.faults.settle(now, FAULTS);
             account.volume.messages.settle(now, messages);
-            let owes = account.volume.messages.amount + account.mesh_changes.amount + account.faults.amount;
+            account.volume.bytes.settle(now, bytes);
+            let volume = account.volume.messages.amount + account.volume.bytes.amount;
+            let owes = volume + account.mesh_changes.amount + account.faults.amount;
             account.present || account.is_ignored(now) || owes > 0.0
         });
         if self.peers.len() - self.present > MAX_LEFT {

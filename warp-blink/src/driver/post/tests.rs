@@ -220,6 +220,31 @@ async fn a_token_opens_the_contacts_lane_until_it_is_replaced() {
 }
 
 #[tokio::test]
+async fn the_same_offer_over_both_lanes_has_one_session_whichever_copy_is_answered_when() {
+    let (mut a, mut b) = (Side::new(1, None).await, Side::new(2, None).await);
+    let (to_a, to_b) = (a.key(), b.key());
+    let token = b.vault.keys().token().clone();
+    assert!(a.vault.keys_mut().keep(to_b, Gift::Token, crate::wire::Attachment::Token(token)));
+    let mut answers = Vec::new();
+    for lane in [Lane::Strangers, Lane::Contacts] {
+        let (inbox, frame) = a.hello(to_b, HelloKind::Offer, 1, lane, SUITE_CLASSICAL);
+        assert!(arrived(&b.takes(&inbox, &frame)).is_some());
+        // The machine repeats the answer to the first copy in the step in which the second one is opened.
+        answers.push(b.answers(to_a, 1, SUITE_CLASSICAL));
+        // From now on both are recognised.
+        let (inbox, again) = a.hello(to_b, HelloKind::Offer, 1, lane, SUITE_CLASSICAL);
+        let repeated = Input::HelloAgain { call: CALL, from: to_a, session: ONE };
+        assert_eq!(b.takes(&inbox, &again), Ok(Some(repeated)));
+    }
+    a.vault.topic(TopicRef::Peer { call: CALL, owner: to_a }).unwrap();
+    assert!(a.takes(&answers[0].0, &answers[0].1).is_ok());
+    assert_eq!(a.takes(&answers[1].0, &answers[1].1), Err(Dropped::Duplicate));
+    let said = packet(1, Body::Confirm);
+    let (topic, frame) = a.says(to_b, 1, &said);
+    assert_eq!(b.takes(&topic, &frame), heard(to_a, 1, said));
+}
+
+#[tokio::test]
 async fn who_returns_has_a_session_of_its_own_and_the_old_one_goes() {
     let (mut a, mut b) = session().await;
     let (to_a, to_b) = (a.key(), b.key());

@@ -103,8 +103,8 @@ struct Queue {
     bytes: usize,
     control: VecDeque<GossipEvent>,
     subscriptions: usize,
-    /// The last event was no message, so now it is the messages' turn.
-    messages_next: bool,
+    /// What the reader gets next, if there is any of it.
+    turn: Turn,
     lagged: u64,
     dropped: Dropped,
     stopped: bool,
@@ -143,6 +143,28 @@ impl EventSink {
     /// What was dropped so far.
     pub fn dropped(&self) -> Dropped {
         lock(&self.0).dropped
+    }
+}
+
+/// The kinds of event, which the reader gets in turns.
+#[derive(Clone, Copy, Debug, Default)]
+enum Turn {
+    /// The word that events were dropped.
+    #[default]
+    Lagged,
+    Control,
+    Message,
+}
+
+impl Turn {
+    const ALL: usize = 3;
+
+    const fn next(self) -> Self {
+        match self {
+            Self::Lagged => Self::Control,
+            Self::Control => Self::Message,
+            Self::Message => Self::Lagged,
+        }
     }
 }
 
@@ -233,24 +255,30 @@ impl Queue {
     }
 
     fn pop(&mut self) -> Option<GossipEvent> {
-        if self.lagged > 0 {
-            return Some(GossipEvent::Lagged { dropped: std::mem::take(&mut self.lagged) });
-        }
-        // Turns here too: a node that subscribes and unsubscribes without end must not hold messages up.
-        if self.messages_next || self.control.is_empty() {
-            self.messages_next = false;
-            if let Some(event) = self.next_message() {
-                return Some(event);
+        // In turns: a node that subscribes and unsubscribes without end must hold up neither messages nor states, neither
+        // by its subscriptions nor by the word that some were dropped.
+        for _ in 0..Turn::ALL {
+            let turn = self.turn;
+            self.turn = turn.next();
+            let event = match turn {
+                Turn::Lagged => (self.lagged > 0)
+                    .then(|| GossipEvent::Lagged { dropped: std::mem::take(&mut self.lagged) }),
+                Turn::Control => self.next_control(),
+                Turn::Message => self.next_message(),
+            };
+            if event.is_some() {
+                return event;
             }
-        }
-        if let Some(event) = self.control.pop_front() {
-            if matches!(event, GossipEvent::PeerSubscribed { .. } | GossipEvent::PeerUnsubscribed { .. }) {
-                self.subscriptions -= 1;
-            }
-            self.messages_next = true;
-            return Some(event);
         }
         (self.stopped && !std::mem::replace(&mut self.told_stopped, true)).then_some(GossipEvent::Stopped)
+    }
+
+    fn next_control(&mut self) -> Option<GossipEvent> {
+        let event = self.control.pop_front()?;
+        if matches!(event, GossipEvent::PeerSubscribed { .. } | GossipEvent::PeerUnsubscribed { .. }) {
+            self.subscriptions -= 1;
+        }
+        Some(event)
     }
 
     fn next_message(&mut self) -> Option<GossipEvent> {

@@ -145,6 +145,25 @@ fn hostile_flood_of_subscriptions_holds_up_neither_messages_nor_states() {
 }
 
 #[test]
+fn hostile_subscriptions_that_never_stop_hold_up_nothing() {
+    let (sink, mut events) = channel();
+    for _ in 0..MAX_QUEUED_CONTROL {
+        sink.push(GossipEvent::PeerSubscribed { topic: topic(1) });
+    }
+    sink.push(message(1));
+    // One more is dropped for each event that is read.
+    let mut read = Vec::new();
+    for _ in 0..6 {
+        sink.push(GossipEvent::PeerSubscribed { topic: topic(1) });
+        sink.push(GossipEvent::PeerSubscribed { topic: topic(1) });
+        read.extend(events.try_recv());
+    }
+    assert!(read.contains(&message(1)), "{read:?}");
+    let told = read.iter().filter(|e| matches!(e, GossipEvent::Lagged { .. })).count();
+    assert!((1..=3).contains(&told), "{read:?}");
+}
+
+#[test]
 fn topics_of_equal_size_do_not_displace_each_other() {
     let (sink, _events) = channel();
     let topics = (MAX_QUEUED_MESSAGES / 4) as u16;
