@@ -118,7 +118,7 @@ def tables(times, sizes):
         # wire/noise.rs, and snow's IKpsk0: es and ss).
         parts = [
             ("Diffie-Hellman (es, ss)", 2, "primitive/x25519_any_point"),
-            ("public key of a secret (own, and of two empty places that `snow` fills later)", 3, "primitive/x25519_base_point"),
+            ("public key of a secret (own)", 1, "primitive/x25519_base_point"),
             ("check of the sender's key", 1, "primitive/ed25519_key_check"),
             ("its X25519 form", 1, "primitive/ed25519_to_x25519"),
             ("SHA-256 over message 1 (MAC, name, handshake hash)", 3, "primitive/sha256/1659"),
