@@ -4,7 +4,7 @@ mod proto_kit;
 
 use std::time::Duration;
 
-use proto_kit::{A, B, Pair, SECOND, Wire, call_id, offer, opens_audio, plain, reject_when_busy};
+use proto_kit::{A, B, Pair, SECOND, Wire, call_id, identities, offer, opens_audio, plain, reject_when_busy};
 use warp_blink::{
     config::Config,
     event::{EndReason, Mismatch},
@@ -22,10 +22,10 @@ const MEDIA: EndReason = EndReason::Incompatible { mismatch: Mismatch::Media };
 #[test]
 fn a_callee_in_a_call_is_busy_if_so_configured() {
     let mut pair = Pair::new(Config::default(), reject_when_busy());
-    // B calls, nobody hears it: B is under way.
+    // B calls somebody else, whom nobody hears: B is under way.
     pair.hold = |from, _| from == B;
-    let to = pair.key(A);
-    pair.ask(B, offer(call_id(9), to)).unwrap();
+    let third = identities(3).remove(2).public();
+    pair.ask(B, offer(call_id(9), third)).unwrap();
     pair.hold = |from, w| from == B && w.is_hello(HelloKind::Offer);
     pair.ring();
     assert_eq!(pair.ended(A), Some((EndReason::Busy, Some(B))));

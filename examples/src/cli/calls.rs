@@ -38,6 +38,14 @@ impl Calls {
         self.0.insert(call, Call { peer, stage, talks: false, tally: Tally::default() });
     }
 
+    /// Both sides called each other, and this call took the place of ours.
+    pub(super) fn merge(&mut self, ours: CallId, into: CallId, peer: PublicKey) {
+        self.0.remove(&ours);
+        if !self.has(into) {
+            self.begin(into, peer, Stage::Incoming);
+        }
+    }
+
     pub(super) fn accepted(&mut self, call: CallId) {
         if let Some(call) = self.0.get_mut(&call) {
             call.stage = Stage::Active;

@@ -55,6 +55,11 @@ pub(super) enum Line {
         channels: u8,
         max_bitrate: u32,
     },
+    Merged {
+        call: CallId,
+        into: CallId,
+        peer: PublicKey,
+    },
     Link {
         call: CallId,
         peer: PublicKey,

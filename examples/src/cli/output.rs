@@ -67,6 +67,7 @@ impl Output {
             Line::Incoming { peer, .. } => format!("{peer} calls."),
             Line::Ringing { .. } => "It rings.".to_owned(),
             Line::Accepted { .. } => "Accepted.".to_owned(),
+            Line::Merged { .. } => "They were calling, too: one call is left.".to_owned(),
             Line::Link { state: "connected", route, .. } => match route {
                 Some(route) => format!("Connected ({route})."),
                 None => "Connected.".to_owned(),

@@ -243,6 +243,14 @@ impl Session<'_> {
                 let (frame_ms, channels, max_bitrate) = (media.frame_ms, media.channels, media.max_bitrate);
                 self.write(&Line::Accepted { call, peer, frame_ms, channels, max_bitrate })
             }
+            Event::Merged { call, into, peer } => {
+                self.calls.merge(call, into, peer);
+                if self.focus == Some(call) {
+                    self.focus = Some(into);
+                }
+                self.later.retain(|(_, of, _)| *of != call && *of != into);
+                self.write(&Line::Merged { call, into, peer })
+            }
             Event::Link { call, peer, state, route } => self.write(&Line::link(call, peer, &state, route)),
             Event::Participant { call, peer, state } => {
                 let (muted, deafened) = (state.muted, state.deafened);

@@ -93,6 +93,16 @@ impl World {
 
     /// After each event: the order that `warp_blink::event` promises.
     pub(super) fn told(&mut self, node: usize, event: &Event) -> Result<(), Fault> {
+        if let Event::Merged { call, into, .. } = event {
+            // Whoever called accepts; the own call is over with that, for both ends.
+            self.accepted.insert(*into);
+            self.calls.remove(call);
+            let node = &mut self.nodes[node];
+            node.watch.entry(*into).or_default().began = true;
+            let merged = Outcome { reason: EndReason::Cancelled, by: None, at: self.now };
+            node.watch.entry(*call).or_default().outcome = Some(merged);
+            return Ok(());
+        }
         let (call, name) = match event {
             Event::Offering { call, .. } => (*call, "offering"),
             Event::Incoming { call, .. } => (*call, "incoming"),

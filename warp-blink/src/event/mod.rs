@@ -1,7 +1,8 @@
 //! What the app is told: discrete events, and the snapshot that a screen draws.
 //!
 //! Events of one call come in order: `Offering` or `Incoming`, then `Ringing`, `Accepted`, `Link` and `Participant`,
-//! and `Ended` exactly once.
+//! and `Ended` exactly once. Where both sides called each other, `Merged` takes the place of the own call's end, and of
+//! `Incoming` for the call that is left.
 
 mod link;
 mod snapshot;
@@ -75,6 +76,16 @@ pub enum Event {
         peer: PublicKey,
         /// The audio format agreed.
         media: MediaFormat,
+    },
+    /// Both sides called each other: one call is left. What is asked of `call` is asked of `into` from now on, and its
+    /// end is that of `into`.
+    Merged {
+        /// The call of ours that is no more; its id stays a name for the other one.
+        call: CallId,
+        /// The call that is left.
+        into: CallId,
+        /// The other side.
+        peer: PublicKey,
     },
     /// The link to a participant changed.
     Link {

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     config::PostQuantum,
     error::Rejected,
-    event::{EndReason, Milestone},
+    event::{EndReason, Event, Milestone},
     id::{CallId, PublicKey},
     time::{Instant, UnixTime},
 };
@@ -26,7 +26,7 @@ impl Machine {
         if self.shutting_down {
             return Err(Rejected::ShuttingDown);
         }
-        match command {
+        match self.resolved(command) {
             Command::Offer { call, to, app_data, sent_at } => {
                 self.offer(now, call, &to, app_data, sent_at, out)
             }
@@ -124,8 +124,15 @@ impl Machine {
         if let Some(active) = self.under_way() {
             return Err(Rejected::InCall(active));
         }
-        if self.calls.contains_key(&id) || self.ended.contains(&id) {
+        if self.calls.contains_key(&id) || self.ended.contains(&id) || self.aliases.contains_key(&id) {
             return Err(Rejected::IdInUse(id));
+        }
+        let rings = |c: &&Call| matches!(c.state, State::Incoming { .. }) && c.peer.key == peer;
+        if let Some(ringing) = self.calls.values().find(rings).map(|c| c.id) {
+            // Who calls somebody whose call rings here means to talk to them.
+            self.aliases.insert(id, ringing);
+            out.emit(Event::Merged { call: id, into: ringing, peer });
+            return self.accept(now, ringing, out);
         }
         let suite = match (self.config.post_quantum, self.people.known(&peer).kem) {
             (PostQuantum::Off, _) | (PostQuantum::Prefer, false) => SUITE_CLASSICAL,
@@ -153,7 +160,7 @@ impl Machine {
         Ok(())
     }
 
-    fn accept(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) -> Result<(), Rejected> {
+    pub(super) fn accept(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) -> Result<(), Rejected> {
         self.existing(id, |c| matches!(c.state, State::Incoming { .. }), Rejected::NotIncoming)?;
         // Answering one call ends the one before, as call waiting on a telephone does.
         if let Some(other) = self.under_way() {
@@ -169,6 +176,18 @@ impl Machine {
         }
         self.activate(now, id, out);
         Ok(())
+    }
+
+    /// The same command with the id of the call that is meant.
+    fn resolved(&self, mut command: Command) -> Command {
+        if let Command::Accept { call }
+        | Command::Decline { call }
+        | Command::Cancel { call }
+        | Command::HangUp { call } = &mut command
+        {
+            *call = self.aliases.get(call).copied().unwrap_or(*call);
+        }
+        command
     }
 
     /// Ends a call in the way that its state asks for.

@@ -24,6 +24,8 @@ pub(super) struct Ending {
     by: By,
     /// What the other side is told, if it does not know yet.
     say: Option<Body>,
+    /// The app hears nothing: another call has taken its place.
+    silent: bool,
 }
 
 enum By {
@@ -34,15 +36,20 @@ enum By {
 
 impl Ending {
     pub(super) fn ours(reason: EndReason, say: Body) -> Self {
-        Self { reason, by: By::Us, say: Some(say) }
+        Self { reason, by: By::Us, say: Some(say), silent: false }
     }
 
     pub(super) fn theirs(reason: EndReason) -> Self {
-        Self { reason, by: By::Them, say: None }
+        Self { reason, by: By::Them, say: None, silent: false }
     }
 
     pub(super) fn nobodys(reason: EndReason, say: Option<Body>) -> Self {
-        Self { reason, by: By::Nobody, say }
+        Self { reason, by: By::Nobody, say, silent: false }
+    }
+
+    /// One of two calls that the two sides made to each other, and not the one that stays.
+    pub(super) fn merged() -> Self {
+        Self { reason: EndReason::Cancelled, by: By::Nobody, say: Some(Body::Cancel), silent: true }
     }
 }
 
@@ -91,6 +98,7 @@ impl Machine {
         let incoming = matches!(call.state, State::Incoming { .. });
         let peer = call.peer.key;
         call.peer.mark(now, Milestone::Ended);
+        call.offering |= ending.silent;
         self.close_link(id, out);
         let Some(call) = self.calls.get_mut(&id) else { return };
         if call.audio {
@@ -141,7 +149,7 @@ impl Machine {
             }
         }
         self.remember_ended(id);
-        if was.is_some() {
+        if was.is_some() && !ending.silent {
             self.tell_offering(id, out);
             if incoming && !matches!(ending.reason, EndReason::Declined) {
                 out.emit(Event::Missed { call: id, from: peer, reason: ending.reason });
@@ -176,7 +184,10 @@ impl Machine {
     ) {
         let body = matches!(reason, EndReason::Busy).then_some(Body::Busy);
         self.end(now, id, Ending::nobodys(reason, body), out);
-        out.emit(Event::Missed { call: id, from, reason });
+        // Who is on the line, or is being called, was not missed: the two calls crossed.
+        if !self.calls.values().any(|c| c.is_under_way() && c.peer.key == from) {
+            out.emit(Event::Missed { call: id, from, reason });
+        }
     }
 
     /// Wipes what is left of an ended call.
@@ -189,6 +200,7 @@ impl Machine {
             out.run(EffectKind::Unsubscribe(TopicRef::Call { call: id, epoch: call.epoch }));
         }
         out.run(EffectKind::Forget { call: id });
+        self.aliases.retain(|_, into| *into != id);
         self.remember_ended(id);
     }
 

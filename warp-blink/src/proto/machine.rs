@@ -60,6 +60,8 @@ pub struct Machine {
     pub(super) strangers_told: Option<Instant>,
     pub(super) calls: BTreeMap<CallId, Call>,
     pub(super) ended: VecDeque<CallId>,
+    /// Calls of ours that were merged into another one, as long as that lasts: one each.
+    pub(super) aliases: BTreeMap<CallId, CallId>,
     pub(super) outstanding: BTreeMap<EffectId, Purpose>,
     pub(super) next_effect: u64,
     pub(super) local: LocalMedia,
@@ -115,6 +117,7 @@ impl Machine {
             strangers_told: None,
             calls: BTreeMap::new(),
             ended: VecDeque::new(),
+            aliases: BTreeMap::new(),
             outstanding: BTreeMap::new(),
             next_effect: 0,
             local: LocalMedia::default(),

@@ -28,6 +28,7 @@ mod call;
 mod check;
 mod commands;
 mod contacts;
+mod crossing;
 mod delivery;
 mod ending;
 mod hello;

@@ -142,6 +142,25 @@ impl Machine {
     /// The caller has proven that it is there, or is a contact: ring, or say busy.
     pub(super) fn ring(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) {
         let Some(call) = self.calls.get(&id) else { return };
+        if !call.is_arriving() {
+            return;
+        }
+        let from = call.peer.key;
+        let confirmed = call.peer.session.is_some();
+        let crossing = self.calls.values().find(|c| c.is_under_way() && c.peer.key == from).map(|c| c.id);
+        if let Some(mine) = crossing {
+            // Which of the two stays needs somebody who is there; what may be a replay waits.
+            if confirmed {
+                self.cross(now, mine, id, out);
+            }
+            return;
+        }
+        self.ring_anyway(now, id, out);
+    }
+
+    /// Rings, or says busy, whoever else is on the line.
+    pub(super) fn ring_anyway(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) {
+        let Some(call) = self.calls.get(&id) else { return };
         let State::Arriving { ring_ms, until } = call.state else { return };
         let from = call.peer.key;
         if self.is_busy_for(&from) {

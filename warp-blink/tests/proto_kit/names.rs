@@ -28,6 +28,7 @@ pub(crate) fn short(event: &Event) -> String {
             let words: Vec<_> = words.iter().filter(|(on, _)| *on).map(|(_, word)| *word).collect();
             format!("participant {}", words.join("+"))
         }
+        Event::Merged { .. } => "merged".into(),
         Event::MediaStarted { .. } => "media".into(),
         Event::FirstAudio { .. } => "first audio".into(),
         Event::Warning { warning } => format!("warning {warning:?}"),

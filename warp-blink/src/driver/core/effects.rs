@@ -147,6 +147,7 @@ fn name(event: &Event) -> &'static str {
         Event::Incoming { .. } => "incoming",
         Event::Ringing { .. } => "ringing",
         Event::Accepted { .. } => "accepted",
+        Event::Merged { .. } => "merged",
         Event::Link { state, .. } => state.name(),
         Event::Participant { .. } => "participant",
         Event::MediaStarted { .. } => "media_started",

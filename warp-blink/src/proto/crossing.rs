@@ -1,0 +1,40 @@
+//! Two people who call each other at once: one call comes of it, without anybody pressing anything.
+//!
+//! Both sides see both ids and keep the smaller one. Its callee, whose own call is merged into it, accepts it: they were
+//! calling, so they want to talk.
+
+use super::{
+    call::State,
+    ending::Ending,
+    machine::{Machine, Out},
+};
+use crate::{event::Event, id::CallId, time::Instant};
+
+impl Machine {
+    /// `theirs`, which has been confirmed and does not ring yet, meets a call of ours with the same person.
+    pub(super) fn cross(&mut self, now: Instant, mine: CallId, theirs: CallId, out: &mut Out<'_>) {
+        let outgoing =
+            self.calls.get(&mine).is_some_and(|c| c.ours && matches!(c.state, State::Outgoing { .. }));
+        if !outgoing {
+            // They talk already, and the other side calls anew: it has lost the call, and this is a new one.
+            self.ring_anyway(now, theirs, out);
+            return;
+        }
+        if mine < theirs {
+            // Ours stays. The other side finds that out in the same way, and answers.
+            self.end(now, theirs, Ending::merged(), out);
+            return;
+        }
+        let Some(peer) = self.calls.get(&mine).map(|c| c.peer.key) else { return };
+        self.end(now, mine, Ending::merged(), out);
+        self.aliases.insert(mine, theirs);
+        out.emit(Event::Merged { call: mine, into: theirs, peer });
+        if let Some(call) = self.calls.get_mut(&theirs) {
+            call.state = State::Incoming { ring_until: now + self.config.max_ring, confirm_until: None };
+        }
+        // It is there and rings, in this very step: nothing can refuse.
+        if let Err(rejected) = self.accept(now, theirs, out) {
+            tracing::error!(%rejected, "a call that crossed another was not accepted");
+        }
+    }
+}
