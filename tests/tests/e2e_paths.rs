@@ -252,3 +252,30 @@ async fn hostile_bytes_on_every_topic_change_nothing_but_a_counter() {
         .await;
     alice.blink.hang_up(call).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_who_call_each_other_at_once_talk_without_pressing_anything() {
+    let mut bob = Phone::start(Config::default(), &[]).await;
+    let mut alice = Phone::start(Config::default(), &[&bob]).await;
+    // From here on each is connected to the other.
+    let first = alice.blink.offer([bob.key()]).await.unwrap();
+    assert_eq!(bob.incoming().await, first);
+    bob.blink.decline(first).await.unwrap();
+    alice.ended(first).await;
+    bob.ended(first).await;
+
+    let (to_alice, to_bob) = ([alice.key()], [bob.key()]);
+    let (by_alice, by_bob) = tokio::join!(alice.blink.offer(to_bob), bob.blink.offer(to_alice));
+    let (by_alice, by_bob) = (by_alice.unwrap(), by_bob.unwrap());
+    alice.heard().await;
+    bob.heard().await;
+    let calls = |phone: &Phone| phone.blink.snapshot().calls.iter().map(|c| c.id).collect::<Vec<_>>();
+    let kept = calls(&alice);
+    assert!(kept == [by_alice] || kept == [by_bob], "{kept:?}");
+    assert_eq!(calls(&bob), kept);
+    // Either id is a name for it.
+    bob.blink.hang_up(by_alice).await.unwrap();
+    let [kept] = kept[..] else { panic!("one call") };
+    assert_eq!(alice.ended(kept).await, (EndReason::HungUp, Some(bob.key())));
+    assert_eq!(bob.ended(kept).await.0, EndReason::HungUp);
+}
