@@ -191,7 +191,7 @@ fn the_contract_is_read_whole() {
     assert!(c.options["Common options"].len() >= 21, "{:?}", c.options);
     assert_eq!(c.not_built.len(), 6, "{:?}", c.not_built);
     assert_eq!((c.reasons.len(), c.link_states.len(), c.steps.len()), (12, 13, 6), "{c:?}");
-    assert_eq!((c.events.len(), c.commands.len()), (21, 17), "{:?}", c.events.keys());
+    assert_eq!((c.events.len(), c.commands.len()), (22, 17), "{:?}", c.events.keys());
     let ended = |name: &str| c.events["ended"].iter().find(|f| f.name == name).cloned();
     let by = Field { name: "by".into(), kind: "key".into(), null: true, optional: false };
     assert_eq!(ended("by"), Some(by));

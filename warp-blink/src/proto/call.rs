@@ -45,6 +45,8 @@ pub(super) struct Call {
     pub(super) listening: bool,
     /// The app was told that our offer goes out.
     pub(super) offering: bool,
+    /// It arrived while a call of ours to the same person was on its way.
+    pub(super) crossed: bool,
     /// The other side was given our ML-KEM key and, if it is a contact, our token.
     pub(super) introduced: bool,
     /// Microphone and speaker are open for it.
@@ -71,6 +73,7 @@ impl Call {
             peer: Participant::new(id, peer),
             listening: false,
             offering: false,
+            crossed: false,
             introduced: false,
             audio: false,
             epoch: 0,

@@ -151,6 +151,9 @@ impl Machine {
         let hello = self.hello(&call, HelloKind::Offer, sent_at, app_data);
         let session = call.peer.new_session();
         call.peer.hello = Some(HelloOut::new(hello, suite, session, now));
+        for theirs in self.calls.values_mut().filter(|c| c.is_arriving() && c.peer.key == peer) {
+            theirs.crossed = true;
+        }
         // A farewell can wait for its last acknowledgement; a new call cannot.
         self.make_room(true, out);
         call.listening = true;

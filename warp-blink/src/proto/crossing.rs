@@ -13,16 +13,16 @@ use crate::{event::Event, id::CallId, time::Instant};
 impl Machine {
     /// `theirs`, which has been confirmed and does not ring yet, meets a call of ours with the same person.
     pub(super) fn cross(&mut self, now: Instant, mine: CallId, theirs: CallId, out: &mut Out<'_>) {
+        if mine < theirs && self.calls.get(&theirs).is_some_and(|c| c.crossed) {
+            // Ours stays, or they talk in it already. The other side finds that out in the same way.
+            self.end(now, theirs, Ending::merged(), out);
+            return;
+        }
         let outgoing =
             self.calls.get(&mine).is_some_and(|c| c.ours && matches!(c.state, State::Outgoing { .. }));
         if !outgoing {
-            // They talk already, and the other side calls anew: it has lost the call, and this is a new one.
+            // They talk, and the other side calls anew: it has lost the call, and this is a new one.
             self.ring_anyway(now, theirs, out);
-            return;
-        }
-        if mine < theirs {
-            // Ours stays. The other side finds that out in the same way, and answers.
-            self.end(now, theirs, Ending::merged(), out);
             return;
         }
         let Some(peer) = self.calls.get(&mine).map(|c| c.peer.key) else { return };

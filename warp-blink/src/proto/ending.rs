@@ -184,8 +184,9 @@ impl Machine {
     ) {
         let body = matches!(reason, EndReason::Busy).then_some(Body::Busy);
         self.end(now, id, Ending::nobodys(reason, body), out);
-        // Who is on the line, or is being called, was not missed: the two calls crossed.
-        if !self.calls.values().any(|c| c.is_under_way() && c.peer.key == from) {
+        // Who took a call back and is on the line, or is being called, was not missed: the two calls crossed.
+        let crossed = || self.calls.values().any(|c| c.is_under_way() && c.peer.key == from);
+        if reason != EndReason::Cancelled || !crossed() {
             out.emit(Event::Missed { call: id, from, reason });
         }
     }

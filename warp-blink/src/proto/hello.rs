@@ -119,6 +119,8 @@ impl Machine {
         call.app_data = hello.app_data;
         call.sent_at = hello.sent_at;
         call.peer.mark(now, Milestone::Started);
+        let ours = |c: &Call| c.ours && matches!(c.state, State::Outgoing { .. }) && c.peer.key == from;
+        call.crossed = self.calls.values().any(ours);
         call.peer.protection = Some(protection(suite));
         call.peer.welcome =
             Some(self.welcome(now, Status::Open, suite, call.peer.new_session(), HelloKind::Offer));
