@@ -212,6 +212,26 @@ fn hostile_peers_that_come_and_go_renew_nothing_and_leave_nothing() {
 }
 
 #[test]
+fn hostile_bytes_are_still_owed_by_who_comes_back() {
+    let mut gate = gate(1);
+    // The largest transport frame: 64 of them are a burst.
+    let large = || {
+        let mut data = vec![0; 16_418];
+        (data[0], data[1]) = (VERSION, 3);
+        message(topic(1), data)
+    };
+    let mut passed = 0;
+    for step in 0..8 {
+        let now = START + Duration::from_millis(250) * step;
+        passed += admit(&mut gate, now, 0, (0..64).map(|_| large()).collect()).0;
+        gate.disconnected(now + Duration::from_millis(249), &peer(0));
+        gate.connected(peer(0));
+    }
+    let bytes = passed as f64 * 16_418.0;
+    assert!(bytes <= BYTES.burst + 2.0 * BYTES.rate, "{bytes}");
+}
+
+#[test]
 fn hostile_changes_of_meshes_are_bounded() {
     // As gossipsub prints them; that it does is seen where messages cross a forwarder.
     #[derive(Debug)]
