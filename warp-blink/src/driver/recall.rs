@@ -10,12 +10,16 @@ use crate::{
     time::UnixTime,
 };
 
-/// What was kept, or a memory that begins now.
+/// What was kept, or a memory that begins now. That is kept at once: otherwise a phone that is started often, and not
+/// called meanwhile, would begin anew each time, and ask for confirmation for ever.
 pub(super) async fn load(shelf: &mut Shelf, now: UnixTime) -> ReplayMemory {
-    shelf
-        .load(StoreKey::REPLAY, |b| decode(b).ok_or("its contents are malformed"))
-        .await
-        .unwrap_or_else(|| ReplayMemory::beginning(now))
+    let kept = shelf.load(StoreKey::REPLAY, |b| decode(b).ok_or("its contents are malformed")).await;
+    kept.unwrap_or_else(|| {
+        let memory = ReplayMemory::beginning(now);
+        // A failure is logged where it happens.
+        drop(save(shelf, &memory));
+        memory
+    })
 }
 
 /// Saves it, before the phone rings.
@@ -55,7 +59,30 @@ fn decode(bytes: &[u8]) -> Option<ReplayMemory> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::{
+        driver::store::{MemoryStore, SealedStore},
+        id::Identity,
+    };
+
+    #[tokio::test]
+    async fn a_memory_begins_once() {
+        let store = Arc::new(MemoryStore::default());
+        let sealed = Arc::new(SealedStore::new(store, &Identity::from_seed([1; 32])));
+        let start = |minute: u64| {
+            let mut shelf = Shelf::new(Some(sealed.clone()));
+            async move {
+                let memory = load(&mut shelf, UnixTime::from_millis(minute * 60_000)).await;
+                shelf.close().await;
+                memory.since()
+            }
+        };
+        let first = start(10).await;
+        assert_eq!(start(20).await, first);
+        assert_eq!(first, UnixTime::from_millis(15 * 60_000));
+    }
 
     #[test]
     fn a_memory_comes_back_as_it_was_and_never_in_part() {
