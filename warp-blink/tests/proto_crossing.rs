@@ -6,6 +6,7 @@ mod proto_kit;
 
 use proto_kit::{A, B, Pair, SECOND, both, call_id, contacts, offer, plain, reject_when_busy, touches_link};
 use warp_blink::{
+    config::{Admission, Config},
     event::{EndReason, Event, Phase},
     id::CallId,
     proto::{Command, signal::HelloKind},
@@ -54,6 +55,18 @@ fn two_calls_that_cross_become_one_and_both_ids_mean_it() {
             pair.assert_clean();
             assert!(pair.ask(B, Command::HangUp { call: merged }).is_err(), "as long as that lasts");
         }
+    }
+}
+
+#[test]
+fn whom_we_call_may_call_us_whoever_else_is_admitted() {
+    let mut closed = Config::default();
+    closed.admission = Admission::Contacts;
+    for (first, second) in [(A, B), (B, A)] {
+        let (mut pair, kept, _) = crossed(both(&closed), first, second);
+        pair.release_all();
+        pair.pass(SECOND);
+        assert!(active(&pair, kept), "{:?} {:?}", pair.events(A), pair.events(B));
     }
 }
 

@@ -343,16 +343,7 @@ fn hostile_messages_moved_between_calls_epochs_and_keys() {
 #[test]
 fn hostile_answer_to_another_handshake() {
     let initiator = start();
-    let mut second = Initiator::start(
-        &alice(),
-        &bob().public(),
-        &Door::Strangers,
-        None,
-        &hello(),
-        &hello_secrets(),
-        [0xe9; 32],
-    )
-    .unwrap();
+    let mut second = start_with(&hello(), 0xe9).unwrap();
     let (_, answer) = respond(&initiator.frame([0; 8]));
     assert_eq!(second.finish(&answer.frame([0; 8])).unwrap_err(), OpenError::Mac);
 }
@@ -370,16 +361,7 @@ fn hostile_other_callee_answers() {
 #[test]
 fn hostile_frames_of_another_session() {
     let (mut ours, _) = confirmed();
-    let mut initiator = Initiator::start(
-        &alice(),
-        &bob().public(),
-        &Door::Strangers,
-        None,
-        &hello(),
-        &hello_secrets(),
-        [0xe9; 32],
-    )
-    .unwrap();
+    let mut initiator = start_with(&hello(), 0xe9).unwrap();
     let (mut theirs, answer) = respond(&initiator.frame([0; 8]));
     initiator.finish(&answer.frame([0; 8])).unwrap();
     let frame = ours.seal(&packet(2, Body::Ack), None).unwrap();

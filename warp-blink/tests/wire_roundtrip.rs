@@ -170,26 +170,10 @@ fn misuse_is_told() {
     );
     assert_eq!(oneself.unwrap_err(), SealError::Oneself);
     hello.versions = vec![1; 9];
-    let many = Initiator::start(
-        &alice(),
-        &bob().public(),
-        &Door::Strangers,
-        None,
-        &hello,
-        &hello_secrets(),
-        [1; 32],
-    );
+    let many = start_with(&hello, 1);
     assert!(matches!(many.unwrap_err(), SealError::TooLong { len: 9, max: 8, .. }));
     hello.from = carol().public();
-    let other = Initiator::start(
-        &alice(),
-        &bob().public(),
-        &Door::Strangers,
-        None,
-        &hello,
-        &hello_secrets(),
-        [1; 32],
-    );
+    let other = start_with(&hello, 1);
     assert_eq!(other.unwrap_err(), SealError::WrongSender);
     let (mut ours, _) = sessions();
     let packet = Packet { body: Body::CallKey(1), ..packet(1, Body::Ack) };

@@ -89,6 +89,9 @@ impl Blink {
 
     /// Calls somebody, with data that the callee's app gets in [`Event::Incoming`]: a name, a conversation.
     ///
+    /// If that person's call rings here, or both call at once, one call comes of the two: [`Event::Merged`] names it, the
+    /// id returned stays a name for it, and the app data of the call that goes is not delivered.
+    ///
     /// # Errors
     /// As [`offer`](Self::offer).
     pub async fn offer_with(

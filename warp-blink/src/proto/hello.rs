@@ -58,9 +58,14 @@ impl Machine {
             self.counters.unexpected += 1;
             return;
         }
-        // Who was let in into a call may also withdraw it, or come back to it.
+        // Who was let in into a call may also withdraw it, or come back to it. And whom we are calling may call us: of two
+        // calls that cross theirs may be the one that stays, and if it were refused neither would come about.
+        let calling =
+            |c: &Call| c.ours && matches!(c.state, State::Outgoing { .. }) && c.peer.key == hello.from;
         let in_it = self.calls.get(&hello.call).is_some_and(|c| c.peer.key == hello.from);
-        let admitted = if in_it {
+        let admitted = if self.calls.values().any(calling) {
+            true
+        } else if in_it {
             !self.people.is_blocked(&hello.from)
         } else {
             self.people.admits(&self.config.admission, &hello.from, arrived.verdict)

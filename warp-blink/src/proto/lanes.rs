@@ -1,7 +1,7 @@
 //! The two lanes of first messages: bounded queues that are served at bounded rates, contacts first.
 //!
-//! What waits here has passed a MAC and costs a handshake to open, about 0.25 ms. Rates and queues make sure that whoever
-//! floods one lane takes nothing from the other, and no more than a hundredth of one core altogether.
+//! What waits here has passed a MAC and costs a handshake to open: 0.18 to 0.3 ms (docs/benchmarks.md). Rates and queues
+//! make sure that whoever floods one lane takes nothing from the other, and both no more than a fiftieth of one core.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -18,7 +18,7 @@ struct Rate {
     every: Duration,
 }
 
-/// 50 a second: 1.25 % of a core, and more than all contacts together send.
+/// 50 a second: 1.5 % of a core at most, and more than all contacts together send.
 const CONTACTS: Rate = Rate { burst: 32, every: Duration::from_millis(20) };
 
 /// 20 a second: half a percent of a core. A stranger who calls is opened within 50 ms as long as nobody floods.

@@ -20,7 +20,7 @@ use warp_blink::{
     time::UnixTime,
     wire::{
         Attachment, CallKey, CallRoom, ContactToken, Door, HelloSecrets, Initiator, KemKey, KemSecret,
-        PeerSeed, Responder, ResponderFrame, Session, WelcomeSecrets,
+        PeerSeed, Responder, ResponderFrame, SealError, Session, WelcomeSecrets,
     },
 };
 
@@ -84,16 +84,13 @@ pub fn welcome_secrets() -> WelcomeSecrets {
 }
 
 pub fn start() -> Initiator {
-    Initiator::start(
-        &alice(),
-        &bob().public(),
-        &Door::Strangers,
-        None,
-        &hello(),
-        &hello_secrets(),
-        [0xe1; 32],
-    )
-    .unwrap()
+    start_with(&hello(), 0xe1).unwrap()
+}
+
+/// The same with another hello, or another ephemeral key.
+pub fn start_with(hello: &Hello, entropy: u8) -> Result<Initiator, SealError> {
+    let callee = bob().public();
+    Initiator::start(&alice(), &callee, &Door::Strangers, None, hello, &hello_secrets(), [entropy; 32])
 }
 
 /// As an old hello, from somebody who speaks the hybrid suite too.
