@@ -2,12 +2,17 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use crate::{id::PublicKey, proto::signal::MediaFormat};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::PublicKey,
+    proto::signal::{MAX_MEMBERS, MayInvite, MediaFormat},
+};
 
 /// Who may ring. To whoever may not, this side looks offline: nothing is answered.
 ///
 /// Somebody who was blocked is refused whatever this says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Admission {
     /// Everybody who knows the public key, as on a telephone.
@@ -24,7 +29,7 @@ pub enum Admission {
 /// Whether calls are set up with a post-quantum key exchange as well. It protects what is said in signals, such as call
 /// keys and session descriptions, from somebody who records them today and has a quantum computer later. Media (DTLS 1.2)
 /// and the proof of who calls stay classical.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum PostQuantum {
     /// Calls without it do not come about, in either direction.
@@ -37,7 +42,7 @@ pub enum PostQuantum {
 }
 
 /// What happens to an offer that arrives while a call is active.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum WhenBusy {
     /// It stays pending, as call waiting does on telephones (3GPP TS 24.615); the app decides.
@@ -49,7 +54,7 @@ pub enum WhenBusy {
 
 /// For whom ICE may start before the user accepts. Starting early saves the round trips of ICE and DTLS, and shows
 /// this machine's addresses to the caller before anybody picked up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum PreConnect {
     /// For everybody who may ring.
@@ -62,7 +67,7 @@ pub enum PreConnect {
 }
 
 /// The settings of the call machine. Start from [`Config::default`] and change fields.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Config {
     /// How long an offer rings before it ends as [`EndReason::TimedOut`](crate::event::EndReason::TimedOut).
@@ -77,6 +82,16 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// How long a link may be interrupted before the participant is lost. Default 60 s.
     pub reconnect_window: Duration,
+    /// How long a call in which everybody else has left, or was lost, waits for somebody to come back. Default 30 s, as
+    /// `connect_timeout`: whoever left by mistake and comes back at once is connected by then. Where only two ever took
+    /// part, hanging up ends the call for both at once.
+    pub empty_call_grace: Duration,
+    /// How long a call that this side has left can be joined again. Default 10 min: about as long as somebody who went
+    /// away from a meeting means to come back.
+    pub rejoin_window: Duration,
+    /// How long a caller may stay silent while its call rings here, before the ringing stops. Default 20 s: it says every
+    /// `announce_period` that it is there, and each of these is sent again until it arrives.
+    pub caller_silent: Duration,
     /// How often the own state is repeated on the call topic. Default 5 s.
     pub announce_period: Duration,
     /// How long an ended call goes on telling the other side so, at most. Default 5 s: the offer's resend ladder up
@@ -96,6 +111,12 @@ pub struct Config {
     pub post_quantum: PostQuantum,
     /// The audio offered, and the most that an answer agrees to.
     pub media: MediaFormat,
+    /// Who may bring others into calls of our own.
+    pub may_invite: MayInvite,
+    /// The most people in calls of our own, oneself included. Default and most 16 ([`MAX_MEMBERS`]).
+    pub max_members: u8,
+    /// The most calls that may be held at once. Default 4.
+    pub max_held: usize,
     /// The most calls that may be pending; a further offer is answered as busy. Default 16.
     pub max_pending: usize,
 }
@@ -108,6 +129,9 @@ impl Default for Config {
             reach_timeout: Duration::from_secs(15),
             connect_timeout: Duration::from_secs(30),
             reconnect_window: Duration::from_secs(60),
+            empty_call_grace: Duration::from_secs(30),
+            rejoin_window: Duration::from_secs(600),
+            caller_silent: Duration::from_secs(20),
             announce_period: Duration::from_secs(5),
             farewell: Duration::from_secs(5),
             when_busy: WhenBusy::default(),
@@ -116,6 +140,9 @@ impl Default for Config {
             open_inbox: true,
             post_quantum: PostQuantum::default(),
             media: MediaFormat::default(),
+            may_invite: MayInvite::default(),
+            max_members: MAX_MEMBERS as u8,
+            max_held: 4,
             max_pending: 16,
         }
     }

@@ -15,9 +15,45 @@ pub enum Rejected {
     /// The own key among those to call.
     #[error("that is your own key: pass the key of somebody else")]
     SelfCall,
-    /// More people than this version calls at once.
-    #[error("this version calls one person at a time, not {0}")]
-    TooManyCallees(usize),
+    /// More people than one call holds.
+    #[error("a call holds {most} people, oneself included: call fewer")]
+    CallFull {
+        /// The most people.
+        most: u8,
+    },
+    /// More people have come and gone than a call remembers.
+    #[error("this call has had {0} people, which is the most: make a new one")]
+    TooManySubjects(usize),
+    /// Only the creator of this call may invite.
+    #[error("only the creator of call {0} may bring others into it: ask them")]
+    MayNotInvite(CallId),
+    /// Only the creator of this call may remove others.
+    #[error("only the creator of call {0} may remove others: ask them")]
+    MayNotRemove(CallId),
+    /// Somebody who is in the call, or whose phone rings for it.
+    #[error("{0} is in that call already, or being called")]
+    AlreadyInCall(PublicKey),
+    /// Somebody who is not in the call.
+    #[error("{0} is not in that call")]
+    NotInCall(PublicKey),
+    /// Removed from that call, or never invited.
+    #[error("call {0} is not open to you: you were removed, or nobody invited you")]
+    NotInvited(CallId),
+    /// The call was not left, so there is nothing to come back to.
+    #[error("call {0} was not left")]
+    NotLeft(CallId),
+    /// The call is held already.
+    #[error("call {0} is held already")]
+    IsHeld(CallId),
+    /// The call is not held.
+    #[error("call {0} is not held")]
+    NotHeld(CallId),
+    /// More calls would be held than this side keeps.
+    #[error("{0} calls are held, which is the most: end one")]
+    TooManyHeld(usize),
+    /// No call of an earlier run has that id.
+    #[error("there is no call {0} of an earlier run to come back to")]
+    NothingToResume(CallId),
     /// A call is active or outgoing.
     #[error("call {0} is under way: hang up first")]
     InCall(CallId),

@@ -101,18 +101,81 @@ impl LinkState {
     }
 }
 
+/// Where somebody stands in a call, as seen from here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Presence {
+    /// Called from here; their phone has not said that it rings.
+    #[default]
+    Calling,
+    /// Called from here; their phone rings.
+    Ringing,
+    /// Belongs to the call, and was not met so far.
+    Invited,
+    /// In the call; the link to them is being made.
+    Connecting,
+    /// In the call, and the link is up.
+    Joined,
+    /// In the call; the link is interrupted.
+    Reconnecting,
+    /// The link was interrupted for too long, or never came about. Can still come back.
+    Lost,
+    /// Left. Can still come back.
+    Left,
+    /// Removed from the call.
+    Removed,
+    /// Declined.
+    Declined,
+    /// In another call.
+    Busy,
+    /// Their phone rang in vain.
+    NoAnswer,
+    /// Their node could not be reached, or did not answer.
+    Unreachable,
+    /// Their app and this one do not go together.
+    Incompatible,
+}
+
+impl Presence {
+    /// Is in the call now, whatever the link does.
+    pub const fn is_in(self) -> bool {
+        matches!(self, Self::Connecting | Self::Joined | Self::Reconnecting)
+    }
+}
+
 /// What a participant does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ParticipantState {
-    /// Its link is up, and it accepted.
-    pub joined: bool,
+    /// Where it stands.
+    pub presence: Presence,
     /// It sends silence.
     pub muted: bool,
     /// It hears nobody.
     pub deafened: bool,
+    /// It sends a camera picture.
+    pub camera: bool,
+    /// It shares a screen.
+    pub screen: bool,
+    /// It records the call.
+    pub recording: bool,
+    /// It speaks.
+    pub speaking: bool,
+    /// It holds the call: sends nothing and hears nobody.
+    pub held: bool,
+}
+
+impl ParticipantState {
+    /// It accepted, and its link was up when this was last heard of it.
+    pub const fn joined(&self) -> bool {
+        matches!(self.presence, Presence::Joined | Presence::Reconnecting)
+    }
+
     /// Its link is interrupted.
-    pub reconnecting: bool,
+    pub const fn reconnecting(&self) -> bool {
+        matches!(self.presence, Presence::Reconnecting)
+    }
 }
 
 /// One entry of the setup timeline.

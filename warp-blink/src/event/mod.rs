@@ -12,8 +12,11 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    link::{LinkState, Mark, Milestone, ParticipantState, ParticipantSummary, Step, Summary},
-    snapshot::{CallSnapshot, LocalMedia, ParticipantSnapshot, Phase, Snapshot},
+    link::{LinkState, Mark, Milestone, ParticipantState, ParticipantSummary, Presence, Step, Summary},
+    snapshot::{
+        CallSnapshot, EndedCall, ErrorNote, LinkStatistics, LocalMedia, ParticipantSnapshot, Phase, ResumableCall,
+        Snapshot, Statistics,
+    },
 };
 pub use crate::reach::Via;
 use crate::{
@@ -98,6 +101,23 @@ pub enum Event {
         /// How the link runs, once it is connected.
         route: Option<String>,
     },
+    /// This side holds the call, or goes on with it.
+    Held {
+        /// The call.
+        call: CallId,
+        /// Held now.
+        held: bool,
+    },
+    /// This side has left the call, and can come back while it lasts.
+    Left {
+        /// The call.
+        call: CallId,
+    },
+    /// This side is back in a call that it had left, or that an earlier run of it was in.
+    Rejoined {
+        /// The call.
+        call: CallId,
+    },
     /// A participant joined, changed or left.
     Participant {
         /// The call.
@@ -136,6 +156,8 @@ pub enum Event {
         from: PublicKey,
         /// Why it did not ring, or rang in vain.
         reason: EndReason,
+        /// How long ago it was, in seconds, if this side was not there when it was made and is told of it now.
+        ago: Option<u64>,
     },
     /// This reader was too slow: events were dropped. Rebuild from the snapshot.
     Lagged {

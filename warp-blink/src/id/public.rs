@@ -85,6 +85,23 @@ impl PublicKey {
     }
 }
 
+impl<C> minicbor::Encode<C> for PublicKey {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.bytes(&self.0)?.ok()
+    }
+}
+
+impl<'b, C> minicbor::Decode<'b, C> for PublicKey {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        let bytes = d.bytes()?.try_into().map_err(|_| minicbor::decode::Error::message("not 32 bytes"))?;
+        Self::from_bytes(bytes).map_err(|_| minicbor::decode::Error::message("not a public key"))
+    }
+}
+
 impl From<PublicKey> for NodeId {
     fn from(key: PublicKey) -> Self {
         Self::of_ed25519(&key.0)
@@ -172,16 +189,22 @@ pub enum KeyError {
 pub enum Label {
     /// A message to all participants, under the call key.
     CallMessage,
+    /// How a call came to be.
+    Create,
+    /// A word about somebody's place in a call.
+    Record,
 }
 
 impl Label {
     /// Every label, for tests of uniqueness.
     #[cfg(test)]
-    const ALL: [Self; 1] = [Self::CallMessage];
+    const ALL: [Self; 3] = [Self::CallMessage, Self::Create, Self::Record];
 
     const fn prefix(self) -> &'static [u8] {
         match self {
             Self::CallMessage => b"warp-blink/1 call-message\0",
+            Self::Create => b"warp-blink/1 create\0",
+            Self::Record => b"warp-blink/1 record\0",
         }
     }
 

@@ -1,68 +1,25 @@
-//! What goes into the machine and what comes out of it.
+//! What goes into the machine.
 
 use serde::{Deserialize, Serialize};
 
 use super::{
+    effect::{EffectId, LinkId, Outcome, SessionNo, TopicRef},
     people::Known,
     signal::{
-        AppData, Body, CallBody, Candidate, Description, Hello, Lane, MediaFormat, Packet, SUITE_CLASSICAL,
-        Welcome,
+        AppData, CallBody, Candidate, Create, Description, EpochId, Hello, MediaFormat, Packet, Roll, RollHash,
+        SUITE_CLASSICAL, Welcome,
     },
 };
 use crate::{
     config::Admission,
-    event::{Event, NodeState, Step, Via, Warning},
+    event::{NodeState, Step, Warning},
     id::{CallId, PublicKey},
     stats::LinkStats,
     time::UnixTime,
 };
 
-/// The name of an effect. Every effect but [`EffectKind::Emit`] ends in exactly one [`Input::Done`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct EffectId(pub(super) u64);
-
-/// Something to carry out.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Effect {
-    /// Its name, for the result.
-    pub id: EffectId,
-    /// What to do.
-    pub kind: EffectKind,
-}
-
-/// A topic by its meaning; the driver knows its name, which derives from keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum TopicRef {
-    /// Where first messages to this identity arrive, in this lane.
-    Inbox {
-        /// Whose.
-        owner: PublicKey,
-        /// Which of the two.
-        lane: Lane,
-    },
-    /// Where this participant of this call is told things.
-    Peer {
-        /// The call.
-        call: CallId,
-        /// Who alone subscribes.
-        owner: PublicKey,
-    },
-    /// Where all participants of a call are told things, in one epoch of its key.
-    Call {
-        /// The call.
-        call: CallId,
-        /// The epoch.
-        epoch: u32,
-    },
-}
-
-/// The number of one session with one peer in one call, counted from 1 by the machine. A session is opened by a first
-/// message of either side; there is a second one when a side comes back after a crash, or when both opened one at once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SessionNo(pub u32);
-
 /// A first message that was opened, and what the driver knows of it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Arrived {
     /// What it says.
@@ -82,186 +39,27 @@ impl Arrived {
     }
 }
 
-/// What a peer gives of itself inside a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Gift {
-    /// Its contact token.
-    Token,
-    /// Its ML-KEM key.
-    KemKey,
-}
-
-/// The name of one link: a new generation is a new connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct LinkId {
-    /// The call.
-    pub call: CallId,
-    /// The other end.
-    pub peer: PublicKey,
-    /// Counts the connections to this peer in this call, from 1.
-    pub generation: u32,
-}
-
-/// What to do with a link.
-#[derive(Clone, Debug, PartialEq)]
-pub enum LinkCommand {
-    /// Make an offer.
-    Dial,
-    /// Answer this offer.
-    Accept(Description),
-    /// Take this answer.
-    Apply(Description),
-    /// Take this candidate.
-    Candidate(Candidate),
-    /// No further candidates come.
-    EndOfCandidates,
-    /// Close, and say so to the other end.
-    Close,
-}
-
-/// What to carry out.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum EffectKind {
-    /// Tell the app. The only effect without a result.
-    Emit(Event),
-    /// Listen on a topic.
-    Subscribe(TopicRef),
-    /// Listen no more.
-    Unsubscribe(TopicRef),
-    /// Make sure that the peer's node is connected. Ends in [`Outcome::Reached`] or [`Outcome::Failed`].
-    Reach {
-        /// Who.
-        peer: PublicKey,
-    },
-    /// Publish a first message on the peer's inbox of that lane. The second one of the same session and lane repeats the
-    /// first.
-    SendHello {
-        /// To whom.
-        to: PublicKey,
-        /// Over which lane.
-        lane: Lane,
-        /// In which suite.
-        suite: u8,
-        /// The session that an answer opens.
-        session: SessionNo,
-        /// What.
-        hello: Box<Hello>,
-    },
-    /// Answer (again) the first message of that peer that opens this session.
-    SendWelcome {
-        /// The call.
-        call: CallId,
-        /// To whom.
-        to: PublicKey,
-        /// The session.
-        session: SessionNo,
-        /// What.
-        welcome: Welcome,
-    },
-    /// Wipe one session of a call, in which nothing is received any more.
-    DropSession {
-        /// The call.
-        call: CallId,
-        /// With whom.
-        peer: PublicKey,
-        /// Which.
-        session: SessionNo,
-    },
-    /// Keep what the packet of this step brought, also for later runs.
-    Keep {
-        /// Of whom.
-        peer: PublicKey,
-        /// What.
-        gift: Gift,
-    },
-    /// Make a new contact token: the one before opens nothing any more.
-    NewToken,
-    /// Note, so that a restart does not forget it, that this call is about to ring on its first message alone.
-    Remember {
-        /// The call.
-        call: CallId,
-        /// When its caller says that it was sent.
-        sent_at: UnixTime,
-    },
-    /// Seal a message under the session and publish it on the peer's topic.
-    Send {
-        /// To whom.
-        to: PublicKey,
-        /// Under which session.
-        session: SessionNo,
-        /// What; it names its call.
-        packet: Box<Packet>,
-    },
-    /// Seal a message under the call key and publish it on the call's topic.
-    SendCall {
-        /// The call.
-        call: CallId,
-        /// Under which key.
-        epoch: u32,
-        /// What.
-        body: CallBody,
-    },
-    /// Make a random key for an epoch of a call.
-    NewCallKey {
-        /// The call.
-        call: CallId,
-        /// The epoch.
-        epoch: u32,
-    },
-    /// Do something with a link.
-    Link {
-        /// Which.
-        link: LinkId,
-        /// What.
-        command: LinkCommand,
-    },
-    /// Open microphone and speaker. Answered by [`MediaInput::Started`] as well.
-    OpenAudio {
-        /// For which call.
-        call: CallId,
-        /// In which format.
-        media: MediaFormat,
-    },
-    /// Close microphone and speaker.
-    CloseAudio {
-        /// For which call.
-        call: CallId,
-    },
-    /// Send silence, or stop to.
-    SetMuted(bool),
-    /// Play nothing, or stop to.
-    SetDeafened(bool),
-    /// Wipe keys, sessions and topics of a call.
-    Forget {
-        /// Which.
-        call: CallId,
-    },
-}
-
-/// How an effect ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Outcome {
-    /// Done.
-    Ok,
-    /// The peer's node is connected.
-    Reached(Via),
-    /// Nobody subscribes to the topic yet: nothing was sent.
-    NoPeers,
-    /// It failed.
-    Failed(String),
+/// What becomes of the call that is active, when another one is to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Other {
+    /// It is hung up, as by somebody who puts one telephone down and picks up another.
+    #[default]
+    End,
+    /// It is held, as by call waiting (3GPP TS 24.610).
+    Hold,
 }
 
 /// What the app asks for.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Command {
-    /// Call somebody.
+    /// Call somebody, or several at once.
     Offer {
-        /// The new call's id, random.
+        /// The new call's id: the hash of what follows, signed.
         call: CallId,
+        /// How it comes to be.
+        create: Create,
         /// Whom.
         to: Vec<PublicKey>,
         /// The app's own data.
@@ -273,6 +71,8 @@ pub enum Command {
     Accept {
         /// Which.
         call: CallId,
+        /// What becomes of the one that is active.
+        other: Other,
     },
     /// Decline an incoming call.
     Decline {
@@ -289,10 +89,67 @@ pub enum Command {
         /// Which.
         call: CallId,
     },
+    /// Leave an active call, perhaps to come back.
+    Leave {
+        /// Which.
+        call: CallId,
+    },
+    /// Come back to a call that was left.
+    Rejoin {
+        /// Which.
+        call: CallId,
+        /// What becomes of the one that is active.
+        other: Other,
+    },
+    /// Bring others into an active call: their phones ring.
+    Invite {
+        /// Which.
+        call: CallId,
+        /// Whom.
+        to: Vec<PublicKey>,
+        /// The app's own data.
+        app_data: AppData,
+        /// The wall clock, for display at the callee.
+        sent_at: UnixTime,
+    },
+    /// Remove somebody from a call, for good, or take an invitation back.
+    Remove {
+        /// Which.
+        call: CallId,
+        /// Whom.
+        peer: PublicKey,
+    },
+    /// Send nothing in an active call and hear nobody, without ending it.
+    Hold {
+        /// Which.
+        call: CallId,
+    },
+    /// Go on with a held call.
+    Unhold {
+        /// Which.
+        call: CallId,
+        /// What becomes of the one that is active.
+        other: Other,
+    },
+    /// Come back to a call of an earlier run.
+    Resume {
+        /// Which.
+        call: CallId,
+        /// The wall clock, from which the own state's versions go on.
+        sent_at: UnixTime,
+        /// What becomes of the one that is active.
+        other: Other,
+    },
     /// Send silence, or stop to.
     SetMuted(bool),
     /// Play nothing, or stop to.
     SetDeafened(bool),
+    /// Tell the others that a camera picture is sent, or no more.
+    SetCamera(bool),
+    /// Tell the others that a screen is shared, or no more.
+    SetScreen(bool),
+    /// Tell the others that the call is recorded here, or no more.
+    SetRecording(bool),
     /// Count somebody among the contacts, who is not blocked any more.
     AddContact(PublicKey),
     /// Count somebody among the contacts no longer. All contacts get a new token.
@@ -308,8 +165,48 @@ pub enum Command {
     Shutdown,
 }
 
+/// A call of an earlier run, to which this side can come back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Saved {
+    /// The call.
+    pub call: CallId,
+    /// Who belongs to it, each word with a verified signature.
+    pub roll: Roll,
+    /// What it sounds like.
+    pub media: MediaFormat,
+    /// The name of the roll.
+    pub hash: RollHash,
+}
+
+impl Saved {
+    /// Of these parts.
+    pub fn new(call: CallId, roll: Roll, media: MediaFormat, hash: RollHash) -> Self {
+        Self { call, roll, media, hash }
+    }
+}
+
+/// A missed call, of which the callee is still to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Notice {
+    /// Whom to tell.
+    pub to: PublicKey,
+    /// Which call.
+    pub call: CallId,
+    /// When it was made.
+    pub made_at: UnixTime,
+}
+
+impl Notice {
+    /// Of these parts.
+    pub const fn new(to: PublicKey, call: CallId, made_at: UnixTime) -> Self {
+        Self { to, call, made_at }
+    }
+}
+
 /// What happens to the machine.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Input {
     /// The app asks for something.
@@ -350,7 +247,7 @@ pub enum Input {
         /// The call.
         call: CallId,
         /// Under which key.
-        epoch: u32,
+        epoch: EpochId,
         /// Who signed it.
         from: PublicKey,
         /// What.
@@ -363,6 +260,12 @@ pub enum Input {
         /// What.
         known: Known,
     },
+    /// A call of an earlier run was found in the store.
+    Saved(Box<Saved>),
+    /// A notice of an earlier run was found in the store.
+    Notice(Notice),
+    /// The wall clock, at the start and every now and then. Notices of missed calls grow old by it.
+    Clock(UnixTime),
     /// Somebody's node subscribed to a topic that we send to.
     PeerSubscribed(TopicRef),
     /// The node changed.
@@ -404,7 +307,7 @@ pub enum EngineLink {
 }
 
 /// What links and devices tell.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum MediaInput {
     /// The own description is ready.
@@ -454,13 +357,13 @@ pub enum MediaInput {
         /// Unix time of speaker sample 0, in microseconds.
         speaker_us: Option<u64>,
     },
+    /// The user began to speak, or stopped to.
+    Speaking {
+        /// In which call.
+        call: CallId,
+        /// Speaks now.
+        speaking: bool,
+    },
     /// Something to tell the user.
     Warning(Warning),
-}
-
-impl Body {
-    /// Whether the body says how the call goes on, rather than how the link is made.
-    pub(super) fn is_link(&self) -> bool {
-        matches!(self, Self::Description(_) | Self::Candidate(_) | Self::EndOfCandidates)
-    }
 }

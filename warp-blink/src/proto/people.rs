@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::signal::Lane;
 use crate::{config::Admission, error::Rejected, id::PublicKey};
 
@@ -15,7 +17,7 @@ pub const MAX_KNOWN: usize = 8192;
 const MAX_KNOWN_STRANGERS: usize = MAX_KNOWN / 4 * 3;
 
 /// What a peer has given inside a confirmed session. Only these flags get here; the driver keeps what they stand for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Known {
     /// Its contact token: calls to it go over the contacts' lane.

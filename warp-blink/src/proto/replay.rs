@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{id::CallId, time::UnixTime};
 
 /// How far the clocks of two people may be apart for a first message to ring by itself: PROTOCOL's five minutes.
@@ -19,7 +21,7 @@ pub const WINDOW: Duration = Duration::from_secs(5 * 60);
 pub const MAX_REMEMBERED: usize = 512;
 
 /// Which calls rang on their first message alone.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplayMemory {
     calls: BTreeMap<CallId, UnixTime>,
     order: VecDeque<CallId>,

@@ -1,5 +1,7 @@
 //! The vocabulary of signaling: what two peers say to each other, without keys. `wire` gives it bytes and seals it.
 
+mod member;
+
 use std::fmt;
 
 use minicbor::{Decode, Encode};
@@ -8,6 +10,11 @@ use serde::{Deserialize, Serialize};
 use crate::{
     id::{CallId, NodeId, PublicKey},
     time::UnixTime,
+};
+
+pub use self::member::{
+    Create, Epoch, EpochId, Gone, KeyHash, MAX_MEMBERS, MAX_RECORDS, MAX_SUBJECTS, MayInvite, Record, RecordKind,
+    Roll, RollHash, Sync,
 };
 
 /// The protocol version that this build speaks.
@@ -22,7 +29,7 @@ pub const SUITE_HYBRID: u8 = 2;
 
 /// The way by which a first message arrives. Each has a topic, a queue and a rate of its own, so that strangers never
 /// delay a contact.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Lane {
     /// For those who hold the callee's contact token.
     Contacts,
@@ -40,7 +47,7 @@ pub const MAX_DESCRIPTION: usize = 12 * 1024;
 pub const MAX_CANDIDATE: usize = 1024;
 
 /// Why a first message was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize, Deserialize)]
 #[cbor(index_only)]
 #[non_exhaustive]
 pub enum HelloKind {
@@ -56,7 +63,8 @@ pub enum HelloKind {
     /// Comes back to a running call after a crash.
     #[n(3)]
     Resume,
-    /// Tells of a call that was missed.
+    /// Tells of a call that was missed: [`Hello::sent_at`] is when it was made, by the caller's clock, and
+    /// [`Hello::ring_ms`] how long ago that is, in seconds.
     #[n(4)]
     Missed,
 }
@@ -86,7 +94,7 @@ impl Default for MediaFormat {
 
 /// The first message to a peer: it opens a session, and says why. Its secrets (the peer topic's seed and the key of
 /// epoch 0) are added by the driver, which keeps them by call id.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Hello {
     /// Why it was sent.
     pub kind: HelloKind,
@@ -111,7 +119,7 @@ pub struct Hello {
 }
 
 /// The answer to a [`Hello`], which makes the session usable for its sender.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Welcome {
     /// The answering node.
     pub node: NodeId,
@@ -124,7 +132,7 @@ pub struct Welcome {
 }
 
 /// What becomes of a [`Hello`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[cbor(index_only)]
 #[non_exhaustive]
 pub enum Status {
@@ -149,7 +157,7 @@ pub enum Status {
 }
 
 /// What is said inside a confirmed session.
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Body {
     /// The initiator's first message, which confirms the session for the responder.
@@ -175,7 +183,7 @@ pub enum Body {
     HangUp,
     /// The key of an epoch of the call; the driver adds the key itself.
     #[n(7)]
-    CallKey(#[n(0)] u32),
+    CallKey(#[n(0)] Epoch),
     /// A session description of the link.
     #[n(8)]
     Description(#[n(0)] Description),
@@ -206,10 +214,22 @@ pub enum Body {
     /// The sender's ML-KEM key, to which later calls are encapsulated; the driver adds the key itself.
     #[n(17)]
     KemKey,
+    /// Who belongs to the call; the driver adds the signatures. As the initiator's first message it confirms the session.
+    #[n(18)]
+    Roll(#[n(0)] Roll),
+    /// What the sender knows of the call, in short.
+    #[n(19)]
+    Sync(#[n(0)] Sync),
+    /// The receiver was removed from the call: the last that it hears.
+    #[n(20)]
+    Removed,
+    /// The sender is there. Says so while a phone rings, where nothing else is said.
+    #[n(21)]
+    Here,
 }
 
 /// Whether a description offers or answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[cbor(index_only)]
 pub enum DescriptionKind {
     /// An offer.
@@ -221,7 +241,7 @@ pub enum DescriptionKind {
 }
 
 /// A session description, opaque to the core.
-#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Description {
     /// Offer or answer.
     #[n(0)]
@@ -238,7 +258,7 @@ impl fmt::Debug for Description {
 }
 
 /// An ICE candidate, opaque to the core.
-#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Candidate {
     /// Its text, at most [`MAX_CANDIDATE`] bytes.
     #[n(0)]
@@ -252,7 +272,7 @@ impl fmt::Debug for Candidate {
 }
 
 /// One message inside a session.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Packet {
     /// Its place among the sender's messages of this session, from 1; 0 for a bare acknowledgement.
     pub seq: u32,
@@ -296,10 +316,16 @@ pub struct Announce {
     /// Speaks.
     #[n(7)]
     pub speaking: bool,
+    /// Holds the call: sends nothing and hears nobody.
+    #[n(8)]
+    pub held: bool,
+    /// Who belongs to the call, as the sender knows it.
+    #[n(9)]
+    pub roll: RollHash,
 }
 
 /// What is said to all participants under the call key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum CallBody {
     /// The sender's whole state.
