@@ -4,6 +4,7 @@
 //! and `Ended` exactly once. Where both sides called each other, `Merged` takes the place of the own call's end, and of
 //! `Incoming` for the call that is left.
 
+mod failure;
 mod link;
 mod snapshot;
 
@@ -12,10 +13,11 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    failure::Failure,
     link::{LinkState, Mark, Milestone, ParticipantState, ParticipantSummary, Presence, Step, Summary},
     snapshot::{
-        CallSnapshot, EndedCall, ErrorNote, LinkStatistics, LocalMedia, ParticipantSnapshot, Phase, ResumableCall,
-        Snapshot, Statistics,
+        CallSnapshot, EndedCall, ErrorNote, LinkStatistics, LocalMedia, MAX_ENDED_CALLS, MAX_ERRORS,
+        ParticipantSnapshot, Phase, ResumableCall, Snapshot, Statistics,
     },
 };
 pub use crate::reach::Via;
@@ -327,4 +329,15 @@ pub enum Warning {
         /// Which.
         device: String,
     },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ListenOnly { cause } => write!(f, "no microphone: {cause}"),
+            Self::NoSpeaker { cause } => write!(f, "no speaker: {cause}"),
+            Self::NotReached { cause, .. } => write!(f, "their node is not there: {cause}"),
+            Self::DeviceLost { device } => write!(f, "{device} has gone"),
+        }
+    }
 }

@@ -1,8 +1,10 @@
 //! What must hold after every step. Tests call it; an app has no need to.
 
 use super::{
-    call::State,
+    call::{Call, State},
     machine::{MAX_CALLS, MAX_ENDED, Machine},
+    participant::Stage,
+    signal::MAX_SUBJECTS,
 };
 use crate::{event::LinkState, id::CallId, time::Instant};
 
@@ -25,6 +27,9 @@ pub enum Violation {
     /// Somebody who was not accepted could hear the microphone.
     #[error("the microphone is open and {0}, another call, has a link")]
     Overheard(CallId),
+    /// Somebody who was removed is treated as if they took part.
+    #[error("somebody who was removed from {0} still takes part")]
+    Removed(CallId),
     /// A link to somebody who has not shown that it is there.
     #[error("{0} has a link without a confirmed session")]
     Unconfirmed(CallId),
@@ -57,31 +62,56 @@ impl Machine {
         if self.local.open != self.calls.values().any(|c| c.audio) {
             return Err(Violation::LocalMedia);
         }
+        if self.calls.values().filter(|c| c.held).count() > self.config.max_held {
+            return Err(Violation::Bound("held calls"));
+        }
         for call in self.calls.values() {
-            if call.audio != call.is_active() {
-                return Err(Violation::OpenMicrophone(call.id));
-            }
-            if call.peer.link.open && self.calls.values().any(|c| c.id != call.id && c.audio) {
+            self.check_call(call, now)?;
+        }
+        Ok(())
+    }
+
+    fn check_call(&self, call: &Call, now: Instant) -> Result<(), Violation> {
+        if call.audio != (call.is_active() && !call.held) {
+            return Err(Violation::OpenMicrophone(call.id));
+        }
+        if call.held && !call.is_active() {
+            return Err(Violation::NotClean(call.id));
+        }
+        if call.peers.len() > MAX_SUBJECTS {
+            return Err(Violation::Bound("participants"));
+        }
+        let heard = |id: CallId| self.calls.values().any(|c| c.id != id && c.audio);
+        for p in call.peers.values() {
+            if p.link.open && p.link.sending && (call.held || heard(call.id)) {
                 return Err(Violation::Overheard(call.id));
             }
-            if call.peer.link.open && call.peer.session.is_none() {
+            if p.link.open && p.session.is_none() {
                 return Err(Violation::Unconfirmed(call.id));
             }
-            let live = |c: &super::call::Call| c.peer.key == call.peer.key && c.peer.link.open;
-            if call.peer.link.open && self.calls.values().filter(|c| live(c)).count() > 1 {
+            let live = |c: &Call| c.peers.get(&p.key).is_some_and(|p| p.link.open);
+            if p.link.open && self.calls.values().filter(|c| live(c)).count() > 1 {
                 return Err(Violation::TwoLinks(call.id));
             }
-            let unclean = call.peer.link.open || call.audio || call.announce_at.is_some();
-            if matches!(call.state, State::Leaving { .. }) && unclean {
+            let removed = call.members.as_ref().is_some_and(|m| m.was_removed(&p.key));
+            if removed && call.is_active() && (p.link.open || p.may_come()) {
+                return Err(Violation::Removed(call.id));
+            }
+            if matches!(p.stage, Stage::Out(_)) && (p.link.open || p.joined) {
                 return Err(Violation::NotClean(call.id));
             }
-            let early = matches!(call.state, State::Arriving { .. });
-            if early && (call.peer.link.state != LinkState::Init || call.audio) {
-                return Err(Violation::NotClean(call.id));
-            }
-            if call.deadline().is_some_and(|t| t < now) {
-                return Err(Violation::Overdue(call.id));
-            }
+        }
+        let links = call.peers.values().any(|p| p.link.open);
+        let unclean = links || call.audio || call.announce_at.is_some() || call.epochs.all().next().is_some();
+        if (call.is_leaving() || matches!(call.state, State::Left { .. })) && unclean {
+            return Err(Violation::NotClean(call.id));
+        }
+        let begun = call.peers.values().any(|p| p.link.state != LinkState::Init);
+        if call.is_arriving() && (begun || call.audio) {
+            return Err(Violation::NotClean(call.id));
+        }
+        if call.next_timeout().is_some_and(|t| t <= now) {
+            return Err(Violation::Overdue(call.id));
         }
         Ok(())
     }

@@ -2,18 +2,17 @@
 
 use super::{
     call::{Call, State},
+    effect::{EffectKind, TopicRef},
     ending::{Ending, HEARD},
-    input::{Command, EffectKind, TopicRef},
+    input::{Command, Other},
     machine::{MAX_CALLS, Machine, Out, Purpose},
-    participant::HelloOut,
-    signal::{AppData, Body, HelloKind, SUITE_CLASSICAL, SUITE_HYBRID},
+    signal::Body,
 };
 use crate::{
-    config::PostQuantum,
     error::Rejected,
-    event::{EndReason, Event, Milestone},
+    event::{EndReason, LocalMedia},
     id::{CallId, PublicKey},
-    time::{Instant, UnixTime},
+    time::Instant,
 };
 
 impl Machine {
@@ -27,17 +26,17 @@ impl Machine {
             return Err(Rejected::ShuttingDown);
         }
         match self.resolved(command) {
-            Command::Offer { call, to, app_data, sent_at } => {
-                self.offer(now, call, &to, app_data, sent_at, out)
+            Command::Offer { call, create, to, app_data, sent_at } => {
+                self.offer(now, (call, create), &to, app_data, sent_at, out)
             }
-            Command::Accept { call } => self.accept(now, call, out),
+            Command::Accept { call, other } => self.accept(now, call, other, out),
             Command::Decline { call } => {
-                self.existing(call, |c| matches!(c.state, State::Incoming { .. }), Rejected::NotIncoming)?;
+                self.existing(call, Call::is_incoming, Rejected::NotIncoming)?;
                 self.end(now, call, Ending::ours(EndReason::Declined, Body::Decline), out);
                 Ok(())
             }
             Command::Cancel { call } => {
-                self.existing(call, |c| matches!(c.state, State::Outgoing { .. }), Rejected::NotOutgoing)?;
+                self.existing(call, Call::is_outgoing, Rejected::NotOutgoing)?;
                 self.end(now, call, Ending::ours(EndReason::Cancelled, Body::Cancel), out);
                 Ok(())
             }
@@ -46,16 +45,35 @@ impl Machine {
                 self.hang_up(now, call, out);
                 Ok(())
             }
+            Command::Leave { call } => self.leave(now, call, out),
+            Command::Rejoin { call, other } => self.rejoin(now, call, other, out),
+            Command::Invite { call, to, app_data, sent_at } => {
+                self.invite(now, call, &to, app_data, sent_at, out)
+            }
+            Command::Remove { call, peer } => self.remove(now, call, peer, out),
+            Command::Hold { call } => self.hold(now, call, out),
+            Command::Unhold { call, other } => self.unhold(now, call, other, out),
+            Command::Resume { call, sent_at, other } => self.resume(now, call, sent_at, other, out),
             Command::SetMuted(muted) => {
-                self.local.muted = muted;
                 out.run(EffectKind::SetMuted(muted));
-                self.own_state_changed(now);
+                self.own_state(now, |local| local.muted = muted);
                 Ok(())
             }
             Command::SetDeafened(deafened) => {
-                self.local.deafened = deafened;
                 out.run(EffectKind::SetDeafened(deafened));
-                self.own_state_changed(now);
+                self.own_state(now, |local| local.deafened = deafened);
+                Ok(())
+            }
+            Command::SetCamera(on) => {
+                self.own_state(now, |local| local.camera = on);
+                Ok(())
+            }
+            Command::SetScreen(on) => {
+                self.own_state(now, |local| local.screen = on);
+                Ok(())
+            }
+            Command::SetRecording(on) => {
+                self.own_state(now, |local| local.recording = on);
                 Ok(())
             }
             Command::AddContact(peer) => {
@@ -81,112 +99,83 @@ impl Machine {
                 Ok(())
             }
             Command::Shutdown => {
-                self.shutting_down = true;
-                let calls: Vec<CallId> =
-                    self.calls.values().filter(|c| c.phase().is_some()).map(|c| c.id).collect();
-                for call in calls {
-                    self.hang_up(now, call, out);
-                }
-                // What has not rung will not, and to its sender this looks like being offline.
-                let unrung: Vec<CallId> =
-                    self.calls.values().filter(|c| c.is_arriving()).map(|c| c.id).collect();
-                for call in unrung {
-                    self.forget(call, out);
-                }
-                // What the other side has ended is acknowledged a moment longer, and no more.
-                for call in self.calls.values_mut().filter(|c| !c.said_it && c.peer.hello.is_none()) {
-                    if let State::Leaving { until } = &mut call.state {
-                        *until = (*until).min(now + HEARD);
-                    }
-                }
-                // The node may be the app's own, and live on.
-                self.inboxes().for_each(|inbox| out.run(EffectKind::Unsubscribe(inbox)));
+                self.shut_down(now, out);
                 Ok(())
             }
         }
     }
 
-    fn offer(
+    fn shut_down(&mut self, now: Instant, out: &mut Out<'_>) {
+        self.shutting_down = true;
+        let calls: Vec<CallId> = self.calls.values().filter(|c| c.phase().is_some()).map(|c| c.id).collect();
+        for call in calls {
+            self.hang_up(now, call, out);
+        }
+        // What has not rung will not, and to its sender this looks like being offline.
+        let unrung: Vec<CallId> = self.calls.values().filter(|c| c.is_arriving()).map(|c| c.id).collect();
+        for call in unrung {
+            self.forget(call, out);
+        }
+        // What the other side has ended is acknowledged a moment longer, and no more.
+        for call in self.calls.values_mut() {
+            let says = call.peers.values().any(|p| p.said_it || p.hello.is_some());
+            if let State::Leaving { until } = &mut call.state
+                && !says
+            {
+                *until = (*until).min(now + HEARD);
+            }
+        }
+        // The node may be the app's own, and live on.
+        self.inboxes().for_each(|inbox| out.run(EffectKind::Unsubscribe(inbox)));
+    }
+
+    pub(super) fn accept(
         &mut self,
         now: Instant,
         id: CallId,
-        to: &[PublicKey],
-        app_data: AppData,
-        sent_at: UnixTime,
+        other: Other,
         out: &mut Out<'_>,
     ) -> Result<(), Rejected> {
-        let peer = match to {
-            [] => return Err(Rejected::NobodyToCall),
-            _ if to.contains(&self.own) => return Err(Rejected::SelfCall),
-            [peer] => *peer,
-            more => return Err(Rejected::TooManyCallees(more.len())),
-        };
-        if let Some(active) = self.under_way() {
-            return Err(Rejected::InCall(active));
+        self.existing(id, Call::is_incoming, Rejected::NotIncoming)?;
+        self.make_way(now, other, out)?;
+        let Some(call) = self.calls.get(&id) else { return Err(Rejected::NoSuchCall(id)) };
+        let (sent_at, media, caller) = (call.sent_at, call.media, call.caller);
+        // Who was a stranger may be a contact tomorrow.
+        self.note(id, sent_at, Purpose::Other, out);
+        if let Some(caller) = caller {
+            self.say(now, id, &caller, 0, Body::Accept(media));
+            self.activate(now, id, caller, out);
         }
-        if self.calls.contains_key(&id) || self.ended.contains(&id) || self.aliases.contains_key(&id) {
-            return Err(Rejected::IdInUse(id));
-        }
-        let rings = |c: &&Call| matches!(c.state, State::Incoming { .. }) && c.peer.key == peer;
-        if let Some(ringing) = self.calls.values().find(rings).map(|c| c.id) {
-            // Who calls somebody whose call rings here means to talk to them.
-            self.aliases.insert(id, ringing);
-            out.emit(Event::Merged { call: id, into: ringing, peer });
-            return self.accept(now, ringing, out);
-        }
-        let suite = match (self.config.post_quantum, self.people.known(&peer).kem) {
-            (PostQuantum::Off, _) | (PostQuantum::Prefer, false) => SUITE_CLASSICAL,
-            (PostQuantum::Require | PostQuantum::Prefer, true) => SUITE_HYBRID,
-            (PostQuantum::Require, false) => return Err(Rejected::NoPostQuantumKey(peer)),
-        };
-        let state = State::Outgoing {
-            ring_until: now + self.config.ring_timeout,
-            reach_until: now + self.config.reach_timeout,
-        };
-        let mut call = Call::new(id, peer, now, state, self.config.media);
-        call.ours = true;
-        call.sent_at = sent_at;
-        call.app_data = app_data.clone();
-        call.peer.mark(now, Milestone::Started);
-        let hello = self.hello(&call, HelloKind::Offer, sent_at, app_data);
-        let session = call.peer.new_session();
-        call.peer.hello = Some(HelloOut::new(hello, suite, session, now));
-        for theirs in self.calls.values_mut().filter(|c| c.is_arriving() && c.peer.key == peer) {
-            theirs.crossed = true;
-        }
-        // A farewell can wait for its last acknowledgement; a new call cannot.
-        self.make_room(true, out);
-        call.listening = true;
-        self.calls.insert(id, call);
-        out.run(EffectKind::Subscribe(TopicRef::Peer { call: id, owner: self.own }));
-        out.push(Purpose::Reach { call: id, since: now }, EffectKind::Reach { peer });
         Ok(())
     }
 
-    pub(super) fn accept(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) -> Result<(), Rejected> {
-        self.existing(id, |c| matches!(c.state, State::Incoming { .. }), Rejected::NotIncoming)?;
-        // Answering one call ends the one before, as call waiting on a telephone does.
-        if let Some(other) = self.under_way() {
-            self.hang_up(now, other, out);
+    /// Ends or holds what is active, so that another call can be: as call waiting on a telephone does.
+    pub(super) fn make_way(&mut self, now: Instant, other: Other, out: &mut Out<'_>) -> Result<(), Rejected> {
+        match (self.under_way(), other) {
+            (Some(active), Other::Hold) if self.calls.get(&active).is_some_and(Call::is_active) => {
+                self.hold(now, active, out)
+            }
+            // A phone that rings at the other side cannot be held.
+            (Some(active), _) => {
+                self.hang_up(now, active, out);
+                Ok(())
+            }
+            (None, _) => Ok(()),
         }
-        if let Some(sent_at) = self.calls.get(&id).map(|c| c.sent_at) {
-            // Who was a stranger may be a contact tomorrow.
-            self.note(id, sent_at, Purpose::Other, out);
-        }
-        if let Some(call) = self.calls.get_mut(&id) {
-            let media = call.media;
-            Self::say(call, &mut self.counters, now, 0, Body::Accept(media));
-        }
-        self.activate(now, id, out);
-        Ok(())
     }
 
     /// The same command with the id of the call that is meant.
     fn resolved(&self, mut command: Command) -> Command {
-        if let Command::Accept { call }
+        if let Command::Accept { call, .. }
         | Command::Decline { call }
         | Command::Cancel { call }
-        | Command::HangUp { call } = &mut command
+        | Command::HangUp { call }
+        | Command::Leave { call }
+        | Command::Rejoin { call, .. }
+        | Command::Invite { call, .. }
+        | Command::Remove { call, .. }
+        | Command::Hold { call }
+        | Command::Unhold { call, .. } = &mut command
         {
             *call = self.aliases.get(call).copied().unwrap_or(*call);
         }
@@ -196,14 +185,17 @@ impl Machine {
     /// Ends a call in the way that its state asks for.
     pub(super) fn hang_up(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) {
         let ending = match self.calls.get(&id).map(|c| &c.state) {
-            Some(State::Outgoing { .. }) => Ending::ours(EndReason::Cancelled, Body::Cancel),
+            Some(State::Outgoing) => Ending::ours(EndReason::Cancelled, Body::Cancel),
             Some(State::Incoming { .. }) => Ending::ours(EndReason::Declined, Body::Decline),
-            _ => Ending::ours(EndReason::HungUp, Body::HangUp),
+            _ => {
+                self.sign_off(now, id, out);
+                Ending::ours(EndReason::HungUp, Body::HangUp)
+            }
         };
         self.end(now, id, ending, out);
     }
 
-    fn existing(
+    pub(super) fn existing(
         &self,
         id: CallId,
         allowed: impl Fn(&Call) -> bool,
@@ -223,7 +215,7 @@ impl Machine {
         if self.calls.len() < MAX_CALLS {
             return true;
         }
-        let says = |c: &Call| c.said_it || c.peer.hello.is_some();
+        let says = |c: &Call| c.peers.values().any(|p| p.said_it || p.hello.is_some());
         let farewells = self.calls.values().filter(|c| c.is_leaving()).min_by_key(|c| (says(c), c.since));
         let unrung = || self.calls.values().filter(|c| own && c.is_arriving()).min_by_key(|c| c.since);
         match farewells.or_else(unrung).map(|c| c.id) {
@@ -235,10 +227,23 @@ impl Machine {
         }
     }
 
-    fn own_state_changed(&mut self, now: Instant) {
-        for call in self.calls.values_mut().filter(|c| c.is_active() && c.epoch > 0) {
-            call.announce_version += 1;
-            call.announce_at = Some(now);
+    /// Changes what this side tells of itself in calls.
+    pub(super) fn own_state(&mut self, now: Instant, change: impl FnOnce(&mut LocalMedia)) {
+        change(&mut self.local);
+        for call in self.calls.values_mut().filter(|c| c.is_active()) {
+            Self::news(now, call);
+        }
+    }
+
+    /// What this side tells of itself in this call has changed.
+    pub(super) fn news(now: Instant, call: &mut Call) {
+        call.announce_version += 1;
+        call.announce_at = Some(now);
+    }
+
+    pub(super) fn listen(id: CallId, own: PublicKey, call: &mut Call, out: &mut Out<'_>) {
+        if !std::mem::replace(&mut call.listening, true) {
+            out.run(EffectKind::Subscribe(TopicRef::Peer { call: id, owner: own }));
         }
     }
 }

@@ -2,15 +2,15 @@
 
 use super::{
     call::State,
+    effect::{EffectKind, TopicRef},
     ending::Ending,
-    input::{EffectKind, TopicRef},
     machine::{Machine, Out},
     signal::{Body, Lane},
 };
 use crate::{
     config::PostQuantum,
     error::Rejected,
-    event::EndReason,
+    event::{EndReason, Presence},
     id::{CallId, PublicKey},
     time::Instant,
 };
@@ -20,29 +20,35 @@ impl Machine {
         if *peer == self.own { Err(Rejected::OwnKey) } else { Ok(()) }
     }
 
-    /// Gives the other side of an accepted call, once, what makes its next calls better: our ML-KEM key, and to a contact
-    /// our token.
-    pub(super) fn introduce(&mut self, now: Instant, id: CallId) {
+    /// Gives somebody in an accepted call, once, what makes its next calls better: our ML-KEM key, and to a contact our
+    /// token.
+    pub(super) fn introduce(&mut self, now: Instant, id: CallId, peer: &PublicKey) {
         let Some(call) = self.calls.get_mut(&id).filter(|c| c.is_active()) else { return };
-        if std::mem::replace(&mut call.introduced, true) {
+        let Some(p) = call.peers.get_mut(peer) else { return };
+        if std::mem::replace(&mut p.introduced, true) {
             return;
         }
-        let peer = call.peer.key;
         if self.config.post_quantum != PostQuantum::Off {
-            Self::say(call, &mut self.counters, now, 0, Body::KemKey);
+            self.say(now, id, peer, 0, Body::KemKey);
         }
-        if self.people.is_contact(&peer) {
-            Self::say(call, &mut self.counters, now, 0, Body::Token);
+        if self.people.is_contact(peer) {
+            self.say(now, id, peer, 0, Body::Token);
         }
     }
 
     /// Gives our token to those in a call with us.
     pub(super) fn give_token(&mut self, now: Instant, to: impl Fn(&PublicKey) -> bool) {
-        let people = &self.people;
-        for call in self.calls.values_mut().filter(|c| c.is_active()) {
-            if people.is_contact(&call.peer.key) && to(&call.peer.key) {
-                Self::say(call, &mut self.counters, now, 0, Body::Token);
-            }
+        let in_it = |p: &&super::participant::Participant| {
+            p.introduced && p.may_come() && self.people.is_contact(&p.key) && to(&p.key)
+        };
+        let all: Vec<(CallId, PublicKey)> = self
+            .calls
+            .values()
+            .filter(|c| c.is_active())
+            .flat_map(|c| c.peers.values().filter(in_it).map(|p| (c.id, p.key)))
+            .collect();
+        for (id, peer) in all {
+            self.say(now, id, &peer, 0, Body::Token);
         }
     }
 
@@ -50,7 +56,8 @@ impl Machine {
     /// next one, and until then calls over the strangers' lane.
     pub(super) fn rotate(&mut self, now: Instant, out: &mut Out<'_>) {
         // What is still on its way is sealed when it is sent, and would bring the new token to those who lose the old one.
-        self.calls.values_mut().for_each(|c| c.peer.delivery.take_back(&Body::Token));
+        let all = self.calls.values_mut().flat_map(|c| c.peers.values_mut());
+        all.for_each(|p| p.delivery.take_back(&Body::Token));
         let inbox = TopicRef::Inbox { owner: self.own, lane: Lane::Contacts };
         out.run(EffectKind::Unsubscribe(inbox));
         out.run(EffectKind::NewToken);
@@ -62,17 +69,28 @@ impl Machine {
         self.not_own(&peer)?;
         let (known, contact) = (self.people.is_blocked(&peer), self.people.is_contact(&peer));
         self.people.block(&peer)?;
-        let calls: Vec<CallId> =
-            self.calls.values().filter(|c| self.people.is_blocked(&c.peer.key)).map(|c| c.id).collect();
-        for id in calls {
-            match self.calls.get(&id).map(|c| &c.state) {
-                Some(State::Outgoing { .. } | State::Active { .. }) => self.hang_up(now, id, out),
+        let calls: Vec<(CallId, PublicKey)> = self
+            .calls
+            .values()
+            .flat_map(|c| c.peers.keys().map(|key| (c.id, *key)))
+            .filter(|(_, key)| self.people.is_blocked(key))
+            .collect();
+        for (id, key) in calls {
+            let Some(call) = self.calls.get(&id) else { continue };
+            match call.state {
+                State::Outgoing | State::Active { .. } | State::Left { .. } if call.is_with(&key) => {
+                    self.hang_up(now, id, out)
+                }
+                // Somebody else in a group: it goes on without what there was between the two.
+                State::Outgoing | State::Active { .. } | State::Left { .. } => {
+                    self.give_up(now, id, &key, Presence::Lost, None, out);
+                }
                 // To a caller who is blocked this looks like being offline.
-                Some(State::Incoming { .. }) => {
+                State::Incoming { .. } if call.caller_is(&key) => {
                     self.end(now, id, Ending::nobodys(EndReason::Declined, None), out);
                 }
-                Some(State::Arriving { .. }) => self.forget(id, out),
-                Some(State::Leaving { .. }) | None => {}
+                State::Arriving { .. } => self.forget(id, out),
+                State::Incoming { .. } | State::Leaving { .. } => {}
             }
         }
         // After the farewell of a call was queued, so that it does not bring the new token along.

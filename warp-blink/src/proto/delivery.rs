@@ -171,6 +171,11 @@ impl Delivery {
         self.queue.len()
     }
 
+    /// Something of this sort is on its way.
+    pub(super) fn waits(&self, which: impl Fn(&Body) -> bool) -> bool {
+        self.queue.iter().any(|w| which(&w.body))
+    }
+
     /// Queues a message; it goes out as soon as the session is confirmed. `false`: a candidate, and the queue is full.
     pub(super) fn push(&mut self, now: Instant, generation: u32, body: Body) -> bool {
         if self.queue.len() >= MAX_QUEUE && matches!(body, Body::Candidate(_)) {
@@ -199,7 +204,12 @@ impl Delivery {
 
     /// Takes this back, wherever it is on its way: it keeps its number and becomes a bare confirmation.
     pub(super) fn take_back(&mut self, body: &Body) {
-        for waiting in self.queue.iter_mut().filter(|w| w.body == *body) {
+        self.withdraw(|b| b == body);
+    }
+
+    /// Takes back everything of this sort.
+    pub(super) fn withdraw(&mut self, which: impl Fn(&Body) -> bool) {
+        for waiting in self.queue.iter_mut().filter(|w| which(&w.body)) {
             waiting.body = Body::Confirm;
         }
     }

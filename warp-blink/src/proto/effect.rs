@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::signal::{
-    CallBody, Candidate, Description, EpochId, Hello, KeyHash, Lane, MediaFormat, Packet, Record, Roll, RollHash, Welcome,
+    CallBody, Candidate, Description, EpochId, Hello, KeyHash, Lane, MediaFormat, Packet, Record, Roll,
+    RollHash, Welcome,
 };
 use crate::{
     event::{Event, Via},
@@ -144,6 +145,13 @@ pub enum EffectKind {
         peer: PublicKey,
         /// Which.
         session: SessionNo,
+    },
+    /// Wipe all sessions with somebody in a call, and what was begun of any.
+    DropPeer {
+        /// The call.
+        call: CallId,
+        /// With whom.
+        peer: PublicKey,
     },
     /// Keep what the packet of this step brought, also for later runs.
     Keep {

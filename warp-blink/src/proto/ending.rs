@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use super::{
-    call::State,
-    input::{EffectKind, TopicRef},
-    machine::{Machine, Out, Purpose},
-    participant::HelloOut,
-    signal::{AppData, Body, CallBody, HelloKind, SUITE_CLASSICAL},
+    call::{Call, State},
+    effect::EffectKind,
+    machine::{Machine, Out},
+    participant::{HelloOut, Stage},
+    signal::{AppData, Body, CallBody, HelloKind},
 };
 use crate::{
-    event::{EndReason, Event, LinkState, Milestone, ParticipantSummary, Summary},
+    event::{EndReason, EndedCall, Event, MAX_ENDED_CALLS, Milestone, ParticipantSummary, Presence, Summary},
     id::{CallId, PublicKey},
     time::Instant,
 };
@@ -22,15 +22,16 @@ pub(super) const HEARD: Duration = Duration::from_millis(200);
 pub(super) struct Ending {
     pub(super) reason: EndReason,
     by: By,
-    /// What the other side is told, if it does not know yet.
+    /// What the others are told, if they do not know yet.
     say: Option<Body>,
     /// The app hears nothing: another call has taken its place.
     silent: bool,
 }
 
+#[derive(Clone, Copy)]
 enum By {
     Us,
-    Them,
+    Them(PublicKey),
     Nobody,
 }
 
@@ -39,8 +40,12 @@ impl Ending {
         Self { reason, by: By::Us, say: Some(say), silent: false }
     }
 
-    pub(super) fn theirs(reason: EndReason) -> Self {
-        Self { reason, by: By::Them, say: None, silent: false }
+    pub(super) fn by(reason: EndReason, who: Option<PublicKey>) -> Self {
+        Self::of(reason, who, None)
+    }
+
+    pub(super) fn of(reason: EndReason, who: Option<PublicKey>, say: Option<Body>) -> Self {
+        Self { reason, by: who.map_or(By::Nobody, By::Them), say, silent: false }
     }
 
     pub(super) fn nobodys(reason: EndReason, say: Option<Body>) -> Self {
@@ -54,40 +59,39 @@ impl Ending {
 }
 
 impl Machine {
-    /// Accepted: microphone and speaker open, the link starts if it has not.
-    pub(super) fn activate(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) {
-        // The microphone is heard on every link there is, so there is one: others are made anew when they are accepted.
-        let others: Vec<CallId> = self.calls.keys().copied().filter(|other| *other != id).collect();
-        for other in others {
-            self.close_link(other, out);
-        }
+    /// Accepted, by us or by the first of those whom we called: microphone and speaker open, the link starts if it has not.
+    pub(super) fn activate(&mut self, now: Instant, id: CallId, with: PublicKey, out: &mut Out<'_>) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        let peer = call.peer.key;
-        call.state = State::Active {
-            connect_until: (call.peer.link.state != LinkState::Connected)
-                .then_some(now + self.config.connect_timeout),
-            reconnect_until: None,
-        };
-        call.peer.ringing = false;
-        call.peer.mark(now, Milestone::Accepted);
-        call.audio = true;
-        (self.local.open, self.local.listen_only) = (true, false);
-        out.emit(Event::Accepted { call: id, peer, media: call.media });
-        out.push(Purpose::Audio { call: id }, EffectKind::OpenAudio { call: id, media: call.media });
-        if call.ours {
-            // The creator makes the key of epoch 1; epoch 0 travelled in the first message and only rings.
-            call.epoch = 1;
-            call.announce_at = Some(now);
-            out.run(EffectKind::NewCallKey { call: id, epoch: 1 });
-            out.run(EffectKind::Subscribe(TopicRef::Call { call: id, epoch: 1 }));
-            Self::say(call, &mut self.counters, now, 0, Body::CallKey(1));
+        let (ours, media) = (call.ours(), call.media);
+        call.state = State::Active { empty_until: None };
+        if let Some(p) = call.peers.get_mut(&with) {
+            p.mark(now, Milestone::Accepted);
         }
-        self.introduce(now, id);
-        self.start_link(now, id, out);
-        self.note_joined(id, out);
+        out.emit(Event::Accepted { call: id, peer: with, media });
+        self.open_audio(id, out);
+        if ours && let Some(call) = self.calls.get_mut(&id) {
+            // The creator makes the key of epoch 1; epoch 0 travelled in the first message and only rings.
+            Self::make_key(call, out);
+        }
+        self.rolled(now, id, out);
+        self.introduce(now, id, &with);
+        self.enter(now, id, &with, out);
+        for key in self.calls.get(&id).map(Call::keys).unwrap_or_default() {
+            self.tell(id, &key, out);
+        }
     }
 
-    /// Ends a call: the app hears it now, the other side as soon as the network allows.
+    /// One more of those whom we called has accepted.
+    pub(super) fn admit(&mut self, now: Instant, id: CallId, peer: &PublicKey, out: &mut Out<'_>) {
+        if let Some(p) = self.peer_mut(id, peer) {
+            p.mark(now, Milestone::Accepted);
+        }
+        self.enter(now, id, peer, out);
+        self.share_key(now, id, peer);
+        self.introduce(now, id, peer);
+    }
+
+    /// Ends a call: the app hears it now, the others as soon as the network allows.
     pub(super) fn end(&mut self, now: Instant, id: CallId, ending: Ending, out: &mut Out<'_>) {
         let own = self.own;
         let Some(call) = self.calls.get_mut(&id) else { return };
@@ -95,81 +99,123 @@ impl Machine {
             return;
         }
         let was = call.phase();
-        let incoming = matches!(call.state, State::Incoming { .. });
-        let peer = call.peer.key;
-        call.peer.mark(now, Milestone::Ended);
-        call.offering |= ending.silent;
-        self.close_link(id, out);
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        if call.audio {
-            call.audio = false;
-            self.local.open = false;
-            out.run(EffectKind::CloseAudio { call: id });
+        let (incoming, caller) = (call.is_incoming(), call.caller);
+        for p in call.peers.values_mut().filter(|p| p.may_come() || p.stage == Stage::Out(Presence::Left)) {
+            p.mark(now, Milestone::Ended);
         }
-        if call.epoch > 0 && call.is_active() && ending.reason == EndReason::HungUp {
-            out.run(EffectKind::SendCall { call: id, epoch: call.epoch, body: CallBody::Leave });
+        for p in call.peers.values_mut() {
+            p.offering |= ending.silent;
+        }
+        for key in self.calls.get(&id).map(Call::keys).unwrap_or_default() {
+            self.close_link(id, &key, out);
+        }
+        self.silence(id, out);
+        self.unsave(id, out);
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let hung_up = call.is_active() && ending.reason == EndReason::HungUp && call.is_pair();
+        if let Some(epoch) = call.epochs.sends().filter(|_| hung_up) {
+            out.run(EffectKind::SendCall { call: id, epoch, body: CallBody::Leave });
         }
         call.announce_at = None;
-        call.peer.link.parked = Default::default();
-        let stay = if self.shutting_down && ending.say.is_none() { HEARD } else { self.config.farewell };
+        call.rekey_at = None;
+        let heard_of_it = matches!(ending.by, By::Them(_)) || ending.say.is_none();
+        let stay = if self.shutting_down && heard_of_it { HEARD } else { self.config.farewell };
         call.state = State::Leaving { until: now + stay };
-        let (mut cancel, mut suite) = (None, SUITE_CLASSICAL);
-        let given_up = match ending.say {
-            // Of a call that rang on its first message alone, it is said as soon as its caller confirms.
-            Some(body)
-                if call.peer.delivery.is_confirmed() || (!call.ours && call.peer.welcome.is_some()) =>
-            {
-                call.said_it = true;
-                call.peer.delivery.only(now, body)
-            }
-            Some(_) if call.ours => {
-                // Nobody has answered the first message. A second one withdraws it, if it ever left this node; if the
-                // answer to the first still comes, the session says it instead (`on_welcome`).
-                if let Some(hello) = call.peer.hello.as_ref().filter(|h| h.published) {
-                    (cancel, suite) = (Some(call.sent_at), hello.suite);
-                }
-                call.peer.hello = None;
-                call.peer.delivery.clear()
-            }
-            // What arrived is acknowledged while the farewell lasts; nothing more is said.
-            _ => {
-                call.peer.hello = None;
-                call.peer.welcome = None;
-                call.peer.delivery.clear()
-            }
-        };
-        self.counters.expired += given_up;
-        if let Some(sent_at) = cancel
-            && let Some(call) = self.calls.get(&id)
-        {
-            let hello = self.hello(call, HelloKind::Cancel, sent_at, AppData::default());
-            if let Some(call) = self.calls.get_mut(&id) {
-                let session = call.peer.new_session();
-                call.peer.hello = Some(HelloOut::new(hello, suite, session, now));
-            }
+        for key in call.keys() {
+            self.take_leave(now, id, &key, &ending, out);
         }
+        self.drop_keys(id, out);
         self.remember_ended(id);
         if was.is_some() && !ending.silent {
-            self.tell_offering(id, out);
-            if incoming && !matches!(ending.reason, EndReason::Declined) {
-                out.emit(Event::Missed { call: id, from: peer, reason: ending.reason });
+            for key in self.calls.get(&id).map(Call::keys).unwrap_or_default() {
+                self.tell_offering(id, &key, out);
+            }
+            if let Some(from) = caller.filter(|_| incoming && ending.reason != EndReason::Declined) {
+                out.emit(Event::Missed { call: id, from, reason: ending.reason, ago: None });
             }
             let by = match ending.by {
                 By::Us => Some(own),
-                By::Them => Some(peer),
+                By::Them(key) => Some(key),
                 By::Nobody => None,
             };
-            out.emit(Event::Ended { call: id, reason: ending.reason, by, summary: self.summary(id, peer) });
+            let summary = self.summary(id);
+            self.note_failure(now, id, None, ending.reason);
+            self.history.truncate(MAX_ENDED_CALLS - 1);
+            self.history.push_front(EndedCall {
+                id,
+                at: now,
+                reason: ending.reason,
+                by,
+                summary: summary.clone(),
+            });
+            out.emit(Event::Ended { call: id, reason: ending.reason, by, summary });
         }
     }
 
-    /// Tells once, and before anything else of the call, that an offer of ours goes out: as soon as the callee's node is
-    /// reached, or the offer has left some other way.
-    pub(super) fn tell_offering(&mut self, id: CallId, out: &mut Out<'_>) {
-        if let Some(call) = self.calls.get_mut(&id).filter(|c| c.ours)
-            && !std::mem::replace(&mut call.offering, true)
+    /// The last that is said to a participant of a call that ends.
+    fn take_leave(&mut self, now: Instant, id: CallId, key: &PublicKey, ending: &Ending, out: &mut Out<'_>) {
+        if matches!(ending.by, By::Nobody | By::Us) && !ending.silent {
+            self.not_reached(now, id, key, out);
+        }
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let (pair, ours, sent_at) = (call.is_pair(), call.ours(), call.sent_at);
+        let roll = call.members.as_ref().map(super::membership::Membership::roll);
+        let Some(p) = call.peers.get_mut(key) else { return };
+        (p.pair_at, p.here_at, p.wipe_at) = (None, None, None);
+        p.link.parked = Default::default();
+        (p.link.until, p.link.retry_at) = (None, None);
+        let knows = matches!(ending.by, By::Them(who) if who == *key) && ending.say.is_none();
+        let say = match (p.stage, &ending.say) {
+            _ if knows => None,
+            // They have been told.
+            (Stage::Out(_), _) if p.said_it || (p.stage != Stage::Out(Presence::Left)) => return,
+            // Whoever is still being called is not called any more, however the call ends for others.
+            (Stage::Called { .. }, None | Some(Body::HangUp)) => Some(Body::Cancel),
+            (Stage::Out(_), Some(Body::HangUp)) => Some(Body::HangUp),
+            (Stage::Out(_), _) => None,
+            (_, Some(Body::HangUp)) if !pair => roll.map(Body::Roll),
+            (_, say) => say.clone(),
+        };
+        p.stage = match p.stage {
+            Stage::Out(presence) => Stage::Out(presence),
+            _ => Stage::Out(Presence::Left),
+        };
+        let (mut cancel, mut given_up) = (false, 0);
+        match say {
+            // Of a call that rang on its first message alone, it is said as soon as its caller confirms.
+            Some(body) if p.delivery.is_confirmed() || (!ours && p.welcome.is_some()) => {
+                p.said_it = true;
+                p.hello = None;
+                given_up = p.delivery.only(now, body);
+            }
+            // Nobody has answered the first message. A second one withdraws it, if it ever left this node; if the answer to
+            // the first still comes, the session says it instead (`on_welcome`).
+            Some(_) => {
+                let offer = |h: &&HelloOut| h.published && h.hello.kind == HelloKind::Offer;
+                cancel = p.hello.as_ref().filter(offer).is_some();
+                p.hello = None;
+                given_up = p.delivery.clear();
+            }
+            // What arrived is acknowledged while the farewell lasts; nothing more is said.
+            None => {
+                (p.hello, p.welcome) = (None, None);
+                given_up += p.delivery.clear();
+            }
+        }
+        self.counters.expired += given_up;
+        if cancel {
+            self.send_hello(now, id, *key, HelloKind::Cancel, (sent_at, AppData::default()));
+        }
+    }
+
+    /// Tells once, and before anything else of a participant, that an offer of ours goes out: as soon as the callee's node
+    /// is reached, or the offer has left some other way.
+    pub(super) fn tell_offering(&mut self, id: CallId, key: &PublicKey, out: &mut Out<'_>) {
+        if let Some(p) = self.calls.get_mut(&id).filter(|c| c.ours()).and_then(|c| c.peers.get_mut(key))
+            && p.called
+            && !std::mem::replace(&mut p.offering, true)
         {
-            out.emit(Event::Offering { call: id, peer: call.peer.key });
+            out.emit(Event::Offering { call: id, peer: *key });
         }
     }
 
@@ -183,39 +229,35 @@ impl Machine {
         out: &mut Out<'_>,
     ) {
         let body = matches!(reason, EndReason::Busy).then_some(Body::Busy);
+        let ago = self.calls.get(&id).and_then(|c| c.notice);
         self.end(now, id, Ending::nobodys(reason, body), out);
         // Who took a call back and is on the line, or is being called, was not missed: the two calls crossed.
-        let crossed = || self.calls.values().any(|c| c.is_under_way() && c.peer.key == from);
+        let crossed = || self.calls.values().any(|c| c.is_under_way() && c.is_with(&from));
         if reason != EndReason::Cancelled || !crossed() {
-            out.emit(Event::Missed { call: id, from, reason });
+            out.emit(Event::Missed { call: id, from, reason, ago });
         }
     }
 
     /// Wipes what is left of an ended call.
     pub(super) fn forget(&mut self, id: CallId, out: &mut Out<'_>) {
+        self.drop_keys(id, out);
+        let own_topic = self.own_topic(id);
         let Some(call) = self.calls.remove(&id) else { return };
         if call.listening {
-            out.run(EffectKind::Unsubscribe(TopicRef::Peer { call: id, owner: self.own }));
-        }
-        if call.epoch > 0 {
-            out.run(EffectKind::Unsubscribe(TopicRef::Call { call: id, epoch: call.epoch }));
+            out.run(EffectKind::Unsubscribe(own_topic));
         }
         out.run(EffectKind::Forget { call: id });
         self.aliases.retain(|_, into| *into != id);
         self.remember_ended(id);
     }
 
-    fn summary(&self, id: CallId, peer: PublicKey) -> Summary {
-        let participants = self
-            .calls
-            .get(&id)
-            .map(|c| ParticipantSummary {
-                peer,
-                timeline: c.peer.timeline.clone(),
-                stats: c.peer.stats.clone(),
-            })
-            .into_iter()
-            .collect();
-        Summary { participants }
+    fn summary(&self, id: CallId) -> Summary {
+        let Some(call) = self.calls.get(&id) else { return Summary::default() };
+        let participants = call.peers.values().map(|p| ParticipantSummary {
+            peer: p.key,
+            timeline: p.timeline.clone(),
+            stats: p.stats.clone(),
+        });
+        Summary { participants: participants.collect() }
     }
 }

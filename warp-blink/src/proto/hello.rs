@@ -7,12 +7,13 @@ use std::time::Duration;
 use super::{
     call::{Call, State},
     delivery::Schedule,
+    effect::{EffectKind, SessionNo},
     ending::Ending,
-    input::{Arrived, EffectKind, SessionNo, TopicRef},
+    input::Arrived,
     machine::{ARRIVING, MAX_CALLS, Machine, Out, Purpose},
-    participant::WelcomeOut,
+    participant::{Participant, Stage, WelcomeOut},
     sessions::Held,
-    signal::{Body, Hello, HelloKind, SUITE_CLASSICAL, SUITE_HYBRID, Status, VERSION, Welcome},
+    signal::{Body, Hello, HelloKind, MediaFormat, SUITE_CLASSICAL, SUITE_HYBRID, Status, VERSION, Welcome},
 };
 use crate::{
     config::PostQuantum,
@@ -60,9 +61,8 @@ impl Machine {
         }
         // Who was let in into a call may also withdraw it, or come back to it. And whom we are calling may call us: of two
         // calls that cross theirs may be the one that stays, and if it were refused neither would come about.
-        let calling =
-            |c: &Call| c.ours && matches!(c.state, State::Outgoing { .. }) && c.peer.key == hello.from;
-        let in_it = self.calls.get(&hello.call).is_some_and(|c| c.peer.key == hello.from);
+        let calling = |c: &Call| c.is_outgoing() && c.is_with(&hello.from);
+        let in_it = self.calls.get(&hello.call).is_some_and(|c| c.peers.contains_key(&hello.from));
         let admitted = if self.calls.values().any(calling) {
             true
         } else if in_it {
@@ -78,24 +78,22 @@ impl Machine {
             HelloKind::Offer => self.on_offer(now, arrived, out),
             HelloKind::Cancel => self.on_cancel(now, hello, arrived.suite, out),
             HelloKind::Pair | HelloKind::Resume => self.on_reopen(now, &arrived, out),
-            // The notice of a missed call comes with its delivery over real reach.
-            HelloKind::Missed => self.counters.unexpected += 1,
+            HelloKind::Missed => self.on_notice(now, arrived, out),
         }
     }
 
     fn on_offer(&mut self, now: Instant, arrived: Arrived, out: &mut Out<'_>) {
         let Arrived { hello, suite, wall, .. } = arrived;
         let (id, from) = (hello.call, hello.from);
-        if self.ended.contains(&id) {
-            self.counters.late += 1;
-            return;
-        }
+        // Whoever declined, left or was removed may be invited again. A late repetition looks the same, and is never
+        // confirmed.
+        let again = self.ended.contains(&id);
+        self.counters.late += u64::from(again);
         if let Some(call) = self.calls.get(&id) {
-            match call.peer.welcome.as_ref().map(|w| w.session) {
+            let answered = call.peers.get(&from).and_then(|p| p.welcome.as_ref()).map(|w| w.session);
+            match answered {
                 // The same offer over the other lane: the answer to the first one was lost, and opens this one as well.
-                Some(session) if call.peer.key == from && !call.ours => {
-                    self.on_hello_again(now, id, from, session);
-                }
+                Some(session) if call.caller_is(&from) => self.on_hello_again(now, id, from, session),
                 _ => self.counters.unexpected += 1,
             }
             return;
@@ -114,29 +112,44 @@ impl Machine {
                     if !contact {
                         self.strangers_told = Some(now);
                     }
-                    out.emit(Event::Missed { call: id, from, reason: EndReason::Incompatible { mismatch } });
+                    let reason = EndReason::Incompatible { mismatch };
+                    out.emit(Event::Missed { call: id, from, reason, ago: None });
                 }
                 return;
             }
         };
         let state = State::Arriving { until: now + ARRIVING, ring_ms: hello.ring_ms };
-        let mut call = Call::new(id, from, now, state, media);
+        let mut call = Call::of(from, id, now, state, media);
         call.app_data = hello.app_data;
         call.sent_at = hello.sent_at;
-        call.peer.mark(now, Milestone::Started);
-        let ours = |c: &Call| c.ours && matches!(c.state, State::Outgoing { .. }) && c.peer.key == from;
-        call.crossed = self.calls.values().any(ours);
-        call.peer.protection = Some(protection(suite));
-        call.peer.welcome =
-            Some(self.welcome(now, Status::Open, suite, call.peer.new_session(), HelloKind::Offer));
-        call.listening = true;
-        self.calls.insert(id, call);
-        out.run(EffectKind::Subscribe(TopicRef::Peer { call: id, owner: self.own }));
-        if contact {
+        call.crossed = self.calls.values().any(|c| c.is_outgoing() && c.is_with(&from));
+        self.arrive(now, call, &from, suite, HelloKind::Offer, out);
+        if contact && !again {
             let fresh = self.memory.is_fresh(id, hello.sent_at, wall);
             let purpose = if fresh { Purpose::Remember { call: id } } else { Purpose::Other };
             self.note(id, hello.sent_at, purpose, out);
         }
+    }
+
+    /// A first message that opens a call here: it is answered, and the call waits for its sender to confirm.
+    pub(super) fn arrive(
+        &mut self,
+        now: Instant,
+        mut call: Call,
+        from: &PublicKey,
+        suite: u8,
+        kind: HelloKind,
+        out: &mut Out<'_>,
+    ) {
+        if let Some(p) = call.peers.get_mut(from) {
+            p.mark(now, Milestone::Started);
+            p.protection = Some(protection(suite));
+            let session = p.new_session();
+            p.welcome = Some(self.welcome(now, Status::Open, suite, session, kind));
+        }
+        let id = call.id;
+        Self::listen(id, self.own, &mut call, out);
+        self.calls.insert(id, call);
     }
 
     /// Writes down that a call was heard, unless that could not make a replay of it ring.
@@ -149,16 +162,16 @@ impl Machine {
     }
 
     /// Whether one more first message of that sender may wait for confirmation.
-    fn has_place_for(&self, from: &PublicKey, contact: bool) -> bool {
+    pub(super) fn has_place_for(&self, from: &PublicKey, contact: bool) -> bool {
         let arriving = |who: &dyn Fn(&PublicKey) -> bool| {
-            self.calls.values().filter(|c| c.is_arriving() && who(&c.peer.key)).count()
+            self.calls.values().filter(|c| c.is_arriving() && c.caller.is_some_and(|key| who(&key))).count()
         };
         arriving(&|key| key == from) < MAX_ARRIVING_EACH
             && (contact || arriving(&|key| !self.people.is_contact(key)) < MAX_ARRIVING_STRANGERS)
     }
 
     /// The audio that both sides can do, or why the two apps do not go together.
-    fn agreed(&self, hello: &Hello, suite: u8) -> Result<super::signal::MediaFormat, (Status, Mismatch)> {
+    pub(super) fn agreed(&self, hello: &Hello, suite: u8) -> Result<MediaFormat, (Status, Mismatch)> {
         if let Some(mismatch) = mismatch(&hello.versions) {
             return Err((Status::Version, mismatch));
         }
@@ -177,53 +190,29 @@ impl Machine {
     }
 
     fn on_cancel(&mut self, now: Instant, hello: &Hello, suite: u8, out: &mut Out<'_>) {
-        let from_caller = self.calls.get(&hello.call).map(|c| !c.ours && c.peer.key == hello.from);
+        let (id, from) = (hello.call, hello.from);
+        // Whoever is in the call already was not called off in time.
+        let rings = |c: &Call| c.is_arriving() || c.is_incoming() || c.is_leaving() || c.is_pair();
+        let from_caller = self.calls.get(&id).map(|c| c.caller_is(&from) && rings(c));
         match from_caller {
             Some(false) => self.counters.unexpected += 1,
             Some(true) => {
-                self.end(now, hello.call, Ending::theirs(EndReason::Cancelled), out);
-                let session = self.calls.get_mut(&hello.call).map(|c| c.peer.new_session());
-                let welcome = self.welcome(
-                    now,
-                    Status::Cancelled,
-                    suite,
-                    session.unwrap_or_default(),
-                    HelloKind::Cancel,
-                );
-                if let Some(call) = self.calls.get_mut(&hello.call) {
-                    call.peer.welcome = Some(welcome);
+                self.end(now, id, Ending::by(EndReason::Cancelled, Some(from)), out);
+                let session = self.peer_mut(id, &from).map(Participant::new_session).unwrap_or_default();
+                let welcome = self.welcome(now, Status::Cancelled, suite, session, HelloKind::Cancel);
+                if let Some(p) = self.peer_mut(id, &from) {
+                    p.welcome = Some(welcome);
                 }
             }
             // It overtook its offer, or came again: the call id is spent either way.
-            None => self.answer_once(now, hello.call, hello.from, suite, out),
-        }
-    }
-
-    /// A participant opens another session in a call that is under way: it came back, or both opened one at once.
-    fn on_reopen(&mut self, now: Instant, arrived: &Arrived, out: &mut Out<'_>) {
-        let Arrived { hello, suite, .. } = arrived;
-        let known = |c: &&mut Call| c.is_active() && c.peer.key == hello.from && c.peer.session.is_some();
-        if self.agreed(hello, *suite).is_err() {
-            self.counters.unexpected += 1;
-            return;
-        }
-        let Some(session) = self.calls.get_mut(&hello.call).filter(known).map(|c| c.peer.new_session())
-        else {
-            self.counters.unexpected += 1;
-            return;
-        };
-        let welcome = self.welcome(now, Status::Open, *suite, session, hello.kind);
-        let unconfirmed = self.calls.get_mut(&hello.call).and_then(|call| call.peer.welcome.replace(welcome));
-        if let Some(replaced) = unconfirmed {
-            let (call, session) = (hello.call, replaced.session);
-            out.run(EffectKind::DropSession { call, peer: hello.from, session });
+            None => self.answer_once(now, id, from, suite, HelloKind::Cancel, out),
         }
     }
 
     pub(super) fn on_hello_again(&mut self, now: Instant, id: CallId, from: PublicKey, session: SessionNo) {
         self.counters.duplicate += 1;
-        if let Some(call) = self.calls.get_mut(&id).filter(|c| c.peer.key == from)
-            && let Some(welcome) = call.peer.welcome.as_mut().filter(|w| w.session == session)
+        if let Some(p) = self.peer_mut(id, &from)
+            && let Some(welcome) = p.welcome.as_mut().filter(|w| w.session == session)
         {
             let free = welcome.last.map_or(now, |t| (t + WELCOME_EVERY).max(now));
             welcome.schedule.next = Some(welcome.schedule.next.map_or(free, |t| t.min(free)));
@@ -240,42 +229,59 @@ impl Machine {
         out: &mut Out<'_>,
     ) {
         let smaller = self.own < from;
-        let asked = |c: &&mut Call| {
-            let hello = c.peer.hello.as_ref();
-            // The offer's answer may come after its withdrawal has taken its place.
-            let awaited = hello.is_some_and(|h| h.session.0 >= session.0);
-            c.ours && c.peer.key == from && awaited
-        };
-        let Some(call) = self.calls.get_mut(&id).filter(asked) else {
+        // The offer's answer may come after its withdrawal has taken its place.
+        let awaited = |p: &Participant| p.hello.as_ref().is_some_and(|h| h.session.0 >= session.0);
+        let asked = self.peer(id, &from).filter(|p| awaited(p)).and_then(|p| p.hello.as_ref());
+        let Some(kind) = asked.map(|h| h.hello.kind) else {
             self.counters.unexpected += 1;
             return;
         };
-        call.peer.hello = None;
-        if matches!(call.state, State::Outgoing { .. }) {
-            self.tell_offering(id, out);
+        if let Some(p) = self.peer_mut(id, &from) {
+            p.hello = None;
         }
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        let held = Held { no: session, kind: HelloKind::Offer, ours: true };
+        if self.peer(id, &from).is_some_and(Participant::is_called) {
+            self.tell_offering(id, &from, out);
+        }
         let acceptable =
             welcome.version == VERSION && [SUITE_CLASSICAL, SUITE_HYBRID].contains(&welcome.suite);
-        match (welcome.status, &call.state) {
-            (Status::Open, State::Outgoing { .. }) if acceptable => {
-                call.peer.confirmed(now, held, smaller);
-                call.peer.protection = Some(protection(welcome.suite));
-                call.peer.mark(now, Milestone::Answered);
-                call.peer.mark(now, Milestone::Confirmed);
-                Self::say(call, &mut self.counters, now, 0, Body::Confirm);
-                self.start_link(now, id, out);
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let (active, leaving, left) =
+            (call.is_active(), call.is_leaving(), matches!(call.state, State::Left { .. }));
+        let notice = call.notice.is_some();
+        let Some(p) = call.peers.get_mut(&from) else { return };
+        // A withdrawal that is on its way says of which kind the session is no more.
+        let offered = kind == HelloKind::Cancel || kind == HelloKind::Offer;
+        let held = Held { no: session, kind: if offered { HelloKind::Offer } else { kind }, ours: true };
+        match (welcome.status, p.stage) {
+            (Status::Open, Stage::Called { .. }) if acceptable => {
+                self.session_opened(now, id, &from, (held, welcome.suite, smaller), out);
+                self.send_roll(now, id, &from);
+                self.start_link(now, id, &from, out);
             }
-            (Status::Open, State::Leaving { .. }) => {
+            (Status::Open, _) if notice && leaving => {
+                self.session_opened(now, id, &from, (held, welcome.suite, smaller), out);
+                self.say(now, id, &from, 0, Body::Confirm);
+                if let Some(p) = self.peer_mut(id, &from) {
+                    p.said_it = true;
+                }
+            }
+            (Status::Cancelled, _) if notice && leaving => self.delivered(now, id, &from, out),
+            (Status::Open, Stage::Out(_)) if offered => {
                 // Withdrawn before it was answered: the session can say so.
-                call.peer.confirmed(now, held, smaller);
-                call.said_it = true;
-                Self::say(call, &mut self.counters, now, 0, Body::Cancel);
+                p.confirmed(now, held, smaller);
+                p.said_it = true;
+                self.say(now, id, &from, 0, Body::Cancel);
             }
-            (Status::Busy, State::Outgoing { .. }) => self.end(now, id, Ending::theirs(EndReason::Busy), out),
-            (Status::Cancelled, State::Leaving { .. }) => self.forget(id, out),
-            (status, State::Outgoing { .. }) => {
+            (Status::Open, _) if acceptable && (active || left) && !offered => {
+                self.session_opened(now, id, &from, (held, welcome.suite, smaller), out);
+                self.on_paired(now, id, &from, kind, out);
+            }
+            (Status::Busy, Stage::Called { .. }) => {
+                self.refused(now, id, &from, (EndReason::Busy, Some(from)), None, out);
+            }
+            (Status::Cancelled, Stage::Out(_)) if leaving => self.part(id, out),
+            (Status::Cancelled, Stage::Out(_)) => {}
+            (status, Stage::Called { .. }) => {
                 let mismatch = match status {
                     Status::Open | Status::Version if welcome.version > VERSION => {
                         Mismatch::PeerIsNewer { version: welcome.version }
@@ -285,14 +291,38 @@ impl Machine {
                     Status::Suite => Mismatch::Protection,
                     _ => Mismatch::Media,
                 };
-                self.end(now, id, Ending::theirs(EndReason::Incompatible { mismatch }), out);
+                let reason = EndReason::Incompatible { mismatch };
+                self.refused(now, id, &from, (reason, Some(from)), None, out);
             }
             _ => self.counters.unexpected += 1,
         }
     }
 
+    /// A session of ours is confirmed.
+    fn session_opened(
+        &mut self,
+        now: Instant,
+        id: CallId,
+        with: &PublicKey,
+        (held, suite, smaller): (Held, u8, bool),
+        out: &mut Out<'_>,
+    ) {
+        let here_at = now + self.config.announce_period;
+        let Some(p) = self.peer_mut(id, with) else { return };
+        let dropped = p.confirmed(now, held, smaller);
+        p.protection = Some(protection(suite));
+        p.mark(now, Milestone::Answered);
+        p.mark(now, Milestone::Confirmed);
+        if p.is_called() {
+            p.here_at = Some(here_at);
+        }
+        if let Some(session) = dropped {
+            out.run(EffectKind::DropSession { call: id, peer: *with, session });
+        }
+    }
+
     /// An answer to a first message, to be sent now.
-    fn welcome(
+    pub(super) fn welcome(
         &self,
         now: Instant,
         status: Status,
@@ -308,17 +338,28 @@ impl Machine {
     /// repeated when the offer is.
     fn refuse(&mut self, now: Instant, hello: &Hello, suite: u8, status: Status) {
         let state = State::Leaving { until: now + self.config.farewell };
-        let mut call = Call::new(hello.call, hello.from, now, state, self.config.media);
-        call.peer.welcome = Some(self.welcome(now, status, suite, call.peer.new_session(), HelloKind::Offer));
+        let mut call = Call::of(hello.from, hello.call, now, state, self.config.media);
+        if let Some(p) = call.peers.get_mut(&hello.from) {
+            let session = p.new_session();
+            p.welcome = Some(self.welcome(now, status, suite, session, HelloKind::Offer));
+        }
         self.calls.insert(hello.call, call);
         self.remember_ended(hello.call);
     }
 
-    /// Answers a cancel of an unknown call, and keeps nothing but that its id is spent: if the answer is lost, the
-    /// cancel comes again and is answered anew.
-    fn answer_once(&mut self, now: Instant, call: CallId, to: PublicKey, suite: u8, out: &mut Out<'_>) {
+    /// Answers what leads to no call, and keeps nothing but that its id is spent: if the answer is lost, the same comes
+    /// again and is answered anew.
+    pub(super) fn answer_once(
+        &mut self,
+        now: Instant,
+        call: CallId,
+        to: PublicKey,
+        suite: u8,
+        kind: HelloKind,
+        out: &mut Out<'_>,
+    ) {
         let session = SessionNo(1);
-        let welcome = self.welcome(now, Status::Cancelled, suite, session, HelloKind::Cancel).welcome;
+        let welcome = self.welcome(now, Status::Cancelled, suite, session, kind).welcome;
         out.run(EffectKind::SendWelcome { call, to, session, welcome });
         out.run(EffectKind::Forget { call });
         self.remember_ended(call);

@@ -6,8 +6,8 @@ use super::{
     effect::{EffectId, LinkId, Outcome, SessionNo, TopicRef},
     people::Known,
     signal::{
-        AppData, CallBody, Candidate, Create, Description, EpochId, Hello, MediaFormat, Packet, Roll, RollHash,
-        SUITE_CLASSICAL, Welcome,
+        AppData, CallBody, Candidate, Create, Description, EpochId, Hello, MediaFormat, Packet, Roll,
+        RollHash, SUITE_CLASSICAL, Welcome,
     },
 };
 use crate::{

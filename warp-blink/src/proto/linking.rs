@@ -1,81 +1,94 @@
-//! The link to the participant: who offers, when it may start, and what its states mean for the call.
+//! The link to a participant: who offers, when it may start, and what its states mean.
+
+use std::time::Duration;
 
 use super::{
-    call::State,
-    ending::Ending,
-    input::{EffectKind, EngineLink, LinkCommand, LinkId, MediaInput},
+    call::{Call, State},
+    effect::{EffectKind, LinkCommand, LinkId},
+    input::{EngineLink, MediaInput},
+    link::Link,
     machine::{Machine, Out, Purpose},
-    participant::{Link, Participant},
+    participant::Participant,
     signal::{Body, Description, DescriptionKind},
 };
 use crate::{
     config::PreConnect,
-    event::{EndReason, Event, LinkState, Milestone, Warning},
-    id::CallId,
+    event::{Event, LinkState, Milestone, Warning},
+    id::{CallId, PublicKey},
     time::Instant,
 };
 
-/// Links to one participant that are tried before the call fails. A lossy path can break a DTLS handshake: seen
-/// in the one call tried at 20 % loss before there was a second attempt, where the engine ended with an error instead of
-/// repeating. Four is a guess: with it four of four calls connected there.
-const MAX_GENERATIONS: u32 = 4;
+/// Links to one participant that are tried at once before time is given to the network. A lossy path can break a DTLS
+/// handshake: seen in the one call tried at 20 % loss before there was a second attempt, where the engine ended with an
+/// error instead of repeating. Four is a guess: with it four of four calls connected there.
+const AT_ONCE: u32 = 4;
+
+/// Waits before each further attempt, the last one repeating, until the time for it is over.
+const RETRY: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 
 impl Machine {
     /// Starts the link if it may and has not: the larger key offers, so that offers never cross.
-    pub(super) fn start_link(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) {
-        let own = self.own;
+    pub(super) fn start_link(&mut self, now: Instant, id: CallId, key: &PublicKey, out: &mut Out<'_>) {
+        let (own, peer) = (self.own, *key);
         // While one call is heard nobody else is connected: a link carries the microphone.
         let heard_elsewhere = self.calls.values().any(|c| c.id != id && c.audio);
-        let allowed = |peer| match self.config.pre_connect {
+        let allowed = match self.config.pre_connect {
             PreConnect::Always => true,
-            PreConnect::Contacts => self.people.is_contact(peer),
+            PreConnect::Contacts => self.people.is_contact(key),
             PreConnect::Never => false,
         };
-        let early = !heard_elsewhere && self.calls.get(&id).is_some_and(|c| allowed(&c.peer.key));
         let Some(call) = self.calls.get_mut(&id) else { return };
-        let may = call.is_active()
-            || (early && matches!(call.state, State::Outgoing { .. } | State::Incoming { .. }));
-        if !may || call.peer.session.is_none() {
+        let (active, held) = (call.is_active(), call.held);
+        let rings = call.is_outgoing() || (call.is_incoming() && call.caller_is(key));
+        let Some(p) = call.peers.get_mut(key) else { return };
+        let accepted = active && p.is_in();
+        // One who is called into a call that others are in already connects early only where nothing is sent.
+        let early = allowed && !heard_elsewhere && rings;
+        if !(accepted || early) || p.session.is_none() {
             return;
         }
-        let failed_early = matches!(call.peer.link.state, LinkState::Failed { .. } | LinkState::Closed)
-            && !call.peer.link.open;
-        let (peer, active) = (call.peer.key, call.is_active());
+        let failed = matches!(p.link.state, LinkState::Failed { .. } | LinkState::Closed) && !p.link.open;
+        let due = p.link.retry_at.is_none_or(|t| t <= now);
         let starts = if own > peer {
-            call.peer.link.generation == 0 || (failed_early && active)
+            !p.awaits_sync
+                && (p.link.generation == 0 || accepted)
+                && !p.link.open
+                && due
+                && (failed || p.link.state == LinkState::Init)
         } else {
             // Before accept one link is enough: a caller cannot make this side open and close them at will.
-            call.peer.link.parked.offer.is_some() && (active || !call.peer.link.open)
+            p.link.parked.offer.is_some() && (accepted || !p.link.open)
         };
         if !starts {
             return;
         }
         // One live link per peer: that of a second call waits, unless it is the one that was accepted.
-        let rival = self.calls.values().find(|c| c.id != id && c.peer.key == peer && c.peer.link.open);
-        if let Some(rival) = rival.map(|c| c.id) {
-            if !active {
+        let live = |c: &&Call| c.id != id && c.peers.get(key).is_some_and(|p| p.link.open);
+        if let Some(rival) = self.calls.values().find(live).map(|c| c.id) {
+            if !accepted || held {
                 return;
             }
-            self.close_link(rival, out);
+            self.close_link(rival, key, out);
         }
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        call.peer.state.reconnecting = false;
-        if let State::Active { connect_until, .. } = &mut call.state {
-            connect_until.get_or_insert(now + self.config.connect_timeout);
+        let until = now + self.config.connect_timeout;
+        let Some(p) = self.peer_mut(id, key) else { return };
+        if accepted {
+            p.link.until.get_or_insert(until);
         }
-        if own > peer {
-            call.peer.link.begin(call.peer.link.generation + 1);
-            let link = LinkId { call: id, peer, generation: call.peer.link.generation };
+        let link = if own > peer {
+            p.link.begin(p.link.generation + 1);
+            let link = LinkId { call: id, peer, generation: p.link.generation };
             out.push(Purpose::Link(link), EffectKind::Link { link, command: LinkCommand::Dial });
-        } else if let Some(offer) = call.peer.link.parked.offer.take() {
-            let parked = std::mem::take(&mut call.peer.link.parked);
-            let previous = call.peer.link.open.then_some(call.peer.link.generation);
-            if let Some(generation) = previous {
-                let link = LinkId { call: id, peer: call.peer.key, generation };
-                out.push(Purpose::Other, EffectKind::Link { link, command: LinkCommand::Close });
+            link
+        } else {
+            let Some(offer) = p.link.parked.offer.take() else { return };
+            let parked = std::mem::take(&mut p.link.parked);
+            if p.link.open {
+                let link = LinkId { call: id, peer, generation: p.link.generation };
+                out.run(EffectKind::Link { link, command: LinkCommand::Close });
             }
-            call.peer.link.begin(parked.generation);
-            let link = LinkId { call: id, peer: call.peer.key, generation: parked.generation };
+            p.link.begin(parked.generation);
+            let link = LinkId { call: id, peer, generation: parked.generation };
             out.push(Purpose::Link(link), EffectKind::Link { link, command: LinkCommand::Accept(offer) });
             for candidate in parked.candidates {
                 out.run(EffectKind::Link { link, command: LinkCommand::Candidate(candidate) });
@@ -83,29 +96,36 @@ impl Machine {
             if parked.end_of_candidates {
                 out.run(EffectKind::Link { link, command: LinkCommand::EndOfCandidates });
             }
-            self.set_link(now, id, LinkState::OfferReceived, out);
+            self.set_link(now, id, key, LinkState::OfferReceived, out);
+            link
+        };
+        if held && let Some(p) = self.peer_mut(id, key) {
+            p.link.sending = false;
+            out.run(EffectKind::Link { link, command: LinkCommand::Send(false) });
         }
+        self.tell(id, key, out);
     }
 
     pub(super) fn on_link_signal(
         &mut self,
         now: Instant,
         id: CallId,
+        from: PublicKey,
         generation: u32,
         body: Body,
         out: &mut Out<'_>,
     ) {
-        let own = self.own;
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        let current = call.peer.link.generation == generation && call.peer.link.open;
-        let link = LinkId { call: id, peer: call.peer.key, generation };
+        let larger = self.own > from;
+        let Some(p) = self.peer_mut(id, &from) else { return };
+        let current = p.link.generation == generation && p.link.open;
+        let link = LinkId { call: id, peer: from, generation };
         match body {
             Body::Description(answer @ Description { kind: DescriptionKind::Answer, .. })
-                if current && own > call.peer.key && !call.peer.link.answered =>
+                if current && larger && !p.link.answered =>
             {
-                call.peer.link.answered = true;
+                p.link.answered = true;
                 out.push(Purpose::Link(link), EffectKind::Link { link, command: LinkCommand::Apply(answer) });
-                self.set_link(now, id, LinkState::AnswerReceived, out);
+                self.set_link(now, id, &from, LinkState::AnswerReceived, out);
             }
             Body::Candidate(candidate) if current => {
                 out.run(EffectKind::Link { link, command: LinkCommand::Candidate(candidate) });
@@ -116,10 +136,12 @@ impl Machine {
             Body::Description(Description { kind: DescriptionKind::Answer, .. }) => {
                 self.counters.unexpected += 1
             }
-            Body::Description(_) if own > call.peer.key => self.counters.unexpected += 1,
+            Body::Description(_) if larger => self.counters.unexpected += 1,
             other => {
-                if call.peer.link.park(generation, other) {
-                    self.start_link(now, id, out);
+                if p.link.park(generation, other) {
+                    // A member who offers a link is in the call.
+                    self.heard_of(now, id, &from, out);
+                    self.start_link(now, id, &from, out);
                 } else {
                     self.counters.unexpected += 1;
                 }
@@ -135,8 +157,8 @@ impl Machine {
                     DescriptionKind::Answer => (LinkState::AnswerCreated, LinkState::AnswerSent),
                 };
                 if self.say_link(now, link, Body::Description(description)) {
-                    self.set_link(now, link.call, state, out);
-                    self.set_link(now, link.call, sent, out);
+                    self.set_link(now, link.call, &link.peer, state, out);
+                    self.set_link(now, link.call, &link.peer, sent, out);
                 }
             }
             MediaInput::LocalCandidate { link, candidate } => {
@@ -156,121 +178,135 @@ impl Machine {
                 if let Some(peer) = self.linked(link) {
                     peer.link.route.clone_from(&stats.route);
                     peer.stats = stats;
+                    peer.stats_at = Some(now);
                 }
             }
             MediaInput::Started { call, mic_us, speaker_us } => {
                 if let Some(c) = self.calls.get_mut(&call).filter(|c| c.audio) {
-                    c.peer.mark(now, Milestone::MediaStarted);
+                    for p in c.peers.values_mut().filter(|p| p.is_in()) {
+                        p.mark(now, Milestone::MediaStarted);
+                    }
                     out.emit(Event::MediaStarted { call, mic_us, speaker_us });
+                }
+            }
+            MediaInput::Speaking { call, speaking } => {
+                let heard = self.calls.get(&call).is_some_and(|c| c.audio) && !self.local.muted;
+                if self.local.speaking != (speaking && heard) {
+                    self.own_state(now, |local| local.speaking = speaking && heard);
                 }
             }
             MediaInput::Warning(warning) => {
                 self.local.listen_only |= matches!(warning, Warning::ListenOnly { .. });
+                self.note_warning(now, &warning);
                 out.emit(Event::Warning { warning });
             }
         }
     }
 
     fn on_engine(&mut self, now: Instant, link: LinkId, state: EngineLink, out: &mut Out<'_>) {
-        let Some(peer) = self.linked(link) else { return };
-        let was_connected = peer.link.was_connected;
-        let connected = peer.link.state == LinkState::Connected;
-        let reconnecting = matches!(peer.link.state, LinkState::Reconnecting { .. });
+        let LinkId { call: id, peer: key, .. } = link;
+        let reconnect = now + self.config.reconnect_window;
+        let Some(p) = self.linked(link) else { return };
+        let was_connected = p.link.was_connected;
+        let connected = p.link.state == LinkState::Connected;
+        let reconnecting = matches!(p.link.state, LinkState::Reconnecting { .. });
         match state {
-            EngineLink::Checking if !was_connected => self.set_link(now, link.call, LinkState::Checking, out),
-            EngineLink::Securing if !was_connected => self.set_link(now, link.call, LinkState::Securing, out),
+            EngineLink::Checking if !was_connected => self.set_link(now, id, &key, LinkState::Checking, out),
+            EngineLink::Securing if !was_connected => self.set_link(now, id, &key, LinkState::Securing, out),
             EngineLink::Checking | EngineLink::Securing => {}
             EngineLink::Connected if connected => {}
             EngineLink::Connected => {
-                peer.link.was_connected = true;
-                peer.state.reconnecting = false;
-                if let Some(call) = self.calls.get_mut(&link.call)
-                    && let State::Active { connect_until, reconnect_until } = &mut call.state
-                {
-                    (*connect_until, *reconnect_until) = (None, None);
-                }
-                self.set_link(now, link.call, LinkState::Connected, out);
-                self.note_joined(link.call, out);
+                p.link.was_connected = true;
+                p.link.attempts = 0;
+                (p.link.until, p.link.disconnected_at) = (None, None);
+                p.link.connected_at.get_or_insert(now);
+                self.set_link(now, id, &key, LinkState::Connected, out);
+                self.note_joined(now, id, &key, out);
+                self.tell(id, &key, out);
             }
             EngineLink::Disconnected if connected => {
-                peer.state.reconnecting = true;
-                self.set_link(now, link.call, LinkState::Reconnecting { since: now, attempt: 1 }, out);
-                let window = self.config.reconnect_window;
-                if let Some(call) = self.calls.get_mut(&link.call)
-                    && let State::Active { reconnect_until, .. } = &mut call.state
-                {
-                    *reconnect_until = Some(now + window);
-                    let state = call.peer.state;
-                    out.emit(Event::Participant { call: link.call, peer: link.peer, state });
-                }
+                p.link.disconnected_at = Some(now);
+                p.link.until = Some(reconnect);
+                self.set_link(now, id, &key, LinkState::Reconnecting { since: now, attempt: 1 }, out);
+                self.tell(id, &key, out);
+                self.send_sync(now, id, &key);
             }
             EngineLink::Disconnected => {}
             EngineLink::Failed(step) => {
-                peer.link.open = false;
-                out.push(Purpose::Other, EffectKind::Link { link, command: LinkCommand::Close });
-                self.set_link(now, link.call, LinkState::Failed { step }, out);
+                p.link.open = false;
+                p.link.disconnected_at = p.link.disconnected_at.or(connected.then_some(now));
+                out.run(EffectKind::Link { link, command: LinkCommand::Close });
+                self.set_link(now, id, &key, LinkState::Failed { step }, out);
+                self.tell(id, &key, out);
                 // A link that fails while the phone still rings is tried anew on accept.
-                let Some(call) = self.calls.get_mut(&link.call).filter(|c| c.is_active()) else { return };
-                if was_connected || link.generation >= MAX_GENERATIONS {
-                    let reason = if was_connected { EndReason::Lost } else { EndReason::Failed { step } };
-                    self.end(now, link.call, Ending::nobodys(reason, Some(Body::LinkLost)), out);
-                } else if self.own > link.peer {
-                    self.start_link(now, link.call, out);
-                } else {
-                    Self::say(call, &mut self.counters, now, link.generation, Body::Again);
-                    // The other side may have found out first.
-                    self.start_link(now, link.call, out);
-                }
+                self.retry_link(now, link, was_connected, out);
             }
             EngineLink::Closed => {
                 // The other end closed it: its hang-up is on the way. Until it is here this is an interruption, or
                 // nothing yet if the phone still rings: should it be accepted after all, the link is made anew.
-                if !self.calls.get(&link.call).is_some_and(super::call::Call::is_active) {
-                    self.close_link(link.call, out);
+                if !self.calls.get(&id).is_some_and(Call::is_active) {
+                    self.close_link(id, &key, out);
                 } else if connected || reconnecting {
                     self.on_engine(now, link, EngineLink::Disconnected, out);
                     // What is closed does not heal. The hang-up has as long to arrive as it is sent.
                     let farewell = now + self.config.farewell;
-                    if let Some(call) = self.calls.get_mut(&link.call)
-                        && let State::Active { reconnect_until: Some(until), .. } = &mut call.state
-                    {
-                        *until = farewell.min(*until);
+                    if let Some(p) = self.peer_mut(id, &key) {
+                        p.link.until = Some(p.link.until.map_or(farewell, |t| t.min(farewell)));
                     }
                 }
             }
         }
     }
 
-    /// The other side's end of the link failed before it was connected: offer another.
-    pub(super) fn on_again(&mut self, now: Instant, id: CallId, generation: u32, out: &mut Out<'_>) {
-        let own = self.own;
-        let waits = self.calls.get(&id).is_some_and(|c| {
-            let link = &c.peer.link;
-            own > c.peer.key && link.generation == generation && link.open && !link.was_connected
-        });
-        if !waits || generation >= MAX_GENERATIONS {
+    /// A link has failed: another one is made, as long as there is time for it.
+    fn retry_link(&mut self, now: Instant, link: LinkId, was_connected: bool, out: &mut Out<'_>) {
+        let LinkId { call: id, peer: key, generation } = link;
+        let windows = (now + self.config.connect_timeout, now + self.config.reconnect_window);
+        let larger = self.own > key;
+        let Some(call) = self.calls.get_mut(&id).filter(|c| c.is_active()) else { return };
+        let Some(p) = call.peers.get_mut(&key).filter(|p| p.is_in()) else { return };
+        p.link.until.get_or_insert(if was_connected { windows.1 } else { windows.0 });
+        let late = p.link.attempts.saturating_sub(AT_ONCE) as usize;
+        let wait = if p.link.attempts < AT_ONCE { Duration::ZERO } else { RETRY[late.min(RETRY.len() - 1)] };
+        p.link.retry_at = Some(now + wait);
+        if !larger {
+            // It is the other side that offers, and it may not have found out.
+            p.link.retry_at = None;
+            self.say(now, id, &key, generation, Body::Again);
+        }
+        self.start_link(now, id, &key, out);
+    }
+
+    /// The other side's end of the link failed: offer another.
+    pub(super) fn on_again(
+        &mut self,
+        now: Instant,
+        id: CallId,
+        key: &PublicKey,
+        generation: u32,
+        out: &mut Out<'_>,
+    ) {
+        let larger = self.own > *key;
+        let waits = |p: &Participant| larger && p.link.generation == generation && p.link.open;
+        let Some(p) = self.peer_mut(id, key).filter(|p| waits(p)) else {
             self.counters.unexpected += 1;
             return;
-        }
-        self.close_link(id, out);
-        self.start_link(now, id, out);
+        };
+        let was_connected = p.link.was_connected;
+        self.close_link(id, key, out);
+        self.retry_link(now, LinkId { call: id, peer: *key, generation }, was_connected, out);
     }
 
-    /// Tells that the participant joined, once both have accepted and the link is up.
-    pub(super) fn note_joined(&mut self, id: CallId, out: &mut Out<'_>) {
-        let Some(call) = self.calls.get_mut(&id).filter(|c| c.is_active()) else { return };
-        let up = call.peer.link.state == LinkState::Connected;
-        let state = &mut call.peer.state;
-        if up && (!state.joined || !state.reconnecting) {
-            state.joined = true;
-            let state = *state;
-            out.emit(Event::Participant { call: id, peer: call.peer.key, state });
-        }
-    }
-
-    pub(super) fn set_link(&mut self, now: Instant, id: CallId, state: LinkState, out: &mut Out<'_>) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        if call.peer.link.state == state {
+    pub(super) fn set_link(
+        &mut self,
+        now: Instant,
+        id: CallId,
+        key: &PublicKey,
+        state: LinkState,
+        out: &mut Out<'_>,
+    ) {
+        let Some(p) = self.peer_mut(id, key) else { return };
+        if p.link.state == state {
             return;
         }
         // The engine's first report may come before our own description has left: the timeline keeps both, the state
@@ -288,43 +324,40 @@ impl Machine {
             _ => None,
         };
         if let Some(milestone) = milestone {
-            call.peer.mark(now, milestone);
+            p.mark(now, milestone);
         }
-        if Link::rank(state) < Link::rank(call.peer.link.state) {
+        if Link::rank(state) < Link::rank(p.link.state) {
             return;
         }
-        call.peer.link.state = state;
-        let route = call.peer.link.route.clone();
-        out.emit(Event::Link { call: id, peer: call.peer.key, state, route });
+        p.link.state = state;
+        let route = p.link.route.clone();
+        out.emit(Event::Link { call: id, peer: *key, state, route });
     }
 
-    /// Closes the call's link, if it has one.
-    pub(super) fn close_link(&mut self, id: CallId, out: &mut Out<'_>) {
-        let Some(call) = self.calls.get_mut(&id).filter(|c| c.peer.link.open) else { return };
-        let peer = call.peer.key;
-        let link = LinkId { call: id, peer, generation: call.peer.link.generation };
-        call.peer.link.open = false;
-        call.peer.link.state = LinkState::Closed;
+    /// Closes the link to a participant, if there is one.
+    pub(super) fn close_link(&mut self, id: CallId, key: &PublicKey, out: &mut Out<'_>) {
+        let Some(p) = self.peer_mut(id, key).filter(|p| p.link.open) else { return };
+        let link = LinkId { call: id, peer: *key, generation: p.link.generation };
+        p.link.open = false;
+        p.link.state = LinkState::Closed;
         out.run(EffectKind::Link { link, command: LinkCommand::Close });
-        out.emit(Event::Link { call: id, peer, state: LinkState::Closed, route: None });
+        out.emit(Event::Link { call: id, peer: *key, state: LinkState::Closed, route: None });
     }
 
     /// The participant at the other end of that very link.
     fn linked(&mut self, link: LinkId) -> Option<&mut Participant> {
         self.calls
             .get_mut(&link.call)
-            .filter(|c| !c.is_leaving())
-            .map(|c| &mut c.peer)
-            .filter(|p| p.key == link.peer && p.link.open && p.link.generation == link.generation)
+            .filter(|c| !matches!(c.state, State::Leaving { .. }))
+            .and_then(|c| c.peers.get_mut(&link.peer))
+            .filter(|p| p.link.open && p.link.generation == link.generation)
     }
 
     fn say_link(&mut self, now: Instant, link: LinkId, body: Body) -> bool {
-        if self.linked(link).is_none() {
-            return false;
+        let there = self.linked(link).is_some();
+        if there {
+            self.say(now, link.call, &link.peer, link.generation, body);
         }
-        if let Some(call) = self.calls.get_mut(&link.call) {
-            Self::say(call, &mut self.counters, now, link.generation, body);
-        }
-        true
+        there
     }
 }

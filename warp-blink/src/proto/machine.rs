@@ -6,8 +6,10 @@ use std::{
 };
 
 use super::{
-    call::{Call, State},
-    input::{Command, Effect, EffectId, EffectKind, Gift, Input, TopicRef},
+    call::Call,
+    effect::{Effect, EffectId, EffectKind, Gift, LinkId, TopicRef},
+    input::{Command, Input, Notice, Saved},
+    participant::Participant,
     people::People,
     replay::ReplayMemory,
     signal::{AppData, Body, Hello, HelloKind, Lane, SUITE_CLASSICAL, SUITE_HYBRID, VERSION},
@@ -15,7 +17,7 @@ use super::{
 use crate::{
     config::{Config, PostQuantum},
     error::Rejected,
-    event::{Event, LocalMedia, NodeState},
+    event::{EndedCall, ErrorNote, Event, LocalMedia, NodeState},
     id::{CallId, NodeId, PublicKey},
     stats::Counters,
     time::{Instant, UnixTime},
@@ -35,12 +37,14 @@ pub(super) const ARRIVING: Duration = Duration::from_secs(10);
 /// What a result is for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Purpose {
-    Hello { call: CallId, kind: HelloKind, lane: Lane },
-    Welcome { call: CallId },
-    Packet { call: CallId, seq: u32 },
+    Hello { call: CallId, peer: PublicKey, kind: HelloKind, lane: Lane },
+    Welcome { call: CallId, peer: PublicKey },
+    Packet { call: CallId, peer: PublicKey, seq: u32 },
     Announce { call: CallId },
-    Reach { call: CallId, since: Instant },
-    Link(super::input::LinkId),
+    Reach { call: CallId, peer: PublicKey, since: Instant },
+    Key { call: CallId, n: u32 },
+    Roll { call: CallId },
+    Link(LinkId),
     Audio { call: CallId },
     Remember { call: CallId },
     Keep { peer: PublicKey, gift: Gift },
@@ -64,9 +68,26 @@ pub struct Machine {
     pub(super) aliases: BTreeMap<CallId, CallId>,
     pub(super) outstanding: BTreeMap<EffectId, Purpose>,
     pub(super) next_effect: u64,
+    /// Calls of an earlier run.
+    pub(super) saved: BTreeMap<CallId, Saved>,
+    /// Missed calls of which the callees are still to be told: one each.
+    pub(super) notices: BTreeMap<PublicKey, Pending>,
+    /// The wall clock, and when it was read.
+    pub(super) wall: Option<(UnixTime, Instant)>,
     pub(super) local: LocalMedia,
+    /// What the app can read of calls that have ended, newest first.
+    pub(super) history: VecDeque<EndedCall>,
+    /// What went wrong, newest first, one for each peer.
+    pub(super) errors: VecDeque<ErrorNote>,
     pub(super) counters: Counters,
     pub(super) shutting_down: bool,
+}
+
+/// A notice, and when it may be tried again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Pending {
+    pub(super) notice: Notice,
+    pub(super) not_before: Option<Instant>,
 }
 
 /// The effects of one step, in order.
@@ -120,7 +141,12 @@ impl Machine {
             aliases: BTreeMap::new(),
             outstanding: BTreeMap::new(),
             next_effect: 0,
+            saved: BTreeMap::new(),
+            notices: BTreeMap::new(),
+            wall: None,
             local: LocalMedia::default(),
+            history: VecDeque::new(),
+            errors: VecDeque::new(),
             counters: Counters::default(),
             shutting_down: false,
         }
@@ -177,6 +203,9 @@ impl Machine {
                 Input::Command(command) => machine.command(now, command, out)?,
                 Input::Hello(arrived) => machine.on_hello(now, *arrived, out),
                 Input::HelloAgain { call, from, session } => machine.on_hello_again(now, call, from, session),
+                Input::Saved(saved) => machine.on_saved(*saved),
+                Input::Notice(notice) => machine.on_stored_notice(notice),
+                Input::Clock(wall) => machine.on_clock(now, wall, out),
                 Input::Welcome { call, from, session, welcome } => {
                     machine.on_welcome(now, call, from, session, &welcome, out);
                 }
@@ -187,7 +216,7 @@ impl Machine {
                 Input::CallMessage { call, epoch, from, body } => {
                     machine.on_call_message(now, call, epoch, from, body, out);
                 }
-                Input::PeerSubscribed(topic) => machine.on_peer_subscribed(now, topic),
+                Input::PeerSubscribed(topic) => machine.on_peer_subscribed(now, topic, out),
                 Input::Node(state) => machine.on_node(state, out),
                 Input::Media(media) => machine.on_media(now, media, out),
                 Input::Done { effect, outcome } => machine.on_done(now, effect, outcome, out),
@@ -244,13 +273,22 @@ impl Machine {
         })
     }
 
+    pub(super) fn peer(&self, id: CallId, key: &PublicKey) -> Option<&Participant> {
+        self.calls.get(&id)?.peers.get(key)
+    }
+
+    pub(super) fn peer_mut(&mut self, id: CallId, key: &PublicKey) -> Option<&mut Participant> {
+        self.calls.get_mut(&id)?.peers.get_mut(key)
+    }
+
     pub(super) fn under_way(&self) -> Option<CallId> {
         self.calls.values().find(|c| c.is_under_way()).map(|c| c.id)
     }
 
     /// How many calls of such callers ring.
     pub(super) fn pending(&self, of: impl Fn(&PublicKey) -> bool) -> usize {
-        self.calls.values().filter(|c| matches!(c.state, State::Incoming { .. }) && of(&c.peer.key)).count()
+        let rings = |c: &&Call| c.is_incoming() && c.caller.is_some_and(|caller| of(&caller));
+        self.calls.values().filter(rings).count()
     }
 
     /// Where first messages are heard.
@@ -269,11 +307,12 @@ impl Machine {
         }
     }
 
-    /// Queues a signal to the call's other side; a candidate that finds the queue full is counted as expired.
-    pub(super) fn say(call: &mut Call, counters: &mut Counters, now: Instant, generation: u32, body: Body) {
-        if !call.peer.delivery.push(now, generation, body) {
-            counters.expired += 1;
-            tracing::warn!(call = %call.id, "signal queue full, candidate dropped");
+    /// Queues a signal to a participant; a candidate that finds the queue full is counted as expired.
+    pub(super) fn say(&mut self, now: Instant, id: CallId, to: &PublicKey, generation: u32, body: Body) {
+        let Some(peer) = self.calls.get_mut(&id).and_then(|c| c.peers.get_mut(to)) else { return };
+        if !peer.delivery.push(now, generation, body) {
+            self.counters.expired += 1;
+            tracing::warn!(call = %id, "signal queue full, candidate dropped");
         }
     }
 }

@@ -25,32 +25,43 @@
 //! ```
 
 mod call;
+mod calling;
 mod check;
 mod commands;
 mod contacts;
 mod crossing;
 mod delivery;
+mod effect;
 mod ending;
+mod epochs;
+mod failure;
+mod group;
 mod hello;
+mod hold;
 mod input;
+mod keys;
 pub mod lanes;
+mod link;
 mod linking;
 mod machine;
+mod membership;
 mod network;
+mod notice;
 mod outcome;
+mod pairing;
 mod participant;
 mod people;
+mod presence;
 mod replay;
+mod resume;
 mod sessions;
 pub mod signal;
 mod snapshot;
 mod timing;
 
 pub use check::Violation;
-pub use input::{
-    Arrived, Command, Effect, EffectId, EffectKind, EngineLink, Gift, Input, LinkCommand, LinkId, MediaInput,
-    Outcome, SessionNo, TopicRef,
-};
+pub use effect::{Effect, EffectId, EffectKind, Gift, LinkCommand, LinkId, Outcome, SessionNo, TopicRef};
+pub use input::{Arrived, Command, EngineLink, Input, MediaInput, Notice, Other, Saved};
 pub use machine::Machine;
 pub use people::{Known, MAX_KNOWN, MAX_PEOPLE};
 pub use replay::{MAX_REMEMBERED, ReplayMemory, WINDOW};

@@ -4,14 +4,15 @@
 use std::time::Duration;
 
 use super::{
-    call::State,
+    call::{Call, State},
     delivery::Received,
+    effect::{EffectKind, Gift, SessionNo, TopicRef},
     ending::Ending,
-    input::{EffectKind, Gift, SessionNo, TopicRef},
     machine::{MAX_CALLS, Machine, Out, Purpose},
+    participant::{Participant, Stage},
     people::AFTER_NOBODY,
     sessions::Held,
-    signal::{Body, CallBody, HelloKind, Lane, MediaFormat, Packet},
+    signal::{Body, CallBody, EpochId, Lane, MediaFormat, Packet},
 };
 use crate::{
     config::WhenBusy,
@@ -53,76 +54,70 @@ impl Machine {
     ) {
         let id = packet.call;
         let smaller = self.own < from;
-        let Some(call) = self.calls.get_mut(&id).filter(|c| c.peer.key == from) else {
+        let silent = now + self.config.caller_silent;
+        let Some(p) = self.peer_mut(id, &from) else {
             self.counters.unexpected += 1;
             return;
         };
-        let first = call.peer.session.is_none();
-        let answered =
-            call.peer.welcome.as_ref().filter(|w| w.session == session).map(|w| (w.kind, w.welcome.suite));
+        let first = p.session.is_none();
+        let answered = Self::is_answering(p, session);
         if let Some((kind, suite)) = answered {
             // The first message under a session that the other side opened: it is no replay.
-            call.peer.welcome = None;
+            p.welcome = None;
             let held = Held { no: session, kind, ours: false };
-            if let Some(dropped) = call.peer.confirmed(now, held, smaller) {
-                out.run(EffectKind::DropSession { call: id, peer: from, session: dropped });
-            }
-            if call.peer.session == Some(held) {
-                call.peer.protection = Some(super::hello::protection(suite));
+            let dropped = p.confirmed(now, held, smaller);
+            if p.session == Some(held) {
+                p.protection = Some(super::hello::protection(suite));
             }
             if first {
-                call.peer.mark(now, Milestone::Confirmed);
+                p.mark(now, Milestone::Confirmed);
+            }
+            if let Some(dropped) = dropped {
+                out.run(EffectKind::DropSession { call: id, peer: from, session: dropped });
             }
         }
-        if call.peer.session.is_none_or(|held| held.no != session) {
-            self.on_old_packet(now, session, packet, out);
+        let Some(p) = self.peer_mut(id, &from) else { return };
+        if p.session.is_none_or(|held| held.no != session) {
+            self.on_old_packet(now, from, session, packet, out);
             return;
         }
-        self.counters.acknowledged += call.peer.delivery.acknowledged(packet.ack, packet.ack_bits);
-        let new = packet.seq != 0
-            && match call.peer.delivery.receive(now, packet.seq) {
-                Received::New => true,
-                Received::Duplicate => {
-                    self.counters.duplicate += 1;
-                    false
-                }
-                Received::TooFar => {
-                    self.counters.unexpected += 1;
-                    false
-                }
-            };
+        let settled = p.delivery.acknowledged(packet.ack, packet.ack_bits);
+        let received =
+            if packet.seq == 0 { Received::Duplicate } else { p.delivery.receive(now, packet.seq) };
+        self.counters.acknowledged += settled;
+        match received {
+            _ if packet.seq == 0 => {}
+            Received::New => {}
+            Received::Duplicate => self.counters.duplicate += 1,
+            Received::TooFar => self.counters.unexpected += 1,
+        }
+        if let Some(call) = self.calls.get_mut(&id).filter(|c| c.caller_is(&from))
+            && let State::Incoming { heard_until, .. } = &mut call.state
+        {
+            *heard_until = silent;
+        }
         // The body comes first: a confirmation that is a cancel must not ring.
-        if new {
-            self.on_body(now, id, packet.generation, packet.body, out);
+        if received == Received::New {
+            self.on_body(now, id, from, packet.generation, packet.body, out);
         }
         if let Some((kind, _)) = answered {
-            self.on_confirmed(now, id, kind, out);
+            self.on_confirmed(now, id, from, kind, out);
         }
-    }
-
-    /// The session that the other side opened is confirmed.
-    fn on_confirmed(&mut self, now: Instant, id: CallId, kind: HelloKind, out: &mut Out<'_>) {
-        self.ring(now, id, out);
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        if let State::Incoming { confirm_until, .. } = &mut call.state {
-            *confirm_until = None;
-        }
-        if call.is_active() && call.ours && kind != HelloKind::Offer {
-            // Who comes back has lost the call's key.
-            Self::say(call, &mut self.counters, now, 0, Body::CallKey(call.epoch));
-        }
-        if call.is_active() && call.epoch > 0 {
-            call.announce_at = Some(now);
-        }
-        self.start_link(now, id, out);
     }
 
     /// Under a session that was replaced: it is heard, and answered nothing.
-    fn on_old_packet(&mut self, now: Instant, session: SessionNo, packet: Packet, out: &mut Out<'_>) {
+    fn on_old_packet(
+        &mut self,
+        now: Instant,
+        from: PublicKey,
+        session: SessionNo,
+        packet: Packet,
+        out: &mut Out<'_>,
+    ) {
         let id = packet.call;
-        let retired = self.calls.get_mut(&id).and_then(|c| c.peer.retired.as_mut());
+        let retired = self.peer_mut(id, &from).and_then(|p| p.retired.as_mut());
         match retired.filter(|r| r.no == session).map(|r| (packet.seq, r.receive(packet.seq))) {
-            Some((1.., Received::New)) => self.on_body(now, id, packet.generation, packet.body, out),
+            Some((1.., Received::New)) => self.on_body(now, id, from, packet.generation, packet.body, out),
             Some((0, _)) => {}
             Some((_, Received::Duplicate)) => self.counters.duplicate += 1,
             Some((_, Received::TooFar)) | None => self.counters.unexpected += 1,
@@ -141,17 +136,21 @@ impl Machine {
 
     /// The caller has proven that it is there, or is a contact: ring, or say busy.
     pub(super) fn ring(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) {
-        let Some(call) = self.calls.get(&id) else { return };
-        if !call.is_arriving() {
+        let Some(call) = self.calls.get(&id).filter(|c| c.is_arriving()) else { return };
+        let Some(from) = call.caller else { return };
+        let confirmed = call.peers.get(&from).is_some_and(|p| p.session.is_some());
+        if call.notice.is_some() {
+            if confirmed {
+                self.missed(now, id, from, EndReason::Unreachable, out);
+            }
             return;
         }
-        let from = call.peer.key;
-        let confirmed = call.peer.session.is_some();
-        let crossing = self.calls.values().find(|c| c.is_under_way() && c.peer.key == from).map(|c| c.id);
-        if let Some(mine) = crossing {
+        // Two calls of two people each cross; others stand beside each other.
+        let crossing = self.calls.values().find(|c| c.is_under_way() && c.is_with(&from)).map(|c| c.id);
+        if let Some(mine) = crossing.filter(|_| call.is_pair()) {
             // Which of the two stays needs somebody who is there; what may be a replay waits.
             if confirmed {
-                self.cross(now, mine, id, out);
+                self.cross(now, mine, id, from, out);
             }
             return;
         }
@@ -160,19 +159,19 @@ impl Machine {
 
     /// Rings, or says busy, whoever else is on the line.
     pub(super) fn ring_anyway(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) {
-        let Some(call) = self.calls.get(&id) else { return };
+        let Some((call, from)) = self.calls.get(&id).and_then(|c| Some((c, c.caller?))) else { return };
         let State::Arriving { ring_ms, until } = call.state else { return };
-        let from = call.peer.key;
         if self.is_busy_for(&from) {
             self.missed(now, id, from, EndReason::Busy, out);
             return;
         }
-        let Some(call) = self.calls.get_mut(&id) else { return };
         let ring = Duration::from_millis(ring_ms.into()).min(self.config.max_ring);
-        let confirm_until = call.peer.session.is_none().then_some(until);
-        call.state = State::Incoming { ring_until: now + ring, confirm_until };
-        call.peer.mark(now, Milestone::Ringing);
-        Self::say(call, &mut self.counters, now, 0, Body::Ringing);
+        let heard_until = now + self.config.caller_silent;
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Some(p) = call.peers.get_mut(&from) else { return };
+        let confirm_until = p.session.is_none().then_some(until);
+        call.state = State::Incoming { ring_until: now + ring, confirm_until, heard_until };
+        p.mark(now, Milestone::Ringing);
         out.emit(Event::Incoming {
             call: id,
             from,
@@ -180,88 +179,136 @@ impl Machine {
             media: call.media,
             sent_at: call.sent_at,
         });
-        self.start_link(now, id, out);
+        self.say(now, id, &from, 0, Body::Ringing);
+        self.start_link(now, id, &from, out);
     }
 
-    fn on_body(&mut self, now: Instant, id: CallId, generation: u32, body: Body, out: &mut Out<'_>) {
+    fn on_body(
+        &mut self,
+        now: Instant,
+        id: CallId,
+        from: PublicKey,
+        generation: u32,
+        body: Body,
+        out: &mut Out<'_>,
+    ) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        let peer = call.peer.key;
         if body.is_link() && !call.is_leaving() {
-            self.on_link_signal(now, id, generation, body, out);
+            self.on_link_signal(now, id, from, generation, body, out);
             return;
         }
-        match (&call.state, body) {
-            (_, Body::Confirm | Body::Ack) => {}
-            (State::Leaving { .. }, Body::Token | Body::KemKey) => {}
+        let (caller, pair, media) = (call.caller_is(&from), call.is_pair(), call.media);
+        let Some(p) = call.peers.get_mut(&from) else { return };
+        match (&call.state, p.stage, body) {
+            (_, _, Body::Confirm | Body::Ack | Body::Here) => {}
+            // Everything still arrives while a farewell lasts; it is acknowledged and means nothing.
+            (State::Leaving { .. }, ..) => {}
             // From somebody whom a person here called, or whose call was accepted.
-            (State::Outgoing { .. } | State::Active { .. }, Body::Token) => self.keep(peer, Gift::Token, out),
-            (State::Outgoing { .. } | State::Active { .. }, Body::KemKey) => {
-                self.keep(peer, Gift::KemKey, out)
+            (State::Outgoing | State::Active { .. }, _, Body::Token) => self.keep(from, Gift::Token, out),
+            (State::Outgoing | State::Active { .. }, _, Body::KemKey) => self.keep(from, Gift::KemKey, out),
+            (_, _, Body::Roll(roll)) => self.on_roll(now, id, from, &roll, out),
+            (State::Active { .. }, stage, Body::Sync(sync)) if !matches!(stage, Stage::Out(_)) => {
+                self.on_sync(now, id, &from, sync, out);
             }
-            (State::Outgoing { .. }, Body::Ringing) => {
-                if !std::mem::replace(&mut call.peer.ringing, true) {
-                    call.peer.mark(now, Milestone::Ringing);
-                    out.emit(Event::Ringing { call: id, peer });
+            (State::Active { .. }, stage, Body::CallKey(epoch)) if !matches!(stage, Stage::Out(_)) => {
+                self.on_call_key(now, id, from, epoch, out);
+                self.heard_of(now, id, &from, out);
+            }
+            // They may still be on their way when this side has left.
+            (State::Left { .. }, _, Body::Sync(_) | Body::CallKey(_)) => {}
+            (_, _, Body::Removed) => self.end(now, id, Ending::by(EndReason::Removed, Some(from)), out),
+            (_, Stage::Called { .. }, Body::Ringing) => {
+                if !std::mem::replace(&mut p.ringing, true) {
+                    p.mark(now, Milestone::Ringing);
+                    out.emit(Event::Ringing { call: id, peer: from });
+                    self.tell(id, &from, out);
                 }
             }
-            (State::Outgoing { .. }, Body::Accept(media)) => match call.media.narrowed(media) {
-                Some(agreed) if agreed == media => {
-                    call.media = agreed;
-                    self.activate(now, id, out);
-                }
+            (_, Stage::Called { .. }, Body::Accept(theirs)) => match media.narrowed(theirs) {
+                Some(agreed) if agreed == theirs => self.on_accept(now, id, from, agreed, out),
                 // An answer that widens the offer is not an answer to it.
                 _ => {
                     let reason = EndReason::Incompatible { mismatch: Mismatch::Media };
-                    let ending = Ending::nobodys(reason, Some(Body::Incompatible));
-                    self.end(now, id, ending, out);
+                    self.refused(now, id, &from, (reason, None), Some(Body::Incompatible), out);
                 }
             },
-            (State::Outgoing { .. }, Body::Decline) => {
-                self.end(now, id, Ending::theirs(EndReason::Declined), out)
+            (_, Stage::Called { .. }, Body::Decline) => {
+                self.refused(now, id, &from, (EndReason::Declined, Some(from)), None, out);
             }
-            (State::Outgoing { .. }, Body::Busy) => self.end(now, id, Ending::theirs(EndReason::Busy), out),
-            (State::Outgoing { .. }, Body::TimedOut) => {
-                self.end(now, id, Ending::nobodys(EndReason::TimedOut, None), out)
+            (_, Stage::Called { .. }, Body::Busy) => {
+                self.refused(now, id, &from, (EndReason::Busy, Some(from)), None, out);
+            }
+            (_, Stage::Called { .. }, Body::TimedOut) => {
+                self.refused(now, id, &from, (EndReason::TimedOut, None), None, out);
+            }
+            (_, Stage::Called { .. }, Body::HangUp) => {
+                self.refused(now, id, &from, (EndReason::HungUp, Some(from)), None, out);
             }
             // In an active call it crossed our acceptance, which came too late.
-            (State::Incoming { .. } | State::Active { .. }, Body::TimedOut) if !call.ours => {
+            (State::Incoming { .. } | State::Active { .. }, _, Body::TimedOut) if caller => {
                 self.end(now, id, Ending::nobodys(EndReason::TimedOut, None), out)
             }
-            (State::Arriving { .. }, Body::Cancel | Body::HangUp | Body::TimedOut) => {
+            (State::Arriving { .. }, _, Body::Cancel | Body::HangUp | Body::TimedOut) => {
                 // It was withdrawn before it could ring.
-                self.missed(now, id, peer, EndReason::Cancelled, out);
+                self.missed(now, id, from, EndReason::Cancelled, out);
             }
-            (State::Incoming { .. } | State::Active { .. }, Body::Cancel) if !call.ours => {
-                self.end(now, id, Ending::theirs(EndReason::Cancelled), out);
+            (State::Incoming { .. }, _, Body::Cancel | Body::HangUp) if caller => {
+                self.end(now, id, Ending::by(EndReason::Cancelled, Some(from)), out);
             }
-            (State::Incoming { .. }, Body::HangUp) => {
-                self.end(now, id, Ending::theirs(EndReason::Cancelled), out)
+            (State::Active { .. }, _, Body::Cancel) if caller && pair => {
+                self.end(now, id, Ending::by(EndReason::Cancelled, Some(from)), out);
             }
-            (State::Outgoing { .. } | State::Active { .. }, Body::HangUp) => {
-                self.end(now, id, Ending::theirs(EndReason::HungUp), out);
+            (State::Active { .. } | State::Left { .. }, _, Body::HangUp) => {
+                self.on_hang_up(now, id, &from, out);
             }
-            (State::Active { .. }, Body::Again) => self.on_again(now, id, generation, out),
-            (State::Active { .. }, Body::LinkLost) => {
-                let step = call.peer.link.step();
-                let reason =
-                    if call.peer.link.was_connected { EndReason::Lost } else { EndReason::Failed { step } };
-                self.end(now, id, Ending::nobodys(reason, None), out);
+            (State::Active { .. }, Stage::In, Body::Again) => self.on_again(now, id, &from, generation, out),
+            (State::Active { .. }, Stage::In, Body::LinkLost) => {
+                let step = p.link.step();
+                let reason = if p.joined { EndReason::Lost } else { EndReason::Failed { step } };
+                if pair {
+                    self.end(now, id, Ending::nobodys(reason, None), out);
+                } else {
+                    self.depart(now, id, &from, out);
+                }
             }
-            (State::Active { .. }, Body::Incompatible) => {
+            (State::Active { .. }, _, Body::Incompatible) if pair => {
                 let reason = EndReason::Incompatible { mismatch: Mismatch::Media };
                 self.end(now, id, Ending::nobodys(reason, None), out);
             }
-            (State::Active { .. }, Body::CallKey(epoch)) if !call.ours && epoch > call.epoch => {
-                if call.epoch > 0 {
-                    out.run(EffectKind::Unsubscribe(TopicRef::Call { call: id, epoch: call.epoch }));
-                }
-                call.epoch = epoch;
-                call.announce_at = Some(now);
-                out.run(EffectKind::Subscribe(TopicRef::Call { call: id, epoch }));
-            }
-            // Everything still arrives while a farewell lasts; it is acknowledged and means nothing.
-            (State::Leaving { .. }, _) => {}
             _ => self.counters.unexpected += 1,
+        }
+    }
+
+    /// Somebody whom this side called accepts.
+    fn on_accept(
+        &mut self,
+        now: Instant,
+        id: CallId,
+        from: PublicKey,
+        agreed: MediaFormat,
+        out: &mut Out<'_>,
+    ) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        if call.is_outgoing() {
+            // Whoever comes later hears what the first one agreed to.
+            call.media = agreed;
+            self.activate(now, id, from, out);
+        } else if call.is_active() {
+            self.admit(now, id, &from, out);
+        } else {
+            self.counters.unexpected += 1;
+        }
+    }
+
+    /// The call is over for somebody.
+    fn on_hang_up(&mut self, now: Instant, id: CallId, from: &PublicKey, out: &mut Out<'_>) {
+        let Some(call) = self.calls.get(&id) else { return };
+        let others = |p: &Participant| p.key != *from && p.may_come();
+        let left = matches!(call.state, State::Left { .. });
+        if call.is_pair() || (left && !call.peers.values().any(others)) {
+            self.end(now, id, Ending::by(EndReason::HungUp, Some(*from)), out);
+        } else {
+            self.depart(now, id, from, out);
         }
     }
 
@@ -269,55 +316,70 @@ impl Machine {
         &mut self,
         now: Instant,
         id: CallId,
-        epoch: u32,
+        epoch: EpochId,
         from: PublicKey,
         body: CallBody,
         out: &mut Out<'_>,
     ) {
+        let member = |c: &Call| c.members.as_ref().is_none_or(|m| m.is_present(&from));
         let Some(call) =
-            self.calls.get_mut(&id).filter(|c| c.is_active() && c.peer.key == from && c.epoch == epoch)
+            self.calls.get_mut(&id).filter(|c| c.is_active() && c.epochs.hears(epoch) && member(c))
         else {
+            self.counters.unexpected += 1;
+            return;
+        };
+        let used = call.epochs.used().is_some_and(|used| used.id == epoch);
+        let Some(p) = call.peers.get_mut(&from).filter(|p| !matches!(p.stage, Stage::Out(_))) else {
             self.counters.unexpected += 1;
             return;
         };
         match body {
             CallBody::Announce(announce) => {
-                if call.peer.announced.is_some_and(|a| a.version >= announce.version) {
+                if p.announced.is_some_and(|a| a.version > announce.version) {
                     return;
                 }
-                call.peer.announced = Some(announce);
-                let state = &mut call.peer.state;
-                if (state.muted, state.deafened) != (announce.muted, announce.deafened) {
-                    (state.muted, state.deafened) = (announce.muted, announce.deafened);
-                    let state = *state;
-                    out.emit(Event::Participant { call: id, peer: from, state });
+                p.announced = Some(announce);
+                if announce.joined {
+                    self.seen_in(now, id, &from, out);
+                }
+                self.tell(id, &from, out);
+                self.differs(now, id, &from, announce.roll);
+                if !used {
+                    // It has not got the newer key.
+                    self.share_key(now, id, &from);
                 }
             }
-            CallBody::Leave => self.end(now, id, Ending::theirs(EndReason::HungUp), out),
+            CallBody::Leave if call.is_with(&from) => {
+                self.end(now, id, Ending::by(EndReason::HungUp, Some(from)), out);
+            }
+            CallBody::Leave => self.counters.unexpected += 1,
         }
     }
 
-    pub(super) fn on_peer_subscribed(&mut self, now: Instant, topic: TopicRef) {
+    pub(super) fn on_peer_subscribed(&mut self, now: Instant, topic: TopicRef, out: &mut Out<'_>) {
         match topic {
             TopicRef::Inbox { owner, lane } => {
-                for call in self.calls.values_mut().filter(|c| c.peer.key == owner) {
-                    if let Some(hello) = &mut call.peer.hello
+                for p in self.calls.values_mut().filter_map(|c| c.peers.get_mut(&owner)) {
+                    if let Some(hello) = &mut p.hello
                         && hello.schedule.somebody_came(now)
                     {
                         hello.attempts = if lane == Lane::Contacts { 0 } else { AFTER_NOBODY };
                     }
                 }
+                self.deliver_notice(now, &owner, out);
             }
             TopicRef::Peer { call, owner } => {
-                if let Some(call) = self.calls.get_mut(&call).filter(|c| c.peer.key == owner) {
-                    call.peer.delivery.somebody_came(now);
-                    if let Some(welcome) = &mut call.peer.welcome {
+                if let Some(p) = self.peer_mut(call, &owner) {
+                    p.delivery.somebody_came(now);
+                    if let Some(welcome) = &mut p.welcome {
                         welcome.schedule.somebody_came(now);
                     }
                 }
             }
             TopicRef::Call { call, .. } => {
-                if let Some(call) = self.calls.get_mut(&call).filter(|c| c.is_active() && c.epoch > 0) {
+                if let Some(call) =
+                    self.calls.get_mut(&call).filter(|c| c.is_active() && c.epochs.used().is_some())
+                {
                     // Any neighbour sees this topic and can subscribe to it as often as it likes.
                     let free = call.announced_at.map_or(now, |t| (t + ANNOUNCE_EVERY).max(now));
                     call.announce_at = Some(call.announce_at.map_or(free, |t| t.min(free)));
@@ -343,9 +405,13 @@ impl Machine {
         let calls: Vec<CallId> = self.calls.keys().copied().collect();
         for id in calls {
             let reason = match self.calls.get(&id).map(|c| &c.state) {
-                Some(State::Outgoing { .. }) => EndReason::Unreachable,
+                Some(State::Outgoing) => EndReason::Unreachable,
                 _ => EndReason::Lost,
             };
+            // A later run can come back to it.
+            if let Some(call) = self.calls.get_mut(&id) {
+                call.saved = false;
+            }
             self.end(now, id, Ending::nobodys(reason, None), out);
             self.forget(id, out);
         }

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::{
-    call::State,
-    input::{EffectId, EngineLink, Gift, MediaInput, Outcome},
+    effect::{EffectId, Gift, Outcome},
+    input::{EngineLink, MediaInput},
     machine::{Machine, Out, Purpose},
+    participant::Stage,
     people::{AFTER_NOBODY, Known},
     signal::Lane,
 };
@@ -26,13 +27,9 @@ impl Machine {
             return;
         };
         match purpose {
-            Purpose::Hello { call, kind, lane } => {
-                let hello = self
-                    .calls
-                    .get_mut(&call)
-                    .and_then(|c| c.peer.hello.as_mut())
-                    .filter(|h| h.hello.kind == kind);
-                if let Some(hello) = hello {
+            Purpose::Hello { call, peer, kind, lane } => {
+                let hello = self.peer_mut(call, &peer).and_then(|p| p.hello.as_mut());
+                if let Some(hello) = hello.filter(|h| h.hello.kind == kind) {
                     match outcome {
                         Outcome::NoPeers => {
                             hello.schedule.found_nobody(now);
@@ -43,23 +40,35 @@ impl Machine {
                         Outcome::Failed(_) => {}
                         _ => {
                             hello.published = true;
-                            self.tell_offering(call, out);
+                            self.tell_offering(call, &peer, out);
                         }
                     }
                 }
             }
-            Purpose::Welcome { call } => {
+            Purpose::Welcome { call, peer } => {
                 if outcome == Outcome::NoPeers
-                    && let Some(welcome) = self.calls.get_mut(&call).and_then(|c| c.peer.welcome.as_mut())
+                    && let Some(welcome) = self.peer_mut(call, &peer).and_then(|p| p.welcome.as_mut())
                 {
                     welcome.schedule.found_nobody(now);
                 }
             }
-            Purpose::Packet { call, seq } => {
+            Purpose::Packet { call, peer, seq } => {
                 if outcome == Outcome::NoPeers
-                    && let Some(call) = self.calls.get_mut(&call)
+                    && let Some(p) = self.peer_mut(call, &peer)
                 {
-                    call.peer.delivery.found_nobody(now, seq);
+                    p.delivery.found_nobody(now, seq);
+                }
+            }
+            Purpose::Key { call, n } => {
+                let key = match outcome {
+                    Outcome::Key(key) => Some(key),
+                    _ => None,
+                };
+                self.on_key_made(now, call, n, key, out);
+            }
+            Purpose::Roll { call } => {
+                if let Outcome::Roll(hash) = outcome {
+                    self.on_roll_kept(now, call, hash);
                 }
             }
             Purpose::Remember { call } => {
@@ -75,24 +84,31 @@ impl Machine {
             }
             // The state is repeated anyway; nobody listening yet is told when it subscribes.
             Purpose::Announce { .. } | Purpose::Other => {}
-            Purpose::Reach { call: id, since } => {
-                let Some(call) = self.calls.get_mut(&id).filter(|c| !c.is_leaving()) else { return };
-                let peer = call.peer.key;
+            Purpose::Reach { call: id, peer: key, since } => {
+                if self.calls.get(&id).is_none_or(super::call::Call::is_leaving) {
+                    return;
+                }
                 match outcome {
                     Outcome::Reached(via) => {
-                        call.peer.mark(now, Milestone::Reached);
+                        if let Some(p) = self.peer_mut(id, &key) {
+                            p.mark(now, Milestone::Reached);
+                        }
                         let ms = u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX);
-                        out.emit(Event::Reached { peer, via, ms });
-                        self.tell_offering(id, out);
+                        out.emit(Event::Reached { peer: key, via, ms });
+                        self.tell_offering(id, &key, out);
                     }
                     Outcome::Failed(cause) => {
-                        out.emit(Event::Warning { warning: Warning::NotReached { peer, cause } });
+                        let warning = Warning::NotReached { peer: key, cause };
+                        self.note_warning(now, &warning);
+                        out.emit(Event::Warning { warning });
                         // Somebody may still have taken the offer over a path that this node does not know of.
-                        if let State::Outgoing { reach_until, .. } = &mut call.state {
+                        if let Some(p) = self.peer_mut(id, &key)
+                            && let Stage::Called { reach_until, .. } = &mut p.stage
+                        {
                             *reach_until = (*reach_until).min(now + REACH_GRACE);
                         }
                     }
-                    Outcome::Ok | Outcome::NoPeers => {}
+                    _ => {}
                 }
             }
             Purpose::Link(link) => {

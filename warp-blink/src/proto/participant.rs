@@ -1,15 +1,14 @@
-//! The other side of a call, as the machine sees it.
-
-use std::collections::VecDeque;
+//! Somebody else in a call, as the machine sees it.
 
 use super::{
     delivery::{Delivery, Schedule},
-    input::SessionNo,
+    effect::SessionNo,
+    link::Link,
     sessions::{Held, Retired, replaces},
-    signal::{Announce, Body, Candidate, Description, Hello, HelloKind, Welcome},
+    signal::{Announce, Hello, HelloKind, Welcome},
 };
 use crate::{
-    event::{LinkState, Mark, Milestone, ParticipantState, Protection, Step},
+    event::{LinkState, Mark, Milestone, ParticipantState, Presence, Protection},
     id::{CallId, PublicKey},
     stats::LinkStats,
     time::Instant,
@@ -17,9 +16,6 @@ use crate::{
 
 /// The most entries of a timeline; later ones are left out.
 const MAX_MARKS: usize = 64;
-
-/// The most candidates that wait for their description: as many as simple-webrtc parks.
-const MAX_PARKED: usize = 64;
 
 /// A first message on its way.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,93 +46,25 @@ pub(super) struct WelcomeOut {
     pub(super) last: Option<Instant>,
 }
 
-/// What of the other side's link signals waits for permission to connect.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Parked {
-    pub(super) generation: u32,
-    pub(super) offer: Option<Description>,
-    pub(super) candidates: VecDeque<Candidate>,
-    pub(super) end_of_candidates: bool,
-}
-
-/// The link to the participant.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Link {
-    /// The generation in use; 0 before the first.
-    pub(super) generation: u32,
-    /// simple-webrtc has a connection of this generation.
-    pub(super) open: bool,
-    pub(super) state: LinkState,
-    /// Was connected once, in this generation.
-    pub(super) was_connected: bool,
-    /// The answer to our offer of this generation is here.
-    pub(super) answered: bool,
-    pub(super) parked: Parked,
-    pub(super) route: Option<String>,
-}
-
-impl Link {
-    /// The step that the link is at, for a failure.
-    pub(super) fn step(&self) -> Step {
-        match self.state {
-            LinkState::Init | LinkState::OfferSent => Step::Signaling,
-            LinkState::OfferCreated
-            | LinkState::OfferReceived
-            | LinkState::AnswerCreated
-            | LinkState::AnswerReceived => Step::Negotiating,
-            LinkState::AnswerSent | LinkState::Checking => Step::Checking,
-            LinkState::Securing => Step::Securing,
-            LinkState::Connected | LinkState::Reconnecting { .. } | LinkState::Closed => Step::Connected,
-            LinkState::Failed { step } => step,
-        }
-    }
-
-    /// Begins a connection: what was said of the one before is no longer true.
-    pub(super) fn begin(&mut self, generation: u32) {
-        self.generation = generation;
-        self.open = true;
-        (self.was_connected, self.answered) = (false, false);
-        self.state = LinkState::Init;
-    }
-
-    /// How far a state is. Within one generation the state never steps back.
-    pub(super) fn rank(state: LinkState) -> u8 {
-        match state {
-            LinkState::Init => 0,
-            LinkState::OfferCreated | LinkState::OfferReceived => 1,
-            LinkState::OfferSent | LinkState::AnswerCreated => 2,
-            LinkState::AnswerReceived | LinkState::AnswerSent => 3,
-            LinkState::Checking => 4,
-            LinkState::Securing => 5,
-            LinkState::Connected | LinkState::Reconnecting { .. } => 6,
-            LinkState::Failed { .. } | LinkState::Closed => 7,
-        }
-    }
-
-    /// Keeps a signal of the other side until the link may start. `false`: the bound was met, or it is of an older
-    /// generation.
-    pub(super) fn park(&mut self, generation: u32, body: Body) -> bool {
-        if generation < self.parked.generation || generation <= self.generation {
-            return false;
-        }
-        if generation > self.parked.generation {
-            self.parked = Parked { generation, ..Parked::default() };
-        }
-        match body {
-            Body::Description(d) => self.parked.offer = Some(d),
-            Body::Candidate(c) if self.parked.candidates.len() < MAX_PARKED => {
-                self.parked.candidates.push_back(c)
-            }
-            Body::EndOfCandidates => self.parked.end_of_candidates = true,
-            _ => return false,
-        }
-        true
-    }
+/// Where somebody stands in a call.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Stage {
+    /// Called from here; no answer so far.
+    Called { ring_until: Instant, reach_until: Instant },
+    /// Belongs to the call, and was not met in it so far.
+    Expected,
+    /// In the call.
+    In,
+    /// Was in the call, and nothing is heard of it any more. Can come back.
+    Lost,
+    /// Not in the call, or not any more, for this reason.
+    Out(Presence),
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Participant {
     pub(super) key: PublicKey,
+    pub(super) stage: Stage,
     /// The session in use; `None` before one is confirmed.
     pub(super) session: Option<Held>,
     pub(super) retired: Option<Retired>,
@@ -147,16 +75,42 @@ pub(super) struct Participant {
     pub(super) welcome: Option<WelcomeOut>,
     pub(super) link: Link,
     pub(super) ringing: bool,
-    pub(super) state: ParticipantState,
+    /// This side called it.
+    pub(super) called: bool,
+    /// The app was told that our offer goes out.
+    pub(super) offering: bool,
+    /// The app was told that it joined, and not yet that it is gone.
+    pub(super) joined: bool,
+    /// It was given our ML-KEM key and, if it is a contact, our token.
+    pub(super) introduced: bool,
+    /// The farewell is ours to say, and over once it is acknowledged.
+    pub(super) said_it: bool,
+    /// When a session with it is opened from here.
+    pub(super) pair_at: Option<Instant>,
+    /// Came back with a new session, and waits to be told how far its link had come.
+    pub(super) awaits_sync: bool,
+    /// When it is told again that this side is there.
+    pub(super) here_at: Option<Instant>,
+    /// When our roll was last sent because its roll was another.
+    pub(super) rolled_at: Option<Instant>,
+    /// When everything about it is wiped.
+    pub(super) wipe_at: Option<Instant>,
+    /// Lost how often without having been connected in between, and when it may be taken back.
+    pub(super) losses: u32,
+    pub(super) revive_at: Option<Instant>,
     pub(super) announced: Option<Announce>,
+    /// What the app was last told of it.
+    pub(super) told: ParticipantState,
     pub(super) timeline: Vec<Mark>,
     pub(super) stats: LinkStats,
+    pub(super) stats_at: Option<Instant>,
 }
 
 impl Participant {
-    pub(super) fn new(call: CallId, key: PublicKey) -> Self {
-        Self {
+    pub(super) fn new(call: CallId, key: PublicKey, stage: Stage) -> Self {
+        let mut this = Self {
             key,
+            stage,
             session: None,
             retired: None,
             last_session: 0,
@@ -166,17 +120,42 @@ impl Participant {
             welcome: None,
             link: Link::default(),
             ringing: false,
-            state: ParticipantState::default(),
+            called: matches!(stage, Stage::Called { .. }),
+            offering: false,
+            joined: false,
+            introduced: false,
+            said_it: false,
+            pair_at: None,
+            awaits_sync: false,
+            here_at: None,
+            rolled_at: None,
+            wipe_at: None,
+            losses: 0,
+            revive_at: None,
             announced: None,
+            told: ParticipantState::default(),
             timeline: Vec::new(),
             stats: LinkStats::default(),
-        }
+            stats_at: None,
+        };
+        this.told = this.state();
+        this
     }
 
     /// The number of the next session.
     pub(super) fn new_session(&mut self) -> SessionNo {
         self.last_session = self.last_session.saturating_add(1);
         SessionNo(self.last_session)
+    }
+
+    /// The last session that was begun, if there was any.
+    pub(super) fn last_session(&self) -> Option<u32> {
+        (self.last_session > 0).then_some(self.last_session)
+    }
+
+    /// Counts sessions on from there.
+    pub(super) fn sessions_from(&mut self, last: Option<u32>) {
+        self.last_session = last.unwrap_or(0);
     }
 
     /// A session was confirmed. Gives the one that is to be wiped now, if there is one.
@@ -204,11 +183,63 @@ impl Participant {
         }
     }
 
-    /// When something to this participant is due.
+    pub(super) fn is_called(&self) -> bool {
+        matches!(self.stage, Stage::Called { .. })
+    }
+
+    /// In the call, or was until it was lost.
+    pub(super) fn is_in(&self) -> bool {
+        self.stage == Stage::In
+    }
+
+    /// May still come, or come back, by itself.
+    pub(super) fn may_come(&self) -> bool {
+        !matches!(self.stage, Stage::Out(_))
+    }
+
+    fn presence(&self) -> Presence {
+        match self.stage {
+            Stage::Called { .. } if self.ringing => Presence::Ringing,
+            Stage::Called { .. } => Presence::Calling,
+            Stage::Expected => Presence::Invited,
+            Stage::In => match self.link.state {
+                LinkState::Connected if self.joined => Presence::Joined,
+                _ if self.joined => Presence::Reconnecting,
+                _ => Presence::Connecting,
+            },
+            Stage::Lost => Presence::Lost,
+            Stage::Out(presence) => presence,
+        }
+    }
+
+    /// What the app is to see of it.
+    pub(super) fn state(&self) -> ParticipantState {
+        let said = self.announced.unwrap_or_default();
+        ParticipantState {
+            presence: self.presence(),
+            muted: said.muted,
+            deafened: said.deafened,
+            camera: said.camera,
+            screen: said.screen,
+            recording: said.recording,
+            speaking: said.speaking,
+            held: said.held,
+        }
+    }
+
+    /// When something to this participant, or about it, is due.
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         let hello = self.hello.as_ref().and_then(|h| h.schedule.next);
         let welcome = self.welcome.as_ref().and_then(|w| w.schedule.next);
         let retired = self.retired.as_ref().map(|r| r.until);
-        [hello, welcome, retired, self.delivery.next_timeout()].into_iter().flatten().min()
+        let called = match self.stage {
+            Stage::Called { ring_until, reach_until } => {
+                Some(if self.delivery.is_confirmed() { ring_until } else { ring_until.min(reach_until) })
+            }
+            _ => None,
+        };
+        let own = [hello, welcome, retired, called, self.pair_at, self.here_at, self.wipe_at];
+        let link = [self.link.until, self.link.retry_at, self.delivery.next_timeout()];
+        own.into_iter().chain(link).flatten().min()
     }
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{delivery::Received, input::SessionNo, signal::HelloKind};
+use super::{delivery::Received, effect::SessionNo, signal::HelloKind};
 use crate::time::Instant;
 
 /// How long the session that was replaced is still heard: PROTOCOL's ten seconds, two and a half of the longest resend.

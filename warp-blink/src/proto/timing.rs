@@ -1,27 +1,40 @@
 //! Everything that time does: deadlines, resends, announcements.
 
 use super::{
-    call::State,
+    call::{Call, State},
+    effect::EffectKind,
     ending::Ending,
-    input::EffectKind,
     machine::{Machine, Out, Purpose},
+    participant::{Participant, Stage},
     people,
     signal::{Announce, Body, CallBody},
 };
-use crate::{event::EndReason, id::CallId, time::Instant};
+use crate::{
+    event::EndReason,
+    id::{CallId, PublicKey},
+    time::Instant,
+};
 
 impl Machine {
     /// When the machine wants [`Input::Tick`](super::Input::Tick); `None` while nothing is due.
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.calls.values().flat_map(|c| [c.deadline(), c.announce_at, c.peer.next_timeout()]).flatten().min()
+        self.calls.values().filter_map(Call::next_timeout).min()
     }
 
     /// Runs after each input.
     pub(super) fn on_time(&mut self, now: Instant, out: &mut Out<'_>) {
-        let ids: Vec<CallId> = self.calls.keys().copied().collect();
+        let due = |c: &&Call| c.next_timeout().is_some_and(|t| t <= now) || c.is_leaving();
+        let ids: Vec<CallId> = self.calls.values().filter(due).map(|c| c.id).collect();
         for id in ids {
             self.deadlines(now, id, out);
-            self.transmit(now, id, out);
+            for key in self.calls.get(&id).map(Call::keys).unwrap_or_default() {
+                self.peer_deadlines(now, id, &key, out);
+            }
+            self.rekey(now, id, out);
+            self.expire_keys(now, id, out);
+            for key in self.calls.get(&id).map(Call::keys).unwrap_or_default() {
+                self.transmit(now, id, &key, out);
+            }
             self.announce(now, id, out);
             self.part(id, out);
         }
@@ -33,24 +46,20 @@ impl Machine {
             return;
         }
         let ending = match call.state {
-            State::Outgoing { .. } if !call.peer.delivery.is_confirmed() => {
-                Ending::nobodys(EndReason::Unreachable, Some(Body::Cancel))
-            }
+            State::Outgoing => return,
             State::Incoming { confirm_until: Some(t), .. } if t <= now => {
                 Ending::nobodys(EndReason::Unreachable, None)
             }
-            State::Outgoing { .. } | State::Incoming { .. } => {
-                Ending::nobodys(EndReason::TimedOut, Some(Body::TimedOut))
+            State::Incoming { ring_until, .. } if ring_until > now => {
+                // The caller has died, or is cut off: should it come back, it hears that nobody answers any more.
+                Ending::nobodys(EndReason::Lost, Some(Body::TimedOut))
             }
-            State::Active { reconnect_until, .. } => {
-                let lost = reconnect_until.is_some_and(|t| t <= now);
-                let reason =
-                    if lost { EndReason::Lost } else { EndReason::Failed { step: call.peer.link.step() } };
-                Ending::nobodys(reason, Some(Body::LinkLost))
-            }
+            State::Incoming { .. } => Ending::nobodys(EndReason::TimedOut, Some(Body::TimedOut)),
+            State::Active { .. } => return self.empty(now, id, out),
+            State::Left { .. } => Ending::nobodys(EndReason::HungUp, None),
             // Its sender never confirmed: a replay, or somebody who gave up. It did not ring, so nobody is told.
             State::Arriving { .. } | State::Leaving { .. } => {
-                let unsaid = call.peer.delivery.queued() as u64;
+                let unsaid: u64 = call.peers.values().map(|p| p.delivery.queued() as u64).sum();
                 self.counters.expired += unsaid;
                 self.forget(id, out);
                 return;
@@ -59,23 +68,58 @@ impl Machine {
         self.end(now, id, ending, out);
     }
 
-    fn transmit(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        let to = call.peer.key;
-        if let Some(retired) = call.peer.retired.take_if(|r| r.until <= now) {
+    fn peer_deadlines(&mut self, now: Instant, id: CallId, key: &PublicKey, out: &mut Out<'_>) {
+        let due = |t: Option<Instant>| t.is_some_and(|t| t <= now);
+        let period = self.config.announce_period;
+        let Some(p) = self.peer_mut(id, key) else { return };
+        if due(p.here_at) {
+            p.here_at = p.is_called().then_some(now + period);
+            if p.is_called() && !p.delivery.waits(|b| *b == Body::Here) {
+                self.say(now, id, key, 0, Body::Here);
+            }
+        }
+        let Some(p) = self.peer(id, key) else { return };
+        if let Stage::Called { ring_until, reach_until } = p.stage {
+            if !p.delivery.is_confirmed() && ring_until.min(reach_until) <= now {
+                self.refused(now, id, key, (EndReason::Unreachable, None), Some(Body::Cancel), out);
+            } else if ring_until <= now {
+                self.refused(now, id, key, (EndReason::TimedOut, None), Some(Body::TimedOut), out);
+            }
+        }
+        let Some(p) = self.peer(id, key) else { return };
+        if due(p.link.until) {
+            self.lose(now, id, key, out);
+        }
+        let Some(p) = self.peer_mut(id, key) else { return };
+        if due(p.link.retry_at) {
+            p.link.retry_at = None;
+            self.start_link(now, id, key, out);
+        }
+        self.pair(now, id, key, out);
+        let Some(p) = self.peer_mut(id, key) else { return };
+        if due(p.wipe_at) || (p.wipe_at.is_some() && p.said_it && p.is_told()) {
+            self.wipe(id, key, out);
+        }
+    }
+
+    fn transmit(&mut self, now: Instant, id: CallId, key: &PublicKey, out: &mut Out<'_>) {
+        let to = *key;
+        let known = self.people.known(&to);
+        let Some(p) = self.calls.get_mut(&id).and_then(|c| c.peers.get_mut(key)) else { return };
+        if let Some(retired) = p.retired.take_if(|r| r.until <= now) {
             out.run(EffectKind::DropSession { call: id, peer: to, session: retired.no });
         }
-        if let Some(hello) = call.peer.hello.as_mut().filter(|h| h.schedule.is_due(now)) {
+        if let Some(hello) = p.hello.as_mut().filter(|h| h.schedule.is_due(now)) {
             count(&mut self.counters, hello.schedule.sent > 0);
             hello.schedule.transmitted(now);
-            let lane = people::lane(self.people.known(&to), hello.attempts);
+            let lane = people::lane(known, hello.attempts);
             hello.attempts = hello.attempts.saturating_add(1);
             let (suite, session) = (hello.suite, hello.session);
             let (hello, kind) = (hello.hello.clone(), hello.hello.kind);
             let effect = EffectKind::SendHello { to, lane, suite, session, hello };
-            out.push(Purpose::Hello { call: id, kind, lane }, effect);
+            out.push(Purpose::Hello { call: id, peer: to, kind, lane }, effect);
         }
-        if let Some(welcome) = call.peer.welcome.as_mut().filter(|w| w.schedule.is_due(now)) {
+        if let Some(welcome) = p.welcome.as_mut().filter(|w| w.schedule.is_due(now)) {
             count(&mut self.counters, welcome.schedule.sent > 0);
             welcome.schedule.transmitted(now);
             // It is repeated when the first message is, not by itself: an unconfirmed sender gets one answer each.
@@ -83,14 +127,14 @@ impl Machine {
             welcome.last = Some(now);
             let (session, welcome) = (welcome.session, welcome.welcome.clone());
             let effect = EffectKind::SendWelcome { call: id, to, session, welcome };
-            out.push(Purpose::Welcome { call: id }, effect);
+            out.push(Purpose::Welcome { call: id, peer: to }, effect);
         }
-        let Some(session) = call.peer.session.map(|held| held.no) else { return };
-        for due in call.peer.delivery.due(now) {
+        let Some(session) = p.session.map(|held| held.no) else { return };
+        for due in p.delivery.due(now) {
             if due.packet.seq > 0 {
                 count(&mut self.counters, due.again);
             }
-            let purpose = Purpose::Packet { call: id, seq: due.packet.seq };
+            let purpose = Purpose::Packet { call: id, peer: to, seq: due.packet.seq };
             out.push(purpose, EffectKind::Send { to, session, packet: Box::new(due.packet) });
         }
     }
@@ -98,34 +142,46 @@ impl Machine {
     fn announce(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) {
         let local = self.local;
         let Some(call) = self.calls.get_mut(&id) else { return };
-        if call.announce_at.is_none_or(|t| t > now) || !call.is_active() || call.epoch == 0 {
+        if call.announce_at.is_none_or(|t| t > now) || !call.is_active() {
             return;
         }
+        call.announce_at = Some(now + self.config.announce_period);
+        // Before the new key is here nothing is said under one that somebody who is gone has.
+        let Some(epoch) = call.epochs.sends() else { return };
         // Version 0 would be no news to anybody.
         call.announce_version = call.announce_version.max(1);
-        call.announce_at = Some(now + self.config.announce_period);
         call.announced_at = Some(now);
         let announce = Announce {
             version: call.announce_version,
             joined: true,
             muted: local.muted,
             deafened: local.deafened,
-            ..Announce::default()
+            camera: local.camera,
+            screen: local.screen,
+            recording: local.recording,
+            speaking: local.speaking && call.audio,
+            held: call.held,
+            roll: call.roll,
         };
         let body = CallBody::Announce(announce);
-        out.push(Purpose::Announce { call: id }, EffectKind::SendCall { call: id, epoch: call.epoch, body });
+        out.push(Purpose::Announce { call: id }, EffectKind::SendCall { call: id, epoch, body });
     }
 
-    /// A farewell is over as soon as the other side has heard it.
-    fn part(&mut self, id: CallId, out: &mut Out<'_>) {
+    /// A farewell is over as soon as all others have heard it.
+    pub(super) fn part(&mut self, id: CallId, out: &mut Out<'_>) {
         let Some(call) = self.calls.get(&id).filter(|c| c.is_leaving()) else { return };
-        let (hello, welcome) = (&call.peer.hello, &call.peer.welcome);
-        let said = call.peer.delivery.queued() == 0 && hello.is_none() && welcome.is_none();
         // Whoever was told by the other side stays for the farewell time, to acknowledge what is sent again.
-        let nothing_was_said = !call.peer.delivery.is_confirmed();
-        if said && (nothing_was_said || call.said_it) {
+        let over = |p: &Participant| p.is_told() && (!p.delivery.is_confirmed() || p.said_it);
+        if call.peers.values().all(over) {
             self.forget(id, out);
         }
+    }
+}
+
+impl Participant {
+    /// Nothing is on its way to it any more.
+    fn is_told(&self) -> bool {
+        self.delivery.queued() == 0 && self.hello.is_none() && self.welcome.is_none()
     }
 }
 

@@ -14,11 +14,14 @@ pub const MAX_MEMBERS: usize = 16;
 /// The most people that a call has ever had: members, and those who left or were removed, who must not be forgotten.
 pub const MAX_SUBJECTS: usize = 32;
 
-/// The most records in a [`Roll`]: two additions, a removal and a word of one's own of each.
+/// The most records in a [`Roll`]: an addition, a removal and a word of one's own for each subject. Their signatures
+/// make it 14 KB, which fits the largest bucket of a message.
 pub const MAX_RECORDS: usize = 3 * MAX_SUBJECTS;
 
 /// Who may bring others into a call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize, Deserialize,
+)]
 #[cbor(index_only)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -115,7 +118,9 @@ pub struct KeyHash(
 );
 
 /// Names one epoch of a call, and its key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize, Deserialize,
+)]
 pub struct EpochId {
     /// Grows with each new key.
     #[n(0)]
@@ -157,6 +162,9 @@ pub struct Sync {
     /// The key in use; 0 and zeros if there is none.
     #[n(1)]
     pub epoch: EpochId,
+    /// The newest generation of the link between the two; the next one is higher.
+    #[n(2)]
+    pub generation: u32,
 }
 
 macro_rules! short {

@@ -13,8 +13,8 @@ use crate::{
 };
 
 pub use self::member::{
-    Create, Epoch, EpochId, Gone, KeyHash, MAX_MEMBERS, MAX_RECORDS, MAX_SUBJECTS, MayInvite, Record, RecordKind,
-    Roll, RollHash, Sync,
+    Create, Epoch, EpochId, Gone, KeyHash, MAX_MEMBERS, MAX_RECORDS, MAX_SUBJECTS, MayInvite, Record,
+    RecordKind, Roll, RollHash, Sync,
 };
 
 /// The protocol version that this build speaks.
@@ -226,6 +226,13 @@ pub enum Body {
     /// The sender is there. Says so while a phone rings, where nothing else is said.
     #[n(21)]
     Here,
+}
+
+impl Body {
+    /// Whether the body says how the link is made, rather than how the call goes on.
+    pub(crate) fn is_link(&self) -> bool {
+        matches!(self, Self::Description(_) | Self::Candidate(_) | Self::EndOfCandidates)
+    }
 }
 
 /// Whether a description offers or answers.

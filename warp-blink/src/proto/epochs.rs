@@ -1,0 +1,152 @@
+//! The keys of a call, by their names: which one is used, and which are still heard.
+//!
+//! A key is made anew when somebody leaves or is removed. Several members may make one at once, on both sides of a cut even;
+//! the rule of [`newer`] lets all choose the same. Where neither of two keys excludes all who are gone, a further one is
+//! made.
+
+use std::{cmp::Ordering, collections::BTreeMap};
+
+use super::signal::{Epoch, EpochId, Gone};
+use crate::{id::PublicKey, time::Instant};
+
+/// Keys that are heard beside the one in use. Each stands for a departure within two announce periods; the oldest goes
+/// first.
+const MAX_OLD: usize = 4;
+
+/// Whether everybody who is in `gone` is excluded by a key that was made when `excluded` were.
+fn covers(excluded: &[Gone], gone: &[Gone]) -> bool {
+    gone.iter().all(|g| excluded.iter().any(|e| e.subject == g.subject && e.number >= g.number))
+}
+
+/// Which of two is to be used: the one that excludes more, else the larger number, else the smaller name. `None`: each
+/// excludes somebody whom the other does not.
+pub(super) fn newer(a: &Epoch, b: &Epoch) -> Option<Ordering> {
+    match (covers(&a.gone, &b.gone), covers(&b.gone, &a.gone)) {
+        (true, true) => Some(a.id.n.cmp(&b.id.n).then(b.id.key.cmp(&a.id.key))),
+        (true, false) => Some(Ordering::Greater),
+        (false, true) => Some(Ordering::Less),
+        (false, false) => None,
+    }
+}
+
+/// What became of a key that was offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It is used from now on.
+    Used,
+    /// It is heard for a while, because others may use it.
+    Heard,
+    /// It is known.
+    Known,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Epochs {
+    used: Option<Epoch>,
+    heard: Vec<(EpochId, Instant)>,
+    /// Everybody who is to be excluded, from the roll and from the keys of others.
+    gone: BTreeMap<PublicKey, u32>,
+    /// The highest number seen.
+    highest: u32,
+    /// A key of this number is being made.
+    making: Option<u32>,
+}
+
+impl Epochs {
+    /// The key that is used, if it excludes all who are gone.
+    pub(super) fn sends(&self) -> Option<EpochId> {
+        self.used.as_ref().filter(|_| self.is_current()).map(|e| e.id)
+    }
+
+    /// The key that was chosen, whether it may still be used or not.
+    pub(super) fn used(&self) -> Option<&Epoch> {
+        self.used.as_ref()
+    }
+
+    /// The names of all keys that are heard.
+    pub(super) fn all(&self) -> impl Iterator<Item = EpochId> + '_ {
+        self.used.iter().map(|e| e.id).chain(self.heard.iter().map(|(id, _)| *id))
+    }
+
+    pub(super) fn hears(&self, id: EpochId) -> bool {
+        self.all().any(|known| known == id)
+    }
+
+    /// Somebody has departed.
+    pub(super) fn depart(&mut self, gone: &[Gone]) {
+        for Gone { subject, number } in gone {
+            let highest = self.gone.entry(*subject).or_default();
+            *highest = (*highest).max(*number);
+        }
+    }
+
+    pub(super) fn gone(&self) -> Vec<Gone> {
+        self.gone.iter().map(|(subject, number)| Gone { subject: *subject, number: *number }).collect()
+    }
+
+    /// The key in use excludes all who are gone.
+    pub(super) fn is_current(&self) -> bool {
+        self.used.as_ref().is_some_and(|e| covers(&e.gone, &self.gone()))
+    }
+
+    /// Begins to make the next key; its number. `None` while one is being made.
+    pub(super) fn make(&mut self) -> Option<u32> {
+        if self.making.is_some() {
+            return None;
+        }
+        let n = self.highest.saturating_add(1);
+        self.making = Some(n);
+        Some(n)
+    }
+
+    pub(super) fn is_making(&self) -> bool {
+        self.making.is_some()
+    }
+
+    /// The key of that number was made, or was not.
+    pub(super) fn made(&mut self, n: u32) -> bool {
+        self.making.take_if(|making| *making == n).is_some()
+    }
+
+    /// Takes a key. What is not used any more is heard until then.
+    pub(super) fn take(&mut self, epoch: Epoch, until: Instant) -> Taken {
+        if self.hears(epoch.id) {
+            return Taken::Known;
+        }
+        self.highest = self.highest.max(epoch.id.n);
+        self.depart(&epoch.gone);
+        let better = self.used.as_ref().is_none_or(|used| newer(&epoch, used) == Some(Ordering::Greater));
+        if better {
+            if let Some(old) = self.used.replace(epoch) {
+                self.heard.push((old.id, until));
+            }
+            return Taken::Used;
+        }
+        self.heard.push((epoch.id, until));
+        Taken::Heard
+    }
+
+    /// The keys that are heard no longer.
+    pub(super) fn expired(&mut self, now: Instant) -> Vec<EpochId> {
+        let surplus = self.heard.len().saturating_sub(MAX_OLD);
+        let mut out: Vec<EpochId> = self.heard.drain(..surplus).map(|(id, _)| id).collect();
+        out.extend(self.heard.extract_if(.., |(_, until)| *until <= now).map(|(id, _)| id));
+        out
+    }
+
+    /// Forgets all keys; their names.
+    pub(super) fn clear(&mut self) -> Vec<EpochId> {
+        let all = self.all().collect();
+        self.used = None;
+        self.heard.clear();
+        self.making = None;
+        all
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.heard.iter().map(|(_, until)| *until).min()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! Sessions between members who did not call each other, and with those who come back.
+//!
+//! Of two members the one with the smaller key opens the session, and the other one if nothing has come of it after two
+//! seconds. Whoever comes back after a crash opens one with everybody.
+
+use std::time::Duration;
+
+use super::{
+    call::{Call, State},
+    effect::{EffectKind, SessionNo},
+    input::Arrived,
+    machine::{Machine, Out, Purpose},
+    membership::Membership,
+    participant::{Participant, Stage},
+    signal::{AppData, Body, HelloKind, Status},
+};
+use crate::{
+    id::{CallId, PublicKey},
+    time::Instant,
+};
+
+/// How long the larger key waits for the smaller one to open their session: PROTOCOL's two seconds.
+const LARGER_WAITS: Duration = Duration::from_secs(2);
+
+impl Machine {
+    /// A member is in the call, and there is no session with it.
+    pub(super) fn meet(&mut self, now: Instant, id: CallId, key: &PublicKey) {
+        let own = self.own;
+        let Some(p) = self.peer_mut(id, key) else { return };
+        let idle = p.session.is_none() && p.hello.is_none() && p.welcome.is_none() && p.pair_at.is_none();
+        if idle {
+            p.pair_at = Some(if own < *key { now } else { now + LARGER_WAITS });
+        }
+    }
+
+    /// It is time to open a session with a member.
+    pub(super) fn pair(&mut self, now: Instant, id: CallId, key: &PublicKey, out: &mut Out<'_>) {
+        let sent_at = self.unix(now);
+        let Some(p) = self.peer_mut(id, key).filter(|p| p.pair_at.is_some_and(|t| t <= now)) else { return };
+        p.pair_at = None;
+        let needed = p.session.is_none() && p.hello.is_none() && p.welcome.is_none() && p.may_come();
+        if needed && self.calls.get(&id).is_some_and(Call::is_active) {
+            self.open_session(now, id, key, HelloKind::Pair, (sent_at, AppData::default()), out);
+        }
+    }
+
+    pub(super) fn open_session(
+        &mut self,
+        now: Instant,
+        id: CallId,
+        key: &PublicKey,
+        kind: HelloKind,
+        what: (crate::time::UnixTime, AppData),
+        out: &mut Out<'_>,
+    ) {
+        self.send_hello(now, id, *key, kind, what);
+        let purpose = Purpose::Reach { call: id, peer: *key, since: now };
+        out.push(purpose, EffectKind::Reach { peer: *key });
+    }
+
+    /// A participant opens another session in a call that is under way: it was never met, it came back, or both opened
+    /// one at once.
+    pub(super) fn on_reopen(&mut self, now: Instant, arrived: &Arrived, out: &mut Out<'_>) {
+        let Arrived { hello, suite, .. } = arrived;
+        let (id, from, own) = (hello.call, hello.from, self.own);
+        let belongs = |c: &Call| match &c.members {
+            Some(members) => members.is_entitled(&from),
+            None => c.caller_is(&from),
+        };
+        let welcome = self.agreed(hello, *suite).is_ok()
+            && self
+                .calls
+                .get(&id)
+                .is_some_and(|c| c.is_active() && belongs(c) && c.peers.contains_key(&from));
+        let ours = self.peer(id, &from).and_then(|p| p.hello.as_ref()).is_some();
+        // Both open one at once: that of the smaller key stays.
+        if !welcome || (ours && own < from) {
+            self.counters.unexpected += 1;
+            return;
+        }
+        let Some(p) = self.peer_mut(id, &from) else { return };
+        (p.hello, p.pair_at, p.wipe_at) = (None, None, None);
+        let session = p.new_session();
+        let answer = self.welcome(now, Status::Open, *suite, session, hello.kind);
+        let replaced = self.peer_mut(id, &from).and_then(|p| p.welcome.replace(answer));
+        if let Some(replaced) = replaced {
+            out.run(EffectKind::DropSession { call: id, peer: from, session: replaced.session });
+        }
+    }
+
+    /// A session that the other side opened is confirmed.
+    pub(super) fn on_confirmed(
+        &mut self,
+        now: Instant,
+        id: CallId,
+        from: PublicKey,
+        kind: HelloKind,
+        out: &mut Out<'_>,
+    ) {
+        self.ring(now, id, out);
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        if let State::Incoming { confirm_until, .. } = &mut call.state {
+            *confirm_until = None;
+        }
+        if call.is_active() && kind != HelloKind::Offer {
+            self.on_met(now, id, &from, kind == HelloKind::Resume, out);
+        } else if self.calls.get(&id).is_some_and(Call::is_active) {
+            self.introduce(now, id, &from);
+        }
+        self.start_link(now, id, &from, out);
+    }
+
+    /// There is a new session with a member of an active call.
+    fn on_met(&mut self, now: Instant, id: CallId, key: &PublicKey, returned: bool, out: &mut Out<'_>) {
+        if returned {
+            // Its links died with it.
+            self.close_link(id, key, out);
+            if let Some(p) = self.peer_mut(id, key) {
+                p.announced = None;
+                p.delivery.withdraw(Body::is_link);
+            }
+        }
+        let left = self.calls.get(&id).and_then(|c| c.members.as_ref()).is_some_and(|m| m.has_left(key));
+        self.send_sync(now, id, key);
+        self.send_roll(now, id, key);
+        if !left {
+            self.share_key(now, id, key);
+            self.enter(now, id, key, out);
+            self.introduce(now, id, key);
+        }
+    }
+
+    /// A session that this side opened is confirmed: that of a member, or one after having come back.
+    pub(super) fn on_paired(
+        &mut self,
+        now: Instant,
+        id: CallId,
+        key: &PublicKey,
+        kind: HelloKind,
+        out: &mut Out<'_>,
+    ) {
+        if kind == HelloKind::Resume
+            && let Some(p) = self.peer_mut(id, key)
+        {
+            p.awaits_sync = true;
+        }
+        self.send_roll(now, id, key);
+        self.share_key(now, id, key);
+        self.enter(now, id, key, out);
+        self.introduce(now, id, key);
+    }
+
+    /// What a member says under the call key shows that it is in the call.
+    pub(super) fn seen_in(&mut self, now: Instant, id: CallId, key: &PublicKey, out: &mut Out<'_>) {
+        let present = |m: &Membership| m.is_present(key);
+        if !self.calls.get(&id).is_some_and(|c| c.is_active() && c.members.as_ref().is_some_and(present)) {
+            return;
+        }
+        if let Some(p) = self.peer_mut(id, key)
+            && p.is_called()
+            && p.session.is_none()
+        {
+            // It came in through somebody else.
+            p.stage = Stage::Expected;
+            p.hello = None;
+        }
+        self.heard_of(now, id, key, out);
+        self.meet(now, id, key);
+    }
+
+    /// The sessions that were begun with somebody who is not to be had any more.
+    pub(super) fn is_answering(p: &Participant, session: SessionNo) -> Option<(HelloKind, u8)> {
+        p.welcome.as_ref().filter(|w| w.session == session).map(|w| (w.kind, w.welcome.suite))
+    }
+}
