@@ -70,7 +70,7 @@ impl<K: Clone + Ord> Drop for Lease<K> {
     }
 }
 
-/// What `stats` looks at, without disturbing the owner.
+/// What is looked at and set from outside, without disturbing the owner.
 #[derive(Debug)]
 pub(crate) struct Probe {
     connection: OnceLock<Weak<Connection>>,
@@ -103,6 +103,11 @@ impl Probe {
             stats.route = path.route;
         }
         stats
+    }
+
+    /// The queue is there before the connection is, so this holds from the first frame on.
+    pub(crate) fn set_sending(&self, sending: bool) {
+        self.outgoing.set_taking(sending);
     }
 }
 

@@ -156,6 +156,27 @@ impl<K: Clone + Ord + fmt::Debug + Send + Sync + 'static> Peers<K> {
         })
     }
 
+    /// Whether what is written to the tracks is sent on this connection; it is, unless this says otherwise. Others are not
+    /// touched, nor is what the peer sends.
+    ///
+    /// May be called at any time from `dial` or `accept` on, and holds for this connection only: the next one to the peer
+    /// begins with sending on. Switched off, the connection stays as it is (checks of the path and RTCP go on), and no
+    /// frame that is written from then on ever reaches the peer, nor one that waits; only what the engine already has
+    /// still goes out. Where it was off from the start, the peer's [`EventKind::RemoteTrack`](crate::EventKind) comes
+    /// with the first frame after it was switched on. Switched on again, sequence numbers go on without a gap, so that
+    /// nothing looks lost, and timestamps are those of the frames, so that the peer knows how long it was silent.
+    ///
+    /// This works on frames as they are. An encoder that adds redundancy (Opus in-band FEC) puts a coarse copy of the
+    /// frame before into each one, so where the pause itself must not be heard, begin with a fresh encoder.
+    ///
+    /// # Errors
+    /// [`Error::NoLink`] if there is no connection of this generation, or it is closing already.
+    pub fn set_sending(&self, peer: &K, generation: Generation, sending: bool) -> Result<(), Error> {
+        let links = self.handle.shared.lock();
+        links.live_entry(peer, generation)?.probe.set_sending(sending);
+        Ok(())
+    }
+
     /// Closes the connection. [`LinkState::Closed`](crate::LinkState::Closed) follows when nothing of it is left.
     ///
     /// The peer is told (DTLS close_notify), but that packet may be lost: signal the end as well.

@@ -16,6 +16,7 @@ pub(crate) struct Queue<T> {
 struct Inner<T> {
     entries: VecDeque<T>,
     dropped: u64,
+    taking: bool,
     closed: bool,
 }
 
@@ -25,6 +26,7 @@ impl<T> Queue<T> {
             inner: Mutex::new(Inner {
                 entries: VecDeque::with_capacity(capacity),
                 dropped: 0,
+                taking: true,
                 closed: false,
             }),
             filled: Notify::new(),
@@ -32,11 +34,11 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Never waits. Without effect once closed.
+    /// Never waits. Without effect once closed, and while nothing is taken.
     pub(crate) fn push(&self, entry: T) {
         {
             let mut inner = self.lock();
-            if inner.closed {
+            if inner.closed || !inner.taking {
                 return;
             }
             if inner.entries.len() >= self.capacity {
@@ -69,6 +71,16 @@ impl<T> Queue<T> {
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.filled.notify_one();
+    }
+
+    /// Whether what is pushed is taken; it is at first. Switched off, what waits is forgotten, too, at once and without
+    /// being counted: nobody was too slow for it.
+    pub(crate) fn set_taking(&self, taking: bool) {
+        let mut inner = self.lock();
+        inner.taking = taking;
+        if !taking {
+            inner.entries.clear();
+        }
     }
 
     pub(crate) fn clear(&self) {

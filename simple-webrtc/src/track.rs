@@ -79,7 +79,8 @@ impl LocalTrack {
     /// Hands a frame to every connected connection, from any thread and without waiting.
     ///
     /// Each connection has a queue of its own: one that is slow loses its oldest frames (counted in
-    /// [`Sent::dropped`](crate::Sent)) and delays no other. Connections that are not connected get nothing.
+    /// [`Sent::dropped`](crate::Sent)) and delays no other. Connections that are not connected, or that
+    /// [`set_sending`](crate::Peers::set_sending) has silenced, get nothing.
     ///
     /// # Errors
     /// [`FrameTooLarge`], and nothing is sent, if the payload is longer than [`MAX_PAYLOAD_BYTES`].
@@ -207,6 +208,40 @@ mod tests {
         track.write(frame(100)).expect("fits");
         assert!(stuck.pop().await.is_none(), "no frame after the subscription ended");
         assert_eq!(fast.pop().await.expect("still listening").timestamp, 100);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_sent_nothing_gets_no_frame_from_before_or_meanwhile() {
+        let track = LocalTrack::audio();
+        let (heard, held) = (Arc::new(Queue::new(OUT_QUEUE)), Arc::new(Queue::new(OUT_QUEUE)));
+        let _heard = track.subscribe(heard.clone());
+        let _held = track.subscribe(held.clone());
+        let write = |numbers: std::ops::Range<u32>| {
+            for n in numbers {
+                track.write(frame(n)).expect("fits");
+            }
+        };
+        write(0..3);
+        held.set_taking(true);
+        assert_eq!(held.pop().await.expect("on it was before: nothing is lost").timestamp, 0);
+        // 1 and 2 wait when it is switched off, the others come later: more than there is room for.
+        held.set_taking(false);
+        write(3..14);
+        held.set_taking(false);
+        write(14..16);
+        for n in 0..16 {
+            assert_eq!(heard.pop().await.expect("hears everything").timestamp, n);
+        }
+        let reader = tokio::spawn({
+            let held = held.clone();
+            async move { [held.pop().await, held.pop().await].map(|frame| frame.map(|f| f.timestamp)) }
+        });
+        tokio::task::yield_now().await;
+        write(16..40);
+        held.set_taking(true);
+        write(40..42);
+        assert_eq!(reader.await.expect("reader"), [Some(40), Some(41)]);
+        assert_eq!(held.dropped(), 0, "it was not too slow for what it was not to send");
     }
 
     #[test]

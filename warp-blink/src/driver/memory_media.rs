@@ -1,7 +1,7 @@
 //! Links and devices in memory: what an app's own tests use.
 //!
-//! A link connects as soon as both descriptions have crossed, and audio is "heard" once it is connected and both
-//! sides have opened their devices. No sound is involved.
+//! A link connects as soon as both descriptions have crossed, and audio is "heard" once it is connected, both sides have
+//! opened their devices, and the other one sends; anew each time that the own devices are opened. No sound is involved.
 
 use std::{
     collections::BTreeMap,
@@ -40,6 +40,7 @@ struct End {
     other: Option<u64>,
     connected: bool,
     audio: bool,
+    sending: bool,
     heard: bool,
     events: mpsc::Sender<MediaInput>,
 }
@@ -93,7 +94,17 @@ impl MemoryMedia {
         let audio = *self.open.lock().unwrap_or_else(PoisonError::into_inner) == Some(link.call);
         let name = self.links.next.fetch_add(1, Ordering::Relaxed);
         let events = self.events.clone();
-        (name, End { link, node: self.node, other: None, connected: false, audio, heard: false, events })
+        let end = End {
+            link,
+            node: self.node,
+            other: None,
+            connected: false,
+            audio,
+            sending: true,
+            heard: false,
+            events,
+        };
+        (name, end)
     }
 
     fn describe(&self, link: LinkId, kind: DescriptionKind, name: u64) -> Result<(), MediaError> {
@@ -134,6 +145,14 @@ impl MemoryMedia {
                 hear(&mut ends)
             }
             LinkCommand::Candidate(_) | LinkCommand::EndOfCandidates => Ok(()),
+            LinkCommand::Send(sending) => match own.and_then(|name| ends.get_mut(&name)) {
+                Some(end) => {
+                    end.sending = *sending;
+                    hear(&mut ends)
+                }
+                None if *sending => Err(MediaError("there is no such link".to_owned())),
+                None => Ok(()),
+            },
             LinkCommand::Close => {
                 let closed = own.and_then(|name| ends.remove(&name));
                 if let Some(other) = closed.and_then(|end| end.other).and_then(|name| ends.get(&name)) {
@@ -145,10 +164,18 @@ impl MemoryMedia {
     }
 
     fn audio(&self, call: CallId, open: bool) -> Result<(), MediaError> {
-        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = open.then_some(call);
+        {
+            let mut present = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            if !open && *present != Some(call) {
+                // They are open for another call by now.
+                return Ok(());
+            }
+            *present = open.then_some(call);
+        }
         let mut ends = self.links.lock();
-        for end in ends.values_mut().filter(|e| e.node == self.node && e.link.call == call) {
-            end.audio = open;
+        for end in ends.values_mut().filter(|e| e.node == self.node) {
+            end.audio = open && end.link.call == call;
+            end.heard &= end.audio;
         }
         if open {
             tell(&self.events, MediaInput::Started { call, mic_us: None, speaker_us: None })?;
@@ -160,9 +187,10 @@ impl MemoryMedia {
 /// Tells both ends of every link that has just become audible.
 fn hear(ends: &mut BTreeMap<u64, End>) -> Result<(), MediaError> {
     let ready = |e: &End| e.connected && e.audio;
+    let sends = |e: &End| ready(e) && e.sending;
     let audible: Vec<u64> = ends
         .iter()
-        .filter(|(_, e)| ready(e) && !e.heard && e.other.and_then(|o| ends.get(&o)).is_some_and(ready))
+        .filter(|(_, e)| ready(e) && !e.heard && e.other.and_then(|o| ends.get(&o)).is_some_and(sends))
         .map(|(name, _)| *name)
         .collect();
     for name in audible {

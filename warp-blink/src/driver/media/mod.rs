@@ -2,6 +2,7 @@
 
 mod audio;
 mod map;
+mod rtp;
 mod sound;
 mod stats;
 
@@ -15,8 +16,9 @@ use tokio::{
 };
 
 pub use self::audio::Audio;
-use self::sound::Sound;
+use self::{rtp::RtpClock, sound::Sound};
 use crate::{
+    driver::clock,
     id::{CallId, PublicKey},
     ports::media::{Media, MediaCommand, MediaError},
     proto::{LinkCommand, LinkId, MediaInput},
@@ -44,7 +46,9 @@ impl RealMedia {
         let (events, receiver) = mpsc::channel(MAX_EVENTS);
         let track = LocalTrack::audio();
         peers.add_track(&track)?;
-        let sound = Arc::new(Sound::new(audio, track, events.clone()));
+        // Without randomness nothing can be sealed, so no call gets as far as to show this.
+        let clock = RtpClock::new(u32::from_ne_bytes(clock::random().unwrap_or_default()));
+        let sound = Arc::new(Sound::new(audio, track, clock, events.clone()));
         let ticker =
             tokio::spawn(stats::every_second(peers.clone(), sound.clone(), events.clone())).abort_handle();
         let pump = tokio::spawn(pump(links, sound.clone(), events));
@@ -65,6 +69,11 @@ impl RealMedia {
             LinkCommand::Apply(answer) => apply(Remote::Answer(map::to_engine(&answer)?)),
             LinkCommand::Candidate(candidate) => apply(Remote::Candidate(map::candidate(&candidate)?)),
             LinkCommand::EndOfCandidates => apply(Remote::EndOfCandidates),
+            LinkCommand::Send(sending) => match self.peers.set_sending(&key, generation, sending) {
+                // Nothing is sent on a link that is over: that was asked for.
+                Err(simple_webrtc::Error::NoLink) if !sending => Ok(()),
+                result => result.map_err(|e| MediaError(e.to_string())),
+            },
             LinkCommand::Close => {
                 self.sound.remove(key);
                 match self.peers.hang_up(&key, generation) {

@@ -11,12 +11,12 @@ use std::{
 
 use host_media::{
     Direction, Engine, Event, Format, FrameLength, JitterConfig, Packet, PeerId, PeerInput, PeerStats,
-    SinkSpec, SourceSpec,
+    SinkSpec, SourceSpec, Speaker,
 };
 use simple_webrtc::{Frame, LocalTrack, RemoteTrack};
 use tokio::sync::mpsc;
 
-use super::{Audio, Key};
+use super::{Audio, Key, rtp::RtpClock};
 use crate::{
     event::Warning,
     id::{CallId, PublicKey},
@@ -34,6 +34,7 @@ type Slot = Arc<Mutex<Option<PeerInput>>>;
 pub(super) struct Sound {
     audio: Audio,
     track: LocalTrack,
+    clock: RtpClock,
     events: mpsc::Sender<MediaInput>,
     state: Mutex<State>,
     /// Devices are opened and closed one after the other: some can be held only once.
@@ -69,8 +70,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Sound {
-    pub(super) fn new(audio: Audio, track: LocalTrack, events: mpsc::Sender<MediaInput>) -> Self {
-        Self { audio, track, events, state: Mutex::default(), turn: Mutex::default() }
+    pub(super) fn new(
+        audio: Audio,
+        track: LocalTrack,
+        clock: RtpClock,
+        events: mpsc::Sender<MediaInput>,
+    ) -> Self {
+        Self { audio, track, clock, events, state: Mutex::default(), turn: Mutex::default() }
     }
 
     /// Opens the devices. They take a while, so this returns when it has begun; the engine says when they run.
@@ -127,7 +133,8 @@ impl Sound {
         audio: &Audio,
         open: Arc<AtomicBool>,
     ) -> Result<Engine, host_media::Error> {
-        let track = self.track.clone();
+        let (track, clock) = (self.track.clone(), self.clock);
+        let mut offset = None;
         let sound = Arc::downgrade(self);
         Engine::builder()
             .source(audio.source.clone())
@@ -136,13 +143,14 @@ impl Sound {
             .bitrate(format.max_bitrate)
             .jitter(JitterConfig::default().min(MIN_DELAY))
             .on_frame(move |frame| {
+                let offset = *offset.get_or_insert_with(|| clock.offset(frame.timestamp));
                 // Nothing leaves before the engine knows whether the user is muted.
                 if !open.load(Ordering::Acquire) {
                     return;
                 }
                 let frame = Frame {
                     payload: frame.payload,
-                    timestamp: frame.timestamp,
+                    timestamp: frame.timestamp.wrapping_add(offset),
                     marker: false,
                     audio_level: Some((frame.level, frame.voice)),
                 };
@@ -168,6 +176,10 @@ impl Sound {
         engine.set_muted(state.muted);
         engine.set_deafened(state.deafened);
         state.engine = Some(engine);
+        // All links of this call, not only new ones: those of a call that was held have stayed open while another call
+        // had the devices, or none did. Their entries in `links` outlive each engine, and their readers have gone on,
+        // discarding what came; so this engine takes them over like new ones. Nothing old is played, and no track has to
+        // be told of again: a connection does that once.
         let keys: Vec<Key> = state.links.keys().copied().filter(|k| k.0 == call).collect();
         for key in keys {
             state.connect(key);
@@ -283,7 +295,8 @@ impl Sound {
             Event::DeviceLost { cause, .. } => {
                 MediaInput::Warning(Warning::DeviceLost { device: cause.to_string() })
             }
-            // Speaking is shown with the statistics of the sound; the rest is for the log.
+            Event::Speaking { who: Speaker::Local, speaking } => MediaInput::Speaking { call, speaking },
+            // That a peer speaks is shown with the statistics of the sound; the rest is for the log.
             other => {
                 tracing::debug!(?other, "audio engine");
                 return;
