@@ -161,7 +161,7 @@ impl Machine {
         let (pair, ours, sent_at) = (call.is_pair(), call.ours(), call.sent_at);
         let roll = call.members.as_ref().map(super::membership::Membership::roll);
         let Some(p) = call.peers.get_mut(key) else { return };
-        (p.pair_at, p.here_at, p.wipe_at) = (None, None, None);
+        (p.pair_at, p.here_at, p.wipe_at, p.joined) = (None, None, None, false);
         p.link.parked = Default::default();
         (p.link.until, p.link.retry_at) = (None, None);
         let knows = matches!(ending.by, By::Them(who) if who == *key) && ending.say.is_none();

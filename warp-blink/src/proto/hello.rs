@@ -274,7 +274,7 @@ impl Machine {
             }
             (Status::Open, _) if acceptable && (active || left) && !offered => {
                 self.session_opened(now, id, &from, (held, welcome.suite, smaller), out);
-                self.on_paired(now, id, &from, kind, out);
+                self.on_paired(now, id, &from, out);
             }
             (Status::Busy, Stage::Called { .. }) => {
                 self.refused(now, id, &from, (EndReason::Busy, Some(from)), None, out);
