@@ -354,6 +354,8 @@ fn counted(before: Counters, after: Counters) -> String {
 fn visible(snapshot: &Snapshot) -> Snapshot {
     let mut visible = snapshot.clone();
     visible.statistics.counters = Counters::default();
+    // What the app itself says of its recording needs no effect while nobody is there to be told.
+    visible.local.recording = false;
     visible
 }
 

@@ -116,8 +116,7 @@ impl Machine {
         if let Some(epoch) = call.epochs.sends().filter(|_| hung_up) {
             out.run(EffectKind::SendCall { call: id, epoch, body: CallBody::Leave });
         }
-        call.announce_at = None;
-        call.rekey_at = None;
+        (call.announce_at, call.rekey_at, call.held) = (None, None, false);
         let heard_of_it = matches!(ending.by, By::Them(_)) || ending.say.is_none();
         let stay = if self.shutting_down && heard_of_it { HEARD } else { self.config.farewell };
         call.state = State::Leaving { until: now + stay };
