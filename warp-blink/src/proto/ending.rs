@@ -73,6 +73,7 @@ impl Machine {
             // The creator makes the key of epoch 1; epoch 0 travelled in the first message and only rings.
             Self::make_key(call, out);
         }
+        self.withdraw_notice(&with, out);
         self.rolled(now, id, out);
         self.introduce(now, id, &with);
         self.enter(now, id, &with, out);
@@ -86,6 +87,7 @@ impl Machine {
         if let Some(p) = self.peer_mut(id, peer) {
             p.mark(now, Milestone::Accepted);
         }
+        self.withdraw_notice(peer, out);
         self.enter(now, id, peer, out);
         self.share_key(now, id, peer);
         self.introduce(now, id, peer);
@@ -154,7 +156,7 @@ impl Machine {
     /// The last that is said to a participant of a call that ends.
     fn take_leave(&mut self, now: Instant, id: CallId, key: &PublicKey, ending: &Ending, out: &mut Out<'_>) {
         if matches!(ending.by, By::Nobody | By::Us) && !ending.silent {
-            self.not_reached(now, id, key, out);
+            self.not_reached(id, key, out);
         }
         let Some(call) = self.calls.get_mut(&id) else { return };
         let (pair, ours, sent_at) = (call.is_pair(), call.ours(), call.sent_at);

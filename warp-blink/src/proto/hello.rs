@@ -265,7 +265,10 @@ impl Machine {
                     p.said_it = true;
                 }
             }
-            (Status::Cancelled, _) if notice && leaving => self.delivered(now, id, &from, out),
+            (Status::Cancelled, _) if notice && leaving => {
+                self.delivered(id, &from, out);
+                self.part(id, out);
+            }
             (Status::Open, Stage::Out(_)) if offered => {
                 // Withdrawn before it was answered: the session can say so.
                 p.confirmed(now, held, smaller);

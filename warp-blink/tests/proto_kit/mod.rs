@@ -280,6 +280,11 @@ impl Pair {
         call
     }
 
+    pub(crate) fn connected_pair(mut self) -> Self {
+        self.connected();
+        self
+    }
+
     /// One input and its invariants; what it causes waits for [`Self::run`].
     pub(crate) fn input(&mut self, side: usize, mut input: Input) -> Result<Vec<EffectKind>, Rejected> {
         if let Input::Command(Command::Offer { create, .. }) = &mut input {
