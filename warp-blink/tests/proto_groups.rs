@@ -108,8 +108,8 @@ fn who_was_removed_hears_that_and_nothing_more() {
     room.pass(10 * SECOND);
     assert_eq!(room.ended(3), Some((EndReason::Removed, Some(0))));
     room.assert_joined(&[0, 1, 2], call);
-    for side in 0..3 {
-        let said: Vec<_> = room.sides[side].log[from[side]..]
+    for (side, from) in from.into_iter().enumerate() {
+        let said: Vec<_> = room.sides[side].log[from..]
             .iter()
             .filter_map(|e| match e {
                 EffectKind::Send { to, packet, .. } if *to == removed => Some(packet.body.clone()),

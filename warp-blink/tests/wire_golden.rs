@@ -260,7 +260,7 @@ fn groups() {
     golden.add("these records, saved", &saved[1]);
 
     let (mut ours, mut theirs) = confirmed();
-    let sync = Sync { roll: roll_hash(two.call, &two.roll), epoch: epoch_id(1, &key) };
+    let sync = Sync { roll: roll_hash(two.call, &two.roll), epoch: epoch_id(1, &key), generation: 3 };
     let gone = Body::CallKey(epoch(3, &key, &[7, 8, 9]));
     let said = [
         ("a roll of two people", two.packet(1), Some(two.attachment())),

@@ -139,7 +139,7 @@ impl Machine {
                 By::Them(key) => Some(key),
                 By::Nobody => None,
             };
-            let summary = self.summary(id);
+            let summary = self.summary(now, id, ending.reason);
             self.note_failure(now, id, None, ending.reason);
             self.history.truncate(MAX_ENDED_CALLS - 1);
             self.history.push_front(EndedCall {
@@ -252,13 +252,14 @@ impl Machine {
         self.remember_ended(id);
     }
 
-    fn summary(&self, id: CallId) -> Summary {
+    fn summary(&self, now: Instant, id: CallId, reason: EndReason) -> Summary {
         let Some(call) = self.calls.get(&id) else { return Summary::default() };
         let participants = call.peers.values().map(|p| ParticipantSummary {
             peer: p.key,
             timeline: p.timeline.clone(),
             stats: p.stats.clone(),
         });
-        Summary { participants: participants.collect() }
+        let failure = self.failure(now, id, call.only_peer().as_ref(), reason);
+        Summary { participants: participants.collect(), failure }
     }
 }

@@ -125,7 +125,11 @@ pub fn any_roll_hash() -> impl Strategy<Value = RollHash> {
 }
 
 pub fn any_sync() -> impl Strategy<Value = Sync> {
-    (any_roll_hash(), any_epoch_id()).prop_map(|(roll, epoch)| Sync { roll, epoch })
+    (any_roll_hash(), any_epoch_id(), any::<u32>()).prop_map(|(roll, epoch, generation)| Sync {
+        roll,
+        epoch,
+        generation,
+    })
 }
 
 /// An epoch of this key.
