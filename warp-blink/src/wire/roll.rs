@@ -155,10 +155,11 @@ pub(super) fn read_saved(bytes: &[u8]) -> Option<(Roll, Vec<Signature>, MediaFor
 
 /// As many signatures as this roll has.
 pub(super) fn signatures(d: &mut Decoder<'_>, roll: &Roll) -> Result<Vec<Signature>, OpenError> {
-    let (found, rest) = d.bytes().map_err(codec::fault)?.as_chunks::<SIGNATURE_LEN>();
-    if found.len() != 1 + roll.records.len() || !rest.is_empty() {
+    let bytes = d.bytes().map_err(codec::fault)?;
+    if bytes.len() != SIGNATURE_LEN * (1 + roll.records.len()) {
         return Err(OpenError::Decode);
     }
+    let (found, _) = bytes.as_chunks::<SIGNATURE_LEN>();
     Ok(found.iter().map(|bytes| Signature::from_bytes(*bytes)).collect())
 }
 
