@@ -91,6 +91,7 @@ impl Machine {
         self.enter(now, id, peer, out);
         self.share_key(now, id, peer);
         self.introduce(now, id, peer);
+        self.bring_together(now, id, peer);
     }
 
     /// Ends a call: the app hears it now, the others as soon as the network allows.
