@@ -27,8 +27,8 @@ const MAX_LISTED: usize = 8;
 pub(super) const SIGNATURE_LEN: usize = 64;
 
 /// The numbers of [`Body::CallKey`] and of [`Body::Roll`], which hold lists.
-const CALL_KEY: u32 = 7;
-const ROLL: u32 = 18;
+pub(super) const CALL_KEY: u32 = 7;
+pub(super) const ROLL: u32 = 18;
 
 /// The length field before padded contents.
 const LEN: usize = 2;

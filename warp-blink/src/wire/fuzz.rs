@@ -210,13 +210,13 @@ pub fn kem_key(bytes: &[u8]) {
 
 /// What was kept of a call.
 pub fn saved(bytes: &[u8]) {
-    if let Some((roll, signatures, media)) = roll::read_saved(bytes) {
-        assert!(roll::encode_saved(&roll, &signatures, media) == bytes, "decodes from two encodings");
-        // The call that it says it is of, so that the signatures are looked at too.
-        if let Some(first) = signatures.first() {
-            let call = roll::call_id(&roll.create, first);
-            let verified = roll::verify_roll(call, &roll, &signatures).is_ok();
-            assert_eq!(roll::decode_saved(call, bytes).is_some(), verified);
-        }
+    let Some((roll, signatures, media)) = roll::read_saved(bytes) else { return };
+    assert!(roll::encode_saved(&roll, &signatures, media) == bytes, "decodes from two encodings");
+    // The call that it says it is of, so that the signatures are looked at too.
+    if let Some(first) = signatures.first() {
+        let call = roll::call_id(&roll.create, first);
+        let verified = roll::verify_roll(call, &roll, &signatures).is_ok();
+        drop((roll, signatures));
+        assert_eq!(roll::decode_saved(call, bytes).is_some(), verified);
     }
 }
