@@ -1,15 +1,15 @@
 //! Calls in the simulated world: on bad networks, across cuts, and in random lives.
 //!
-//! `SEED=17 cargo test -p blink-tests --test sim_calls NAME -- --nocapture` shows one run step by step.
+//! `SEED=17 cargo test -p blink-sim --test sim_calls NAME -- --nocapture` shows one run step by step.
 
 use std::{cell::RefCell, time::Duration};
 
-use blink_tests::world::{Action, Conditions, Fault, Scenario, World, each_seed};
+use blink_sim::{Action, Conditions, Fault, Scenario, World, each_seed};
 use warp_blink::{
     config::{Config, PreConnect},
     event::{EndReason, Event, LinkState},
     id::CallId,
-    proto::Command,
+    proto::{Command, Other},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -44,7 +44,7 @@ fn connect(world: &mut World, call: CallId, to: usize, within: Duration) -> Resu
 }
 
 fn accept(world: &mut World, call: CallId, to: usize) -> Result<(), Fault> {
-    match world.command(to, Command::Accept { call })? {
+    match world.accept(to, call)? {
         Ok(()) => Ok(()),
         Err(rejected) => Err(world.complaint(rejected.to_string())),
     }
@@ -88,7 +88,7 @@ fn on_a_clean_network_a_call_rings_and_connects_at_once() -> Result<(), String> 
 
 /// What it cost: signals of both sides from the offer to the connection, resends and acknowledgements included.
 fn signals(world: &World) -> u64 {
-    world.nodes().iter().map(|n| n.machine.snapshot().counters).map(|c| c.sent + c.resent).sum()
+    world.nodes().iter().map(|n| n.machine.snapshot().statistics.counters).map(|c| c.sent + c.resent).sum()
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn a_cut_of_ten_seconds_during_a_call_heals() -> Result<(), String> {
         world.run_for(8 * SECOND)?;
         let reconnecting = |w: &World, node: usize| {
             let snapshot = w.nodes()[node].machine.snapshot();
-            snapshot.call(call).is_some_and(|c| c.participants[0].state.reconnecting)
+            snapshot.call(call).is_some_and(|c| c.participants[0].state.reconnecting())
         };
         if !reconnecting(&world, 0) || !reconnecting(&world, 1) {
             return Err(world.complaint("nobody is told of the interruption"));
@@ -257,7 +257,7 @@ fn a_caller_that_dies_while_it_rings_leaves_a_missed_call() -> Result<(), String
     each_seed(50, |seed| {
         let mut world = pair(seed, Conditions::rough())?;
         let (call, from, to, _) = ring(&mut world, seed, 12 * SECOND)?;
-        world.act_later(SECOND, from, Action::Crash);
+        world.act_later(SECOND, from, Action::Crash { down: Duration::ZERO, resume: None });
         world.run_for(61 * SECOND)?;
         expect(&world, to, call, &[EndReason::TimedOut])?;
         world.finish()
@@ -322,7 +322,7 @@ fn both_call_each_other_at_once_and_talk_without_pressing_anything() -> Result<(
 
 #[test]
 fn whatever_crosses_ends_on_both_sides_in_time() -> Result<(), String> {
-    let ways = [Action::Accept, Action::Decline, Action::HangUp, Action::Cancel];
+    let ways = [Action::Accept(Other::End), Action::Decline, Action::HangUp, Action::Cancel];
     each_seed(400, |seed| {
         let mut config = Config::default();
         config.ring_timeout = 5 * SECOND;
