@@ -76,7 +76,7 @@ pub(crate) fn open_call(room: &CallRoom, key: &[u8; 32], frame: &[u8]) -> Outcom
         &[VERSION],
         room.topic().as_bytes(),
         room.call().as_bytes(),
-        &room.epoch().to_be_bytes(),
+        &room.epoch().n.to_be_bytes(),
     ]
     .concat();
     let mut padded = sealed.to_vec();

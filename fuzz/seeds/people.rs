@@ -2,14 +2,16 @@
 
 use warp_blink::{
     CallId, Identity, NodeId,
+    id::Signature,
     proto::signal::{
-        Announce, AppData, Body, CallBody, Candidate, Description, DescriptionKind, Hello, HelloKind,
-        MediaFormat, Packet, SUITE_CLASSICAL, SUITE_HYBRID, Status, VERSION, Welcome,
+        Announce, AppData, Body, CallBody, Candidate, Create, Description, DescriptionKind, Epoch, EpochId,
+        Gone, Hello, HelloKind, MayInvite, MediaFormat, Packet, Record, RecordKind, Roll, RollHash,
+        SUITE_CLASSICAL, SUITE_HYBRID, Status, Sync, VERSION, Welcome,
     },
     time::UnixTime,
     wire::{
         Attachment, CallKey, CallRoom, ContactToken, Door, HelloSecrets, Initiator, KemSecret, PeerSeed,
-        Responder, Session, WelcomeSecrets, seal_call,
+        Responder, Session, WelcomeSecrets, call_id, encode_saved, seal_call, sign_create, sign_record,
     },
 };
 
@@ -22,6 +24,14 @@ const CALL_KEY: [u8; 32] = [0x44; 32];
 
 fn call() -> CallId {
     CallId::from_bytes([0x33; 16])
+}
+
+fn epoch() -> EpochId {
+    EpochId { n: 1, key: CallKey::from_bytes(CALL_KEY).hash() }
+}
+
+fn call_key() -> Attachment {
+    Attachment::CallKey(CallKey::from_bytes(CALL_KEY))
 }
 
 fn hello(kind: HelloKind, app_data: &[u8]) -> Outcome<(Hello, HelloSecrets)> {
@@ -79,8 +89,10 @@ fn bodies() -> Vec<(Body, Option<Attachment>)> {
     let description = |kind, text: &str| Body::Description(Description { kind, text: text.into() });
     let candidate = "candidate:1 1 udp 2130706431 192.0.2.1 40000 typ host";
     let kem = KemSecret::of(&Identity::from_seed(ALICE)).public();
+    let gone = Gone { subject: Identity::from_seed(BOB).public(), number: 300 };
     let mut bodies: Vec<(Body, Option<Attachment>)> = vec![
-        (Body::CallKey(1), Some(Attachment::CallKey(CallKey::from_bytes(CALL_KEY)))),
+        (Body::CallKey(Epoch { id: epoch(), gone: Vec::new() }), Some(call_key())),
+        (Body::CallKey(Epoch { id: epoch(), gone: vec![gone] }), Some(call_key())),
         (Body::Token, Some(Attachment::Token(ContactToken::from_bytes([0x70; 32])))),
         (Body::KemKey, Some(Attachment::KemKey(kem))),
     ];
@@ -101,9 +113,32 @@ fn bodies() -> Vec<(Body, Option<Attachment>)> {
         Body::LinkLost,
         Body::Incompatible,
         Body::Again,
+        Body::Sync(Sync { roll: RollHash([0x5a; 16]), epoch: epoch() }),
+        Body::Removed,
+        Body::Here,
     ];
     bodies.extend(plain.map(|body| (body, None)));
     bodies
+}
+
+/// Alice made a call, and added Bob; then he left, and was removed: its id, after how many words, and the signatures.
+fn rolls() -> Vec<(CallId, Roll, Vec<Signature>)> {
+    let (alice, bob) = (Identity::from_seed(ALICE), Identity::from_seed(BOB));
+    let (creator, subject) = (alice.public(), bob.public());
+    let create = Create { creator, random: [0x52; 16], may_invite: MayInvite::Members, most: 16 };
+    let first = sign_create(&alice, &create);
+    let call = call_id(&create, &first);
+    let (mut roll, mut signatures) = (Roll { create, records: Vec::new() }, vec![first]);
+    let mut rolls = vec![(call, roll.clone(), signatures.clone())];
+    for (number, kind, signer) in
+        [(1, RecordKind::Add, &alice), (2, RecordKind::Leave, &bob), (300, RecordKind::Remove, &alice)]
+    {
+        let record = Record { subject, number, kind, by: signer.public() };
+        roll.records.push(record);
+        signatures.push(sign_record(signer, call, &record));
+        rolls.push((call, roll.clone(), signatures.clone()));
+    }
+    rolls
 }
 
 pub(crate) fn add(seeds: &mut Seeds) -> Outcome<()> {
@@ -122,7 +157,15 @@ pub(crate) fn add(seeds: &mut Seeds) -> Outcome<()> {
         let packet = Packet { seq, ack: 1, ack_bits: 3, call: call(), generation: 0, body };
         frames.push(handshake.caller.seal(&packet, attachment.as_ref())?);
     }
-    handshake.callee.open(&frames[0])?;
+    for (call, roll, signatures) in rolls() {
+        seeds.add("saved", &encode_saved(&roll, &signatures, MediaFormat::default()));
+        let packet = Packet { seq: 40, ack: 1, ack_bits: 3, call, generation: 0, body: Body::Roll(roll) };
+        frames.push(handshake.caller.seal(&packet, Some(&Attachment::Signatures(signatures)))?);
+    }
+    // All of them are taken: a seed that is refused would teach nothing.
+    for frame in &frames {
+        handshake.callee.open(frame)?;
+    }
     seeds.add_session(&handshake.reader()?, &frames)?;
     // As they arrive: some, since all but the header is noise to a fuzzer.
     frames.iter().take(3).chain(&handshake.frames).for_each(|frame| seeds.add_frame(frame));
@@ -151,9 +194,10 @@ fn add_doors(seeds: &mut Seeds) -> Outcome<()> {
 
 fn add_calls(seeds: &mut Seeds) -> Outcome<()> {
     let (alice, bob) = (Identity::from_seed(ALICE), Identity::from_seed(BOB));
-    let room = CallRoom::new(call(), 1, CallKey::from_bytes(CALL_KEY));
+    let room = CallRoom::new(call(), epoch(), CallKey::from_bytes(CALL_KEY));
     let mut announce = Announce::default();
     (announce.version, announce.joined, announce.speaking) = (7, true, true);
+    (announce.held, announce.roll) = (true, RollHash([0x5a; 16]));
     // A message of alice's, which opens, and one that came back to bob.
     for (sender, version, body) in [
         (&alice, 7, CallBody::Announce(announce)),

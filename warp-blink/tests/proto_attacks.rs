@@ -15,7 +15,7 @@ use warp_blink::{
     event::EndReason,
     id::Identity,
     proto::{
-        Command, EffectKind, Input, SessionNo, TopicRef,
+        Command, EffectKind, Input, SessionNo,
         signal::{AppData, Body, HelloKind},
     },
 };
@@ -39,7 +39,7 @@ fn what_is_accepted_and_hung_up_before_the_confirmation_is_told() {
     let mut pair = contacts();
     pair.hold = |from, w| from == A && matches!(w, Wire::Packet(..));
     let call = pair.ring();
-    pair.ask(B, Command::Accept { call }).unwrap();
+    pair.ask(B, proto_kit::accept(call)).unwrap();
     pair.ask(B, Command::HangUp { call }).unwrap();
     pair.release_all();
     pair.pass(5 * SECOND);
@@ -52,7 +52,7 @@ fn hostile_removed_contact_who_acknowledges_nothing_does_not_get_the_new_token()
     let mut pair = contacts();
     let call = pair.ring();
     pair.hold = |from, _| from == A; // A never acknowledges
-    pair.ask(B, Command::Accept { call }).unwrap();
+    pair.ask(B, proto_kit::accept(call)).unwrap();
     pair.pass(SECOND);
     let a = pair.key(A);
     pair.ask(B, Command::RemoveContact(a)).unwrap();
@@ -143,8 +143,9 @@ fn hostile_neighbour_that_subscribes_again_and_again_gets_few_announces() {
     let mut pair = plain();
     let call = pair.connected();
     let from = pair.sides[A].log.len();
+    let topic = pair.call_topic(A, call);
     for _ in 0..1000 {
-        pair.feed(A, Input::PeerSubscribed(TopicRef::Call { call, epoch: 1 }));
+        pair.feed(A, Input::PeerSubscribed(topic));
     }
     let said = pair.sides[A].log[from..].iter().filter(|e| matches!(e, EffectKind::SendCall { .. })).count();
     assert!(said <= 1, "{said} announces in one instant");

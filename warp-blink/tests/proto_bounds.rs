@@ -49,10 +49,10 @@ fn an_own_call_finds_room_in_a_crowd_that_never_confirms() {
     for n in 0..100 {
         arrive(&mut pair, A, &Identity::from_seed([100 + n; 32]), n, 1);
     }
-    assert_eq!(pair.sides[A].machine.snapshot().counters.refused.crowded, 100 - 32);
+    assert_eq!(pair.sides[A].machine.snapshot().statistics.counters.refused.crowded, 100 - 32);
     let call = pair.ring();
     assert!(pair.sides[A].machine.snapshot().call(call).is_some());
-    pair.ask(B, Command::Accept { call }).unwrap();
+    pair.ask(B, proto_kit::accept(call)).unwrap();
     pair.ask(B, Command::HangUp { call }).unwrap();
     pair.assert_clean();
 }
@@ -63,7 +63,7 @@ fn one_sender_has_four_first_messages_waiting_and_no_more() {
     for n in 0..10 {
         stranger(&mut pair, A, n, 1);
     }
-    assert_eq!(pair.sides[A].machine.snapshot().counters.refused.crowded, 10 - 4);
+    assert_eq!(pair.sides[A].machine.snapshot().statistics.counters.refused.crowded, 10 - 4);
     pair.assert_clean();
 }
 
@@ -115,8 +115,8 @@ fn too_many_candidates_cost_candidates_and_not_the_call() {
         let candidate = Candidate { text: format!("candidate {n}") };
         pair.feed(B, Input::Media(MediaInput::LocalCandidate { link, candidate }));
     }
-    assert!(pair.sides[B].machine.snapshot().counters.expired > 300);
-    pair.ask(B, Command::Accept { call }).unwrap();
+    assert!(pair.sides[B].machine.snapshot().statistics.counters.expired > 300);
+    pair.ask(B, proto_kit::accept(call)).unwrap();
     pair.release_all();
     pair.pass(5 * SECOND);
     assert!(pair.events(A).contains(&"accepted".to_owned()));
@@ -134,7 +134,7 @@ fn what_a_link_was_told_too_early_reaches_it_on_accept_in_order() {
     }
     pair.feed(A, Input::Media(MediaInput::GatheringDone { link }));
     pair.run();
-    pair.ask(B, Command::Accept { call }).unwrap();
+    pair.ask(B, proto_kit::accept(call)).unwrap();
     let told: Vec<String> = pair.sides[B]
         .log
         .iter()
@@ -153,7 +153,7 @@ fn candidates_that_overtake_their_description_wait_for_it() {
     let mut pair = Pair::swapped(Config::default(), Config::default());
     let call = pair.ring();
     pair.hold = |from, w| from == A && matches!(w.body(), Some(Body::Description(_)));
-    pair.ask(B, Command::Accept { call }).unwrap();
+    pair.ask(B, proto_kit::accept(call)).unwrap();
     let link = pair.link(A, call);
     let candidate = Candidate { text: "candidate 0".into() };
     pair.feed(A, Input::Media(MediaInput::LocalCandidate { link, candidate }));

@@ -37,7 +37,7 @@ fn a_contact_rings_on_its_first_message_alone() {
     let events = pair.events(B);
     assert_eq!(events.iter().filter(|e| *e == "incoming").count(), 1, "{events:?}");
     assert!(touches_link(&pair, B), "now it may connect early, as with any contact");
-    pair.ask(B, Command::Accept { call: call_id(1) }).unwrap();
+    pair.ask(B, proto_kit::accept(call_id(1))).unwrap();
     pair.pass(SECOND);
     assert_eq!(pair.sides[A].machine.snapshot().call(call_id(1)).unwrap().phase, Phase::Active);
 }
@@ -121,7 +121,7 @@ fn a_phone_whose_clock_is_a_day_off_rings_and_calls() {
         assert!(!rings(&pair), "{off} ms: confirmation is asked for");
         pair.release_all();
         assert!(rings(&pair), "{off} ms: never dropped");
-        pair.ask(B, Command::Accept { call }).unwrap();
+        pair.ask(B, proto_kit::accept(call)).unwrap();
         pair.pass(SECOND);
         assert_eq!(pair.sides[A].machine.snapshot().call(call).unwrap().phase, Phase::Active);
     }
@@ -138,7 +138,7 @@ fn a_phone_whose_clock_is_a_day_off_rings_and_calls() {
 fn what_is_answered_before_the_caller_confirmed_is_told_when_it_does() {
     for (command, reason) in [
         (Command::Decline { call: call_id(1) }, Some(EndReason::Declined)),
-        (Command::Accept { call: call_id(1) }, None),
+        (proto_kit::accept(call_id(1)), None),
     ] {
         let mut pair = contacts();
         pair.hold = |from, _| from == B;
@@ -174,7 +174,7 @@ fn who_is_not_admitted_meets_silence() {
         let said =
             pair.sides[B].log.iter().filter(|e| !matches!(e, EffectKind::Subscribe(TopicRef::Inbox { .. })));
         assert_eq!(said.count(), 0, "nothing was sent, and nothing subscribed");
-        assert!(pair.sides[B].machine.snapshot().counters.refused.admission >= 1);
+        assert!(pair.sides[B].machine.snapshot().statistics.counters.refused.admission >= 1);
     }
 }
 

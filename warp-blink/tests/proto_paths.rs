@@ -26,7 +26,7 @@ fn a_call_rings_is_accepted_connects_and_is_hung_up() {
         assert!(!opens_audio(&pair, A) && !opens_audio(&pair, B));
         assert!(!touches_link(&pair, A) && !touches_link(&pair, B));
 
-        pair.ask(B, Command::Accept { call }).unwrap();
+        pair.ask(B, proto_kit::accept(call)).unwrap();
         pair.pass(SECOND);
         let dialing = [
             "accepted",
@@ -187,7 +187,7 @@ fn a_cancel_that_overtakes_its_offer_keeps_it_from_ringing() {
     pair.release_all();
     pair.pass(SECOND);
     assert!(pair.events(B).is_empty());
-    assert_eq!(pair.sides[B].machine.snapshot().counters.late, 1);
+    assert_eq!(pair.sides[B].machine.snapshot().statistics.counters.late, 1);
     pair.assert_clean();
 }
 
@@ -197,7 +197,7 @@ fn an_offer_during_a_call_stays_pending_and_accepting_it_ends_the_other() {
     let first = pair.ring();
     let to = pair.key(A);
     pair.hold = |_, _| false;
-    pair.ask(B, Command::Accept { call: first }).unwrap();
+    pair.ask(B, proto_kit::accept(first)).unwrap();
     pair.pass(SECOND);
     // B's machine is restarted elsewhere in life; here A's own second offer is refused, as a call is under way.
     assert_eq!(pair.ask(B, offer(call_id(2), to)), Err(Rejected::InCall(first)));
@@ -224,7 +224,7 @@ fn an_accept_that_crosses_the_callers_time_out_ends_on_both_sides() {
     let call = pair.ring();
     pair.pass(59 * SECOND);
     pair.hold = |_, _| true;
-    pair.ask(B, Command::Accept { call }).unwrap();
+    pair.ask(B, proto_kit::accept(call)).unwrap();
     pair.pass(SECOND);
     assert_eq!(pair.ended(A), Some((EndReason::TimedOut, None)));
     pair.release_all();
@@ -239,7 +239,7 @@ fn an_accept_that_crosses_a_cancel_ends_on_both_sides() {
     let call = pair.ring();
     pair.hold = |_, _| true;
     pair.ask(A, Command::Cancel { call }).unwrap();
-    pair.ask(B, Command::Accept { call }).unwrap();
+    pair.ask(B, proto_kit::accept(call)).unwrap();
     pair.release_all();
     pair.pass(SECOND);
     assert_eq!(pair.ended(A), Some((EndReason::Cancelled, Some(A))));
@@ -253,7 +253,7 @@ fn a_callee_that_accepts_and_hangs_up_before_the_caller_hears_of_it() {
     let mut pair = plain();
     let call = pair.ring();
     pair.hold = |from, _| from == B;
-    pair.ask(B, Command::Accept { call }).unwrap();
+    pair.ask(B, proto_kit::accept(call)).unwrap();
     pair.ask(B, Command::HangUp { call }).unwrap();
     // The farewell overtakes the acceptance.
     pair.release(|_, w| w.body() == Some(&Body::HangUp));
@@ -329,7 +329,7 @@ fn duplicates_of_everything_change_nothing_but_counters() {
         let mut pair = plain();
         pair.copies = copies;
         let call = pair.ring();
-        pair.ask(B, Command::Accept { call }).unwrap();
+        pair.ask(B, proto_kit::accept(call)).unwrap();
         pair.pass(6 * SECOND);
         pair.ask(A, Command::SetMuted(true)).unwrap();
         pair.pass(SECOND);
@@ -344,7 +344,7 @@ fn duplicates_of_everything_change_nothing_but_counters() {
         assert_eq!(a.iter().filter(|e| *e == "ringing").count(), 1);
         assert_eq!(b.iter().filter(|e| *e == "participant joined+muted").count(), 1);
         assert_eq!((a.len(), b.len()), (14, 13), "{a:?}\n{b:?}");
-        let duplicate = pair.sides[B].machine.snapshot().counters.duplicate;
+        let duplicate = pair.sides[B].machine.snapshot().statistics.counters.duplicate;
         assert_eq!(duplicate > 0, copies > 1);
         pair.assert_clean();
     }

@@ -234,7 +234,7 @@ fn an_answer_that_widens_the_offer_ends_the_call() {
     let mut pair = plain();
     let call = pair.ring();
     pair.hold = |from, _| from == B;
-    pair.ask(B, Command::Accept { call }).unwrap();
+    pair.ask(B, proto_kit::accept(call)).unwrap();
     for (_, wire) in &mut pair.held {
         if let Wire::Packet(_, packet) = wire
             && let Body::Accept(media) = &mut packet.body

@@ -7,16 +7,17 @@
 
 mod proto_kit;
 
-use proto_kit::{A, B, Pair, SECOND, Wire, call_id, effect_name, identities, offer, plain};
+use proto_kit::{A, B, Pair, SECOND, Wire, call_id, create, effect_name, identities, offer, plain};
 use warp_blink::{
-    config::Admission,
+    config::{Admission, Config},
     event::Snapshot,
-    id::{CallId, NodeId, NodeKey, PublicKey},
+    id::{CallId, Identity, NodeId, NodeKey, PublicKey},
     proto::{
-        Arrived, Command, EffectKind, Input, SessionNo, TopicRef,
+        Arrived, Command, EffectKind, Input, Other, SessionNo, TopicRef,
         signal::{
-            Announce, AppData, Body, CallBody, Candidate, Description, DescriptionKind, Hello, HelloKind,
-            Lane, MediaFormat, Packet, SUITE_CLASSICAL, Status, VERSION, Welcome,
+            Announce, AppData, Body, CallBody, Candidate, Description, DescriptionKind, Epoch, EpochId, Gone,
+            Hello, HelloKind, KeyHash, Lane, MediaFormat, Packet, Record, RecordKind, Roll, SUITE_CLASSICAL,
+            Status, Sync, VERSION, Welcome,
         },
     },
     stats::Counters,
@@ -30,7 +31,7 @@ const CALL: u8 = 1;
 type Reach = fn() -> (Pair, usize);
 
 /// The states.
-const STATES: [(&str, Reach); 9] = [
+const STATES: [(&str, Reach); 13] = [
     ("no call", || (plain(), A)),
     ("outgoing, unanswered", || {
         let mut pair = plain();
@@ -63,6 +64,26 @@ const STATES: [(&str, Reach); 9] = [
         let mut pair = plain();
         pair.connected();
         (pair, B)
+    }),
+    ("active, held", || {
+        let mut pair = plain();
+        let call = pair.connected();
+        pair.ask(B, Command::Hold { call }).unwrap();
+        (pair, B)
+    }),
+    ("left", || {
+        let mut pair = plain();
+        let call = pair.connected();
+        pair.ask(B, Command::Leave { call }).unwrap();
+        (pair, B)
+    }),
+    ("active, of three, made here", || {
+        let (room, _) = Pair::conference(3, &Config::default());
+        (room, A)
+    }),
+    ("active, of three, made by the other", || {
+        let (room, _) = Pair::conference(3, &Config::default());
+        (room, B)
     }),
     ("leaving", || {
         let mut pair = plain();
@@ -99,14 +120,23 @@ fn hello(kind: HelloKind, call: CallId, from: PublicKey, node: NodeId) -> Input 
 
 fn commands(pair: &Pair, side: usize) -> Vec<Row> {
     let (call, none, third) = (call_id(CALL), call_id(7), identities(3).remove(2).public());
+    let far = Identity::from_seed([9; 32]).public();
+    let invite = |call, peer| Command::Invite {
+        call,
+        to: vec![peer],
+        app_data: AppData::default(),
+        sent_at: UnixTime::default(),
+    };
     let two = Command::Offer {
         call: call_id(2),
+        create: create(pair.key(side)),
         to: vec![third, pair.key(1 - side)],
         app_data: AppData::default(),
         sent_at: UnixTime::default(),
     };
     let nobody = Command::Offer {
         call: call_id(2),
+        create: create(pair.key(side)),
         to: vec![],
         app_data: AppData::default(),
         sent_at: UnixTime::default(),
@@ -117,16 +147,28 @@ fn commands(pair: &Pair, side: usize) -> Vec<Row> {
         ("Offer to oneself", offer(call_id(2), pair.key(side))),
         ("Offer to two", two),
         ("Offer of the same id", offer(call, third)),
-        ("Accept", Command::Accept { call }),
-        ("Accept of another", Command::Accept { call: none }),
+        ("Accept", proto_kit::accept(call)),
+        ("Accept of another", proto_kit::accept(none)),
         ("Decline", Command::Decline { call }),
         ("Decline of another", Command::Decline { call: none }),
         ("Cancel", Command::Cancel { call }),
         ("Cancel of another", Command::Cancel { call: none }),
+        ("Leave", Command::Leave { call }),
+        ("Leave of another", Command::Leave { call: none }),
+        ("Rejoin", Command::Rejoin { call, other: Other::End }),
+        ("Invite", invite(call, far)),
+        ("Invite of the other side", invite(call, pair.key(1 - side))),
+        ("Invite of oneself", invite(call, pair.key(side))),
+        ("Remove", Command::Remove { call, peer: pair.key(1 - side) }),
+        ("Remove of a third", Command::Remove { call, peer: far }),
+        ("Hold", Command::Hold { call }),
+        ("Unhold", Command::Unhold { call, other: Other::End }),
+        ("Resume", Command::Resume { call: none, sent_at: UnixTime::default(), other: Other::End }),
         ("HangUp", Command::HangUp { call }),
         ("HangUp of another", Command::HangUp { call: none }),
         ("SetMuted", Command::SetMuted(true)),
         ("SetDeafened", Command::SetDeafened(true)),
+        ("SetRecording", Command::SetRecording(true)),
         ("AddContact", Command::AddContact(pair.key(1 - side))),
         ("AddContact of oneself", Command::AddContact(pair.key(side))),
         ("RemoveContact of none", Command::RemoveContact(third)),
@@ -194,10 +236,24 @@ fn next_seq(pair: &Pair, side: usize) -> u32 {
     said.max().unwrap_or(0) + 1
 }
 
+/// The creator removes that one.
+fn removes(creator: PublicKey, subject: PublicKey) -> Roll {
+    let record = Record { subject, number: 9, kind: RecordKind::Remove, by: creator };
+    Roll { create: create(creator), records: vec![record] }
+}
+
+/// A key of that number which nobody has heard of.
+fn key(n: u32, gone: Vec<Gone>) -> Epoch {
+    Epoch { id: EpochId { n, key: KeyHash([9; 16]) }, gone }
+}
+
 fn session_messages(pair: &Pair, side: usize) -> Vec<Row> {
     let (call, peer, seq) = (call_id(CALL), pair.key(1 - side), next_seq(pair, side));
     let stranger = identities(3)[2].public();
     let session = SessionNo(1);
+    let listens = |t: &TopicRef| matches!(t, TopicRef::Call { .. });
+    let epoch =
+        if pair.sides[side].topics.iter().any(listens) { pair.epoch(side, call) } else { EpochId::default() };
     let describe = |kind| Body::Description(Description { kind, text: "sdp".into() });
     let mut wide = MediaFormat::default();
     wide.channels = 2;
@@ -211,12 +267,21 @@ fn session_messages(pair: &Pair, side: usize) -> Vec<Row> {
         ("Cancel", Body::Cancel),
         ("HangUp", Body::HangUp),
         ("TimedOut", Body::TimedOut),
-        ("CallKey 1", Body::CallKey(1)),
-        ("CallKey 2", Body::CallKey(2)),
+        ("CallKey 2", Body::CallKey(key(2, vec![]))),
+        ("CallKey 1 of another", Body::CallKey(key(1, vec![]))),
         ("offer of the link", describe(DescriptionKind::Offer)),
         ("answer of the link", describe(DescriptionKind::Answer)),
         ("candidate", Body::Candidate(Candidate { text: "c".into() })),
         ("end of candidates", Body::EndOfCandidates),
+        ("Roll", Body::Roll(Roll { create: create(pair.key(0)), records: Vec::new() })),
+        ("Roll of another call", Body::Roll(Roll { create: create(stranger), records: Vec::new() })),
+        ("Roll that removes", Body::Roll(removes(pair.key(0), pair.key(side)))),
+        ("Sync", Body::Sync(Sync::default())),
+        ("Removed", Body::Removed),
+        ("Here", Body::Here),
+        ("LinkLost", Body::LinkLost),
+        ("Again", Body::Again),
+        ("Incompatible", Body::Incompatible),
         ("Token", Body::Token),
         ("KemKey", Body::KemKey),
     ];
@@ -252,13 +317,13 @@ fn session_messages(pair: &Pair, side: usize) -> Vec<Row> {
     let mut announce = Announce::default();
     (announce.version, announce.joined, announce.muted) = (9, true, true);
     for (name, from, epoch, body) in [
-        ("Announce", peer, 1, CallBody::Announce(announce)),
-        ("Announce, old", peer, 1, CallBody::Announce(Announce::default())),
-        ("Announce, other epoch", peer, 2, CallBody::Announce(announce)),
-        ("Announce by a stranger", stranger, 1, CallBody::Announce(announce)),
-        ("Leave", peer, 1, CallBody::Leave),
-        ("Leave, other epoch", peer, 2, CallBody::Leave),
-        ("Leave by a stranger", stranger, 1, CallBody::Leave),
+        ("Announce", peer, epoch, CallBody::Announce(announce)),
+        ("Announce, old", peer, epoch, CallBody::Announce(Announce::default())),
+        ("Announce, other epoch", peer, key(2, vec![]).id, CallBody::Announce(announce)),
+        ("Announce by a stranger", stranger, epoch, CallBody::Announce(announce)),
+        ("Leave", peer, epoch, CallBody::Leave),
+        ("Leave, other epoch", peer, key(2, vec![]).id, CallBody::Leave),
+        ("Leave by a stranger", stranger, epoch, CallBody::Leave),
     ] {
         rows.push((format!("call {name}"), Input::CallMessage { call, epoch, from, body }));
     }
@@ -266,7 +331,7 @@ fn session_messages(pair: &Pair, side: usize) -> Vec<Row> {
         ("inbox", TopicRef::Inbox { owner: peer, lane: Lane::Strangers }),
         ("contacts inbox", TopicRef::Inbox { owner: peer, lane: Lane::Contacts }),
         ("peer topic", TopicRef::Peer { call, owner: peer }),
-        ("call topic", TopicRef::Call { call, epoch: 1 }),
+        ("call topic", TopicRef::Call { call, epoch }),
     ] {
         rows.push((format!("subscribed to {name}"), Input::PeerSubscribed(topic)));
     }
@@ -288,7 +353,9 @@ fn counted(before: Counters, after: Counters) -> String {
 
 fn visible(snapshot: &Snapshot) -> Snapshot {
     let mut visible = snapshot.clone();
-    visible.counters = Counters::default();
+    visible.statistics.counters = Counters::default();
+    // What the app itself says of its recording needs no effect while nobody is there to be told.
+    visible.local.recording = false;
     visible
 }
 
@@ -312,7 +379,11 @@ fn line(state: Reach, row: impl Fn(&Pair, usize) -> Row) -> (String, String) {
                 // A confirmation is the one thing that shows in a timeline without any effect.
                 assert_eq!(before, after, "{name} has no effect and yet changes what is seen");
             }
-            if effects.is_empty() { counted(before.counters, after.counters) } else { effects.join(", ") }
+            if effects.is_empty() {
+                counted(before.statistics.counters, after.statistics.counters)
+            } else {
+                effects.join(", ")
+            }
         }
     };
     (name, what)

@@ -5,11 +5,11 @@ mod wire_common;
 use proptest::prelude::*;
 use warp_blink::{
     proto::signal::{Body, CallBody},
-    wire::{fuzz, seal_call},
+    wire::{encode_saved, fuzz, seal_call},
 };
 use wire_common::*;
 
-const DOORS: [fn(&[u8]); 10] = [
+const DOORS: [fn(&[u8]); 11] = [
     fuzz::hello_contents,
     fuzz::welcome_contents,
     fuzz::packet_contents,
@@ -20,6 +20,7 @@ const DOORS: [fn(&[u8]); 10] = [
     fuzz::transport,
     fuzz::call,
     fuzz::kem_key,
+    fuzz::saved,
 ];
 
 #[test]
@@ -32,6 +33,10 @@ fn good_frames_pass_every_door() {
     frames.push(ours.seal(&packet(1, Body::Ringing), None).unwrap());
     frames.push(seal_call(&alice(), &room(), 1, &CallBody::Leave, [7; 24]).unwrap());
     frames.push(kem().public().as_bytes().to_vec());
+    for group in [Group::of_two(), Group::full()] {
+        frames.push(ours.seal(&group.packet(2), Some(&group.attachment())).unwrap());
+        frames.push(encode_saved(&group.roll, &group.signatures, media()));
+    }
     for frame in &frames {
         DOORS.iter().for_each(|door| door(frame));
     }

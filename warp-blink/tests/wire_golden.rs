@@ -10,9 +10,14 @@ mod wire_common;
 use std::{fmt::Write, fs, path::PathBuf};
 
 use warp_blink::{
-    proto::signal::{Announce, Body, CallBody, Description, DescriptionKind, MAX_DESCRIPTION, Packet},
+    id::Signature,
+    proto::signal::{
+        Announce, Body, CallBody, Description, DescriptionKind, MAX_DESCRIPTION, MayInvite, Packet, Record,
+        RecordKind, RollHash, Sync,
+    },
     wire::{
-        Attachment, CallKey, ContactToken, Door, Initiator, Responder, Session, Topic, open_call, seal_call,
+        Attachment, CallKey, ContactToken, Door, Initiator, Responder, Session, Topic, decode_saved,
+        encode_saved, open_call, roll_hash, seal_call,
     },
 };
 use wire_common::*;
@@ -148,9 +153,11 @@ fn attachments_and_buckets() {
         |len| Body::Description(Description { kind: DescriptionKind::Answer, text: "x".repeat(len) });
     // What stands around the text: 30 bytes, and the length of the contents.
     let around = 32;
-    let mut said: Vec<(String, Packet)> = [Body::CallKey(2), Body::Token, Body::KemKey]
-        .map(|body| (format!("{body:?}"), packet(9, body)))
-        .into();
+    let key = CallKey::from_bytes([0x99; 32]);
+    let mut said: Vec<(String, Packet)> =
+        [("CallKey", Body::CallKey(epoch(2, &key, &[]))), ("Token", Body::Token), ("KemKey", Body::KemKey)]
+            .map(|(name, body)| (name.into(), packet(9, body)))
+            .into();
     for bucket in [512, 1024, 2048, 4096, 8192] {
         let fits = bucket - around;
         said.push((format!("the last byte of bucket {bucket}"), packet(10, description(fits))));
@@ -182,6 +189,7 @@ fn transport() {
         Body::Description(Description { kind: DescriptionKind::Offer, text }),
     ];
     let key = CallKey::from_bytes([0x54; 32]);
+    let call_key = Body::CallKey(epoch(1, &key, &[]));
     let golden = bodies
         .iter()
         .zip(["ringing", "accept", "description of 750 bytes"])
@@ -191,14 +199,14 @@ fn transport() {
     let frozen = golden
         .has(
             "call key of epoch 1",
-            &theirs.seal(&packet(8, Body::CallKey(1)), Some(&Attachment::CallKey(key.clone()))).unwrap(),
+            &theirs.seal(&packet(8, call_key.clone()), Some(&Attachment::CallKey(key.clone()))).unwrap(),
         )
         .has("hang up, the caller's second frame", &ours.seal(&packet(2, Body::HangUp), None).unwrap())
         .check();
     for (frame, body) in frozen.iter().zip(bodies) {
         assert_eq!(ours.open(frame), Ok((packet(7, body), None)));
     }
-    assert_eq!(ours.open(&frozen[3]), Ok((packet(8, Body::CallKey(1)), Some(Attachment::CallKey(key)))));
+    assert_eq!(ours.open(&frozen[3]), Ok((packet(8, call_key), Some(Attachment::CallKey(key)))));
     assert_eq!(theirs.open(&frozen[4]), Ok((packet(2, Body::HangUp), None)));
 }
 
@@ -206,13 +214,80 @@ fn transport() {
 fn call_messages() {
     let mut announce = Announce::default();
     (announce.version, announce.joined, announce.muted) = (3, true, true);
-    let bodies = [(3, CallBody::Announce(announce)), (4, CallBody::Leave)];
-    let frozen = Golden::of("call.txt")
-        .has("announce", &seal_call(&alice(), &room(), 3, &bodies[0].1, [9; 24]).unwrap())
-        .has("leave", &seal_call(&alice(), &room(), 4, &bodies[1].1, [10; 24]).unwrap())
-        .check();
-    for (frame, (version, body)) in frozen.iter().zip(bodies) {
+    let mut whole = Announce::default();
+    (whole.version, whole.joined, whole.muted, whole.deafened) = (u64::MAX, true, true, true);
+    (whole.camera, whole.screen, whole.recording, whole.speaking) = (true, true, true, true);
+    (whole.held, whole.roll) = (true, RollHash([0x77; 16]));
+    let said = [
+        ("announce", 3, CallBody::Announce(announce)),
+        ("leave", 4, CallBody::Leave),
+        ("announce of everything", u64::MAX, CallBody::Announce(whole)),
+    ];
+    let mut golden = Golden::of("call.txt");
+    for ((name, version, body), nonce) in said.iter().zip(9..) {
+        golden.add(*name, &seal_call(&alice(), &room(), *version, body, [nonce; 24]).unwrap());
+    }
+    for (frame, (_, version, body)) in golden.check().iter().zip(said) {
         let opened = open_call(&room(), &bob().public(), frame).unwrap();
         assert_eq!((opened.from, opened.version, opened.body), (alice().public(), version, body));
     }
+}
+
+/// What is signed of a call, what names it, and how it travels and is kept.
+#[test]
+fn groups() {
+    use RecordKind::{Add, Leave, Remove};
+    let two = Group::of_two();
+    let words = [(2, 1, Add, 1), (3, 300, Leave, 3), (4, u32::MAX, Remove, 1)];
+    let all = Group::of(1, MayInvite::Creator, 16, &words);
+    let full = Group::full();
+    let key = CallKey::from_bytes([0x54; 32]);
+    let mut golden = Golden::of("groups.txt")
+        .has("signature of a create: random c7, members may invite, 2", two.signatures[0].as_bytes())
+        .has("call id of the first", two.call.as_bytes())
+        .has("signature of a create: random c7, the creator may invite, 16", all.signatures[0].as_bytes())
+        .has("call id of the second", all.call.as_bytes());
+    for (word, name) in words.iter().zip(["2 added by 1", "3 left, number 300", "4 removed by 1"]) {
+        let record = Group::of(1, MayInvite::Creator, 16, &[*word]).roll.records[0];
+        golden.add(format!("signature of a record: {name}"), signature_of(&all, &record).as_bytes());
+    }
+    golden.add("roll hash of two people", &roll_hash(two.call, &two.roll).0);
+    golden.add("roll hash of these records", &roll_hash(all.call, &all.roll).0);
+    golden.add("roll hash of the largest roll", &roll_hash(full.call, &full.roll).0);
+    golden.add("key hash of key 54", &key.hash().0);
+    let saved = [&two, &all].map(|group| encode_saved(&group.roll, &group.signatures, media()));
+    golden.add("two people, saved", &saved[0]);
+    golden.add("these records, saved", &saved[1]);
+
+    let (mut ours, mut theirs) = confirmed();
+    let sync = Sync { roll: roll_hash(two.call, &two.roll), epoch: epoch_id(1, &key), generation: 3 };
+    let gone = Body::CallKey(epoch(3, &key, &[7, 8, 9]));
+    let said = [
+        ("a roll of two people", two.packet(1), Some(two.attachment())),
+        ("a roll of these records", all.packet(2), Some(all.attachment())),
+        ("the largest roll", full.packet(u32::MAX), Some(full.attachment())),
+        ("call key of epoch 3, three are gone", packet(4, gone), Some(Attachment::CallKey(key))),
+        ("sync", packet(5, Body::Sync(sync)), None),
+        ("removed", packet(6, Body::Removed), None),
+        ("here", packet(7, Body::Here), None),
+    ];
+    for (name, packet, attachment) in &said {
+        golden.add(*name, &ours.seal(packet, attachment.as_ref()).unwrap());
+    }
+    let frozen = golden.check();
+    let (before, frames) = frozen.split_at(frozen.len() - said.len());
+    let lengths: Vec<usize> = frames.iter().map(|frame| frame.len() - 34).collect();
+    assert_eq!(lengths, [512, 1024, 16384, 512, 512, 512, 512]);
+    for (frame, (_, packet, attachment)) in frames.iter().zip(said) {
+        assert_eq!(theirs.open(frame), Ok((packet, attachment)));
+    }
+    for (saved, group) in before[before.len() - 2..].iter().zip([two, all]) {
+        assert_eq!(decode_saved(group.call, saved), Some((group.roll, group.signatures, media())));
+    }
+}
+
+/// The signature of this record.
+fn signature_of(group: &Group, record: &Record) -> Signature {
+    let at = group.roll.records.iter().position(|found| found == record).unwrap();
+    group.signatures[1 + at]
 }

@@ -333,11 +333,14 @@ fn hostile_frames_on_the_wrong_topic() {
 fn hostile_messages_moved_between_calls_epochs_and_keys() {
     let frame = seal_call(&alice(), &room(), 1, &CallBody::Leave, [1; 24]).unwrap();
     let key = || CallKey::from_bytes([0x54; 32]);
-    let open = |room: CallRoom| open_call(&room, &bob().public(), &frame).map(|m| m.version);
-    assert_eq!(open(CallRoom::new(call(), 1, key())), Ok(1));
-    assert_eq!(open(CallRoom::new(CallId::from_bytes([0; 16]), 1, key())), Err(OpenError::Seal));
-    assert_eq!(open(CallRoom::new(call(), 2, key())), Err(OpenError::Seal));
-    assert_eq!(open(CallRoom::new(call(), 1, CallKey::from_bytes([0x55; 32]))), Err(OpenError::Seal));
+    let open = |call, n, key: CallKey| {
+        let room = CallRoom::new(call, epoch_id(n, &key), key);
+        open_call(&room, &bob().public(), &frame).map(|m| m.version)
+    };
+    assert_eq!(open(call(), 1, key()), Ok(1));
+    assert_eq!(open(CallId::from_bytes([0; 16]), 1, key()), Err(OpenError::Seal));
+    assert_eq!(open(call(), 2, key()), Err(OpenError::Seal));
+    assert_eq!(open(call(), 1, CallKey::from_bytes([0x55; 32])), Err(OpenError::Seal));
 }
 
 #[test]

@@ -4,13 +4,13 @@ mod wire_common;
 
 use proptest::prelude::*;
 use warp_blink::{
-    proto::signal::{Body, Packet, SUITE_CLASSICAL, SUITE_HYBRID},
+    proto::signal::{Body, Epoch, RecordKind, SUITE_CLASSICAL, SUITE_HYBRID},
     wire::{
-        CallRoom, ContactToken, Door, HelloSecrets, Initiator, OpenError, PeerSeed, Responder, SealError,
-        Topic, WelcomeSecrets,
+        Attachment, CallKey, CallRoom, ContactToken, Door, HelloSecrets, Initiator, OpenError, PeerSeed,
+        Responder, SealError, Topic, WelcomeSecrets, decode_saved, encode_saved,
         frame::{self, FrameKind},
         hello::MAX_ANSWERS,
-        open_call, seal_call,
+        open_call, seal_call, verify_roll,
     },
 };
 use wire_common::*;
@@ -33,7 +33,7 @@ proptest! {
         let key = hybrid.then_some((&key, seeds[3]));
         let secrets = HelloSecrets {
             peer_seed: PeerSeed::from_bytes(seeds[0]),
-            call_key: warp_blink::wire::CallKey::from_bytes(seeds[1]),
+            call_key: CallKey::from_bytes(seeds[1]),
         };
         let to = bob().public();
         let mut initiator = Initiator::start(&alice(), &to, &door, key, &hello, &secrets, seeds[2]).unwrap();
@@ -68,12 +68,24 @@ proptest! {
     }
 
     #[test]
-    fn call_messages((version, body) in any_call_body(), call in any_call(), epoch: u32, nonce: [u8; 24]) {
+    fn call_messages((version, body) in any_call_body(), call in any_call(), epoch in any_epoch_id(), nonce: [u8; 24]) {
         let room = CallRoom::new(call, epoch, hello_secrets().call_key);
         let frame = seal_call(&alice(), &room, version, &body, nonce).unwrap();
         prop_assert_eq!(frame::check(&frame), Ok(FrameKind::Call));
+        prop_assert_eq!(room.epoch(), epoch);
         let opened = open_call(&room, &bob().public(), &frame).unwrap();
         prop_assert_eq!((opened.from, opened.version, opened.body), (alice().public(), version, body));
+    }
+
+    /// What was kept of a call comes back, for that call only.
+    #[test]
+    fn saved_rolls(group in any_group(), media in any_media(), other in any_call()) {
+        prop_assert_eq!(verify_roll(group.call, &group.roll, &group.signatures), Ok(()));
+        let saved = encode_saved(&group.roll, &group.signatures, media);
+        let read = Some((group.roll.clone(), group.signatures.clone(), media));
+        prop_assert_eq!(decode_saved(group.call, &saved), read);
+        prop_assert_eq!(decode_saved(other, &saved), None);
+        prop_assert_eq!(verify_roll(other, &group.roll, &group.signatures), Err(OpenError::Signature));
     }
 
     /// Frames arrive in any order, some of them twice: each opens once.
@@ -176,8 +188,52 @@ fn misuse_is_told() {
     let other = start_with(&hello, 1);
     assert_eq!(other.unwrap_err(), SealError::WrongSender);
     let (mut ours, _) = sessions();
-    let packet = Packet { body: Body::CallKey(1), ..packet(1, Body::Ack) };
-    assert_eq!(ours.seal(&packet, None), Err(SealError::Attachment));
+    let key = CallKey::from_bytes([0x54; 32]);
+    let of = |epoch: Epoch| packet(1, Body::CallKey(epoch));
+    assert_eq!(ours.seal(&of(epoch(1, &key, &[])), None), Err(SealError::Attachment));
+    let mut seal = |epoch| ours.seal(&of(epoch), Some(&Attachment::CallKey(key.clone()))).map(drop);
+    assert_eq!(seal(epoch(1, &key, &[1, 2])), Ok(()));
+    let other = CallKey::from_bytes([0x55; 32]);
+    let mut unordered = epoch(1, &key, &[1, 2]);
+    unordered.gone.reverse();
+    for refused in [epoch(0, &key, &[]), epoch(1, &other, &[]), epoch(1, &key, &[3, 3]), unordered] {
+        assert!(matches!(seal(refused), Err(SealError::Epoch(_))));
+    }
+    let many: Vec<u8> = (0..33).collect();
+    assert!(matches!(seal(epoch(1, &key, &many)), Err(SealError::TooLong { len: 33, max: 32, .. })));
+    assert_eq!(seal(epoch(1, &key, &many[1..])), Ok(()));
+}
+
+#[test]
+fn misuse_of_rolls_is_told() {
+    let (mut ours, _) = sessions();
+    let good = Group::of_two();
+    assert_eq!(ours.seal(&good.packet(1), None), Err(SealError::Attachment));
+    let mut seal = |change: &dyn Fn(&mut Group)| {
+        let mut group = good.clone();
+        change(&mut group);
+        ours.seal(&group.packet(1), Some(&group.attachment())).map(drop)
+    };
+    assert_eq!(seal(&|_| {}), Ok(()));
+    let changes: [&dyn Fn(&mut Group); 6] = [
+        &|group| group.roll.create.most = 1,
+        &|group| group.roll.create.most = 17,
+        &|group| group.signatures.truncate(1),
+        &|group| group.signatures.extend_from_within(..1),
+        &|group| group.roll.records[0].kind = RecordKind::Leave,
+        &|group| {
+            group.roll.records.extend_from_within(..);
+            group.signatures.extend_from_within(..1);
+        },
+    ];
+    for (at, change) in changes.iter().enumerate() {
+        assert!(matches!(seal(change), Err(SealError::Roll(_))), "{at}");
+    }
+    let many = |group: &mut Group| {
+        group.roll.records = vec![group.roll.records[0]; 97];
+        group.signatures = vec![group.signatures[0]; 98];
+    };
+    assert!(matches!(seal(&many), Err(SealError::TooLong { len: 97, max: 96, .. })));
 }
 
 #[test]

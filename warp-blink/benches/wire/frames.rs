@@ -10,8 +10,8 @@ use snow::{
 use warp_blink::{
     CallId, Identity, NodeId,
     proto::signal::{
-        Announce, AppData, Body, CallBody, Description, DescriptionKind, Hello, HelloKind, MAX_DESCRIPTION,
-        MediaFormat, Packet, SUITE_CLASSICAL, SUITE_HYBRID, Status, VERSION, Welcome,
+        Announce, AppData, Body, CallBody, Description, DescriptionKind, EpochId, Hello, HelloKind,
+        MAX_DESCRIPTION, MediaFormat, Packet, SUITE_CLASSICAL, SUITE_HYBRID, Status, VERSION, Welcome,
     },
     time::UnixTime,
     wire::{
@@ -129,7 +129,8 @@ pub(crate) fn packet(bucket: usize) -> Packet {
 }
 
 pub(crate) fn room() -> CallRoom {
-    CallRoom::new(CallId::from_bytes([0x33; 16]), 1, CallKey::from_bytes([0x44; 32]))
+    let key = CallKey::from_bytes([0x44; 32]);
+    CallRoom::new(CallId::from_bytes([0x33; 16]), EpochId { n: 1, key: key.hash() }, key)
 }
 
 pub(crate) fn announce() -> CallBody {

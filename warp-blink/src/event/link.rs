@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::Failure;
 use crate::{id::PublicKey, stats::LinkStats, time::Instant};
 
 /// A step on the way to a connected link.
@@ -178,6 +179,27 @@ impl ParticipantState {
     }
 }
 
+/// One step of the setup, and how long it took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct StepTime {
+    /// What was waited for.
+    pub until: Milestone,
+    /// How long, in microseconds, since the milestone before.
+    pub took_us: u64,
+}
+
+/// The steps of a setup timeline, in order: what each milestone waited for since the one before it.
+pub fn steps(timeline: &[Mark]) -> impl Iterator<Item = StepTime> + '_ {
+    timeline.windows(2).filter_map(|pair| match pair {
+        [from, to] => Some(StepTime {
+            until: to.what,
+            took_us: u64::try_from(to.at.since(from.at).as_micros()).unwrap_or(u64::MAX),
+        }),
+        _ => None,
+    })
+}
+
 /// One entry of the setup timeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
@@ -236,6 +258,8 @@ pub enum Milestone {
 pub struct Summary {
     /// The setup timeline of the link to each participant.
     pub participants: Vec<ParticipantSummary>,
+    /// At which step it failed, what was tried and what the user can do; `None` if it did not fail.
+    pub failure: Option<Failure>,
 }
 
 /// How a call went with one participant.

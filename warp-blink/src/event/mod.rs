@@ -14,7 +14,10 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     failure::Failure,
-    link::{LinkState, Mark, Milestone, ParticipantState, ParticipantSummary, Presence, Step, Summary},
+    link::{
+        LinkState, Mark, Milestone, ParticipantState, ParticipantSummary, Presence, Step, StepTime, Summary,
+        steps,
+    },
     snapshot::{
         CallSnapshot, EndedCall, ErrorNote, LinkStatistics, LocalMedia, MAX_ENDED_CALLS, MAX_ERRORS,
         ParticipantSnapshot, Phase, ResumableCall, Snapshot, Statistics,

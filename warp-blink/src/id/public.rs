@@ -372,6 +372,23 @@ mod tests {
     }
 
     #[test]
+    fn hostile_signatures_made_for_something_else() {
+        let id = Identity::from_seed([1; 32]);
+        for label in Label::ALL {
+            let signature = id.sign(label, b"the same text");
+            for other in Label::ALL {
+                let verified = id.public().verify(other, b"the same text", &signature);
+                assert_eq!(verified.is_ok(), label == other, "{label:?} as {other:?}");
+            }
+            // The purpose is part of what is signed: as text under another label it is another text.
+            let whole = label.prefixed(b"the same text");
+            for other in Label::ALL {
+                assert_eq!(id.public().verify(other, &whole, &signature), Err(SignatureError));
+            }
+        }
+    }
+
+    #[test]
     fn debug_shows_eight_digits() {
         assert_eq!(format!("{:?}", Identity::from_seed(hex(RFC8032_SEED)).public()), "PublicKey(d75a9801..)");
     }

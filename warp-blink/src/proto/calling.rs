@@ -162,9 +162,12 @@ impl Machine {
         // Whoever is called again begins anew: what was left of the time before is wiped.
         self.wipe(id, &peer, out);
         let Some(call) = self.calls.get_mut(&id) else { return };
-        let again = call.peers.get(&peer).and_then(Participant::last_session);
+        let before = call.peers.get(&peer);
+        let (sessions, generation) =
+            (before.and_then(Participant::last_session), before.map_or(0, |p| p.link.generation));
         let mut participant = Participant::new(id, peer, stage);
-        participant.sessions_from(again);
+        participant.sessions_from(sessions);
+        participant.link.generation = generation;
         participant.mark(now, Milestone::Started);
         call.peers.insert(peer, participant);
         let app_data = call.app_data.clone();

@@ -73,6 +73,7 @@ impl Machine {
             // The creator makes the key of epoch 1; epoch 0 travelled in the first message and only rings.
             Self::make_key(call, out);
         }
+        self.withdraw_notice(&with, out);
         self.rolled(now, id, out);
         self.introduce(now, id, &with);
         self.enter(now, id, &with, out);
@@ -86,6 +87,7 @@ impl Machine {
         if let Some(p) = self.peer_mut(id, peer) {
             p.mark(now, Milestone::Accepted);
         }
+        self.withdraw_notice(peer, out);
         self.enter(now, id, peer, out);
         self.share_key(now, id, peer);
         self.introduce(now, id, peer);
@@ -116,8 +118,7 @@ impl Machine {
         if let Some(epoch) = call.epochs.sends().filter(|_| hung_up) {
             out.run(EffectKind::SendCall { call: id, epoch, body: CallBody::Leave });
         }
-        call.announce_at = None;
-        call.rekey_at = None;
+        (call.announce_at, call.rekey_at, call.held) = (None, None, false);
         let heard_of_it = matches!(ending.by, By::Them(_)) || ending.say.is_none();
         let stay = if self.shutting_down && heard_of_it { HEARD } else { self.config.farewell };
         call.state = State::Leaving { until: now + stay };
@@ -138,7 +139,7 @@ impl Machine {
                 By::Them(key) => Some(key),
                 By::Nobody => None,
             };
-            let summary = self.summary(id);
+            let summary = self.summary(now, id, ending.reason);
             self.note_failure(now, id, None, ending.reason);
             self.history.truncate(MAX_ENDED_CALLS - 1);
             self.history.push_front(EndedCall {
@@ -155,13 +156,13 @@ impl Machine {
     /// The last that is said to a participant of a call that ends.
     fn take_leave(&mut self, now: Instant, id: CallId, key: &PublicKey, ending: &Ending, out: &mut Out<'_>) {
         if matches!(ending.by, By::Nobody | By::Us) && !ending.silent {
-            self.not_reached(now, id, key, out);
+            self.not_reached(id, key, out);
         }
         let Some(call) = self.calls.get_mut(&id) else { return };
         let (pair, ours, sent_at) = (call.is_pair(), call.ours(), call.sent_at);
         let roll = call.members.as_ref().map(super::membership::Membership::roll);
         let Some(p) = call.peers.get_mut(key) else { return };
-        (p.pair_at, p.here_at, p.wipe_at) = (None, None, None);
+        (p.pair_at, p.here_at, p.wipe_at, p.joined) = (None, None, None, false);
         p.link.parked = Default::default();
         (p.link.until, p.link.retry_at) = (None, None);
         let knows = matches!(ending.by, By::Them(who) if who == *key) && ending.say.is_none();
@@ -251,13 +252,14 @@ impl Machine {
         self.remember_ended(id);
     }
 
-    fn summary(&self, id: CallId) -> Summary {
+    fn summary(&self, now: Instant, id: CallId, reason: EndReason) -> Summary {
         let Some(call) = self.calls.get(&id) else { return Summary::default() };
         let participants = call.peers.values().map(|p| ParticipantSummary {
             peer: p.key,
             timeline: p.timeline.clone(),
             stats: p.stats.clone(),
         });
-        Summary { participants: participants.collect() }
+        let failure = self.failure(now, id, call.only_peer().as_ref(), reason);
+        Summary { participants: participants.collect(), failure }
     }
 }

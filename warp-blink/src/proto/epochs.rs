@@ -44,7 +44,7 @@ pub(super) enum Taken {
 pub(super) struct Epochs {
     used: Option<Epoch>,
     heard: Vec<(EpochId, Instant)>,
-    /// Everybody who is to be excluded, from the roll and from the keys of others.
+    /// Everybody who is to be excluded.
     gone: BTreeMap<PublicKey, u32>,
     /// The highest number seen.
     highest: u32,
@@ -108,13 +108,20 @@ impl Epochs {
         self.making.take_if(|making| *making == n).is_some()
     }
 
-    /// Takes a key. What is not used any more is heard until then.
-    pub(super) fn take(&mut self, epoch: Epoch, until: Instant) -> Taken {
+    /// Whether that departure is known here, by a signed word.
+    fn knows(&self, gone: &Gone) -> bool {
+        self.gone.get(&gone.subject).is_some_and(|number| *number >= gone.number)
+    }
+
+    /// Takes a key. What is not used any more is heard until then. Of the departures that it claims to exclude only those
+    /// count that are known here already: a key that was made before somebody was removed, and says otherwise, is known
+    /// to them. Where the words come after the key, that costs one more key.
+    pub(super) fn take(&mut self, mut epoch: Epoch, until: Instant) -> Taken {
         if self.hears(epoch.id) {
             return Taken::Known;
         }
         self.highest = self.highest.max(epoch.id.n);
-        self.depart(&epoch.gone);
+        epoch.gone.retain(|gone| self.knows(gone));
         let better = self.used.as_ref().is_none_or(|used| newer(&epoch, used) == Some(Ordering::Greater));
         if better {
             if let Some(old) = self.used.replace(epoch) {

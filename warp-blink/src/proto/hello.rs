@@ -265,7 +265,10 @@ impl Machine {
                     p.said_it = true;
                 }
             }
-            (Status::Cancelled, _) if notice && leaving => self.delivered(now, id, &from, out),
+            (Status::Cancelled, _) if notice && leaving => {
+                self.delivered(id, &from, out);
+                self.part(id, out);
+            }
             (Status::Open, Stage::Out(_)) if offered => {
                 // Withdrawn before it was answered: the session can say so.
                 p.confirmed(now, held, smaller);
@@ -274,7 +277,7 @@ impl Machine {
             }
             (Status::Open, _) if acceptable && (active || left) && !offered => {
                 self.session_opened(now, id, &from, (held, welcome.suite, smaller), out);
-                self.on_paired(now, id, &from, kind, out);
+                self.on_paired(now, id, &from, out);
             }
             (Status::Busy, Stage::Called { .. }) => {
                 self.refused(now, id, &from, (EndReason::Busy, Some(from)), None, out);

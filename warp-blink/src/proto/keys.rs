@@ -102,7 +102,8 @@ impl Machine {
         }
         out.run(EffectKind::KeepCallKey { call: id, epoch: epoch.id });
         self.adopt(now, id, epoch.clone(), out);
-        let behind = |c: &Call| c.epochs.used().is_some_and(|used| *used != epoch) && c.epochs.is_current();
+        let behind =
+            |c: &Call| c.epochs.used().is_some_and(|used| used.id != epoch.id) && c.epochs.is_current();
         if self.calls.get(&id).is_some_and(behind) {
             self.share_key(now, id, &from);
         }

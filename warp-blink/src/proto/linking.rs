@@ -50,8 +50,7 @@ impl Machine {
         let failed = matches!(p.link.state, LinkState::Failed { .. } | LinkState::Closed) && !p.link.open;
         let due = p.link.retry_at.is_none_or(|t| t <= now);
         let starts = if own > peer {
-            !p.awaits_sync
-                && (p.link.generation == 0 || accepted)
+            (p.link.generation == 0 || accepted)
                 && !p.link.open
                 && due
                 && (failed || p.link.state == LinkState::Init)
@@ -138,7 +137,11 @@ impl Machine {
             }
             Body::Description(_) if larger => self.counters.unexpected += 1,
             other => {
-                if p.link.park(generation, other) {
+                let offers = matches!(other, Body::Description(_));
+                if !p.link.open && offers && generation <= p.link.generation {
+                    // It has forgotten how far the links between the two had come.
+                    self.send_sync(now, id, &from);
+                } else if p.link.park(generation, other) {
                     // A member who offers a link is in the call.
                     self.heard_of(now, id, &from, out);
                     self.start_link(now, id, &from, out);

@@ -198,6 +198,7 @@ impl Machine {
             return;
         }
         let (caller, pair, media) = (call.caller_is(&from), call.is_pair(), call.media);
+        let removes = call.members.as_ref().is_some_and(|m| m.create().creator == from);
         let Some(p) = call.peers.get_mut(&from) else { return };
         match (&call.state, p.stage, body) {
             (_, _, Body::Confirm | Body::Ack | Body::Here) => {}
@@ -216,7 +217,9 @@ impl Machine {
             }
             // They may still be on their way when this side has left.
             (State::Left { .. }, _, Body::Sync(_) | Body::CallKey(_)) => {}
-            (_, _, Body::Removed) => self.end(now, id, Ending::by(EndReason::Removed, Some(from)), out),
+            (_, _, Body::Removed) if removes => {
+                self.end(now, id, Ending::by(EndReason::Removed, Some(from)), out)
+            }
             (_, Stage::Called { .. }, Body::Ringing) => {
                 if !std::mem::replace(&mut p.ringing, true) {
                     p.mark(now, Milestone::Ringing);

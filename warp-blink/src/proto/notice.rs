@@ -51,13 +51,13 @@ impl Machine {
     }
 
     /// Somebody is not called any more. If nothing of the call ever arrived there, they are told later.
-    pub(super) fn not_reached(&mut self, now: Instant, id: CallId, key: &PublicKey, out: &mut Out<'_>) {
+    pub(super) fn not_reached(&mut self, id: CallId, key: &PublicKey, out: &mut Out<'_>) {
         let Some(call) = self.calls.get(&id) else { return };
         let heard = |p: &Participant| !p.is_called() || p.session.is_some();
         if call.peers.get(key).is_none_or(heard) || self.people.is_blocked(key) {
             return;
         }
-        let notice = Notice { to: *key, call: id, made_at: self.unix(now) };
+        let notice = Notice { to: *key, call: id, made_at: call.sent_at };
         self.notices.insert(*key, Pending { notice, not_before: None });
         if self.notices.len() > MAX_NOTICES
             && let Some(oldest) = self.notices.values().min_by_key(|p| p.notice.made_at).map(|p| p.notice.to)
@@ -106,15 +106,10 @@ impl Machine {
     }
 
     /// They know.
-    pub(super) fn delivered(&mut self, now: Instant, id: CallId, key: &PublicKey, out: &mut Out<'_>) {
+    pub(super) fn delivered(&mut self, id: CallId, key: &PublicKey, out: &mut Out<'_>) {
         if self.notices.get(key).is_some_and(|p| p.notice.call == id) {
             self.withdraw_notice(key, out);
         }
-        if let Some(p) = self.peer_mut(id, key) {
-            (p.hello, p.wipe_at) = (None, None);
-        }
-        let _ = now;
-        self.part(id, out);
     }
 
     /// Somebody tells of a call that this side has missed. It is believed when they have shown that they are there.

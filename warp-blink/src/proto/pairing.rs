@@ -131,19 +131,7 @@ impl Machine {
     }
 
     /// A session that this side opened is confirmed: that of a member, or one after having come back.
-    pub(super) fn on_paired(
-        &mut self,
-        now: Instant,
-        id: CallId,
-        key: &PublicKey,
-        kind: HelloKind,
-        out: &mut Out<'_>,
-    ) {
-        if kind == HelloKind::Resume
-            && let Some(p) = self.peer_mut(id, key)
-        {
-            p.awaits_sync = true;
-        }
+    pub(super) fn on_paired(&mut self, now: Instant, id: CallId, key: &PublicKey, out: &mut Out<'_>) {
         self.send_roll(now, id, key);
         self.share_key(now, id, key);
         self.enter(now, id, key, out);

@@ -87,8 +87,6 @@ pub(super) struct Participant {
     pub(super) said_it: bool,
     /// When a session with it is opened from here.
     pub(super) pair_at: Option<Instant>,
-    /// Came back with a new session, and waits to be told how far its link had come.
-    pub(super) awaits_sync: bool,
     /// When it is told again that this side is there.
     pub(super) here_at: Option<Instant>,
     /// When our roll was last sent because its roll was another.
@@ -126,7 +124,6 @@ impl Participant {
             introduced: false,
             said_it: false,
             pair_at: None,
-            awaits_sync: false,
             here_at: None,
             rolled_at: None,
             wipe_at: None,

@@ -38,10 +38,13 @@ impl Machine {
     /// Tells the app what a participant does, if that has changed and the call is one that it follows.
     pub(super) fn tell(&mut self, id: CallId, key: &PublicKey, out: &mut Out<'_>) {
         let Some(call) = self.calls.get_mut(&id).filter(|c| c.is_active() || c.is_outgoing()) else { return };
+        let pair = call.is_pair();
         let Some(p) = call.peers.get_mut(key) else { return };
         let state = p.state();
-        if p.told != state {
-            p.told = state;
+        // That it is called, that it rings, and where there is nobody else that it accepted, have events of their own.
+        let told = matches!(state.presence, Presence::Calling | Presence::Ringing)
+            || (pair && state.presence == Presence::Connecting && !p.joined);
+        if std::mem::replace(&mut p.told, state) != state && !told {
             out.emit(Event::Participant { call: id, peer: *key, state });
         }
     }
@@ -141,11 +144,17 @@ impl Machine {
         sync: Sync,
         out: &mut Out<'_>,
     ) {
-        if let Some(p) = self.peer_mut(id, from) {
-            let waited = std::mem::take(&mut p.awaits_sync);
-            if waited && !p.link.open {
-                p.link.generation = p.link.generation.max(sync.generation);
-            }
+        // Of two who met before, one may have forgotten how far their links had come.
+        let larger = self.own > *from;
+        let unanswered = |p: &Participant| p.link.open && !p.link.answered && !p.link.was_connected;
+        let stale = |p: &&mut Participant| larger && unanswered(p) && p.link.generation <= sync.generation;
+        if self.peer_mut(id, from).filter(stale).is_some() {
+            self.close_link(id, from, out);
+        }
+        if let Some(p) = self.peer_mut(id, from)
+            && !p.link.open
+        {
+            p.link.generation = p.link.generation.max(sync.generation);
         }
         self.differs(now, id, from, sync.roll);
         let used = self.calls.get(&id).and_then(|c| c.epochs.used()).map(|e| e.id);
@@ -168,7 +177,7 @@ impl Machine {
     ) {
         let farewell = now + self.config.farewell;
         self.close_link(id, key, out);
-        self.not_reached(now, id, key, out);
+        self.not_reached(id, key, out);
         let Some(call) = self.calls.get_mut(&id) else { return };
         let sent_at = call.sent_at;
         let Some(p) = call.peers.get_mut(key) else { return };

@@ -172,9 +172,17 @@ impl Machine {
         let Some(call) = self.calls.get(&id).filter(|c| c.is_leaving()) else { return };
         // Whoever was told by the other side stays for the farewell time, to acknowledge what is sent again.
         let over = |p: &Participant| p.is_told() && (!p.delivery.is_confirmed() || p.said_it);
-        if call.peers.values().all(over) {
-            self.forget(id, out);
+        if !call.peers.values().all(over) {
+            return;
         }
+        let told: Vec<PublicKey> = match call.notice {
+            Some(_) => call.peers.values().filter(|p| p.said_it).map(|p| p.key).collect(),
+            None => Vec::new(),
+        };
+        for key in told {
+            self.delivered(id, &key, out);
+        }
+        self.forget(id, out);
     }
 }
 

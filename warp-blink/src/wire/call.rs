@@ -1,37 +1,36 @@
 //! Call messages: what is said to all participants, under the call key of an epoch.
 //!
 //! `version 1 | kind 1 | nonce 24 | sealed bucket 256 + 16` with XChaCha20-Poly1305. The associated data are the
-//! protocol, the topic, the call and the epoch, so that a message moved to another place does not open. Inside are
-//! the sender, its version, what it says, and its signature over all of that: the key is everybody's, so only a
-//! signature tells participants apart.
+//! protocol, the topic, the call and the number of the epoch, so that a message moved to another place does not open;
+//! two keys of one number have two topics. Inside are the sender, its version, what it says, and its signature over all
+//! of that: the key is everybody's, so only a signature tells participants apart.
 
 use chacha20poly1305::{AeadInPlace, KeyInit, XChaCha20Poly1305, XNonce};
 use zeroize::Zeroizing;
 
 use super::{
-    CallKey, OpenError, SealError, Topic, codec,
+    CallKey, OpenError, SealError, Topic,
+    codec::{self, SIGNATURE_LEN},
     frame::{self, CALL_BUCKET, CALL_HEADER, FrameKind, TAG_LEN},
 };
 use crate::{
     id::{CallId, Identity, Label, PublicKey, Signature},
-    proto::signal::{CallBody, VERSION},
+    proto::signal::{CallBody, EpochId, VERSION},
 };
-
-const SIGNATURE_LEN: usize = 64;
 
 /// One epoch of one call: its key, and what follows from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallRoom {
     call: CallId,
-    epoch: u32,
+    epoch: EpochId,
     key: CallKey,
     topic: Topic,
 }
 
 impl CallRoom {
     /// The room of this call, epoch and key.
-    pub fn new(call: CallId, epoch: u32, key: CallKey) -> Self {
-        let topic = Topic::call(&key, epoch);
+    pub fn new(call: CallId, epoch: EpochId, key: CallKey) -> Self {
+        let topic = Topic::call(&key, epoch.n);
         Self { call, epoch, key, topic }
     }
 
@@ -40,8 +39,8 @@ impl CallRoom {
         self.call
     }
 
-    /// The epoch.
-    pub const fn epoch(&self) -> u32 {
+    /// The epoch, as it was given.
+    pub const fn epoch(&self) -> EpochId {
         self.epoch
     }
 
@@ -57,7 +56,7 @@ impl CallRoom {
             &[VERSION],
             self.topic.as_bytes(),
             self.call.as_bytes(),
-            &self.epoch.to_be_bytes(),
+            &self.epoch.n.to_be_bytes(),
         ]
         .concat()
     }

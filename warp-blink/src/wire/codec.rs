@@ -9,18 +9,26 @@ use zeroize::Zeroizing;
 
 use super::{
     Attachment, CallKey, ContactToken, HelloSecrets, KemKey, OpenError, PeerSeed, SealError, WelcomeSecrets,
-    frame::TRANSPORT_BUCKETS,
+    frame::TRANSPORT_BUCKETS, roll,
 };
 use crate::{
-    id::{CallId, NodeId, PublicKey},
+    id::{CallId, NodeId, PublicKey, Signature},
     proto::signal::{
-        AppData, Body, CallBody, Hello, MAX_APP_DATA, MAX_CANDIDATE, MAX_DESCRIPTION, Packet, Welcome,
+        AppData, Body, CallBody, Hello, MAX_APP_DATA, MAX_CANDIDATE, MAX_DESCRIPTION, MAX_RECORDS,
+        MAX_SUBJECTS, Packet, Welcome,
     },
     time::UnixTime,
 };
 
 /// The most versions, and the most suites, that a hello lists.
 const MAX_LISTED: usize = 8;
+
+/// The length of a signature (RFC 8032).
+pub(super) const SIGNATURE_LEN: usize = 64;
+
+/// The numbers of [`Body::CallKey`] and of [`Body::Roll`], which hold lists.
+pub(super) const CALL_KEY: u32 = 7;
+pub(super) const ROLL: u32 = 18;
 
 /// The length field before padded contents.
 const LEN: usize = 2;
@@ -114,14 +122,21 @@ pub(super) fn encode_packet(
     packet: &Packet,
     attachment: Option<&Attachment>,
 ) -> Result<SecretBytes, SealError> {
-    let attached: Option<&[u8]> = match (&packet.body, attachment) {
-        (Body::CallKey(_), Some(Attachment::CallKey(key))) => Some(key.expose()),
-        (Body::Token, Some(Attachment::Token(token))) => Some(token.expose()),
-        (Body::KemKey, Some(Attachment::KemKey(key))) => Some(key.as_bytes()),
-        (Body::CallKey(_) | Body::Token | Body::KemKey, _) | (_, Some(_)) => {
+    let (attached, signatures): (&[u8], &[Signature]) = match (&packet.body, attachment) {
+        (Body::CallKey(epoch), Some(Attachment::CallKey(key))) => {
+            roll::check_epoch(epoch, key)?;
+            (key.expose(), &[])
+        }
+        (Body::Token, Some(Attachment::Token(token))) => (token.expose(), &[]),
+        (Body::KemKey, Some(Attachment::KemKey(key))) => (key.as_bytes(), &[]),
+        (Body::Roll(roll), Some(Attachment::Signatures(signatures))) => {
+            roll::check_roll(roll, signatures.len())?;
+            (&[], signatures)
+        }
+        (Body::CallKey(_) | Body::Token | Body::KemKey | Body::Roll(_), _) | (_, Some(_)) => {
             return Err(SealError::Attachment);
         }
-        (_, None) => None,
+        (_, None) => (&[], &[]),
     };
     match &packet.body {
         Body::Description(description) => at_most("description", description.text.len(), MAX_DESCRIPTION)?,
@@ -129,10 +144,11 @@ pub(super) fn encode_packet(
         _ => {}
     }
     written(|e| {
-        e.array(6 + u64::from(attached.is_some()))?.u32(packet.seq)?.u32(packet.ack)?.u32(packet.ack_bits)?;
+        e.array(6 + u64::from(attachment.is_some()))?;
+        e.u32(packet.seq)?.u32(packet.ack)?.u32(packet.ack_bits)?;
         e.bytes(packet.call.as_bytes())?.u32(packet.generation)?.encode(&packet.body)?;
-        if let Some(attached) = attached {
-            e.bytes(attached)?;
+        if attachment.is_some() {
+            byte_string(e, attached, signatures)?;
         }
         Ok(())
     })
@@ -148,19 +164,41 @@ pub(super) fn decode_packet(bytes: &[u8]) -> Result<(Packet, Option<Attachment>)
         call: CallId::from_bytes(exactly(&mut d)?),
         generation: d.u32().map_err(fault)?,
         // Its texts are no longer than the frame; their own bounds are checked by encoding again.
-        body: d.decode().map_err(fault)?,
+        body: body(&mut d)?,
     };
-    let attachment = match packet.body {
+    let attachment = match &packet.body {
         Body::CallKey(_) => Some(Attachment::CallKey(CallKey::from_bytes(exactly(&mut d)?))),
         Body::Token => Some(Attachment::Token(ContactToken::from_bytes(exactly(&mut d)?))),
         Body::KemKey => {
             let bytes = d.bytes().map_err(fault)?;
             Some(Attachment::KemKey(KemKey::from_bytes(bytes).map_err(|_| OpenError::KemKey)?))
         }
+        Body::Roll(roll) => Some(Attachment::Signatures(roll::signatures(&mut d, roll)?)),
         _ => None,
     };
     same_again(bytes, encode_packet(&packet, attachment.as_ref()))?;
+    // Last, since it costs most: what is malformed has gone no further than here.
+    if let (Body::Roll(roll), Some(Attachment::Signatures(signatures))) = (&packet.body, &attachment) {
+        roll::verify_roll(packet.call, roll, signatures)?;
+    }
     Ok((packet, attachment))
+}
+
+/// A body whose lists are short enough to be looked at.
+fn body(d: &mut Decoder<'_>) -> Result<Body, OpenError> {
+    let mut ahead = d.probe();
+    ahead.array().map_err(fault)?;
+    let most = match ahead.u32() {
+        Ok(CALL_KEY) => Some(MAX_SUBJECTS),
+        Ok(ROLL) => Some(MAX_RECORDS),
+        // What else there is, and what is none, the decoder tells.
+        _ => None,
+    };
+    if let Some(most) = most {
+        ahead.array().map_err(fault)?;
+        roll::few(&mut ahead, most)?;
+    }
+    d.decode().map_err(fault)
 }
 
 pub(super) fn encode_call(from: &PublicKey, version: u64, body: &CallBody) -> Result<SecretBytes, SealError> {
@@ -184,12 +222,23 @@ pub(super) fn decode_call(bytes: &[u8]) -> Result<(PublicKey, u64, CallBody), Op
     Ok((from, version, body))
 }
 
-/// How deep messages nest: a packet, its body, the body's fields, and those of a format or a description, and two more
-/// for what a later build may say.
+/// How deep messages nest: a packet, its body, the body's fields, the roll in one of them, its records, and a record.
 const MAX_DEPTH: usize = 6;
 
+/// Writes one byte string: these bytes, then these signatures.
+pub(super) fn byte_string<'e, 'b>(
+    e: &'e mut Encoder<&'b mut Vec<u8>>,
+    bytes: &[u8],
+    signatures: &[Signature],
+) -> Result<&'e mut Encoder<&'b mut Vec<u8>>, encode::Error<core::convert::Infallible>> {
+    e.bytes_len((bytes.len() + SIGNATURE_LEN * signatures.len()) as u64)?;
+    e.writer_mut().extend_from_slice(bytes);
+    signatures.iter().for_each(|signature| e.writer_mut().extend_from_slice(signature.as_bytes()));
+    Ok(e)
+}
+
 /// Decodes from bytes whose heads have been walked.
-fn decoder(bytes: &[u8]) -> Result<Decoder<'_>, OpenError> {
+pub(super) fn decoder(bytes: &[u8]) -> Result<Decoder<'_>, OpenError> {
     shallow(bytes)?;
     Ok(Decoder::new(bytes))
 }
@@ -248,7 +297,7 @@ fn written(write: impl FnOnce(&mut Encoder<&mut Vec<u8>>) -> Written) -> Result<
     Ok(bytes)
 }
 
-fn at_most(what: &'static str, len: usize, max: usize) -> Result<(), SealError> {
+pub(super) fn at_most(what: &'static str, len: usize, max: usize) -> Result<(), SealError> {
     if len <= max { Ok(()) } else { Err(SealError::TooLong { what, len, max }) }
 }
 
@@ -259,11 +308,11 @@ fn same_again(bytes: &[u8], again: Result<SecretBytes, SealError>) -> Result<(),
     }
 }
 
-fn fault(error: decode::Error) -> OpenError {
+pub(super) fn fault(error: decode::Error) -> OpenError {
     if error.is_unknown_variant() { OpenError::Unknown } else { OpenError::Decode }
 }
 
-fn items(d: &mut Decoder<'_>, expected: u64) -> Result<(), OpenError> {
+pub(super) fn items(d: &mut Decoder<'_>, expected: u64) -> Result<(), OpenError> {
     if d.array().map_err(fault)? == Some(expected) { Ok(()) } else { Err(OpenError::Decode) }
 }
 

@@ -61,8 +61,8 @@ pub enum OpenError {
     /// The contents: our own message came back.
     #[error("our own message came back")]
     Reflected,
-    /// The contents: the signature inside is not the sender's.
-    #[error("the signature inside is not the sender's")]
+    /// The contents: a signature inside is not of whom it should be, or the create in a roll is another call's.
+    #[error("a signature inside is not of whom it should be, or for another call")]
     Signature,
     /// The contents: an ML-KEM key that no key generation makes (FIPS 203, section 7.2).
     #[error("the contents hold a malformed ML-KEM key")]
@@ -112,9 +112,16 @@ pub enum SealError {
     Unconfirmed,
     /// A body that needs an [`Attachment`](super::Attachment) without its own, or an attachment with another body.
     #[error(
-        "a body CallKey, Token or KemKey goes with the attachment of its name, and no other body with any"
+        "a body CallKey, Token or KemKey goes with the attachment of its name, a Roll with its signatures, and no \
+         other body with any"
     )]
     Attachment,
+    /// A roll that nobody would take.
+    #[error("the roll {0}: nobody would take it")]
+    Roll(&'static str),
+    /// An epoch that nobody would take.
+    #[error("the epoch {0}: nobody would take it")]
+    Epoch(&'static str),
     /// The contents name another suite than the one that the handshake runs in.
     #[error("the contents name another suite than {suite}, in which the handshake runs: name that one")]
     Suite {

@@ -38,16 +38,19 @@ pub(super) const WELCOME_NOISE: usize = 32 + WELCOME_BUCKET + TAG_LEN;
 /// a length only its power of two is seen.
 ///
 /// - 512: everything that steers a call (ringing, accept, decline, hang-up, acknowledgements), a call key, a contact
-///   token, and a candidate of the usual 100 to 200 bytes: which of them it is does not show.
+///   token, who belongs to a call of two or three, and a candidate of the usual 100 to 200 bytes: which of them it is
+///   does not show.
 /// - 1,024 and 2,048: a long candidate (at most 1,024 bytes), a short description, and an ML-KEM key (1,184 bytes): the
 ///   key looks like a description.
 /// - 4,096: the usual description of a call with sound, which tells an offer from an answer no more.
 /// - 8,192 and 16,384: descriptions with many candidates or several tracks, up to their bound of 12 KiB.
+///
+/// Who belongs to a call takes about 140 bytes for each thing said of it: 1,024 of up to 6, 16,384 of the most.
 pub(super) const TRANSPORT_BUCKETS: [usize; 6] = [512, 1024, 2048, 4096, 8192, 16384];
 /// Version, kind, session id, nonce.
 pub(super) const TRANSPORT_HEADER: usize = PREFIX + 8 + 8;
 
-/// The padded inside of a call message: a signature of 64 bytes and at most 64 more. There is one bucket, so that an
+/// The padded inside of a call message: a signature of 64 bytes and at most 82 more. There is one bucket, so that an
 /// announce and a leave look alike.
 pub(super) const CALL_BUCKET: usize = 256;
 /// Version, kind, nonce.

@@ -9,13 +9,14 @@ use super::{
     CallKey, CallRoom, ContactToken, Door, HelloSecrets, Initiator, KemKey, KemSecret, OpenError, PeerSeed,
     Responder, Session, WelcomeSecrets, codec,
     frame::{self, CALL_BUCKET, FrameKind, HELLO_HEADER, TRANSPORT_BUCKETS},
-    open_call,
+    open_call, roll,
     secret::MAC_LEN,
 };
 use crate::{
     id::{CallId, Identity, NodeId},
     proto::signal::{
-        AppData, Hello, HelloKind, MediaFormat, SUITE_CLASSICAL, SUITE_HYBRID, Status, VERSION, Welcome,
+        AppData, EpochId, Hello, HelloKind, MediaFormat, SUITE_CLASSICAL, SUITE_HYBRID, Status, VERSION,
+        Welcome,
     },
     time::UnixTime,
 };
@@ -36,7 +37,10 @@ static FIXED: LazyLock<Fixed> = LazyLock::new(|| {
         kem: KemSecret::of(&bob),
         bob,
         token: ContactToken::from_bytes([0x70; 32]),
-        room: CallRoom::new(CallId::from_bytes([0x33; 16]), 1, CallKey::from_bytes([0x44; 32])),
+        room: {
+            let key = CallKey::from_bytes([0x44; 32]);
+            CallRoom::new(CallId::from_bytes([0x33; 16]), EpochId { n: 1, key: key.hash() }, key)
+        },
     }
 });
 
@@ -201,5 +205,18 @@ pub fn kem_key(bytes: &[u8]) {
         assert_eq!(key.as_bytes(), bytes);
         let again = key.encapsulate(&[0x88; 32]);
         assert_eq!(again, key.encapsulate(&[0x88; 32]));
+    }
+}
+
+/// What was kept of a call.
+pub fn saved(bytes: &[u8]) {
+    let Some((roll, signatures, media)) = roll::read_saved(bytes) else { return };
+    assert!(roll::encode_saved(&roll, &signatures, media) == bytes, "decodes from two encodings");
+    // The call that it says it is of, so that the signatures are looked at too.
+    if let Some(first) = signatures.first() {
+        let call = roll::call_id(&roll.create, first);
+        let verified = roll::verify_roll(call, &roll, &signatures).is_ok();
+        drop((roll, signatures));
+        assert_eq!(roll::decode_saved(call, bytes).is_some(), verified);
     }
 }

@@ -17,12 +17,13 @@ use super::{
 use crate::{
     id::{CallId, Identity, KeyError, NodeId, PublicKey},
     proto::signal::{
-        AppData, Body, CallBody, Hello, HelloKind, MediaFormat, Packet, SUITE_CLASSICAL, Status, VERSION,
-        Welcome,
+        AppData, Body, CallBody, EpochId, Hello, HelloKind, MediaFormat, Packet, SUITE_CLASSICAL, Status,
+        VERSION, Welcome,
     },
     time::UnixTime,
 };
 
+mod groups;
 mod ways;
 
 fn alice() -> Identity {
@@ -315,7 +316,8 @@ fn hostile_member_signs_for_another() {
     use chacha20poly1305::{AeadInPlace, KeyInit, XChaCha20Poly1305};
     // Mallory takes part in the call and has its key: it re-seals Alice's message with another version, and makes
     // one in her name.
-    let room = CallRoom::new(CallId::from_bytes([3; 16]), 1, CallKey::from_bytes([5; 32]));
+    let key = CallKey::from_bytes([5; 32]);
+    let room = CallRoom::new(CallId::from_bytes([3; 16]), EpochId { n: 1, key: key.hash() }, key);
     let frame = seal_call(&alice(), &room, 4, &CallBody::Leave, [1; 24]).unwrap();
     assert!(open_call(&room, &bob().public(), &frame).is_ok());
     let context = [
@@ -323,7 +325,7 @@ fn hostile_member_signs_for_another() {
         &[VERSION],
         room.topic().as_bytes(),
         room.call().as_bytes(),
-        &room.epoch().to_be_bytes(),
+        &room.epoch().n.to_be_bytes(),
     ]
     .concat();
     let cipher = XChaCha20Poly1305::new(&[5; 32].into());

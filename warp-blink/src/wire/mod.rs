@@ -23,6 +23,10 @@
 //! the callee gave inside a session or in a signed record. What the contents of both handshake messages say of the
 //! suite must be the suite that they came in; everything else is [`OpenError::Downgrade`].
 //!
+//! # Groups
+//!
+//! Who belongs to a call is signed word by word; the call's id is the hash of the first one ([`roll`]).
+//!
 //! # Versions
 //!
 //! Message 1 keeps the framing of version 1 for as long as a caller does not know that its callee speaks more, and
@@ -42,6 +46,7 @@ pub mod fuzz;
 pub mod hello;
 pub mod kem;
 mod noise;
+pub mod roll;
 mod secret;
 pub mod session;
 mod topic;
@@ -57,6 +62,7 @@ pub use error::{OpenError, SealError};
 pub use frame::{FrameError, FrameKind, MAX_FRAME, SessionId};
 pub use hello::{HandshakeId, HelloSecrets, Initiator, Opened, Responder};
 pub use kem::{KemKey, KemSecret};
+pub use roll::{call_id, decode_saved, encode_saved, roll_hash, sign_create, sign_record, verify_roll};
 pub use secret::{CallKey, ContactToken, PeerSeed};
 pub use session::{Attachment, Session};
 pub use topic::Topic;

@@ -23,15 +23,14 @@ pub(super) const MAC_LEN: usize = 16;
 pub(super) fn mac(label: &'static [u8], key: &[u8; 32], parts: &[&[u8]]) -> [u8; MAC_LEN] {
     let mut all = vec![&key[..]];
     all.extend_from_slice(parts);
-    let [mac, _] = split(labelled_hash(label, &all));
-    mac
+    half(labelled_hash(label, &all))
 }
 
-fn split(hash: [u8; 32]) -> [[u8; 16]; 2] {
-    let mut halves = [[0; 16]; 2];
-    halves[0].copy_from_slice(&hash[..16]);
-    halves[1].copy_from_slice(&hash[16..]);
-    halves
+/// The first half of a hash.
+pub(super) fn half(hash: [u8; 32]) -> [u8; 16] {
+    let mut half = [0; 16];
+    half.copy_from_slice(&hash[..16]);
+    half
 }
 
 /// Compares in a time that does not depend on where the two differ.

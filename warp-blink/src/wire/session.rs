@@ -15,7 +15,7 @@ use super::{
     window::{Place, Window},
 };
 use crate::{
-    id::PublicKey,
+    id::{PublicKey, Signature},
     proto::signal::{Packet, VERSION},
 };
 
@@ -31,8 +31,8 @@ pub(super) enum Role {
     Responder,
 }
 
-/// What goes with a [`Body`](crate::proto::signal::Body) of the same name, and with no other: the core says that it
-/// is sent, and the keeper of keys adds it.
+/// What goes with a [`Body`](crate::proto::signal::Body) of the same name, or as signatures with a roll, and with no
+/// other: the core says that it is sent, and the keeper of keys adds it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Attachment {
@@ -42,6 +42,8 @@ pub enum Attachment {
     Token(ContactToken),
     /// The sender's ML-KEM key.
     KemKey(KemKey),
+    /// What a [`Roll`](crate::proto::signal::Body::Roll) is signed with: its create, then each record in order.
+    Signatures(Vec<Signature>),
 }
 
 /// One side of a session between two identities' nodes. It does not grow with what goes through it.
@@ -138,7 +140,8 @@ impl Session {
         }
     }
 
-    /// Opens a frame of the other side. The attachment is there if, and only if, the body has one of its name.
+    /// Opens a frame of the other side. The attachment is there if, and only if, the body has one of its name. A roll
+    /// has been [verified](super::verify_roll) for the packet's call, and an epoch names the key that comes with it.
     ///
     /// # Errors
     /// The stage at which the frame failed. Nothing changes before the tag has verified; after that the frame counts

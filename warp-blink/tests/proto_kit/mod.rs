@@ -1,4 +1,4 @@
-//! Two machines wired by hand: every effect is carried out and answered once, messages arrive at once unless a test
+//! Two machines, or more, wired by hand: every effect is carried out and answered once, messages arrive at once unless a test
 //! holds them back, and a link connects as soon as both descriptions have crossed.
 
 #![allow(dead_code, unused_imports)] // each test file uses its own part
@@ -6,6 +6,7 @@
 
 mod friends;
 mod names;
+mod room;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -19,9 +20,10 @@ use warp_blink::{
     id::{CallId, Identity, NodeKey, PublicKey},
     proto::{
         Arrived, Command, Effect, EffectId, EffectKind, EngineLink, Input, LinkCommand, LinkId, Machine,
-        MediaInput, Outcome, SessionNo, TopicRef,
+        MediaInput, Other, Outcome, SessionNo, TopicRef,
         signal::{
-            AppData, Body, CallBody, Description, DescriptionKind, Hello, HelloKind, Lane, Packet, Welcome,
+            AppData, Body, CallBody, Create, Description, DescriptionKind, EpochId, Hello, HelloKind,
+            KeyHash, Lane, MayInvite, Packet, Roll, RollHash, Welcome,
         },
     },
     time::{Instant, UnixTime},
@@ -45,8 +47,40 @@ pub(crate) fn identities(n: u8) -> Vec<Identity> {
 }
 
 pub(crate) fn offer(call: CallId, to: PublicKey) -> Command {
+    offer_all(call, &[to])
+}
+
+/// The kit puts in whose offer it is.
+pub(crate) fn offer_all(call: CallId, to: &[PublicKey]) -> Command {
     let app_data = AppData::new(*b"conversation 7").unwrap();
-    Command::Offer { call, to: vec![to], app_data, sent_at: SENT_AT }
+    Command::Offer {
+        call,
+        create: create(identities(1)[0].public()),
+        to: to.to_vec(),
+        app_data,
+        sent_at: SENT_AT,
+    }
+}
+
+pub(crate) fn create(creator: PublicKey) -> Create {
+    Create { creator, random: [7; 16], may_invite: MayInvite::Members, most: 16 }
+}
+
+pub(crate) fn accept(call: CallId) -> Command {
+    Command::Accept { call, other: Other::End }
+}
+
+/// Some name of a roll: equal for equal rolls.
+pub(crate) fn roll_hash(roll: &Roll) -> RollHash {
+    RollHash(fold(&format!("{roll:?}")))
+}
+
+fn fold(text: &str) -> [u8; 16] {
+    let mut hash = [0u128; 1];
+    for byte in text.bytes() {
+        hash[0] = (hash[0] ^ u128::from(byte)).wrapping_mul(0x0100_0000_01b3_0000_0000_0000_0193);
+    }
+    hash[0].to_be_bytes()
 }
 
 /// When [`offer`] says that it was sent.
@@ -88,7 +122,7 @@ pub(crate) enum Wire {
     Hello(SessionNo, Lane, Arrived),
     Welcome(CallId, SessionNo, Welcome),
     Packet(SessionNo, Box<Packet>),
-    Call(CallId, u32, CallBody),
+    Call(CallId, EpochId, CallBody),
 }
 
 impl Wire {
@@ -116,19 +150,41 @@ pub(crate) struct Side {
     pub(crate) reach: Outcome,
     /// How publishing ends; [`Outcome::Ok`] delivers.
     pub(crate) publish: Outcome,
-    seen: BTreeSet<(CallId, HelloKind, Lane)>,
+    /// First messages that were answered.
+    seen: BTreeSet<(CallId, PublicKey, SessionNo, Lane)>,
+    asked: BTreeSet<(CallId, PublicKey, SessionNo, Lane)>,
+    /// Sessions that others opened: how they are numbered there and here.
+    numbers: BTreeMap<(CallId, PublicKey, SessionNo), SessionNo>,
+}
+
+impl Side {
+    /// What that one opens from now on is something else than what it opened in an earlier life.
+    pub(crate) fn forget(&mut self, key: PublicKey) {
+        self.seen.retain(|(_, from, ..)| *from != key);
+        self.asked.retain(|(_, from, ..)| *from != key);
+        self.numbers.retain(|(_, from, _), _| *from != key);
+    }
+
+    pub(crate) fn reset(&mut self) {
+        self.numbers.clear();
+        self.seen.clear();
+        self.asked.clear();
+    }
 }
 
 pub(crate) type Held = fn(usize, &Wire) -> bool;
 
 pub(crate) struct Pair {
     pub(crate) now: Instant,
-    pub(crate) sides: [Side; 2],
+    pub(crate) sides: Vec<Side>,
     /// Messages from a side for which this says yes wait in `held`.
     pub(crate) hold: Held,
     pub(crate) held: Vec<(usize, Wire)>,
+    /// Messages from the first to the second, for which this says yes, are lost.
+    pub(crate) cut: fn(usize, usize) -> bool,
     /// Every message arrives so many times.
     pub(crate) copies: usize,
+    pub(crate) may_invite: MayInvite,
     /// The wall clock of both, which the first message of [`offer`] was sent at.
     pub(crate) wall: UnixTime,
     /// Links find a path.
@@ -136,26 +192,30 @@ pub(crate) struct Pair {
     /// Outcomes are withheld in `undone`, for tests of what comes in between.
     pub(crate) withhold: bool,
     pub(crate) undone: Vec<(usize, EffectId, Outcome)>,
-    wires: VecDeque<(usize, Wire)>,
+    wires: VecDeque<(usize, usize, Wire)>,
     todo: VecDeque<(usize, Input)>,
-    offers: BTreeMap<(CallId, u32), usize>,
 }
 
 impl Pair {
     /// Two machines; the first has the smaller key, so that the second one dials.
     pub(crate) fn new(a: Config, b: Config) -> Self {
         let ids = identities(2);
-        Self::of([(a, &ids[0]), (b, &ids[1])])
+        Self::of(vec![(a, &ids[0]), (b, &ids[1])])
     }
 
     /// The same with the first dialing.
     pub(crate) fn swapped(a: Config, b: Config) -> Self {
         let ids = identities(2);
-        Self::of([(a, &ids[1]), (b, &ids[0])])
+        Self::of(vec![(a, &ids[1]), (b, &ids[0])])
     }
 
-    fn of(ends: [(Config, &Identity); 2]) -> Self {
-        let sides = ends.map(|(config, id)| Side {
+    /// So many machines, in the order of their keys.
+    pub(crate) fn many(n: u8, config: &Config) -> Self {
+        Self::of(identities(n).iter().map(|id| (config.clone(), id)).collect())
+    }
+
+    fn of(ends: Vec<(Config, &Identity)>) -> Self {
+        let sides = ends.into_iter().map(|(config, id)| Side {
             machine: Machine::new(config, id.public(), NodeKey::from(id).node_id()),
             key: id.public(),
             events: Vec::new(),
@@ -166,22 +226,26 @@ impl Pair {
             reach: Outcome::Reached(Via::Direct),
             publish: Outcome::Ok,
             seen: BTreeSet::new(),
+            asked: BTreeSet::new(),
+            numbers: BTreeMap::new(),
         });
+        let sides = sides.collect();
         let mut pair = Self {
             now: Instant::from_micros(1_000_000),
             sides,
             hold: |_, _| false,
             held: Vec::new(),
+            cut: |_, _| false,
             copies: 1,
+            may_invite: MayInvite::Members,
             wall: SENT_AT,
             path: true,
             withhold: false,
             undone: Vec::new(),
             wires: VecDeque::new(),
             todo: VecDeque::new(),
-            offers: BTreeMap::new(),
         };
-        for side in [A, B] {
+        for side in 0..pair.sides.len() {
             let effects = pair.sides[side].machine.start();
             pair.perform(side, effects);
         }
@@ -211,13 +275,22 @@ impl Pair {
     /// The same, accepted and connected.
     pub(crate) fn connected(&mut self) -> CallId {
         let call = self.ring();
-        self.ask(B, Command::Accept { call }).unwrap();
+        self.ask(B, accept(call)).unwrap();
         self.pass(Duration::from_secs(1));
         call
     }
 
+    pub(crate) fn connected_pair(mut self) -> Self {
+        self.connected();
+        self
+    }
+
     /// One input and its invariants; what it causes waits for [`Self::run`].
-    pub(crate) fn input(&mut self, side: usize, input: Input) -> Result<Vec<EffectKind>, Rejected> {
+    pub(crate) fn input(&mut self, side: usize, mut input: Input) -> Result<Vec<EffectKind>, Rejected> {
+        if let Input::Command(Command::Offer { create, .. }) = &mut input {
+            create.creator = self.key(side);
+            create.may_invite = self.may_invite;
+        }
         let before = self.sides[side].machine.clone();
         let effects = match self.sides[side].machine.handle(self.now, input) {
             Ok(effects) => effects,
@@ -245,19 +318,19 @@ impl Pair {
         for _ in 0..10_000 {
             if let Some((side, input)) = self.todo.pop_front() {
                 self.feed(side, input);
-            } else if let Some((from, wire)) = self.wires.pop_front() {
+            } else if let Some((from, to, wire)) = self.wires.pop_front() {
                 if (self.hold)(from, &wire) {
                     self.held.push((from, wire));
-                } else {
+                } else if !(self.cut)(from, to) {
                     for _ in 0..self.copies {
-                        self.deliver(from, wire.clone());
+                        self.deliver_to(from, to, wire.clone());
                     }
                 }
             } else {
                 return;
             }
         }
-        panic!("the two never come to rest");
+        panic!("they never come to rest");
     }
 
     /// Lets time pass, with every timeout at its moment.
@@ -269,7 +342,7 @@ impl Pair {
             match self.sides.iter().filter_map(next).min().filter(|t| *t <= until) {
                 Some(t) => {
                     self.now = t;
-                    for side in [A, B] {
+                    for side in 0..self.sides.len() {
                         self.feed(side, Input::Tick);
                     }
                 }
@@ -277,7 +350,7 @@ impl Pair {
             }
         }
         self.now = until;
-        for side in [A, B] {
+        for side in 0..self.sides.len() {
             self.feed(side, Input::Tick);
         }
         self.run();
@@ -309,6 +382,16 @@ impl Pair {
         self.run();
     }
 
+    /// The engine of one side tells of its link to another.
+    pub(crate) fn told(&mut self, at: usize, of: usize, call: CallId, state: EngineLink) {
+        let key = self.key(of);
+        let link = self.sides[at].links.iter().copied().rfind(|l| l.call == call && l.peer == key);
+        if let Some(link) = link {
+            self.feed(at, Input::Media(MediaInput::State { link, state }));
+            self.run();
+        }
+    }
+
     /// One engine tells.
     pub(crate) fn engine_at(&mut self, side: usize, call: CallId, state: EngineLink) {
         let link = self.link(side, call);
@@ -320,6 +403,19 @@ impl Pair {
         *self.sides[side].links.iter().rfind(|l| l.call == call).expect("a link of that call is open")
     }
 
+    /// The call's topic of the newest key that this side listens to.
+    pub(crate) fn call_topic(&self, side: usize, call: CallId) -> TopicRef {
+        let of = |t: &&TopicRef| matches!(t, TopicRef::Call { call: c, .. } if *c == call);
+        *self.sides[side].topics.iter().rfind(of).expect("it listens to the call")
+    }
+
+    pub(crate) fn epoch(&self, side: usize, call: CallId) -> EpochId {
+        match self.call_topic(side, call) {
+            TopicRef::Call { epoch, .. } => epoch,
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Names of the events of a side since the last time this was asked.
     pub(crate) fn events(&mut self, side: usize) -> Vec<String> {
         std::mem::take(&mut self.sides[side].events).iter().map(short).collect()
@@ -328,9 +424,7 @@ impl Pair {
     /// The reason of the only `Ended` so far, and the side that ended it.
     pub(crate) fn ended(&self, side: usize) -> Option<(EndReason, Option<usize>)> {
         let mut ends = self.sides[side].events.iter().filter_map(|e| match e {
-            Event::Ended { reason, by, .. } => {
-                Some((*reason, by.map(|by| if by == self.key(A) { A } else { B })))
-            }
+            Event::Ended { reason, by, .. } => Some((*reason, by.map(|by| self.index(by)))),
             _ => None,
         });
         let first = ends.next();
@@ -355,8 +449,21 @@ impl Pair {
         }
     }
 
+    pub(crate) fn index(&self, key: PublicKey) -> usize {
+        self.sides.iter().position(|s| s.key == key).expect("a side of this test")
+    }
+
+    /// What was about to be told to that side is lost.
+    pub(crate) fn forget_inputs(&mut self, side: usize) {
+        self.todo.retain(|(to, _)| *to != side);
+    }
+
+    /// Between two.
     pub(crate) fn deliver(&mut self, from: usize, wire: Wire) {
-        let to = 1 - from;
+        self.deliver_to(from, 1 - from, wire);
+    }
+
+    pub(crate) fn deliver_to(&mut self, from: usize, to: usize, wire: Wire) {
         let (sender, owner) = (self.key(from), self.key(to));
         let heard = |topic| self.sides[to].topics.contains(&topic);
         let input = match wire {
@@ -364,11 +471,15 @@ impl Pair {
                 if !heard(TopicRef::Inbox { owner, lane }) {
                     return;
                 }
-                if self.sides[to].seen.insert((arrived.hello.call, arrived.hello.kind, lane)) {
+                let name = (arrived.hello.call, sender, session, lane);
+                if !self.sides[to].seen.contains(&name) {
+                    self.sides[to].asked.insert(name);
                     Input::Hello(Box::new(arrived))
                 } else {
-                    // Both sides number the sessions of these tests alike.
-                    Input::HelloAgain { call: arrived.hello.call, from: sender, session }
+                    let call = arrived.hello.call;
+                    let session =
+                        self.sides[to].numbers.get(&(call, sender, session)).copied().unwrap_or(session);
+                    Input::HelloAgain { call, from: sender, session }
                 }
             }
             Wire::Welcome(call, session, welcome) if heard(TopicRef::Peer { call, owner }) => {
@@ -386,7 +497,7 @@ impl Pair {
         self.run();
     }
 
-    fn perform(&mut self, side: usize, effects: Vec<Effect>) {
+    pub(crate) fn perform(&mut self, side: usize, effects: Vec<Effect>) {
         for Effect { id, kind } in effects {
             self.sides[side].log.push(kind.clone());
             let mut outcome = Outcome::Ok;
@@ -399,20 +510,28 @@ impl Pair {
                 EffectKind::Subscribe(topic) => assert!(this.topics.insert(topic), "{topic:?} twice"),
                 EffectKind::Unsubscribe(topic) => assert!(this.topics.remove(&topic), "{topic:?} not there"),
                 EffectKind::Reach { .. } => outcome = this.reach.clone(),
-                EffectKind::SendHello { lane, suite, session, hello, .. } => {
+                EffectKind::SendHello { to, lane, suite, session, hello } => {
                     let mut arrived = Arrived::new(*hello);
                     arrived.suite = suite;
                     arrived.wall = self.wall;
-                    outcome = self.publish(side, Wire::Hello(session, lane, arrived));
+                    outcome = self.publish(side, Some(to), Wire::Hello(session, lane, arrived));
                 }
-                EffectKind::SendWelcome { call, session, welcome, .. } => {
-                    outcome = self.publish(side, Wire::Welcome(call, session, welcome));
+                EffectKind::SendWelcome { call, to, session, welcome } => {
+                    this.seen.extend(this.asked.iter().filter(|(c, from, ..)| (*c, *from) == (call, to)));
+                    for (call, from, theirs, _) in
+                        this.asked.extract_if(.., |(c, from, ..)| (*c, *from) == (call, to))
+                    {
+                        this.numbers.insert((call, from, theirs), session);
+                    }
+                    let session = self.number_there(side, call, to, session);
+                    outcome = self.publish(side, Some(to), Wire::Welcome(call, session, welcome));
                 }
-                EffectKind::Send { session, packet, .. } => {
-                    outcome = self.publish(side, Wire::Packet(session, packet));
+                EffectKind::Send { to, session, packet } => {
+                    let session = self.number_there(side, packet.call, to, session);
+                    outcome = self.publish(side, Some(to), Wire::Packet(session, packet));
                 }
                 EffectKind::SendCall { call, epoch, body } => {
-                    outcome = self.publish(side, Wire::Call(call, epoch, body));
+                    outcome = self.publish(side, None, Wire::Call(call, epoch, body));
                 }
                 EffectKind::OpenAudio { call, .. } => {
                     assert!(this.audio.insert(call), "audio opened twice");
@@ -420,6 +539,11 @@ impl Pair {
                     self.todo.push_back((side, Input::Media(started)));
                 }
                 EffectKind::CloseAudio { call } => assert!(this.audio.remove(&call), "audio was not open"),
+                EffectKind::KeepRoll { roll, .. } => outcome = Outcome::Roll(roll_hash(&roll)),
+                EffectKind::NewCallKey { call, n } => {
+                    let name = format!("{call} {n} {side} {:?}", self.now);
+                    outcome = Outcome::Key(KeyHash(fold(&name)));
+                }
                 EffectKind::Forget { call } => this.seen.retain(|(seen, ..)| *seen != call),
                 EffectKind::Link { link, command } => self.drive_link(side, link, command),
                 _ => {}
@@ -432,10 +556,26 @@ impl Pair {
         }
     }
 
-    fn publish(&mut self, from: usize, wire: Wire) -> Outcome {
+    /// How the other side numbers a session.
+    fn number_there(&self, side: usize, call: CallId, with: PublicKey, here: SessionNo) -> SessionNo {
+        let this = &self.sides[side];
+        let of = |(k, n): (&(CallId, PublicKey, SessionNo), &SessionNo)| {
+            ((k.0, k.1) == (call, with) && *n == here).then_some(k.2)
+        };
+        let opened_there = this.numbers.iter().rev().find_map(of);
+        let other = self.sides.iter().find(|s| s.key == with);
+        let opened_here = other.and_then(|s| s.numbers.get(&(call, this.key, here)).copied());
+        opened_there.or(opened_here).unwrap_or(here)
+    }
+
+    fn publish(&mut self, from: usize, to: Option<PublicKey>, wire: Wire) -> Outcome {
         let outcome = self.sides[from].publish.clone();
         if outcome == Outcome::Ok {
-            self.wires.push_back((from, wire));
+            for other in (0..self.sides.len()).filter(|other| *other != from) {
+                if to.is_none_or(|to| to == self.key(other)) {
+                    self.wires.push_back((from, other, wire.clone()));
+                }
+            }
         }
         outcome
     }
@@ -445,11 +585,11 @@ impl Pair {
             let description = Description { kind, text: format!("{kind:?} {}", link.generation) };
             Input::Media(MediaInput::LocalDescription { link, description })
         };
+        let far = self.index(link.peer);
         let this = &mut self.sides[side];
         match command {
             LinkCommand::Dial => {
                 assert!(this.links.insert(link), "dialed twice");
-                self.offers.insert((link.call, link.generation), side);
                 self.todo.push_back((side, describe(DescriptionKind::Offer)));
             }
             LinkCommand::Accept(_) => {
@@ -465,7 +605,7 @@ impl Pair {
                 };
                 let other = LinkId { peer: this.key, ..link };
                 for state in states {
-                    for (end, link) in [(side, link), (1 - side, other)] {
+                    for (end, link) in [(side, link), (far, other)] {
                         let state = MediaInput::State { link, state: *state };
                         self.todo.push_back((end, Input::Media(state)));
                     }

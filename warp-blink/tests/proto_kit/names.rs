@@ -19,11 +19,16 @@ pub(crate) fn short(event: &Event) -> String {
         Event::Accepted { .. } => "accepted".into(),
         Event::Link { state, .. } => format!("link {}", state.name()),
         Event::Participant { state, .. } => {
+            let presence = format!("{:?}", state.presence).to_lowercase();
             let words = [
-                (state.joined, "joined"),
+                (true, presence.as_str()),
                 (state.muted, "muted"),
                 (state.deafened, "deafened"),
-                (state.reconnecting, "reconnecting"),
+                (state.camera, "camera"),
+                (state.screen, "screen"),
+                (state.recording, "recording"),
+                (state.speaking, "speaking"),
+                (state.held, "held"),
             ];
             let words: Vec<_> = words.iter().filter(|(on, _)| *on).map(|(_, word)| *word).collect();
             format!("participant {}", words.join("+"))
@@ -33,6 +38,9 @@ pub(crate) fn short(event: &Event) -> String {
         Event::FirstAudio { .. } => "first audio".into(),
         Event::Warning { warning } => format!("warning {warning:?}"),
         Event::Missed { reason, .. } => format!("missed {reason:?}"),
+        Event::Held { held, .. } => format!("held {held}"),
+        Event::Left { .. } => "left".into(),
+        Event::Rejoined { .. } => "rejoined".into(),
         Event::Ended { reason, .. } => format!("ended {reason:?}"),
         other => panic!("a new event needs a name here: {other:?}"),
     }
@@ -44,7 +52,7 @@ pub(crate) fn effect_name(effect: &EffectKind) -> String {
         TopicRef::Inbox { lane: Lane::Strangers, .. } => "inbox".to_owned(),
         TopicRef::Inbox { .. } => "contacts inbox".to_owned(),
         TopicRef::Peer { .. } => "peer topic".to_owned(),
-        TopicRef::Call { epoch, .. } => format!("call topic {epoch}"),
+        TopicRef::Call { epoch, .. } => format!("call topic {}", epoch.n),
     };
     match effect {
         EffectKind::Emit(event) => format!("emit {}", short(event)),
@@ -59,7 +67,15 @@ pub(crate) fn effect_name(effect: &EffectKind) -> String {
         }
         EffectKind::SendCall { body: CallBody::Announce(_), .. } => "send Announce".into(),
         EffectKind::SendCall { .. } => "send Leave".into(),
-        EffectKind::NewCallKey { epoch, .. } => format!("new call key {epoch}"),
+        EffectKind::NewCallKey { n, .. } => format!("new call key {n}"),
+        EffectKind::KeepCallKey { epoch, .. } => format!("keep call key {}", epoch.n),
+        EffectKind::DropCallKey { epoch, .. } => format!("drop call key {}", epoch.n),
+        EffectKind::Sign { record, .. } => format!("sign {:?}", record.kind),
+        EffectKind::KeepRoll { .. } => "keep roll".into(),
+        EffectKind::SaveCall { .. } => "save call".into(),
+        EffectKind::UnsaveCall { .. } => "unsave call".into(),
+        EffectKind::SaveNotices => "save notices".into(),
+        EffectKind::DropPeer { .. } => "drop peer".into(),
         EffectKind::Link { command, .. } => {
             let command = format!("{command:?}");
             format!("link {}", command.split('(').next().unwrap_or_default())

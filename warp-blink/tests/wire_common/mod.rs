@@ -8,6 +8,8 @@
     reason = "each test program uses a part of it, and it is for tests alone"
 )]
 
+mod groups;
+
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
@@ -23,6 +25,8 @@ use warp_blink::{
         PeerSeed, Responder, ResponderFrame, SealError, Session, WelcomeSecrets,
     },
 };
+
+pub use groups::*;
 
 pub fn alice() -> Identity {
     Identity::from_seed([0xa1; 32])
@@ -145,7 +149,8 @@ pub fn packet(seq: u32, body: Body) -> Packet {
 }
 
 pub fn room() -> CallRoom {
-    CallRoom::new(call(), 1, CallKey::from_bytes([0x54; 32]))
+    let key = CallKey::from_bytes([0x54; 32]);
+    CallRoom::new(call(), epoch_id(1, &key), key)
 }
 
 pub fn any_key() -> impl Strategy<Value = PublicKey> {
@@ -208,6 +213,7 @@ pub fn any_welcome(suite: u8) -> impl Strategy<Value = Welcome> {
     })
 }
 
+/// A body without an attachment.
 pub fn any_body() -> impl Strategy<Value = Body> {
     let kind = || proptest::sample::select(vec![DescriptionKind::Offer, DescriptionKind::Answer]);
     let plain = vec![
@@ -223,13 +229,13 @@ pub fn any_body() -> impl Strategy<Value = Body> {
         Body::LinkLost,
         Body::Incompatible,
         Body::Again,
+        Body::Removed,
+        Body::Here,
     ];
     prop_oneof![
         proptest::sample::select(plain),
         any_media().prop_map(Body::Accept),
-        any::<u32>().prop_map(Body::CallKey),
-        Just(Body::Token),
-        Just(Body::KemKey),
+        any_sync().prop_map(Body::Sync),
         (kind(), "\\PC{0,3000}").prop_map(|(kind, text)| Body::Description(Description { kind, text })),
         "\\PC{0,200}".prop_map(|text| Body::Candidate(Candidate { text })),
     ]
@@ -245,10 +251,30 @@ pub fn attachment(body: &Body, seed: [u8; 32]) -> Option<Attachment> {
     }
 }
 
+/// A body, what goes with it, and of which call that is.
+pub fn any_said() -> impl Strategy<Value = (CallId, Body, Option<Attachment>)> {
+    let of = |body: Body, seed| {
+        let attachment = attachment(&body, seed);
+        (body, attachment)
+    };
+    let key = any::<[u8; 32]>().prop_flat_map(move |seed| {
+        any_epoch(CallKey::from_bytes(seed)).prop_map(move |epoch| of(Body::CallKey(epoch), seed))
+    });
+    let gift = (proptest::sample::select(vec![Body::Token, Body::KemKey]), any::<[u8; 32]>());
+    let said = prop_oneof![
+        8 => any_body().prop_map(|body| (body, None)),
+        1 => gift.prop_map(move |(body, seed)| of(body, seed)),
+        1 => key,
+    ];
+    prop_oneof![
+        10 => (any_call(), said).prop_map(|(call, (body, attachment))| (call, body, attachment)),
+        2 => any_group().prop_map(|group| (group.call, group.body(), Some(group.attachment()))),
+    ]
+}
+
 pub fn any_packet() -> impl Strategy<Value = (Packet, Option<Attachment>)> {
-    (any::<(u32, u32, u32, u32)>(), any_call(), any_body(), any::<[u8; 32]>()).prop_map(
-        |((seq, ack, ack_bits, generation), call, body, seed)| {
-            let attachment = attachment(&body, seed);
+    (any::<(u32, u32, u32, u32)>(), any_said()).prop_map(
+        |((seq, ack, ack_bits, generation), (call, body, attachment))| {
             (Packet { seq, ack, ack_bits, call, generation, body }, attachment)
         },
     )
@@ -256,9 +282,9 @@ pub fn any_packet() -> impl Strategy<Value = (Packet, Option<Attachment>)> {
 
 /// A version and a body that has it.
 pub fn any_call_body() -> impl Strategy<Value = (u64, CallBody)> {
-    let announce = any::<(u64, [bool; 7])>().prop_map(|(version, flags)| {
+    let announce = (any::<(u64, [bool; 8])>(), any_roll_hash()).prop_map(|((version, flags), roll)| {
         let mut announce = Announce::default();
-        announce.version = version;
+        (announce.version, announce.roll) = (version, roll);
         [
             announce.joined,
             announce.muted,
@@ -267,6 +293,7 @@ pub fn any_call_body() -> impl Strategy<Value = (u64, CallBody)> {
             announce.screen,
             announce.recording,
             announce.speaking,
+            announce.held,
         ] = flags;
         (version, CallBody::Announce(announce))
     });

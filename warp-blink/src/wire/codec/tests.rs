@@ -3,8 +3,14 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     id::Identity,
-    proto::signal::{Announce, Candidate, Description, DescriptionKind, HelloKind, MediaFormat, Status},
-    wire::{KemSecret, fuzz},
+    proto::signal::{
+        Announce, Candidate, Description, DescriptionKind, Epoch, EpochId, Gone, HelloKind, MediaFormat,
+        RecordKind, RollHash, Status, Sync,
+    },
+    wire::{
+        KemSecret, fuzz,
+        roll::tests::{Group, person, record},
+    },
 };
 
 fn hello() -> (Hello, HelloSecrets) {
@@ -26,8 +32,22 @@ fn hello() -> (Hello, HelloSecrets) {
     (hello, secrets)
 }
 
+/// Three people.
+fn group() -> Group {
+    Group::of(&[record(1, 1, RecordKind::Add, 0), record(2, 300, RecordKind::Add, 1)])
+}
+
+/// An epoch that so many have left, with its key.
+fn epoch(gone: u8) -> (Epoch, CallKey) {
+    let key = CallKey::from_bytes([6; 32]);
+    let of = |n| Gone { subject: person(n).public(), number: u32::MAX };
+    let mut gone: Vec<Gone> = (0..gone).map(of).collect();
+    gone.sort_unstable();
+    (Epoch { id: EpochId { n: u32::MAX, key: key.hash() }, gone }, key)
+}
+
 fn packet(body: Body) -> Packet {
-    Packet { seq: 1, ack: 2, ack_bits: 3, call: CallId::from_bytes([4; 16]), generation: 5, body }
+    Packet { seq: 1, ack: 2, ack_bits: 3, call: group().call, generation: 5, body }
 }
 
 #[test]
@@ -51,14 +71,47 @@ fn the_largest_contents_fit_their_buckets() {
     let text = "x".repeat(MAX_CANDIDATE);
     let bytes = encode_packet(&packet(Body::Candidate(Candidate { text })), None).unwrap();
     assert_eq!(pad(&bytes, &TRANSPORT_BUCKETS, "packet").unwrap().len(), 2048);
-    for ((body, attachment), bucket) in attachments().into_iter().zip([512, 512, 2048]) {
+    for ((body, attachment), bucket) in attachments().into_iter().zip([512, 512, 512, 2048, 512]) {
         let bytes = encode_packet(&packet(body), Some(&attachment)).unwrap();
         assert_eq!(pad(&bytes, &TRANSPORT_BUCKETS, "packet").unwrap().len(), bucket);
     }
-    let announce = Announce { version: u64::MAX, ..Announce::default() };
-    let bytes = encode_call(&hello.from, u64::MAX, &CallBody::Announce(announce)).unwrap();
-    assert_eq!(bytes.len(), 64);
-    assert!(pad(&[&[0; 64], &bytes[..]].concat(), &[crate::wire::frame::CALL_BUCKET], "call").is_ok());
+    // A call key looks like most other messages until eleven people have gone; and the longest epoch fits.
+    for (gone, bucket) in [(10, 512), (11, 1024), (MAX_SUBJECTS, 2048)] {
+        let (epoch, key) = epoch(u8::try_from(gone).unwrap());
+        let bytes = encode_packet(&packet(Body::CallKey(epoch)), Some(&Attachment::CallKey(key))).unwrap();
+        assert_eq!(pad(&bytes, &TRANSPORT_BUCKETS, "packet").unwrap().len(), bucket, "{gone} are gone");
+    }
+    let bytes = encode_packet(&packet(Body::Sync(Sync { epoch: epoch(0).0.id, ..Sync::default() })), None);
+    assert_eq!(pad(&bytes.unwrap(), &TRANSPORT_BUCKETS, "packet").unwrap().len(), 512);
+}
+
+/// Whatever it says, an announce has one length for each length of its version, and the longest one fits.
+#[test]
+fn announces_fit_their_bucket() {
+    let from = Identity::from_seed([1; 32]).public();
+    for flags in 0..=u8::MAX {
+        let flag = |n: u8| flags >> n & 1 == 1;
+        let mut announce = Announce {
+            version: u64::MAX,
+            joined: flag(0),
+            muted: flag(1),
+            deafened: flag(2),
+            camera: flag(3),
+            screen: flag(4),
+            recording: flag(5),
+            speaking: flag(6),
+            held: flag(7),
+            roll: RollHash([flags; 16]),
+        };
+        let bytes = encode_call(&from, u64::MAX, &CallBody::Announce(announce)).unwrap();
+        assert_eq!(bytes.len(), 82);
+        assert_eq!(decode_call(&bytes), Ok((from, u64::MAX, CallBody::Announce(announce))));
+        let signed = [&[0; SIGNATURE_LEN], &bytes[..]].concat();
+        assert!(pad(&signed, &[crate::wire::frame::CALL_BUCKET], "call").is_ok());
+        announce.version = 0;
+        let bytes = encode_call(&from, 0, &CallBody::Announce(announce)).unwrap();
+        assert_eq!(bytes.len(), 66);
+    }
 }
 
 #[test]
@@ -106,6 +159,9 @@ fn one_of_each() -> Vec<SecretBytes> {
         encode_packet(&packet(Body::Accept(MediaFormat::default())), None).unwrap(),
         encode_packet(&packet(Body::Description(Description { kind: DescriptionKind::Offer, text })), None)
             .unwrap(),
+        encode_packet(&packet(Body::Sync(Sync::default())), None).unwrap(),
+        encode_packet(&packet(Body::Removed), None).unwrap(),
+        encode_packet(&packet(Body::Here), None).unwrap(),
         encode_call(&hello.from, 3, &CallBody::Leave).unwrap(),
         encode_call(&hello.from, 0, &CallBody::Announce(Announce::default())).unwrap(),
     ];
@@ -181,10 +237,26 @@ fn messages_nest_no_deeper_than_the_bound() {
     let broad = [&[0x99, 0x10, 0][..], &[0x80; 0x1000]].concat();
     assert_eq!(shallow(&broad), Ok(()));
     assert_eq!(shallow(&broad[..broad.len() - 1]), Err(OpenError::Decode));
-    // What we say leaves two levels to a later build, and a description no more than that.
+    // The list of a group fills the bound to its last level; all else leaves one or two to a later build.
     let under = |levels: usize, bytes: &[u8]| shallow(&[&vec![0x81; levels][..], bytes].concat());
-    assert!(one_of_each().iter().all(|bytes| under(2, bytes) == Ok(())));
-    assert!(one_of_each().iter().any(|bytes| under(3, bytes) == Err(OpenError::Decode)));
+    let deepest = |bytes: &SecretBytes| (0..=MAX_DEPTH).rev().find(|levels| under(*levels, bytes) == Ok(()));
+    let left: Vec<usize> = one_of_each().iter().filter_map(deepest).collect();
+    assert_eq!(left, [4, 5, 2, 2, 1, 3, 3, 3, 2, 1, 0, 3, 3, 0]);
+}
+
+/// A record with one level more inside is refused before it is decoded.
+#[test]
+fn hostile_records_that_nest() {
+    let group = group();
+    let bytes = encode_packet(&packet(group.body()), Some(&group.attachment())).unwrap();
+    assert!(decode_packet(&bytes).is_ok() && shallow(&bytes) == Ok(()));
+    let number = bytes.windows(3).position(|w| w == [0x19, 0x01, 0x2c]).unwrap();
+    let nested = |with: &[u8]| [&bytes[..number], with, &bytes[number + 3..]].concat();
+    assert_eq!(shallow(&nested(&[0])), Ok(()));
+    for deeper in [&[0x80][..], &[0xa0], &[0xc1, 0]] {
+        assert_eq!(shallow(&nested(deeper)), Err(OpenError::Decode));
+        assert_eq!(decode_packet(&nested(deeper)).err(), Some(OpenError::Decode));
+    }
 }
 
 #[test]
@@ -203,13 +275,25 @@ fn unknown_kinds_are_told_from_malformed_ones() {
     assert_eq!(decode_hello(&unknown).err(), Some(OpenError::Unknown));
 }
 
-fn attachments() -> [(Body, Attachment); 3] {
+fn attachments() -> [(Body, Attachment); 5] {
     let key = KemSecret::of(&Identity::from_seed([7; 32])).public();
+    let (first, call_key) = epoch(0);
     [
-        (Body::CallKey(7), Attachment::CallKey(CallKey::from_bytes([6; 32]))),
+        (Body::CallKey(first), Attachment::CallKey(call_key.clone())),
+        (Body::CallKey(epoch(2).0), Attachment::CallKey(call_key)),
         (Body::Token, Attachment::Token(ContactToken::from_bytes([8; 32]))),
         (Body::KemKey, Attachment::KemKey(key)),
+        (group().body(), group().attachment()),
     ]
+}
+
+/// The length of what is attached.
+fn attached(attachment: &Attachment) -> usize {
+    match attachment {
+        Attachment::CallKey(_) | Attachment::Token(_) => 32,
+        Attachment::KemKey(_) => 1184,
+        Attachment::Signatures(signatures) => 64 * signatures.len(),
+    }
 }
 
 #[test]
@@ -220,14 +304,19 @@ fn an_attachment_travels_with_its_body_only() {
         assert_eq!(decode_packet(&bytes), Ok((packet.clone(), Some(attachment.clone()))));
         assert_eq!(encode_packet(&packet, None), Err(SealError::Attachment));
         assert_eq!(encode_packet(&self::packet(Body::Ack), Some(&attachment)), Err(SealError::Attachment));
-        for (other, _) in attachments().into_iter().filter(|(other, _)| *other != packet.body) {
+        let kind = std::mem::discriminant(&packet.body);
+        for (other, _) in attachments().into_iter().filter(|(b, _)| std::mem::discriminant(b) != kind) {
             assert_eq!(encode_packet(&self::packet(other), Some(&attachment)), Err(SealError::Attachment));
         }
-        // Without it, and with one more.
-        let end = bytes.windows(2).rposition(|w| w == [0x58, 32] || w == [0x59, 4]).unwrap();
+        // Without it, and with one more. The head before it has two bytes, or three for a long one.
+        let head = if attached(&attachment) < 256 { 2 } else { 3 };
+        let end = bytes.len() - attached(&attachment) - head;
+        assert!([0x58, 0x59].contains(&bytes[end]));
         assert_eq!(decode_packet(&bytes[..end]).err(), Some(OpenError::Decode));
         let twice = [&[0x88][..], &bytes[1..], &bytes[end..]].concat();
         assert_eq!(decode_packet(&twice).err(), Some(OpenError::Decode));
+        let none = [&[0x86][..], &bytes[1..end]].concat();
+        assert_eq!(decode_packet(&none).err(), Some(OpenError::Decode));
     }
 }
 
