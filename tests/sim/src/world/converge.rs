@@ -10,7 +10,7 @@ use warp_blink::{
 use super::{Fault, Happening, World};
 
 /// Within this time after everything has healed, all agree on each call.
-pub const SETTLED: Duration = Duration::from_secs(90);
+pub(super) const SETTLED: Duration = Duration::from_secs(90);
 
 /// How often that is looked at.
 const LOOK: Duration = Duration::from_secs(1);

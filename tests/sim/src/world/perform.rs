@@ -7,7 +7,7 @@ use warp_blink::{
     id::{CallId, PublicKey},
     proto::{
         Effect, EffectKind, Gift, Input, Known, LinkCommand, MediaInput, Outcome, SessionNo, TopicRef,
-        signal::{Body, CallBody, EpochId, Hello, HelloKind, KeyHash, Lane, Packet, Roll, Welcome},
+        signal::{Body, CallBody, EpochId, Hello, HelloKind, KeyHash, Lane, Packet, Roll, Status, Welcome},
     },
 };
 
@@ -168,7 +168,12 @@ impl World {
         let new = self.secret();
         let node = &mut self.nodes[index];
         let from = node.key;
-        let answer = node.vault.answer(call, to, session, new).map_err(|what| self.fault(index, what))?;
+        let answer = match node.vault.answer(call, to, session, new) {
+            Ok(answer) => answer,
+            // The answer to a withdrawal is not kept: if it found nobody, the withdrawal comes again.
+            Err(what) if welcome.status == Status::Cancelled => return Ok(Outcome::Failed(what)),
+            Err(what) => return Err(self.fault(index, what)),
+        };
         let topic = TopicRef::Peer { call, owner: to };
         Ok(self.publish(index, topic, Wire::Welcome { call, from, answer, welcome }))
     }

@@ -73,7 +73,7 @@ pub(super) struct Vault {
     calls: BTreeMap<CallId, CallKeys>,
     /// Which session a secret is.
     opens: BTreeMap<Secret, (CallId, PublicKey, SessionNo)>,
-    /// The first messages that were answered: kept when their call is forgotten.
+    /// The first messages that were answered, as long as their call is known.
     seen: BTreeMap<Secret, (CallId, PublicKey, SessionNo)>,
     pub(super) fresh: Option<Fresh>,
     /// What the packet of this step brought.
@@ -289,6 +289,7 @@ impl Vault {
 
     pub(super) fn forget(&mut self, call: CallId) {
         self.opens.retain(|_, (c, ..)| *c != call);
+        self.seen.retain(|_, (c, ..)| *c != call);
         self.calls.remove(&call);
     }
 
