@@ -20,8 +20,10 @@
 //! # Ok::<(), blink_sim::Fault>(())
 //! ```
 
+mod run;
 mod world;
 
+pub use run::{Report, run_all, run_one};
 pub use world::{
     Action, Conditions, Fault, Made, Node, Nodes, Outcome, Rng, Scenario, Script, World, each_seed, number,
 };

@@ -231,8 +231,12 @@ impl World {
         let (pending, outgoing) = (first(Phase::Incoming), first(Phase::Outgoing));
         let command = match action {
             Action::Offer(to) => {
+                let to = without(to, node);
+                if to == Nodes::default() {
+                    return Ok(());
+                }
                 let free = outgoing.is_none() && active.is_none();
-                let refused = self.offer_all(node, without(to, node))?.err();
+                let refused = self.offer_all(node, to)?.err();
                 if free != refused.is_none() {
                     return Err(self.fault(node, format!("an offer is refused, or not: {refused:?}")));
                 }

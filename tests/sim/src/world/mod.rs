@@ -71,6 +71,14 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
+impl Fault {
+    /// When, where and what, without the seed.
+    pub fn told(&self) -> String {
+        let all = self.to_string();
+        all.split_once(", ").map(|(_, rest)| rest.to_owned()).unwrap_or(all)
+    }
+}
+
 /// Something that will happen. What is meant for a process that has died since is lost.
 #[derive(Clone, Debug)]
 enum Happening {
@@ -252,7 +260,7 @@ impl World {
     fn happen(&mut self, happening: Happening) -> Result<(), Fault> {
         if let Some((node, life)) = Self::whose(&happening) {
             let node = &mut self.nodes[node];
-            if node.life != life {
+            if node.life != life || !node.up {
                 return Ok(());
             }
             if node.asleep.is_some() {

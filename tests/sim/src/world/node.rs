@@ -171,7 +171,7 @@ impl World {
         }
         for (call, (roll, media)) in saved {
             let hash = self.roll_hash(call, &roll);
-            self.nodes[index].vault.restore(call, &roll);
+            self.nodes[index].vault.restore(call, roll.clone());
             self.feed(index, Input::Saved(Box::new(Saved::new(call, roll, media, hash))))?;
         }
         for notice in notices {

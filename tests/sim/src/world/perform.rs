@@ -104,6 +104,7 @@ impl World {
                 node.saved.insert(call, (roll, media));
             }
             EffectKind::UnsaveCall { call } => {
+                node.vault.unsave(call);
                 if node.saved.remove(&call).is_none() {
                     checked = Err(format!("{call} was not saved"));
                 }

@@ -71,9 +71,9 @@ impl Scenario {
         };
         let conditions = conditions(&mut rng);
         let nodes = (0..count).map(|_| config(&mut rng)).collect();
-        let mut script = Vec::new();
+        let mut script = if rng.chance(0.75) { gathering(&mut rng, count) } else { Vec::new() };
         let mut at = Duration::ZERO;
-        for _ in 0..4 + rng.below(12 + 4 * count as u64) {
+        for _ in 0..2 + rng.below(12 + 4 * count as u64) {
             at = when(&mut rng, at);
             let node = rng.below(count as u64) as usize;
             script.push((at, node, action(&mut rng, count)));
@@ -86,6 +86,14 @@ impl Scenario {
     /// # Errors
     /// The first [`Fault`].
     pub fn run(&self, seed: u64) -> Result<World, Fault> {
+        self.live(seed).map(|(world, _)| world)
+    }
+
+    /// The same; also how long those who were in a call took to agree after everything had healed.
+    ///
+    /// # Errors
+    /// The first [`Fault`].
+    pub fn live(&self, seed: u64) -> Result<(World, Duration), Fault> {
         let mut world = World::new(seed, self.conditions.clone(), self.nodes.clone())?;
         for (wait, node, action) in &self.script {
             world.act_later(*wait, *node, *action);
@@ -93,10 +101,23 @@ impl Scenario {
         for (wait, time, island) in &self.cuts {
             world.cut_nodes(*wait, *time, *island);
         }
-        world.settle()?;
+        let settled = world.settle()?;
         world.finish()?;
-        Ok(world)
+        Ok((world, settled))
     }
+}
+
+/// Somebody calls some, and they accept.
+fn gathering(rng: &mut Rng, count: usize) -> Script {
+    let begin = rng.between(seconds(0, 30));
+    let caller = rng.below(count as u64) as usize;
+    let mut script = vec![(begin, caller, Action::Offer(some(rng, count, 1)))];
+    for node in (0..count).filter(|n| *n != caller) {
+        if rng.chance(0.9) {
+            script.push((begin + rng.between(seconds(1, 15)), node, Action::Accept(Other::Hold)));
+        }
+    }
+    script
 }
 
 /// Half of what people do follows so closely on something else that the two cross.

@@ -71,6 +71,8 @@ struct CallKeys {
 #[derive(Debug, Default)]
 pub(super) struct Vault {
     calls: BTreeMap<CallId, CallKeys>,
+    /// The words of calls of an earlier run, and with them their signatures.
+    saved: BTreeMap<CallId, Roll>,
     /// Which session a secret is.
     opens: BTreeMap<Secret, (CallId, PublicKey, SessionNo)>,
     /// The first messages that were answered, as long as their call is known.
@@ -83,8 +85,18 @@ pub(super) struct Vault {
 type Checked<T> = Result<T, String>;
 
 impl Vault {
+    /// The keys of a call, new ones if there are none. What an earlier run has saved of it is taken over.
+    fn call(&mut self, call: CallId) -> &mut CallKeys {
+        let saved = self.saved.get(&call);
+        self.calls.entry(call).or_insert_with(|| {
+            let create = saved.map(|roll| roll.create);
+            let signatures = saved.map(|roll| roll.records.iter().copied().collect());
+            CallKeys { create, signatures: signatures.unwrap_or_default(), ..CallKeys::default() }
+        })
+    }
+
     fn peer(&mut self, call: CallId, peer: PublicKey) -> &mut PeerKeys {
-        self.calls.entry(call).or_default().peers.entry(peer).or_default()
+        self.call(call).peers.entry(peer).or_default()
     }
 
     /// The step of the machine is over.
@@ -95,7 +107,7 @@ impl Vault {
 
     /// This side made the call and signed how.
     pub(super) fn create(&mut self, call: CallId, create: Create) {
-        self.calls.entry(call).or_default().create = Some(create);
+        self.call(call).create = Some(create);
     }
 
     /// The handshake of this session over this lane; made if there is none.
@@ -211,7 +223,7 @@ impl Vault {
     }
 
     pub(super) fn add_key(&mut self, call: CallId, epoch: EpochId) {
-        self.calls.entry(call).or_default().rooms.insert(epoch);
+        self.call(call).rooms.insert(epoch);
     }
 
     pub(super) fn keep_key(&mut self, call: CallId, epoch: EpochId) -> Checked<()> {
@@ -242,14 +254,15 @@ impl Vault {
     }
 
     pub(super) fn sign(&mut self, call: CallId, record: Record) {
-        self.calls.entry(call).or_default().signatures.insert(record);
+        self.call(call).signatures.insert(record);
     }
 
     /// Keeps the signatures of these words and no others.
     pub(super) fn keep_roll(&mut self, call: CallId, roll: &Roll) -> Checked<()> {
         shape(roll)?;
-        let keys = self.calls.entry(call).or_default();
-        if let Some((_, Attachment::Signatures(more))) = &self.brought {
+        let brought = self.brought.clone();
+        let keys = self.call(call);
+        if let Some((_, Attachment::Signatures(more))) = brought {
             keys.create.get_or_insert(roll.create);
             keys.signatures.extend(more);
         }
@@ -264,11 +277,14 @@ impl Vault {
         Ok(())
     }
 
-    /// The roll of an earlier run, with its signatures.
-    pub(super) fn restore(&mut self, call: CallId, roll: &Roll) {
-        let keys = self.calls.entry(call).or_default();
-        keys.create = Some(roll.create);
-        keys.signatures = roll.records.iter().copied().collect();
+    /// The words of an earlier run.
+    pub(super) fn restore(&mut self, call: CallId, roll: Roll) {
+        self.saved.insert(call, roll);
+    }
+
+    /// Nobody comes back to that call any more.
+    pub(super) fn unsave(&mut self, call: CallId) {
+        self.saved.remove(&call);
     }
 
     pub(super) fn drop_session(&mut self, call: CallId, peer: PublicKey, no: SessionNo) {

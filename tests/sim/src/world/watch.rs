@@ -95,7 +95,7 @@ impl Watch {
             Event::Missed { reason, .. } => {
                 self.misses += 1;
                 self.missed = Some(*reason);
-                !self.accepted && self.misses <= self.offers
+                !(self.began && self.accepted) && self.misses <= self.offers
             }
             Event::Ended { .. } => std::mem::take(&mut self.began),
             _ => self.began,
