@@ -136,9 +136,8 @@ impl World {
         self.heal()?;
         self.run_for(CALM)?;
         for node in 0..self.nodes.len() {
+            self.hang_up_all(node)?;
             self.resume_all(node)?;
-        }
-        for node in 0..self.nodes.len() {
             self.hang_up_all(node)?;
         }
         self.run_for(REST)?;
