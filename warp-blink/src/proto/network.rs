@@ -53,7 +53,6 @@ impl Machine {
         out: &mut Out<'_>,
     ) {
         let id = packet.call;
-        let smaller = self.own < from;
         let silent = now + self.config.caller_silent;
         let Some(p) = self.peer_mut(id, &from) else {
             self.counters.unexpected += 1;
@@ -65,7 +64,7 @@ impl Machine {
             // The first message under a session that the other side opened: it is no replay.
             p.welcome = None;
             let held = Held { no: session, kind, ours: false };
-            let dropped = p.confirmed(now, held, smaller);
+            let dropped = p.confirmed(now, held);
             if p.session == Some(held) {
                 p.protection = Some(super::hello::protection(suite));
             }
