@@ -26,6 +26,8 @@ pub(super) enum Attachment {
     Signatures(Vec<Record>),
     Token(u32),
     KemKey,
+    /// Where that one was found.
+    Where(PublicKey),
 }
 
 /// A first message that was opened in this step.
@@ -194,6 +196,7 @@ impl Vault {
             Body::Roll(roll) => Attachment::Signatures(keys.signed(roll)?),
             Body::Token => Attachment::Token(token),
             Body::KemKey => Attachment::KemKey,
+            Body::Where(peer) => Attachment::Where(*peer),
             _ => Attachment::Nothing,
         };
         Ok((open.secret, attachment))
@@ -219,6 +222,14 @@ impl Vault {
             (Some((from, Attachment::Token(token))), Gift::Token) if *from == peer => Ok(Some(*token)),
             (Some((from, Attachment::KemKey)), Gift::KemKey) if *from == peer => Ok(None),
             (brought, _) => Err(format!("keeps {gift:?} of {peer}, but was given {brought:?}")),
+        }
+    }
+
+    /// Looks for somebody where the packet of this step says.
+    pub(super) fn learn(&self, peer: PublicKey) -> Checked<()> {
+        match &self.brought {
+            Some((_, Attachment::Where(told))) if *told == peer => Ok(()),
+            brought => Err(format!("looks for {peer}, but was given {brought:?}")),
         }
     }
 
