@@ -34,6 +34,8 @@ pub(super) fn newer(a: &Epoch, b: &Epoch) -> Option<Ordering> {
 pub(super) enum Taken {
     /// It is used from now on.
     Used,
+    /// It was heard, and is used from now on: more is known of those whom it excludes.
+    Chosen,
     /// It is heard for a while, because others may use it.
     Heard,
     /// It is known.
@@ -43,7 +45,7 @@ pub(super) enum Taken {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Epochs {
     used: Option<Epoch>,
-    heard: Vec<(EpochId, Instant)>,
+    heard: Vec<(Epoch, Instant)>,
     /// Everybody who is to be excluded.
     gone: BTreeMap<PublicKey, u32>,
     /// The highest number seen.
@@ -65,7 +67,7 @@ impl Epochs {
 
     /// The names of all keys that are heard.
     pub(super) fn all(&self) -> impl Iterator<Item = EpochId> + '_ {
-        self.used.iter().map(|e| e.id).chain(self.heard.iter().map(|(id, _)| *id))
+        self.used.iter().map(|e| e.id).chain(self.heard.iter().map(|(epoch, _)| epoch.id))
     }
 
     pub(super) fn hears(&self, id: EpochId) -> bool {
@@ -117,33 +119,36 @@ impl Epochs {
     /// count that are known here already: a key that was made before somebody was removed, and says otherwise, is known
     /// to them. Where the words come after the key, that costs one more key.
     pub(super) fn take(&mut self, mut epoch: Epoch, until: Instant) -> Taken {
-        if self.hears(epoch.id) {
-            return Taken::Known;
-        }
         self.highest = self.highest.max(epoch.id.n);
         epoch.gone.retain(|gone| self.knows(gone));
+        if let Some(used) = self.used.as_mut().filter(|used| used.id == epoch.id) {
+            used.gone = epoch.gone;
+            return Taken::Known;
+        }
+        let before = self.heard.iter().position(|(heard, _)| heard.id == epoch.id);
+        let heard = before.map(|index| self.heard.swap_remove(index).1);
         let better = self.used.as_ref().is_none_or(|used| newer(&epoch, used) == Some(Ordering::Greater));
         if better {
             if let Some(old) = self.used.replace(epoch) {
-                self.heard.push((old.id, until));
+                self.heard.push((old, until));
             }
-            return Taken::Used;
+            return if heard.is_some() { Taken::Chosen } else { Taken::Used };
         }
-        self.heard.push((epoch.id, until));
-        Taken::Heard
+        self.heard.push((epoch, heard.unwrap_or(until)));
+        if heard.is_some() { Taken::Known } else { Taken::Heard }
     }
 
     /// The keys that are heard no longer.
     pub(super) fn expired(&mut self, now: Instant) -> Vec<EpochId> {
         let surplus = self.heard.len().saturating_sub(MAX_OLD);
-        let mut out: Vec<EpochId> = self.heard.drain(..surplus).map(|(id, _)| id).collect();
-        out.extend(self.heard.extract_if(.., |(_, until)| *until <= now).map(|(id, _)| id));
+        let mut out: Vec<EpochId> = self.heard.drain(..surplus).map(|(epoch, _)| epoch.id).collect();
+        out.extend(self.heard.extract_if(.., |(_, until)| *until <= now).map(|(epoch, _)| epoch.id));
         out
     }
 
     /// Forgets all keys; their names.
     pub(super) fn clear(&mut self) -> Vec<EpochId> {
-        let all = self.all().collect();
+        let all: Vec<EpochId> = self.all().collect();
         self.used = None;
         self.heard.clear();
         self.making = None;

@@ -10,7 +10,7 @@ use crate::{
     ports::media::MediaCommand,
     proto::{
         Effect, EffectId, EffectKind, Gift, Outcome, SessionNo,
-        signal::{Lane, Welcome},
+        signal::{Body, Lane, Welcome},
     },
     wire::Topic,
 };
@@ -46,8 +46,19 @@ impl Core {
                 self.welcome(id, (call, to, session), &welcome);
             }
             EffectKind::Send { to, session, packet } => {
-                let sealed = self.vault.seal_packet(to, session, &packet);
+                let place = match packet.body {
+                    Body::Where(whom) => Some(self.reaches.whereabouts(whom)),
+                    _ => None,
+                };
+                let sealed = self.vault.seal_packet(to, session, &packet, place);
                 self.publish_sealed(id, sealed, ("packet", packet.call, Some(to), session.0, packet.seq));
+            }
+            EffectKind::Learn { peer } => {
+                if let Some(place) = self.vault.whereabouts(peer) {
+                    let ended = self.reaches.hint(clock::now(), peer, &place);
+                    self.ended.extend(ended);
+                }
+                self.ended.push_back((id, Outcome::Ok));
             }
             EffectKind::SendCall { call, epoch, body } => {
                 let sealed = self.vault.seal_call(call, epoch, &body);

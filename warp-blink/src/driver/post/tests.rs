@@ -88,7 +88,7 @@ impl Side {
     }
 
     fn says(&mut self, to: PublicKey, no: u32, packet: &Packet) -> (Topic, Vec<u8>) {
-        self.vault.seal_packet(to, SessionNo(no), packet).unwrap()
+        self.vault.seal_packet(to, SessionNo(no), packet, None).unwrap()
     }
 }
 
@@ -172,7 +172,7 @@ async fn a_roll_travels_with_the_signatures_of_those_who_said_it() {
     a.vault.keep_roll(call, &roll).unwrap();
     // The session is that of another call: its packets name no other one.
     let stray = Packet { call, ..packet(1, Body::Roll(roll.clone())) };
-    assert_eq!(a.vault.seal_packet(to_b, ONE, &stray), Err(VaultError::NoKey));
+    assert_eq!(a.vault.seal_packet(to_b, ONE, &stray, None), Err(VaultError::NoKey));
     for side in [&mut a, &mut b] {
         side.vault.forget(CALL);
     }
@@ -185,7 +185,7 @@ async fn a_roll_travels_with_the_signatures_of_those_who_said_it() {
     }
     assert!(a.takes(&answer.0, &answer.1).is_ok());
     let said = Packet { call, ..packet(1, Body::Roll(roll.clone())) };
-    let (topic, frame) = a.vault.seal_packet(to_b, ONE, &said).unwrap();
+    let (topic, frame) = a.vault.seal_packet(to_b, ONE, &said, None).unwrap();
     assert_eq!(b.takes(&topic, &frame), heard(to_a, 1, said));
     assert_eq!(b.vault.signatures(call, &roll), Err(VaultError::Unsigned), "before it is kept");
     let name = b.vault.keep_roll(call, &roll);
@@ -200,7 +200,7 @@ async fn a_roll_travels_with_the_signatures_of_those_who_said_it() {
     let more = Roll { create, records };
     b.vault.keep_roll(call, &more).unwrap();
     let said = Packet { call, ..packet(1, Body::Roll(more.clone())) };
-    let (topic, frame) = b.vault.seal_packet(to_a, ONE, &said).unwrap();
+    let (topic, frame) = b.vault.seal_packet(to_a, ONE, &said, None).unwrap();
     assert_eq!(a.takes(&topic, &frame), heard(to_b, 1, said));
     assert!(a.vault.keep_roll(call, &more).is_ok());
 }
@@ -224,7 +224,7 @@ async fn one_call_has_sessions_with_many_and_dropping_one_leaves_the_others() {
     }
     assert!(a.vault.drop_peer(CALL, &to_b), "in no other call");
     assert!(!a.vault.drop_peer(CALL, &to_b), "once");
-    assert!(a.vault.seal_packet(to_b, ONE, &packet(3, Body::Confirm)).is_err());
+    assert!(a.vault.seal_packet(to_b, ONE, &packet(3, Body::Confirm), None).is_err());
     let (topic, frame) = b.says(to_a, 1, &packet(2, Body::Ringing));
     assert_eq!(a.takes(&topic, &frame), Err(Dropped::Stray));
     let (topic, frame) = c.says(to_a, 1, &packet(2, Body::Ringing));
@@ -269,7 +269,7 @@ async fn what_is_forgotten_is_gone() {
     assert_eq!(b.takes(&topic, &frame), Err(Dropped::Stray));
     a.vault.forget(CALL);
     assert!(a.vault.is_clean());
-    assert!(a.vault.seal_packet(to_b, ONE, &packet(2, Body::Confirm)).is_err());
+    assert!(a.vault.seal_packet(to_b, ONE, &packet(2, Body::Confirm), None).is_err());
 }
 
 #[tokio::test]
@@ -361,7 +361,7 @@ async fn who_returns_has_a_session_of_its_own_and_the_old_one_goes() {
     let (topic, frame) = a.says(to_b, 1, &packet(3, Body::Confirm));
     b.vault.drop_session(CALL, &to_a, ONE);
     assert_eq!(b.takes(&topic, &frame), Err(Dropped::Stray));
-    assert!(b.vault.seal_packet(to_a, ONE, &packet(2, Body::Confirm)).is_err());
+    assert!(b.vault.seal_packet(to_a, ONE, &packet(2, Body::Confirm), None).is_err());
 }
 
 #[tokio::test]

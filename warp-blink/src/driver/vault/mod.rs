@@ -23,7 +23,7 @@ use crate::{
     },
     wire::{
         Attachment, CallKey, CallRoom, HandshakeId, Initiator, Opened, PeerSeed, ResponderFrame, SealError,
-        Session, SessionId, Topic,
+        Session, SessionId, Topic, Whereabouts,
     },
 };
 
@@ -77,6 +77,7 @@ enum Brought {
     Gift(PublicKey, Attachment),
     CallKey(CallId, EpochId, CallKey),
     Words(CallId, Words),
+    Where(PublicKey, Whereabouts),
 }
 
 pub(super) struct Vault {

@@ -8,7 +8,7 @@ use crate::{
         SessionNo, TopicRef,
         signal::{Body, CallBody, EpochId, KeyHash, Packet},
     },
-    wire::{self, Attachment, CallKey, CallRoom, OpenError, SessionId, Topic},
+    wire::{self, Attachment, CallKey, CallRoom, OpenError, SessionId, Topic, Whereabouts},
 };
 
 impl Vault {
@@ -80,16 +80,30 @@ impl Vault {
                 Some(Brought::Words(call, Words::of(roll, &signatures)))
             }
             (Body::Token | Body::KemKey, Some(attachment)) => Some(Brought::Gift(from, attachment)),
+            (Body::Where(whom), Some(Attachment::Where(place))) => Some(Brought::Where(*whom, place)),
             _ => None,
         };
         Ok(packet)
     }
 
+    /// Where the packet of this step says that somebody is.
+    pub(in crate::driver) fn whereabouts(&mut self, whom: PublicKey) -> Option<Whereabouts> {
+        match self.brought.take() {
+            Some(Brought::Where(who, place)) if who == whom => Some(place),
+            other => {
+                self.brought = other;
+                None
+            }
+        }
+    }
+
+    /// A packet, with what goes with it; `place` is where the member is found of whom it speaks, if it speaks of one.
     pub(in crate::driver) fn seal_packet(
         &mut self,
         to: PublicKey,
         no: SessionNo,
         packet: &Packet,
+        place: Option<Whereabouts>,
     ) -> Result<(Topic, Vec<u8>), VaultError> {
         let keys = self.calls.get_mut(&packet.call).ok_or(VaultError::NoKey)?;
         let attachment = match &packet.body {
@@ -103,6 +117,7 @@ impl Vault {
             }
             Body::Token => Some(Attachment::Token(self.keys.token().clone())),
             Body::KemKey => Some(Attachment::KemKey(self.keys.kem().public())),
+            Body::Where(_) => place.map(Attachment::Where),
             _ => None,
         };
         let peer = keys.peers.get_mut(&to).ok_or(VaultError::NoKey)?;
