@@ -77,7 +77,8 @@ pub(super) struct Vault {
     saved: BTreeMap<CallId, Roll>,
     /// Which session a secret is.
     opens: BTreeMap<Secret, (CallId, PublicKey, SessionNo)>,
-    /// The first messages that were answered, as long as their call is known.
+    /// The first messages that were answered, as long as the session is there: who sends one again after that has got no
+    /// answer, and waits for one.
     seen: BTreeMap<Secret, (CallId, PublicKey, SessionNo)>,
     pub(super) fresh: Option<Fresh>,
     /// What the packet of this step brought.
@@ -300,6 +301,7 @@ impl Vault {
 
     pub(super) fn drop_session(&mut self, call: CallId, peer: PublicKey, no: SessionNo) {
         self.opens.retain(|_, (c, p, n)| (*c, *p, *n) != (call, peer, no));
+        self.seen.retain(|_, (c, p, n)| (*c, *p, *n) != (call, peer, no));
         if let Some(keys) = self.calls.get_mut(&call).and_then(|c| c.peers.get_mut(&peer)) {
             keys.answers.remove(&no);
             keys.sessions.remove(&no);
@@ -309,6 +311,7 @@ impl Vault {
 
     pub(super) fn drop_peer(&mut self, call: CallId, peer: PublicKey) {
         self.opens.retain(|_, (c, p, _)| (*c, *p) != (call, peer));
+        self.seen.retain(|_, (c, p, _)| (*c, *p) != (call, peer));
         if let Some(keys) = self.calls.get_mut(&call) {
             keys.peers.remove(&peer);
         }
