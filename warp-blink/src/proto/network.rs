@@ -124,6 +124,8 @@ impl Machine {
         let id = packet.call;
         let retired = self.peer_mut(id, &from).and_then(|p| p.retired.as_mut());
         match retired.filter(|r| r.no == session).map(|r| (packet.seq, r.receive(packet.seq))) {
+            // What it says of links is of links that ended with it.
+            Some((1.., Received::New)) if packet.body.is_link() => {}
             Some((1.., Received::New)) => self.on_body(now, id, from, packet.generation, packet.body, out),
             Some((0, _)) => {}
             Some((_, Received::Duplicate)) => self.counters.duplicate += 1,

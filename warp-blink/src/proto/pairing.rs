@@ -121,7 +121,8 @@ impl Machine {
             self.on_met(now, id, &from, true, out);
             self.say(now, id, &from, 0, Body::Accept(media));
         } else if call.is_active() && kind != HelloKind::Offer {
-            self.on_met(now, id, &from, kind == HelloKind::Resume, out);
+            let again = self.peer(id, &from).is_some_and(|p| p.retired.is_some());
+            self.on_met(now, id, &from, again || kind == HelloKind::Resume, out);
         } else if self.calls.get(&id).is_some_and(Call::is_active) {
             self.introduce(now, id, &from);
         }
