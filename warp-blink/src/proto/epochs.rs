@@ -6,7 +6,7 @@
 
 use std::{cmp::Ordering, collections::BTreeMap};
 
-use super::signal::{Epoch, EpochId, Gone};
+use super::signal::{Epoch, EpochId, Gone, MAX_SUBJECTS};
 use crate::{id::PublicKey, time::Instant};
 
 /// Keys that are heard beside the one in use. Each stands for a departure within two announce periods; the oldest goes
@@ -48,6 +48,8 @@ pub(super) struct Epochs {
     heard: Vec<(Epoch, Instant)>,
     /// Everybody who is to be excluded.
     gone: BTreeMap<PublicKey, u32>,
+    /// What keys of others say of departures that are not known here, and for how long that is believed.
+    claims: BTreeMap<PublicKey, (u32, Instant)>,
     /// The highest number seen.
     highest: u32,
     /// A key of this number is being made.
@@ -115,12 +117,26 @@ impl Epochs {
         self.gone.get(&gone.subject).is_some_and(|number| *number >= gone.number)
     }
 
+    /// The number of a departure that a key of somebody else excludes, though the word of it is not here so far. Whoever
+    /// it is gets no key until the word is here, or has had the time to come.
+    pub(super) fn claims(&self, subject: &PublicKey, now: Instant) -> u32 {
+        self.claims.get(subject).filter(|(_, until)| *until > now).map_or(0, |(number, _)| *number)
+    }
+
     /// Takes a key. What is not used any more is heard until then. Of the departures that it claims to exclude only those
     /// count that are known here already: a key that was made before somebody was removed, and says otherwise, is known
     /// to them. Where the words come after the key, that costs one more key.
     pub(super) fn take(&mut self, mut epoch: Epoch, until: Instant) -> Taken {
         self.highest = self.highest.max(epoch.id.n);
-        epoch.gone.retain(|gone| self.knows(gone));
+        let (known, claimed): (Vec<Gone>, Vec<Gone>) =
+            epoch.gone.into_iter().partition(|gone| self.knows(gone));
+        epoch.gone = known;
+        for gone in claimed {
+            // At the bound the claim is not kept: it is one of those who make many.
+            if self.claims.len() < MAX_SUBJECTS || self.claims.contains_key(&gone.subject) {
+                self.claims.insert(gone.subject, (gone.number, until));
+            }
+        }
         if let Some(used) = self.used.as_mut().filter(|used| used.id == epoch.id) {
             used.gone = epoch.gone;
             return Taken::Known;
@@ -140,6 +156,7 @@ impl Epochs {
 
     /// The keys that are heard no longer.
     pub(super) fn expired(&mut self, now: Instant) -> Vec<EpochId> {
+        self.claims.retain(|_, (_, until)| *until > now);
         let surplus = self.heard.len().saturating_sub(MAX_OLD);
         let mut out: Vec<EpochId> = self.heard.drain(..surplus).map(|(epoch, _)| epoch.id).collect();
         out.extend(self.heard.extract_if(.., |(_, until)| *until <= now).map(|(epoch, _)| epoch.id));
@@ -151,6 +168,7 @@ impl Epochs {
         let all: Vec<EpochId> = self.all().collect();
         self.used = None;
         self.heard.clear();
+        self.claims.clear();
         self.making = None;
         all
     }

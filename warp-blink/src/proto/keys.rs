@@ -132,7 +132,9 @@ impl Machine {
         };
         let Some(epoch) = call.epochs.used().cloned() else { return };
         // Whoever has left is given no key, even if this side has not come to see them off.
-        let belongs = call.members.as_ref().is_none_or(|m| m.is_present(to));
+        // Another's key may say that they are gone before their own word does.
+        let claimed = call.epochs.claims(to, now);
+        let belongs = call.members.as_ref().is_none_or(|m| m.is_present(to) && claimed < m.next_number(to));
         let Some(p) = call.peers.get_mut(to).filter(|p| p.may_come() && !p.is_called() && belongs) else {
             return;
         };
