@@ -237,10 +237,10 @@ async fn hostile_bytes_on_every_topic_change_nothing_but_a_counter() {
             sent += 1;
         }
     }
-    let counted = before.counters.refused.total() + sent;
-    bob.seen("every message counted", |s| s.counters.refused.total() >= counted).await;
+    let counted = before.statistics.counters.refused.total() + sent;
+    bob.seen("every message counted", |s| s.statistics.counters.refused.total() >= counted).await;
     let after = bob.blink.snapshot();
-    assert_eq!(after.counters.refused.total(), counted);
+    assert_eq!(after.statistics.counters.refused.total(), counted);
     assert_eq!(after.calls.len(), 1);
     assert_eq!(after.calls[0].participants[0].link, before.calls[0].participants[0].link);
     // Still there, both ways.

@@ -185,7 +185,7 @@ async fn hostile_bytes_on_every_topic_change_nothing_but_a_counter() {
     for peer in [&alice, &bob] {
         mallory.connect(&peer.node_id(), &[]).await.unwrap();
     }
-    let counters = |b: &Blink| b.snapshot().counters;
+    let counters = |b: &Blink| b.snapshot().statistics.counters;
     let before = (counters(&alice), counters(&bob));
     let shown = |b: &Blink| b.snapshot().call(call).cloned().unwrap();
     let calls = (shown(&alice), shown(&bob));
@@ -202,7 +202,7 @@ async fn hostile_bytes_on_every_topic_change_nothing_but_a_counter() {
     }
     let heard_by_both = 6;
     let all = |b: &Blink| {
-        let c = b.snapshot().counters;
+        let c = b.snapshot().statistics.counters;
         c.refused.total() + c.stray
     };
     let want = before.0.refused.total()

@@ -401,3 +401,40 @@ fn a_signal_that_was_removed_from_the_air_changes_nothing_in_the_end() {
     room.pass(30 * SECOND);
     room.assert_joined(&[0, 1, 2], call);
 }
+
+#[test]
+fn who_declined_one_can_come_when_another_calls() {
+    let mut room = Pair::many(4, &plain());
+    let (call, to) = (call_id(1), [1, 2, 3].map(|side| room.key(side)));
+    room.ask(0, offer_all(call, &to)).unwrap();
+    room.ask(1, accept(call)).unwrap();
+    room.ask(2, accept(call)).unwrap();
+    room.ask(3, Command::Decline { call }).unwrap();
+    room.pass(10 * SECOND);
+    let key = room.key(3);
+    room.ask(1, invite(call, &[key])).unwrap();
+    room.ask(3, accept(call)).unwrap();
+    room.pass(20 * SECOND);
+    room.assert_joined(&[0, 1, 2, 3], call);
+}
+
+#[test]
+fn who_requires_post_quantum_protection_meets_nobody_without_and_says_so() {
+    let mut config = plain();
+    let mut room = Pair::many(3, &config);
+    config.post_quantum = warp_blink::PostQuantum::Require;
+    // The others reach it, and it reaches them, in their own calls; between 1 and 2 nothing is known.
+    room.configure(1, &config);
+    let call = call_id(1);
+    let (one, two) = (room.key(1), room.key(2));
+    room.knows(0, 1);
+    room.knows(1, 0);
+    room.ask(0, offer_all(call, &[one, two])).unwrap();
+    room.ask(1, accept(call)).unwrap();
+    room.ask(2, accept(call)).unwrap();
+    room.pass(10 * SECOND);
+    assert_eq!(room.presence(1, 0, call), Some(Presence::Joined));
+    assert_eq!(room.presence(1, 2, call), Some(Presence::Incompatible));
+    let errors = room.sides[1].machine.snapshot().errors;
+    assert!(errors.iter().any(|e| e.peer == Some(two) && e.text.contains("post-quantum")), "{errors:?}");
+}

@@ -87,7 +87,7 @@ pub(super) enum Line {
     Participant {
         call: CallId,
         peer: PublicKey,
-        state: &'static str,
+        state: String,
         muted: bool,
         deafened: bool,
     },

@@ -254,11 +254,7 @@ impl Session<'_> {
             Event::Link { call, peer, state, route } => self.write(&Line::link(call, peer, &state, route)),
             Event::Participant { call, peer, state } => {
                 let (muted, deafened) = (state.muted, state.deafened);
-                let state = match (state.reconnecting, state.joined) {
-                    (true, _) => "reconnecting",
-                    (false, true) => "joined",
-                    (false, false) => "absent",
-                };
+                let state = name(&state.presence).0;
                 self.write(&Line::Participant { call, peer, state, muted, deafened })
             }
             Event::MediaStarted { call, mic_us, speaker_us } => {
@@ -277,7 +273,7 @@ impl Session<'_> {
                 let (kind, cause, peer) = warning_parts(warning);
                 self.write(&Line::Warning { kind, cause: one_line(&cause), peer })
             }
-            Event::Missed { call, from, reason } => {
+            Event::Missed { call, from, reason, .. } => {
                 self.write(&Line::Missed { call, peer: from, reason: name(&reason).0 })
             }
             Event::Lagged { missed } => {
@@ -370,9 +366,11 @@ impl Session<'_> {
     fn on_second(&mut self) -> Result<(), Failure> {
         let snapshot = self.blink.snapshot();
         for call in snapshot.calls.iter().filter(|c| self.calls.is_talking(c.id)).collect::<Vec<_>>() {
-            for participant in &call.participants {
-                self.calls.stats(call.id, participant.peer, &participant.stats);
-                let stats = readable(participant.stats.clone());
+            for participant in call.participants.iter().filter(|p| p.state.presence.is_in()) {
+                let known = snapshot.statistics.link(call.id, &participant.peer);
+                let stats = known.map(|known| known.stats.clone()).unwrap_or_default();
+                self.calls.stats(call.id, participant.peer, &stats);
+                let stats = readable(stats);
                 self.write(&Line::Stats { call: call.id, peer: participant.peer, stats })?;
             }
         }

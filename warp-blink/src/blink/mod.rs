@@ -14,15 +14,12 @@ pub use self::{
 pub use crate::driver::{door::Caller, media::Audio};
 use crate::{
     config::Admission,
-    driver::{
-        clock,
-        core::{Request, Running},
-    },
+    driver::core::{Request, Running},
     error::Error,
     event::{Event, Snapshot},
     id::{CallId, Identity, NodeId, PublicKey},
     ports::media::MediaCommand,
-    proto::{Command, signal::AppData},
+    proto::{Command, Other, signal::AppData},
 };
 
 /// A phone: it calls and is called, by public key.
@@ -99,10 +96,10 @@ impl Blink {
         to: impl IntoIterator<Item = PublicKey>,
         app_data: AppData,
     ) -> Result<CallId, Error> {
-        let call = CallId::from_bytes(clock::random().map_err(|e| Error::Node(e.to_string()))?);
-        let to = to.into_iter().collect();
-        self.command(Command::Offer { call, to, app_data, sent_at: clock::unix() }).await?;
-        Ok(call)
+        let (reply, result) = oneshot::channel();
+        let request = Request::Offer { to: to.into_iter().collect(), app_data, reply };
+        self.requests.send(request).await.map_err(|_| Error::Closed)?;
+        result.await.map_err(|_| Error::Closed)?
     }
 
     /// Accepts an incoming call. A call that was active until now is hung up.
@@ -110,7 +107,7 @@ impl Blink {
     /// # Errors
     /// [`Error::Rejected`] if the call is not (any more) waiting for an answer, [`Error::Closed`].
     pub async fn answer(&self, call: CallId) -> Result<(), Error> {
-        self.command(Command::Accept { call }).await
+        self.command(Command::Accept { call, other: Other::End }).await
     }
 
     /// Declines an incoming call.

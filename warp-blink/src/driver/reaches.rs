@@ -11,6 +11,7 @@ use crate::{
     proto::{EffectId, Outcome},
     reach::{DialId, Effect, Jitter, Reach, ReachConfig, ReachError, ReachInput, ReachState, Via},
     time::Instant,
+    wire::Whereabouts,
 };
 
 /// Identities whose node is remembered within a run; a further one is looked for under its own name only.
@@ -76,6 +77,28 @@ impl Reaches {
         } else if self.homes.len() < MAX_NODES || self.homes.contains_key(&peer) {
             self.homes.insert(peer, node);
         }
+    }
+
+    /// Where somebody is found, as far as is known here.
+    pub(super) fn whereabouts(&self, peer: PublicKey) -> Whereabouts {
+        let node = self.home(peer);
+        Whereabouts::new(node, self.book.addresses(&node))
+    }
+
+    /// Somebody else says where a peer is. It never replaces what the peer has proven itself.
+    pub(super) fn hint(
+        &mut self,
+        now: Instant,
+        peer: PublicKey,
+        place: &Whereabouts,
+    ) -> Vec<(EffectId, Outcome)> {
+        if !self.homes.contains_key(&peer) {
+            self.lives_at(peer, place.node());
+        }
+        for address in place.addresses() {
+            self.learn(place.node(), address);
+        }
+        if place.addresses().is_empty() { Vec::new() } else { self.want(now, place.node(), None) }
     }
 
     fn home(&self, peer: PublicKey) -> NodeId {

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     config::WhenBusy,
-    event::{EndReason, Event, Milestone, Mismatch, NodeState},
+    event::{EndReason, Event, Milestone, Mismatch, NodeState, Presence},
     id::{CallId, PublicKey},
     time::Instant,
 };
@@ -208,13 +208,17 @@ impl Machine {
             (State::Outgoing | State::Active { .. }, _, Body::Token) => self.keep(from, Gift::Token, out),
             (State::Outgoing | State::Active { .. }, _, Body::KemKey) => self.keep(from, Gift::KemKey, out),
             (_, _, Body::Roll(roll)) => self.on_roll(now, id, from, &roll, out),
-            (State::Active { .. }, stage, Body::Sync(sync)) if !matches!(stage, Stage::Out(_)) => {
+            (State::Active { .. }, Stage::Expected | Stage::In | Stage::Lost, Body::Sync(sync)) => {
                 self.on_sync(now, id, &from, sync, out);
             }
-            (State::Active { .. }, stage, Body::CallKey(epoch)) if !matches!(stage, Stage::Out(_)) => {
+            (State::Active { .. }, Stage::Expected | Stage::In | Stage::Lost, Body::CallKey(epoch)) => {
                 self.on_call_key(now, id, from, epoch, out);
                 self.heard_of(now, id, &from, out);
             }
+            (State::Active { .. }, Stage::Expected | Stage::In | Stage::Lost, Body::Where(whom)) => {
+                self.on_where(id, whom, out);
+            }
+            (State::Left { .. }, _, Body::Where(_)) => {}
             // They may still be on their way when this side has left.
             (State::Left { .. }, _, Body::Sync(_) | Body::CallKey(_)) => {}
             (_, _, Body::Removed) if removes => {
@@ -332,7 +336,9 @@ impl Machine {
             return;
         };
         let used = call.epochs.used().is_some_and(|used| used.id == epoch);
-        let Some(p) = call.peers.get_mut(&from).filter(|p| !matches!(p.stage, Stage::Out(_))) else {
+        // Whoever did not come when this side called may have come when somebody else did. Who is blocked is kept away.
+        let away = |p: &Participant| matches!(p.stage, Stage::Out(Presence::Lost | Presence::Removed));
+        let Some(p) = call.peers.get_mut(&from).filter(|p| !away(p)) else {
             self.counters.unexpected += 1;
             return;
         };

@@ -15,6 +15,7 @@ use super::{
     signal::{AppData, Body, HelloKind, Status},
 };
 use crate::{
+    event::{EndReason, Mismatch, Presence},
     id::{CallId, PublicKey},
     time::Instant,
 };
@@ -39,7 +40,19 @@ impl Machine {
         let Some(p) = self.peer_mut(id, key).filter(|p| p.pair_at.is_some_and(|t| t <= now)) else { return };
         p.pair_at = None;
         let needed = p.session.is_none() && p.hello.is_none() && p.welcome.is_none() && p.may_come();
-        if needed && self.calls.get(&id).is_some_and(Call::is_active) {
+        if !needed || !self.calls.get(&id).is_some_and(Call::is_active) {
+            return;
+        }
+        if self.suite(key).is_err() {
+            // Post-quantum protection is required, and the two have never talked.
+            self.note_failure(
+                now,
+                id,
+                Some(*key),
+                EndReason::Incompatible { mismatch: Mismatch::Protection },
+            );
+            self.give_up(now, id, key, Presence::Incompatible, None, out);
+        } else {
             self.open_session(now, id, key, HelloKind::Pair, (sent_at, AppData::default()), out);
         }
     }
@@ -144,16 +157,41 @@ impl Machine {
         if !self.calls.get(&id).is_some_and(|c| c.is_active() && c.members.as_ref().is_some_and(present)) {
             return;
         }
-        if let Some(p) = self.peer_mut(id, key)
-            && p.is_called()
-            && p.session.is_none()
-        {
-            // It came in through somebody else.
-            p.stage = Stage::Expected;
-            p.hello = None;
+        // It came in through somebody else.
+        match self.peer(id, key).map(|p| (p.stage, p.session.is_some())) {
+            Some((Stage::Called { .. }, false)) => {
+                if let Some(p) = self.peer_mut(id, key) {
+                    (p.stage, p.hello) = (Stage::Expected, None);
+                }
+            }
+            Some((Stage::Out(_), _)) => {
+                self.wipe(id, key, out);
+                if let Some(p) = self.peer_mut(id, key) {
+                    p.stage = Stage::Expected;
+                }
+            }
+            _ => {}
         }
         self.heard_of(now, id, key, out);
         self.meet(now, id, key);
+    }
+
+    /// Those whom this side brought into the call, and those who were in it, are told where the others are.
+    pub(super) fn bring_together(&mut self, now: Instant, id: CallId, newcomer: &PublicKey) {
+        let others = self.peers_in(id, |p| p.is_in() && p.session.is_some() && p.key != *newcomer);
+        for other in others {
+            self.say(now, id, newcomer, 0, Body::Where(other));
+            self.say(now, id, &other, 0, Body::Where(*newcomer));
+        }
+    }
+
+    /// Somebody says where a member is. Nothing is believed of it: it is where this side looks next.
+    pub(super) fn on_where(&mut self, id: CallId, whom: PublicKey, out: &mut Out<'_>) {
+        let missing = |p: &Participant| p.may_come() && p.session.is_none();
+        if whom == self.own || !self.peer(id, &whom).is_some_and(missing) {
+            return;
+        }
+        out.run(EffectKind::Learn { peer: whom });
     }
 
     /// The sessions that were begun with somebody who is not to be had any more.

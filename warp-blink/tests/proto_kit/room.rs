@@ -7,7 +7,7 @@ use warp_blink::{
     event::{Phase, Presence},
     id::{CallId, NodeKey},
     proto::{
-        EffectKind, Input, Machine, Saved,
+        EffectKind, Input, Known, Machine, Saved,
         signal::{EpochId, RollHash},
     },
 };
@@ -107,6 +107,25 @@ impl Pair {
         if let Some(saved) = saved {
             self.feed(side, Input::Saved(Box::new(saved)));
         }
+        self.run();
+    }
+
+    /// That side is started with other settings.
+    pub(crate) fn configure(&mut self, side: usize, config: &Config) {
+        let id = identities(self.sides.len() as u8).remove(side);
+        self.sides[side].machine = Machine::new(config.clone(), id.public(), NodeKey::from(&id).node_id());
+        self.sides[side].topics.clear();
+        let effects = self.sides[side].machine.start();
+        self.perform(side, effects);
+        self.run();
+    }
+
+    /// One has the other's ML-KEM key.
+    pub(crate) fn knows(&mut self, at: usize, of: usize) {
+        let mut known = Known::default();
+        known.kem = true;
+        let peer = self.key(of);
+        self.feed(at, Input::Known { peer, known });
         self.run();
     }
 
