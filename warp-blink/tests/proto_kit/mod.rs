@@ -7,6 +7,7 @@
 mod friends;
 mod names;
 mod room;
+mod trace;
 mod wires;
 
 use std::{
@@ -32,6 +33,7 @@ use warp_blink::{
 
 pub(crate) use friends::{befriend, contacts, first_message, packet, rings, sent, wall};
 pub(crate) use names::{effect_name, short};
+pub(crate) use trace::{DESCRIPTION, Trace, feed_alone};
 
 pub(crate) const A: usize = 0;
 pub(crate) const B: usize = 1;
@@ -193,6 +195,8 @@ pub(crate) struct Pair {
     /// Outcomes are withheld in `undone`, for tests of what comes in between.
     pub(crate) withhold: bool,
     pub(crate) undone: Vec<(usize, EffectId, Outcome)>,
+    /// What goes in is noted, for [`Pair::record`].
+    trace: Option<Trace>,
     wires: VecDeque<(usize, usize, Wire)>,
     todo: VecDeque<(usize, Input)>,
 }
@@ -243,6 +247,7 @@ impl Pair {
             path: true,
             withhold: false,
             undone: Vec::new(),
+            trace: None,
             wires: VecDeque::new(),
             todo: VecDeque::new(),
         };
@@ -291,6 +296,9 @@ impl Pair {
         if let Input::Command(Command::Offer { create, .. }) = &mut input {
             create.creator = self.key(side);
             create.may_invite = self.may_invite;
+        }
+        if let Some(trace) = &mut self.trace {
+            trace.inputs.push((side, self.now, input.clone()));
         }
         let before = self.sides[side].machine.clone();
         let effects = match self.sides[side].machine.handle(self.now, input) {
