@@ -101,6 +101,8 @@ impl Core {
         }
         self.stop().await;
         self.publish();
+        // The store is free again when whoever asked goes on.
+        drop(self);
         for done in stopping.into_iter().flat_map(|(_, waiting)| waiting) {
             // Whoever asked may have stopped waiting.
             let _ = done.send(());
