@@ -143,6 +143,10 @@ impl Machine {
     pub(super) fn expire_keys(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         for epoch in call.epochs.expired(now) {
+            // What is still on its way of it would be sent again, and the key is gone.
+            for p in call.peers.values_mut() {
+                p.delivery.withdraw(|b| matches!(b, Body::CallKey(e) if e.id == epoch));
+            }
             out.run(EffectKind::Unsubscribe(TopicRef::Call { call: id, epoch }));
             out.run(EffectKind::DropCallKey { call: id, epoch });
         }
@@ -152,6 +156,9 @@ impl Machine {
     pub(super) fn drop_keys(&mut self, id: CallId, out: &mut Out<'_>) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.rekey_at = None;
+        for p in call.peers.values_mut() {
+            p.delivery.withdraw(|b| matches!(b, Body::CallKey(_)));
+        }
         for epoch in call.epochs.clear() {
             out.run(EffectKind::Unsubscribe(TopicRef::Call { call: id, epoch }));
             out.run(EffectKind::DropCallKey { call: id, epoch });

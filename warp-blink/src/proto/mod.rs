@@ -4,6 +4,8 @@
 //! [`Machine::next_timeout`] says when it wants [`Input::Tick`]. There is no I/O, clock, randomness or key in here,
 //! so that every run can be replayed. The driver carries out the effects and owns no policy.
 //!
+//! A call:
+//!
 //! ```text
 //!               offer                       hello opened
 //!                 |                              |
@@ -11,17 +13,41 @@
 //!            +----------+                  +-----------+ session confirmed  +----------+
 //!            | Outgoing |                  | Arriving  |------------------->| Incoming |
 //!            +----------+                  +-----------+   (busy: Leaving)  +----------+
-//!   accepted by |     | cancel, declined,        | cancelled, expired    accept |   | decline, cancelled,
-//!   the callee  |     | busy, time-out,          |                              |   | time-out
-//!               v     | unreachable              v                              v   |
-//!            +----------+                     forgotten                    +--------+|
-//!            |  Active  |------------------------------------------------->| Active ||
-//!            +----------+  hang-up, lost, failed: `Ended` is emitted       +--------+|
-//!                  \__________________________________ | ____________________________/
-//!                                                      v
-//!                                                 +---------+ said and acknowledged, or the farewell time is over
-//!                                                 | Leaving |-----------------------------------------> forgotten
-//!                                                 +---------+
+//!  accepted by |     | cancelled here,         | cancelled, expired    accept |   | declined here, cancelled,
+//!  the first   |     | or nobody called        |                              |   | timed out, caller silent
+//!              |     | will come               v                              |   | or removed
+//!              v     |                     forgotten                          v   |
+//!            +----------+     resume of an earlier run      +----------------------+
+//!            |  Active  |<----------------------------------|        Active        |
+//!            +----------+                                   +----------------------+
+//!              | ^    \                                            |        |
+//!        leave | | rejoin \ hung up here; in a call of two: there,  |        |
+//!              v |         \ lost, failed; nobody is left for       |        |
+//!            +------+       \ `empty_call_grace`; removed          |        |
+//!            | Left |--------\----------------------------------+   |        |
+//!            +------+  window over, hung up                     v   v        v
+//!                                                 `Ended` is emitted, and the call is Leaving
+//!                                                      |
+//!                                                      v said and acknowledged, or the farewell time is over
+//!                                                  forgotten
+//! ```
+//!
+//! Somebody in it (`participant::Stage`), and what the app sees of that ([`Presence`](crate::event::Presence)):
+//!
+//! ```text
+//!   called from here          named by others
+//!        |                          |
+//!        v                          v
+//!     +--------+   came in      +----------+   heard, and a session is open   +----+  link lost for 60 s   +------+
+//!     | Called |--------------->| Expected |---------------------------------->| In |--------------------->| Lost |
+//!     +--------+   elsewhere    +----------+                                   +----+<---------------------+------+
+//!        | \____________________ accepts ________________________________________^ |    heard again, resumed
+//!        | declined, busy, no answer,                                              | left, removed
+//!        | unreachable, called off                                                 |
+//!        v                                                                         v
+//!     +----------------------------------------------------------------------------------+
+//!     | Out(why): comes back by `rejoin` (left), or by being invited again                |
+//!     +----------------------------------------------------------------------------------+
 //! ```
 
 mod call;

@@ -215,6 +215,10 @@ impl Machine {
                 self.on_call_key(now, id, from, epoch, out);
                 self.heard_of(now, id, &from, out);
             }
+            (State::Active { .. }, Stage::Expected | Stage::In | Stage::Lost, Body::Where(whom)) => {
+                self.on_where(id, whom, out);
+            }
+            (State::Left { .. }, _, Body::Where(_)) => {}
             // They may still be on their way when this side has left.
             (State::Left { .. }, _, Body::Sync(_) | Body::CallKey(_)) => {}
             (_, _, Body::Removed) if removes => {

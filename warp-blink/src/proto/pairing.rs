@@ -176,6 +176,24 @@ impl Machine {
         self.meet(now, id, key);
     }
 
+    /// Those whom this side brought into the call, and those who were in it, are told where the others are.
+    pub(super) fn bring_together(&mut self, now: Instant, id: CallId, newcomer: &PublicKey) {
+        let others = self.peers_in(id, |p| p.is_in() && p.session.is_some() && p.key != *newcomer);
+        for other in others {
+            self.say(now, id, newcomer, 0, Body::Where(other));
+            self.say(now, id, &other, 0, Body::Where(*newcomer));
+        }
+    }
+
+    /// Somebody says where a member is. Nothing is believed of it: it is where this side looks next.
+    pub(super) fn on_where(&mut self, id: CallId, whom: PublicKey, out: &mut Out<'_>) {
+        let missing = |p: &Participant| p.may_come() && p.session.is_none();
+        if whom == self.own || !self.peer(id, &whom).is_some_and(missing) {
+            return;
+        }
+        out.run(EffectKind::Learn { peer: whom });
+    }
+
     /// The sessions that were begun with somebody who is not to be had any more.
     pub(super) fn is_answering(p: &Participant, session: SessionNo) -> Option<(HelloKind, u8)> {
         p.welcome.as_ref().filter(|w| w.session == session).map(|w| (w.kind, w.welcome.suite))

@@ -178,6 +178,7 @@ impl Machine {
         let farewell = now + self.config.farewell;
         self.close_link(id, key, out);
         self.not_reached(id, key, out);
+        self.tell_offering(id, key, out);
         let Some(call) = self.calls.get_mut(&id) else { return };
         let sent_at = call.sent_at;
         let Some(p) = call.peers.get_mut(key) else { return };
