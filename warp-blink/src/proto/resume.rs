@@ -34,7 +34,11 @@ impl Machine {
         };
         // One that rings here, since somebody invites this side anew, is to be answered.
         let gone = |s: &&Saved| self.calls.get(&s.call).is_none_or(|c| c.phase().is_none());
-        self.saved.values().filter(gone).map(|s| ResumableCall { id: s.call, participants: others(s) }).collect()
+        self.saved
+            .values()
+            .filter(gone)
+            .map(|s| ResumableCall { id: s.call, participants: others(s) })
+            .collect()
     }
 
     pub(super) fn resume(

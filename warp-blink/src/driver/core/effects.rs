@@ -10,7 +10,7 @@ use crate::{
     ports::media::MediaCommand,
     proto::{
         Effect, EffectId, EffectKind, Gift, Outcome, SessionNo,
-        signal::{Lane, Welcome},
+        signal::{Body, Lane, Welcome},
     },
     wire::Topic,
 };
@@ -23,6 +23,7 @@ impl Core {
         match kind {
             EffectKind::Emit(event) => {
                 tracing::debug!(event = name(&event), "event");
+                self.ledger.note_event(&event);
                 self.told.push(event);
             }
             EffectKind::Subscribe(topic) => match self.vault.topic(topic) {
@@ -46,7 +47,11 @@ impl Core {
                 self.welcome(id, (call, to, session), &welcome);
             }
             EffectKind::Send { to, session, packet } => {
-                let sealed = self.vault.seal_packet(to, session, &packet);
+                let place = match packet.body {
+                    Body::Where(whom) => Some(self.reaches.whereabouts(whom)),
+                    _ => None,
+                };
+                let sealed = self.vault.seal_packet(to, session, &packet, place);
                 self.publish_sealed(id, sealed, ("packet", packet.call, Some(to), session.0, packet.seq));
             }
             EffectKind::SendCall { call, epoch, body } => {
@@ -64,6 +69,13 @@ impl Core {
                 self.done(id);
             }
             EffectKind::Keep { peer, gift } => self.keep(id, peer, gift),
+            EffectKind::Learn { peer } => {
+                if let Some(place) = self.vault.place_of(&peer) {
+                    let ended = self.reaches.told(clock::now(), peer, &place);
+                    self.ended.extend(ended);
+                }
+                self.done(id);
+            }
             EffectKind::NewToken => {
                 let made = self.vault.keys_mut().new_token().map(|()| Outcome::Ok);
                 self.ends(id, made.map_err(VaultError::from));

@@ -191,7 +191,7 @@ impl Core {
     }
 
     /// Opens the first messages whose turn it is. Each lane's burst bounds how long this takes.
-    fn open_next(&mut self) {
+    pub(super) fn open_next(&mut self) {
         while let Some(opened) = self.gate.next(clock::now(), &mut self.vault) {
             match opened {
                 Ok(input) => self.feed(input),

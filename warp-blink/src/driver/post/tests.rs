@@ -10,6 +10,7 @@ use crate::{
         },
     },
     time::{Instant, UnixTime},
+    wire::Whereabouts,
 };
 
 const CALL: CallId = CallId::from_bytes([7; 16]);
@@ -88,7 +89,7 @@ impl Side {
     }
 
     fn says(&mut self, to: PublicKey, no: u32, packet: &Packet) -> (Topic, Vec<u8>) {
-        self.vault.seal_packet(to, SessionNo(no), packet).unwrap()
+        self.vault.seal_packet(to, SessionNo(no), packet, None).unwrap()
     }
 }
 
@@ -172,7 +173,7 @@ async fn a_roll_travels_with_the_signatures_of_those_who_said_it() {
     a.vault.keep_roll(call, &roll).unwrap();
     // The session is that of another call: its packets name no other one.
     let stray = Packet { call, ..packet(1, Body::Roll(roll.clone())) };
-    assert_eq!(a.vault.seal_packet(to_b, ONE, &stray), Err(VaultError::NoKey));
+    assert_eq!(a.vault.seal_packet(to_b, ONE, &stray, None), Err(VaultError::NoKey));
     for side in [&mut a, &mut b] {
         side.vault.forget(CALL);
     }
@@ -185,7 +186,7 @@ async fn a_roll_travels_with_the_signatures_of_those_who_said_it() {
     }
     assert!(a.takes(&answer.0, &answer.1).is_ok());
     let said = Packet { call, ..packet(1, Body::Roll(roll.clone())) };
-    let (topic, frame) = a.vault.seal_packet(to_b, ONE, &said).unwrap();
+    let (topic, frame) = a.vault.seal_packet(to_b, ONE, &said, None).unwrap();
     assert_eq!(b.takes(&topic, &frame), heard(to_a, 1, said));
     assert_eq!(b.vault.signatures(call, &roll), Err(VaultError::Unsigned), "before it is kept");
     let name = b.vault.keep_roll(call, &roll);
@@ -200,7 +201,7 @@ async fn a_roll_travels_with_the_signatures_of_those_who_said_it() {
     let more = Roll { create, records };
     b.vault.keep_roll(call, &more).unwrap();
     let said = Packet { call, ..packet(1, Body::Roll(more.clone())) };
-    let (topic, frame) = b.vault.seal_packet(to_a, ONE, &said).unwrap();
+    let (topic, frame) = b.vault.seal_packet(to_a, ONE, &said, None).unwrap();
     assert_eq!(a.takes(&topic, &frame), heard(to_b, 1, said));
     assert!(a.vault.keep_roll(call, &more).is_ok());
 }
@@ -224,13 +225,46 @@ async fn one_call_has_sessions_with_many_and_dropping_one_leaves_the_others() {
     }
     assert!(a.vault.drop_peer(CALL, &to_b), "in no other call");
     assert!(!a.vault.drop_peer(CALL, &to_b), "once");
-    assert!(a.vault.seal_packet(to_b, ONE, &packet(3, Body::Confirm)).is_err());
+    assert!(a.vault.seal_packet(to_b, ONE, &packet(3, Body::Confirm), None).is_err());
     let (topic, frame) = b.says(to_a, 1, &packet(2, Body::Ringing));
     assert_eq!(a.takes(&topic, &frame), Err(Dropped::Stray));
     let (topic, frame) = c.says(to_a, 1, &packet(2, Body::Ringing));
     assert_eq!(a.takes(&topic, &frame), heard(to_c, 1, packet(2, Body::Ringing)));
     assert_eq!(a.vault.forget(CALL), [to_c]);
     assert!(a.vault.is_clean());
+}
+
+/// All answers may have been lost: the caller, who still sends the same, is answered when the call is forgotten here.
+#[tokio::test]
+async fn an_offer_that_was_forgotten_unconfirmed_can_be_answered_anew() {
+    for confirmed in [false, true] {
+        let (mut a, mut b) = session().await;
+        let (to_a, to_b) = (a.key(), b.key());
+        if confirmed {
+            let (topic, frame) = a.says(to_b, 1, &packet(1, Body::Confirm));
+            assert!(b.takes(&topic, &frame).is_ok());
+        }
+        b.vault.forget(CALL);
+        let (inbox, frame) = a.offer(to_b);
+        let again = Input::HelloAgain { call: CALL, from: to_a, session: ONE };
+        let taken = b.takes(&inbox, &frame);
+        assert_eq!(taken == Ok(Some(again)), confirmed);
+        assert_eq!(arrived(&taken).is_some(), !confirmed);
+    }
+}
+
+#[tokio::test]
+async fn where_somebody_is_said_to_be_comes_with_the_packet_of_its_step() {
+    let (mut a, mut b) = session().await;
+    let (to_a, to_b, carol) = (a.key(), b.key(), Identity::from_seed([3; 32]).public());
+    let place = Whereabouts::new(carol.into(), ["/ip4/192.0.2.7/tcp/4001".to_owned()]);
+    let said = packet(1, Body::Where(carol));
+    assert!(a.vault.seal_packet(to_b, ONE, &said, None).is_err());
+    let (topic, frame) = a.vault.seal_packet(to_b, ONE, &said, Some(place.clone())).unwrap();
+    assert_eq!(b.takes(&topic, &frame), heard(to_a, 1, said));
+    assert_eq!(b.vault.place_of(&to_a), None, "somebody else");
+    assert_eq!(b.vault.place_of(&carol), Some(place));
+    assert_eq!(b.vault.place_of(&carol), None, "once");
 }
 
 #[tokio::test]
@@ -269,7 +303,7 @@ async fn what_is_forgotten_is_gone() {
     assert_eq!(b.takes(&topic, &frame), Err(Dropped::Stray));
     a.vault.forget(CALL);
     assert!(a.vault.is_clean());
-    assert!(a.vault.seal_packet(to_b, ONE, &packet(2, Body::Confirm)).is_err());
+    assert!(a.vault.seal_packet(to_b, ONE, &packet(2, Body::Confirm), None).is_err());
 }
 
 #[tokio::test]
@@ -361,7 +395,7 @@ async fn who_returns_has_a_session_of_its_own_and_the_old_one_goes() {
     let (topic, frame) = a.says(to_b, 1, &packet(3, Body::Confirm));
     b.vault.drop_session(CALL, &to_a, ONE);
     assert_eq!(b.takes(&topic, &frame), Err(Dropped::Stray));
-    assert!(b.vault.seal_packet(to_a, ONE, &packet(2, Body::Confirm)).is_err());
+    assert!(b.vault.seal_packet(to_a, ONE, &packet(2, Body::Confirm), None).is_err());
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ use crate::{
     },
     wire::{
         Attachment, CallKey, CallRoom, HandshakeId, Initiator, Opened, PeerSeed, ResponderFrame, SealError,
-        Session, SessionId, Topic,
+        Session, SessionId, Topic, Whereabouts,
     },
 };
 
@@ -77,6 +77,7 @@ enum Brought {
     Gift(PublicKey, Attachment),
     CallKey(CallId, EpochId, CallKey),
     Words(CallId, Words),
+    Where(PublicKey, Whereabouts),
 }
 
 pub(super) struct Vault {
@@ -253,6 +254,13 @@ impl Vault {
     /// Drops every key of a call, and the names of its topics. Says who is in no other call.
     pub(super) fn forget(&mut self, call: CallId) -> Vec<PublicKey> {
         let with = self.calls.remove(&call).map(|c| c.peers).unwrap_or_default();
+        for (peer, keys) in &with {
+            // All answers may have been lost, and the first message still comes again.
+            if !keys.answers.is_empty() && keys.sessions.values().all(|open| !open.session.is_confirmed()) {
+                self.contacts_seen.forget(call, peer);
+                self.strangers_seen.forget(call, peer);
+            }
+        }
         self.sessions.retain(|_, (c, ..)| *c != call);
         self.topics.retain(|_, meaning| match meaning {
             TopicRef::Inbox { .. } => true,

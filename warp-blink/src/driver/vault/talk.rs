@@ -8,7 +8,7 @@ use crate::{
         SessionNo, TopicRef,
         signal::{Body, CallBody, EpochId, KeyHash, Packet},
     },
-    wire::{self, Attachment, CallKey, CallRoom, OpenError, SessionId, Topic},
+    wire::{self, Attachment, CallKey, CallRoom, OpenError, SessionId, Topic, Whereabouts},
 };
 
 impl Vault {
@@ -79,17 +79,28 @@ impl Vault {
             (Body::Roll(roll), Some(Attachment::Signatures(signatures))) => {
                 Some(Brought::Words(call, Words::of(roll, &signatures)))
             }
+            (Body::Where(whom), Some(Attachment::Where(place))) => Some(Brought::Where(*whom, place)),
             (Body::Token | Body::KemKey, Some(attachment)) => Some(Brought::Gift(from, attachment)),
             _ => None,
         };
         Ok(packet)
     }
 
+    /// Where the packet of this step says that somebody is.
+    pub(in crate::driver) fn place_of(&mut self, whom: &PublicKey) -> Option<Whereabouts> {
+        match self.brought.take_if(|b| matches!(b, Brought::Where(of, _) if of == whom))? {
+            Brought::Where(_, place) => Some(place),
+            _ => None,
+        }
+    }
+
+    /// `place`: where somebody is, if the packet is to say that.
     pub(in crate::driver) fn seal_packet(
         &mut self,
         to: PublicKey,
         no: SessionNo,
         packet: &Packet,
+        place: Option<Whereabouts>,
     ) -> Result<(Topic, Vec<u8>), VaultError> {
         let keys = self.calls.get_mut(&packet.call).ok_or(VaultError::NoKey)?;
         let attachment = match &packet.body {
@@ -103,6 +114,7 @@ impl Vault {
             }
             Body::Token => Some(Attachment::Token(self.keys.token().clone())),
             Body::KemKey => Some(Attachment::KemKey(self.keys.kem().public())),
+            Body::Where(_) => place.map(Attachment::Where),
             _ => None,
         };
         let peer = keys.peers.get_mut(&to).ok_or(VaultError::NoKey)?;
