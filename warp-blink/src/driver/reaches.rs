@@ -91,7 +91,12 @@ impl Reaches {
     }
 
     fn home(&self, peer: PublicKey) -> NodeId {
-        self.homes.get(&peer).copied().unwrap_or_else(|| NodeId::from(peer))
+        let own = NodeId::from(peer);
+        match (self.homes.get(&peer), self.told.get(&peer)) {
+            (Some(proven), _) => *proven,
+            (None, Some((told, _))) if self.book.addresses(&own).is_empty() => *told,
+            (None, _) => own,
+        }
     }
 
     /// What others can be told of where somebody is.
@@ -101,7 +106,7 @@ impl Reaches {
     }
 
     /// Somebody says where a participant is: that is tried.
-    pub(super) fn told(
+    pub(super) fn hint(
         &mut self,
         now: Instant,
         peer: PublicKey,

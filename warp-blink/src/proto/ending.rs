@@ -82,6 +82,8 @@ impl Machine {
         for key in self.calls.get(&id).map(Call::keys).unwrap_or_default() {
             self.tell(id, &key, out);
         }
+        // Their leave may have overtaken their acceptance.
+        self.follow(now, id, out);
     }
 
     /// One more of those whom we called has accepted.
@@ -94,6 +96,7 @@ impl Machine {
         self.share_key(now, id, peer);
         self.introduce(now, id, peer);
         self.bring_together(now, id, peer);
+        self.follow(now, id, out);
     }
 
     /// Ends a call: the app hears it now, the others as soon as the network allows.

@@ -255,7 +255,7 @@ impl Machine {
     }
 
     /// What the words mean for each participant.
-    fn follow(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) {
+    pub(super) fn follow(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) {
         let own = self.own;
         let Some(call) = self.calls.get_mut(&id) else { return };
         let Some(members) = call.members.clone() else { return };

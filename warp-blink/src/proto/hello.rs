@@ -94,6 +94,9 @@ impl Machine {
             match answered {
                 // The same offer over the other lane: the answer to the first one was lost, and opens this one as well.
                 Some(session) if call.caller_is(&from) => self.on_hello_again(now, id, from, session),
+                None if call.is_active() => {
+                    self.on_reopen(now, &Arrived { hello, suite, wall, verdict: None }, out)
+                }
                 _ => self.counters.unexpected += 1,
             }
             return;

@@ -97,10 +97,9 @@ impl Machine {
         out: &mut Out<'_>,
     ) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        if call.epochs.hears(epoch.id) {
-            return;
+        if !call.epochs.hears(epoch.id) {
+            out.run(EffectKind::KeepCallKey { call: id, epoch: epoch.id });
         }
-        out.run(EffectKind::KeepCallKey { call: id, epoch: epoch.id });
         self.adopt(now, id, epoch.clone(), out);
         let behind =
             |c: &Call| c.epochs.used().is_some_and(|used| used.id != epoch.id) && c.epochs.is_current();
@@ -118,6 +117,7 @@ impl Machine {
                 out.run(EffectKind::Subscribe(TopicRef::Call { call: id, epoch: name }));
                 call.announce_at = Some(now);
             }
+            Taken::Chosen => call.announce_at = Some(now),
             Taken::Heard => out.run(EffectKind::Subscribe(TopicRef::Call { call: id, epoch: name })),
             Taken::Known => {}
         }
@@ -131,7 +131,13 @@ impl Machine {
             return;
         };
         let Some(epoch) = call.epochs.used().cloned() else { return };
-        let Some(p) = call.peers.get_mut(to).filter(|p| p.may_come() && !p.is_called()) else { return };
+        // Whoever has left is given no key, even if this side has not come to see them off.
+        // Another's key may say that they are gone before their own word does.
+        let claimed = call.epochs.claims(to, now);
+        let belongs = call.members.as_ref().is_none_or(|m| m.is_present(to) && claimed < m.next_number(to));
+        let Some(p) = call.peers.get_mut(to).filter(|p| p.may_come() && !p.is_called() && belongs) else {
+            return;
+        };
         let known = |b: &Body| matches!(b, Body::CallKey(e) if *e == epoch);
         if p.session.is_none() || p.delivery.waits(known) {
             return;

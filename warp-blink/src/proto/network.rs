@@ -12,7 +12,7 @@ use super::{
     participant::{Participant, Stage},
     people::AFTER_NOBODY,
     sessions::Held,
-    signal::{Body, CallBody, EpochId, Lane, MediaFormat, Packet},
+    signal::{Body, CallBody, EpochId, HelloKind, Lane, MediaFormat, Packet},
 };
 use crate::{
     config::WhenBusy,
@@ -96,11 +96,19 @@ impl Machine {
         {
             *heard_until = silent;
         }
-        // The body comes first: a confirmation that is a cancel must not ring.
+        // Somebody who is met is in the call before it is heard what they say. Of an offer the body comes first: a
+        // confirmation that is a cancel must not ring.
+        let (met, offers) = match answered {
+            Some((HelloKind::Pair | HelloKind::Resume, _)) => (answered, None),
+            _ => (None, answered),
+        };
+        if let Some((kind, _)) = met {
+            self.on_confirmed(now, id, from, kind, out);
+        }
         if received == Received::New {
             self.on_body(now, id, from, packet.generation, packet.body, out);
         }
-        if let Some((kind, _)) = answered {
+        if let Some((kind, _)) = offers {
             self.on_confirmed(now, id, from, kind, out);
         }
     }

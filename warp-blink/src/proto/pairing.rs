@@ -115,7 +115,12 @@ impl Machine {
         if let State::Incoming { confirm_until, .. } = &mut call.state {
             *confirm_until = None;
         }
-        if call.is_active() && kind != HelloKind::Offer {
+        if call.is_active() && kind == HelloKind::Offer && !call.caller_is(&from) {
+            // Who calls somebody who is in the call already, having lost or never met them: they are answered at once.
+            let media = call.media;
+            self.on_met(now, id, &from, true, out);
+            self.say(now, id, &from, 0, Body::Accept(media));
+        } else if call.is_active() && kind != HelloKind::Offer {
             self.on_met(now, id, &from, kind == HelloKind::Resume, out);
         } else if self.calls.get(&id).is_some_and(Call::is_active) {
             self.introduce(now, id, &from);
@@ -133,21 +138,25 @@ impl Machine {
                 p.delivery.withdraw(Body::is_link);
             }
         }
-        let left = self.calls.get(&id).and_then(|c| c.members.as_ref()).is_some_and(|m| m.has_left(key));
+        let members = self.calls.get(&id).and_then(|c| c.members.as_ref());
+        if members.is_some_and(|m| m.was_removed(key)) {
+            return;
+        }
+        // First they are in it: nothing is said to those who are not.
+        if members.is_none_or(|m| m.is_present(key)) {
+            self.enter(now, id, key, out);
+        }
         self.send_sync(now, id, key);
         self.send_roll(now, id, key);
-        if !left {
-            self.share_key(now, id, key);
-            self.enter(now, id, key, out);
-            self.introduce(now, id, key);
-        }
+        self.share_key(now, id, key);
+        self.introduce(now, id, key);
     }
 
     /// A session that this side opened is confirmed: that of a member, or one after having come back.
     pub(super) fn on_paired(&mut self, now: Instant, id: CallId, key: &PublicKey, out: &mut Out<'_>) {
+        self.enter(now, id, key, out);
         self.send_roll(now, id, key);
         self.share_key(now, id, key);
-        self.enter(now, id, key, out);
         self.introduce(now, id, key);
     }
 

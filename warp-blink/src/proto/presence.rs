@@ -108,8 +108,13 @@ impl Machine {
 
     /// Something is heard of a participant: whoever was lost, or was never met, is in the call.
     pub(super) fn heard_of(&mut self, now: Instant, id: CallId, key: &PublicKey, out: &mut Out<'_>) {
-        let Some(p) = self.peer(id, key) else { return };
+        let silent = now + self.config.reconnect_window;
+        let elsewhere = |c: &Call| c.id != id && c.peers.get(key).is_some_and(|p| p.link.open);
+        let elsewhere = self.calls.values().any(elsewhere);
+        let Some(p) = self.peer_mut(id, key) else { return };
         match p.stage {
+            // The one link between the two is another call's.
+            Stage::In if elsewhere && p.link.until.is_some() => p.link.until = Some(silent),
             Stage::Lost if p.revive_at.is_none_or(|t| t <= now) && p.session.is_some() => {
                 self.enter(now, id, key, out);
             }

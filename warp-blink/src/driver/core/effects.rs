@@ -70,8 +70,8 @@ impl Core {
             }
             EffectKind::Keep { peer, gift } => self.keep(id, peer, gift),
             EffectKind::Learn { peer } => {
-                if let Some(place) = self.vault.place_of(&peer) {
-                    let ended = self.reaches.told(clock::now(), peer, &place);
+                if let Some(place) = self.vault.whereabouts(&peer) {
+                    let ended = self.reaches.hint(clock::now(), peer, &place);
                     self.ended.extend(ended);
                 }
                 self.done(id);

@@ -262,9 +262,9 @@ async fn where_somebody_is_said_to_be_comes_with_the_packet_of_its_step() {
     assert!(a.vault.seal_packet(to_b, ONE, &said, None).is_err());
     let (topic, frame) = a.vault.seal_packet(to_b, ONE, &said, Some(place.clone())).unwrap();
     assert_eq!(b.takes(&topic, &frame), heard(to_a, 1, said));
-    assert_eq!(b.vault.place_of(&to_a), None, "somebody else");
-    assert_eq!(b.vault.place_of(&carol), Some(place));
-    assert_eq!(b.vault.place_of(&carol), None, "once");
+    assert_eq!(b.vault.whereabouts(&to_a), None, "somebody else");
+    assert_eq!(b.vault.whereabouts(&carol), Some(place));
+    assert_eq!(b.vault.whereabouts(&carol), None, "once");
 }
 
 #[tokio::test]

@@ -87,7 +87,7 @@ impl Vault {
     }
 
     /// Where the packet of this step says that somebody is.
-    pub(in crate::driver) fn place_of(&mut self, whom: &PublicKey) -> Option<Whereabouts> {
+    pub(in crate::driver) fn whereabouts(&mut self, whom: &PublicKey) -> Option<Whereabouts> {
         match self.brought.take_if(|b| matches!(b, Brought::Where(of, _) if of == whom))? {
             Brought::Where(_, place) => Some(place),
             _ => None,

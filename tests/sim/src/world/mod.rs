@@ -1,57 +1,50 @@
-//! The simulated world: several call machines, virtual time, and a network that a seed decides.
-//!
-//! A run is a function of its seed. [`World`] carries out every effect of the machines and answers each exactly once;
-//! the messages between them travel unsealed through a network that loses, repeats, delays and reorders them (`net`),
-//! and the media links behave as real ones do, without media (`link`). After each step the invariants of the machine
-//! and the rules of `rules` are checked; [`World::finish`] heals the network, ends all calls and checks what must hold
-//! of whole calls.
-//!
-//! ```
-//! use blink_tests::world::{Conditions, World};
-//! use std::time::Duration;
-//! use warp_blink::{config::Config, proto::Command};
-//!
-//! let mut world = World::new(7, Conditions::rough(), vec![Config::default(); 2])?;
-//! let call = world.offer(0, 1)?.expect("no call is under way");
-//! world.run_until(Duration::from_secs(10), |w| w.rings(1, call))?.expect("it rings");
-//! world.command(1, Command::Accept { call })?.expect("it rings");
-//! world.run_until(Duration::from_secs(10), |w| w.connected(0, call))?.expect("it connects");
-//! world.finish()?;
-//! # Ok::<(), blink_tests::world::Fault>(())
-//! ```
+//! The world: its nodes, its time, and what happens in it.
 
+mod act;
+mod converge;
 mod link;
 mod net;
 mod node;
+mod perform;
 mod rng;
+mod roll;
 mod rules;
 mod scenario;
 mod seeds;
+mod vault;
+mod watch;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    rc::Rc,
     time::Duration,
 };
 
 use warp_blink::{
     config::Config,
-    error::Rejected,
-    event::{LinkState, Phase},
+    event::{LinkState, Phase, Presence},
     id::{CallId, PublicKey},
-    proto::{Command, Input, TopicRef, signal::AppData},
+    proto::{
+        Input, TopicRef,
+        signal::{Record},
+    },
     time::Instant,
 };
 
-pub use net::Conditions;
+pub use act::Action;
+pub use net::{Conditions, Nodes};
 pub use node::Node;
 pub use rng::Rng;
-pub use rules::Outcome;
-pub use scenario::{Action, Scenario};
-pub use seeds::each_seed;
+pub use rules::Made;
+pub use scenario::{Scenario, Script};
+pub use seeds::{each_seed, number};
+pub use watch::Outcome;
 
 use link::{Connection, Name};
 use net::{Cut, Wire};
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// Something that must not happen.
 #[derive(Clone, Debug)]
@@ -78,15 +71,30 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
-/// Something that will happen.
+impl Fault {
+    /// When, where and what, without the seed.
+    pub fn told(&self) -> String {
+        let all = self.to_string();
+        all.split_once(", ").map(|(_, rest)| rest.to_owned()).unwrap_or(all)
+    }
+}
+
+/// Something that will happen. What is meant for a process that has died since is lost.
 #[derive(Clone, Debug)]
 enum Happening {
     Input { node: usize, life: u32, input: Box<Input> },
-    Deliver { from: usize, to: usize, topic: TopicRef, wire: Wire },
-    Heard { observer: usize, node: usize, topic: TopicRef },
-    Healed,
-    Poll(Name),
+    Deliver { from: usize, to: usize, life: u32, topic: TopicRef, wire: Rc<Wire> },
+    Heard { observer: usize, life: u32, node: usize, at: u32, topic: TopicRef },
+    Clock { node: usize, life: u32 },
+    /// A cut begins or is over.
+    Cut(Nodes),
+    Review(Name),
     Act { node: usize, action: Action },
+    Wake { node: usize, life: u32 },
+    Start { node: usize, life: u32 },
+    Resume { node: usize, life: u32 },
+    /// A phone must not ring any more.
+    Silent { node: usize, life: u32, call: CallId, peer: Option<PublicKey> },
 }
 
 /// Several machines and the world around them.
@@ -98,17 +106,23 @@ pub struct World {
     nodes: Vec<Node>,
     queue: BTreeMap<(Instant, u64), Happening>,
     queued: u64,
+    secrets: u64,
+    steps: u64,
     cuts: Vec<Cut>,
     links: BTreeMap<Name, Connection>,
     /// Calls that somebody's app accepted.
     accepted: BTreeSet<CallId>,
     /// Who calls whom.
-    calls: BTreeMap<CallId, (usize, usize)>,
+    calls: BTreeMap<CallId, Made>,
+    /// Every word that was asked to be signed, by its subject.
+    signed: BTreeMap<(CallId, PublicKey), Vec<Record>>,
+    /// Some process was stopped or died: what is told to it is not told at once.
+    troubled: bool,
     verbose: bool,
 }
 
 impl World {
-    /// A world with one node for each configuration.
+    /// A world with one node for each configuration, at most 32.
     ///
     /// # Errors
     /// A [`Fault`] of the first steps.
@@ -121,10 +135,14 @@ impl World {
             nodes: node::nodes(configs),
             queue: BTreeMap::new(),
             queued: 0,
+            secrets: 0,
+            steps: 0,
             cuts: Vec::new(),
             links: BTreeMap::new(),
             accepted: BTreeSet::new(),
             calls: BTreeMap::new(),
+            signed: BTreeMap::new(),
+            troubled: false,
             verbose: std::env::var_os("SEED").is_some(),
         };
         for node in 0..world.nodes.len() {
@@ -138,6 +156,11 @@ impl World {
         self.now
     }
 
+    /// How many inputs were handled.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
     /// The source of choices of this run.
     pub fn rng(&mut self) -> &mut Rng {
         &mut self.rng
@@ -149,39 +172,8 @@ impl World {
     }
 
     /// Who called whom, for each call so far.
-    pub fn calls(&self) -> &BTreeMap<CallId, (usize, usize)> {
+    pub fn calls(&self) -> &BTreeMap<CallId, Made> {
         &self.calls
-    }
-
-    /// A command of the app at this node.
-    ///
-    /// # Errors
-    /// A [`Fault`] if a rule is broken; the inner error if the machine refuses.
-    pub fn command(&mut self, node: usize, command: Command) -> Result<Result<(), Rejected>, Fault> {
-        if let Command::Accept { call } = command {
-            self.accepted.insert(call);
-        }
-        self.try_feed(node, command.into())
-    }
-
-    /// `from` calls `to`.
-    ///
-    /// # Errors
-    /// As [`Self::command`].
-    pub fn offer(&mut self, from: usize, to: usize) -> Result<Result<CallId, Rejected>, Fault> {
-        let call = CallId::from_bytes(self.rng.bytes());
-        let command = Command::Offer {
-            call,
-            to: vec![self.nodes[to].key],
-            app_data: AppData::default(),
-            sent_at: self.wall(from),
-        };
-        self.calls.insert(call, (from, to));
-        let refused = self.command(from, command)?;
-        if refused.is_err() {
-            self.calls.remove(&call);
-        }
-        Ok(refused.map(|()| call))
     }
 
     /// This happens after `wait`.
@@ -191,9 +183,14 @@ impl World {
 
     /// From `wait` on and for `time`, these nodes and the others hear nothing of each other.
     pub fn cut(&mut self, wait: Duration, time: Duration, island: &[usize]) {
+        self.cut_nodes(wait, time, Nodes::of(island));
+    }
+
+    fn cut_nodes(&mut self, wait: Duration, time: Duration, island: Nodes) {
         let from = self.now + wait;
-        self.cuts.push(Cut { from, until: from + time, island: island.iter().copied().collect() });
-        self.later(wait + time, Happening::Healed);
+        self.cuts.push(Cut { from, until: from + time, island });
+        self.later(wait, Happening::Cut(island));
+        self.later(wait + time, Happening::Cut(island));
     }
 
     /// Lets virtual time pass.
@@ -228,52 +225,72 @@ impl World {
     /// The next thing that happens, if it does by `end`.
     fn step(&mut self, end: Instant) -> Result<bool, Fault> {
         let queued = self.queue.first_key_value().map(|((t, _), _)| *t);
-        let timeout =
-            |n: &Node| [n.machine.next_timeout(), n.lanes.next_timeout(self.now)].into_iter().flatten().min();
-        let due = (0..self.nodes.len()).filter_map(|n| Some((timeout(&self.nodes[n])?, n))).min();
+        let awake = self.nodes.iter().enumerate().filter(|(_, n)| n.is_awake());
+        let due = awake.filter_map(|(index, n)| Some((n.due?, index))).min();
         match (queued, due) {
-            (None, None) => return Ok(false),
-            (Some(t), due) if due.is_none_or(|(d, _)| t <= d) => {
-                if t > end {
-                    return Ok(false);
-                }
+            (Some(t), due) if t <= end && due.is_none_or(|(d, _)| t <= d) => {
                 self.now = t;
                 if let Some((_, happening)) = self.queue.pop_first() {
                     self.happen(happening)?;
                 }
+                Ok(true)
             }
-            (_, Some((t, node))) => {
-                if t > end {
-                    return Ok(false);
-                }
-                self.now = t;
-                self.open_next(node)?;
-                self.feed(node, Input::Tick)?;
+            (_, Some((t, node))) if t <= end => {
+                self.now = self.now.max(t);
+                self.tick(node)?;
+                Ok(true)
             }
-            (Some(_), None) => return Ok(false),
+            _ => Ok(false),
         }
-        Ok(true)
+    }
+
+    /// Whose process it is for, and which life of it.
+    fn whose(happening: &Happening) -> Option<(usize, u32)> {
+        match happening {
+            Happening::Input { node, life, .. }
+            | Happening::Deliver { to: node, life, .. }
+            | Happening::Heard { observer: node, life, .. }
+            | Happening::Clock { node, life }
+            | Happening::Resume { node, life }
+            | Happening::Silent { node, life, .. } => Some((*node, *life)),
+            _ => None,
+        }
     }
 
     fn happen(&mut self, happening: Happening) -> Result<(), Fault> {
+        if let Some((node, life)) = Self::whose(&happening) {
+            let node = &mut self.nodes[node];
+            if node.life != life || !node.up {
+                return Ok(());
+            }
+            if node.asleep.is_some() {
+                node.backlog.push(happening);
+                return Ok(());
+            }
+        }
         match happening {
-            Happening::Input { node, life, input } => {
-                if self.nodes[node].life == life {
-                    self.feed(node, *input)?;
-                }
+            Happening::Input { node, input, .. } => self.feed(node, *input),
+            Happening::Deliver { from, to, topic, wire, .. } => self.deliver(from, to, topic, &wire),
+            Happening::Heard { node, at, .. } if self.nodes[node].life != at => Ok(()),
+            Happening::Heard { observer, node, topic, .. } => self.heard(observer, node, topic),
+            Happening::Clock { node, life } => {
+                self.later(HOUR, Happening::Clock { node, life });
+                self.feed(node, Input::Clock(self.wall(node)))
+            }
+            Happening::Cut(island) => {
+                self.cut_changed(island);
                 Ok(())
             }
-            Happening::Deliver { from, to, topic, wire } => self.deliver(from, to, topic, wire),
-            Happening::Heard { observer, node, topic } => self.heard(observer, node, topic),
-            Happening::Healed => {
-                self.healed();
-                Ok(())
-            }
-            Happening::Poll(name) => {
-                self.poll(name);
+            Happening::Review(name) => {
+                self.review(name);
                 Ok(())
             }
             Happening::Act { node, action } => self.act(node, action),
+            Happening::Wake { node, life } if self.nodes[node].life == life => self.wake(node),
+            Happening::Start { node, life } if self.nodes[node].life == life => self.start(node),
+            Happening::Wake { .. } | Happening::Start { .. } => Ok(()),
+            Happening::Resume { node, .. } => self.resume_all(node),
+            Happening::Silent { node, call, peer, .. } => self.is_silent(node, call, peer),
         }
     }
 
@@ -282,8 +299,20 @@ impl World {
         self.queue.insert((self.now + wait, self.queued), happening);
     }
 
-    fn index(&self, key: PublicKey) -> Option<usize> {
-        self.nodes.iter().position(|n| n.key == key)
+    /// A cut has begun, or is over: connections come back, and with them the subscriptions.
+    fn cut_changed(&mut self, island: Nodes) {
+        for a in 0..self.nodes.len() {
+            self.touch_all(a);
+            for b in 0..a {
+                if island.has(a) != island.has(b) && self.cut_since(a, b).is_none() {
+                    self.join(a, b);
+                }
+            }
+        }
+    }
+
+    fn index(&self, key: &PublicKey) -> Option<usize> {
+        self.nodes.iter().position(|n| n.key == *key)
     }
 
     /// What a test finds wrong with this run.
@@ -305,11 +334,24 @@ impl World {
         self.phase(node, call) == Some(Phase::Incoming)
     }
 
-    /// It is accepted there and its link is up.
+    /// It is accepted there, and the links to all others are up.
     pub fn connected(&self, node: usize, call: CallId) -> bool {
         self.nodes[node].machine.snapshot().call(call).is_some_and(|c| {
             c.phase == Phase::Active && c.participants.iter().all(|p| p.link == LinkState::Connected)
         })
+    }
+
+    /// How that node sees that other one in a call.
+    pub fn sees(&self, node: usize, call: CallId, other: usize) -> Option<Presence> {
+        let snapshot = self.nodes[node].machine.snapshot();
+        let key = self.nodes[other].key;
+        snapshot.call(call)?.participants.iter().find(|p| p.peer == key).map(|p| p.state.presence)
+    }
+
+    /// Each of these sees each other one joined.
+    pub fn together(&self, call: CallId, nodes: &[usize]) -> bool {
+        let joined = |a: usize, b: usize| a == b || self.sees(a, call, b) == Some(Presence::Joined);
+        nodes.iter().all(|a| nodes.iter().all(|b| joined(*a, *b)))
     }
 
     /// How the call ended there, if it has.
