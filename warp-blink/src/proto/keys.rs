@@ -51,8 +51,11 @@ impl Machine {
             return;
         };
         call.rekey_at = None;
-        // Alone there is nobody to tell anything.
         if call.is_active() && !call.epochs.is_current() {
+            if call.epochs.used().is_none() {
+                // Whoever should have sent one is gone, and perhaps the others do not know of one another.
+                call.search_at = Some(now);
+            }
             Self::make_key(call, out);
         }
     }
@@ -161,7 +164,7 @@ impl Machine {
     /// Forgets all keys of a call.
     pub(super) fn drop_keys(&mut self, id: CallId, out: &mut Out<'_>) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        call.rekey_at = None;
+        (call.rekey_at, call.search_at) = (None, None);
         for p in call.peers.values_mut() {
             p.delivery.withdraw(|b| matches!(b, Body::CallKey(_)));
         }

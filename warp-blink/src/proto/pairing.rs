@@ -23,6 +23,9 @@ use crate::{
 /// How long the larger key waits for the smaller one to open their session: PROTOCOL's two seconds.
 const LARGER_WAITS: Duration = Duration::from_secs(2);
 
+/// How often members are looked for who were never met.
+const SEARCH: Duration = Duration::from_secs(30);
+
 impl Machine {
     /// A member is in the call, and there is no session with it.
     pub(super) fn meet(&mut self, now: Instant, id: CallId, key: &PublicKey) {
@@ -33,6 +36,29 @@ impl Machine {
         let idle = without && p.hello.is_none() && p.welcome.is_none() && p.pair_at.is_none();
         if idle {
             p.pair_at = Some(if own < *key { now } else { now + LARGER_WAITS });
+        }
+    }
+
+    /// Looks for members who were never met, and may be in the call under a key that is not known here.
+    pub(super) fn search(&mut self, now: Instant, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id).filter(|c| c.search_at.is_some_and(|t| t <= now)) else {
+            return;
+        };
+        let present = |key: &PublicKey| call.members.as_ref().is_some_and(|m| m.is_present(key));
+        let missing = |p: &&Participant| p.session.is_none() && p.stage == Stage::Expected && present(&p.key);
+        let missing: Vec<PublicKey> = call.peers.values().filter(missing).map(|p| p.key).collect();
+        let again = call.is_active() && !missing.is_empty();
+        call.search_at = again.then_some(now + SEARCH);
+        for key in missing {
+            self.meet(now, id, &key);
+        }
+    }
+
+    /// A member who does not answer is not in the call, or not there: the next attempt is the next search.
+    pub(super) fn give_up_pairing(&mut self, now: Instant, id: CallId, key: &PublicKey) {
+        let Some(p) = self.peer_mut(id, key).filter(|p| p.stage == Stage::Expected) else { return };
+        if p.hello.as_ref().is_some_and(|h| h.hello.kind == HelloKind::Pair && h.is_old(now)) {
+            p.hello = None;
         }
     }
 

@@ -1,5 +1,7 @@
 //! Somebody else in a call, as the machine sees it.
 
+use std::time::Duration;
+
 use super::{
     delivery::{Delivery, Schedule},
     effect::SessionNo,
@@ -17,6 +19,9 @@ use crate::{
 /// The most entries of a timeline; later ones are left out.
 const MAX_MARKS: usize = 64;
 
+/// How long a member is asked for a session before it is taken for absent: as `Config::reach_timeout`.
+const PATIENCE: Duration = Duration::from_secs(15);
+
 /// A first message on its way.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct HelloOut {
@@ -28,11 +33,17 @@ pub(super) struct HelloOut {
     pub(super) schedule: Schedule,
     /// It left this node at least once.
     pub(super) published: bool,
+    since: Instant,
 }
 
 impl HelloOut {
     pub(super) fn new(hello: Box<Hello>, suite: u8, session: SessionNo, now: Instant) -> Self {
-        Self { hello, suite, session, attempts: 0, schedule: Schedule::at(now), published: false }
+        Self { hello, suite, session, attempts: 0, schedule: Schedule::at(now), published: false, since: now }
+    }
+
+    /// On its way for six transmissions and more.
+    pub(super) fn is_old(&self, now: Instant) -> bool {
+        now.since(self.since) >= PATIENCE
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
 /// After a link could not be made although the other side is heard, this long until it is tried once more, twice as long
 /// each time, up to the longest.
 const REVIVE: Duration = Duration::from_secs(5);
-const REVIVE_MAX: Duration = Duration::from_secs(80);
+const REVIVE_MAX: Duration = Duration::from_secs(40);
 
 /// The way out of a call that a reason stands for.
 const fn presence(reason: EndReason) -> Presence {
@@ -103,6 +103,9 @@ impl Machine {
         p.revive_at = Some(now + wait);
         self.tell(id, key, out);
         self.send_sync(now, id, key);
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.search_at = Some(now);
+        }
         self.look_around(now, id, out);
     }
 
