@@ -178,7 +178,7 @@ async fn an_own_node_and_an_apps_node_call_each_other() {
     ipfs.exit_daemon().await;
     assert_eq!(app.ended(call).await.0, EndReason::Lost);
     let offline = |s: &Snapshot| matches!(s.node, NodeState::Offline { .. });
-    assert!(offline(&app.blink.snapshot()) || app.blink.watch().wait_for(|s| offline(s)).await.is_ok());
+    assert!(offline(&app.blink.snapshot()) || app.blink.snapshots().wait_for(|s| offline(s)).await.is_ok());
     assert!(matches!(app.blink.offer([own.key()]).await, Err(Error::Closed | Error::Rejected(_))));
 }
 

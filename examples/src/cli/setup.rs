@@ -96,7 +96,7 @@ pub(super) async fn start(common: &Common, identity: Identity) -> Result<Blink, 
 
 /// Waits until the node listens.
 pub(super) async fn ready(blink: &Blink) -> Result<Line, Failure> {
-    let mut snapshots = blink.watch();
+    let mut snapshots = blink.snapshots();
     let listens = |s: &Arc<Snapshot>| !s.addresses.is_empty() && s.node != NodeState::Starting;
     let snapshot = match timeout(START, snapshots.wait_for(listens)).await {
         Ok(Ok(snapshot)) => snapshot.clone(),

@@ -18,6 +18,7 @@ use super::{
     fault::Losses,
     kept::KeptCalls,
     keyring::Keyring,
+    ledger::Ledger,
     missed,
     reaches::Reaches,
     recall,
@@ -57,6 +58,8 @@ const MAX_GOODBYE: Duration = Duration::from_secs(1);
 pub(crate) enum Request {
     Command(Command, oneshot::Sender<Result<(), Rejected>>),
     Offer { to: Vec<PublicKey>, app_data: AppData, reply: oneshot::Sender<Result<CallId, Error>> },
+    Export { call: CallId, peer: PublicKey, reply: oneshot::Sender<Result<Vec<u8>, Error>> },
+    Import { bytes: Vec<u8>, reply: oneshot::Sender<Result<(), Error>> },
     Media(MediaCommand, oneshot::Sender<Result<(), String>>),
     Learn { node: NodeId, address: String },
     Shutdown(oneshot::Sender<()>),
@@ -83,6 +86,7 @@ pub(crate) struct Running {
     pub(crate) requests: mpsc::Sender<Request>,
     pub(crate) events: broadcast::WeakSender<Event>,
     pub(crate) snapshot: watch::Receiver<Arc<Snapshot>>,
+    pub(crate) ledger: Ledger,
 }
 
 struct Core {
@@ -110,6 +114,7 @@ struct Core {
     events: broadcast::Sender<Event>,
     /// What happened in this step: told after the snapshot shows it.
     told: Vec<Event>,
+    ledger: Ledger,
     snapshot: watch::Sender<Arc<Snapshot>>,
     dropped: Counters,
 }
@@ -155,6 +160,7 @@ pub(crate) async fn start(parts: Parts) -> Result<Running, Error> {
     }
     let (snapshot, snapshots) = watch::channel(Arc::new(machine.snapshot()));
     let weak = events.downgrade();
+    let ledger = Ledger::default();
     let core = Core {
         machine,
         vault: Vault::new(keys),
@@ -175,12 +181,13 @@ pub(crate) async fn start(parts: Parts) -> Result<Running, Error> {
         ended: VecDeque::new(),
         events,
         told: Vec::new(),
+        ledger: ledger.clone(),
         snapshot,
         dropped: Counters::default(),
     };
     core.publish();
     tokio::spawn(core.run(request_queue, result_queue, dialed, found));
-    Ok(Running { requests, events: weak, snapshot: snapshots })
+    Ok(Running { requests, events: weak, snapshot: snapshots, ledger })
 }
 
 impl Core {
@@ -232,6 +239,7 @@ impl Core {
         all.refused.version += gossip.ignored;
         all.stray += dropped.stray;
         all.duplicate += dropped.duplicate;
+        self.ledger.note(&snapshot);
         self.snapshot.send_if_modified(|old| {
             let new = **old != snapshot;
             if new {

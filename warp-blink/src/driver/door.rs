@@ -82,6 +82,12 @@ impl Seen {
             self.answered.remove(&oldest);
         }
     }
+
+    /// What came of that call from somebody may be answered anew.
+    pub(super) fn forget(&mut self, call: CallId, from: &PublicKey) {
+        self.answered.retain(|_, a| (a.call, a.from) != (call, *from));
+        self.order.retain(|id| self.answered.contains_key(id));
+    }
 }
 
 /// The way in.

@@ -21,7 +21,10 @@ impl World {
         let scripted = |h: &Happening| {
             matches!(
                 h,
-                Happening::Act { .. } | Happening::Wake { .. } | Happening::Start { .. } | Happening::Resume { .. }
+                Happening::Act { .. }
+                    | Happening::Wake { .. }
+                    | Happening::Start { .. }
+                    | Happening::Resume { .. }
             )
         };
         loop {
@@ -88,7 +91,10 @@ impl World {
                     let Some(other) = self.index(&p.peer) else { continue };
                     let there = members.iter().any(|(n, _)| *n == other);
                     if !there && p.state.presence.is_in() {
-                        let what = format!("shows node {other} as {:?}, who is not in {}", p.state.presence, call.id);
+                        let what = format!(
+                            "shows node {other} as {:?}, who is not in {}",
+                            p.state.presence, call.id
+                        );
                         return Some((node, what));
                     }
                 }

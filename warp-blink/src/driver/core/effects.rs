@@ -23,6 +23,7 @@ impl Core {
         match kind {
             EffectKind::Emit(event) => {
                 tracing::debug!(event = name(&event), "event");
+                self.ledger.note_event(&event);
                 self.told.push(event);
             }
             EffectKind::Subscribe(topic) => match self.vault.topic(topic) {
@@ -53,13 +54,6 @@ impl Core {
                 let sealed = self.vault.seal_packet(to, session, &packet, place);
                 self.publish_sealed(id, sealed, ("packet", packet.call, Some(to), session.0, packet.seq));
             }
-            EffectKind::Learn { peer } => {
-                if let Some(place) = self.vault.whereabouts(peer) {
-                    let ended = self.reaches.hint(clock::now(), peer, &place);
-                    self.ended.extend(ended);
-                }
-                self.ended.push_back((id, Outcome::Ok));
-            }
             EffectKind::SendCall { call, epoch, body } => {
                 let sealed = self.vault.seal_call(call, epoch, &body);
                 self.publish_sealed(id, sealed, ("call", call, None, epoch.n, 0));
@@ -75,6 +69,13 @@ impl Core {
                 self.done(id);
             }
             EffectKind::Keep { peer, gift } => self.keep(id, peer, gift),
+            EffectKind::Learn { peer } => {
+                if let Some(place) = self.vault.whereabouts(&peer) {
+                    let ended = self.reaches.hint(clock::now(), peer, &place);
+                    self.ended.extend(ended);
+                }
+                self.done(id);
+            }
             EffectKind::NewToken => {
                 let made = self.vault.keys_mut().new_token().map(|()| Outcome::Ok);
                 self.ends(id, made.map_err(VaultError::from));

@@ -4,8 +4,9 @@ use tokio::sync::mpsc;
 
 use super::{Core, Request};
 use crate::{
-    driver::clock,
-    error::Error,
+    driver::{clock, door::Turned, post, push},
+    error::{Error, ImportError},
+    event::Presence,
     id::{CallId, PublicKey},
     proto::{Command, Input, signal::AppData},
 };
@@ -21,6 +22,12 @@ impl Core {
             Request::Offer { to, app_data, reply } => {
                 let result = self.offer(to, app_data);
                 let _ = reply.send(result);
+            }
+            Request::Export { call, peer, reply } => {
+                let _ = reply.send(self.export(call, peer));
+            }
+            Request::Import { bytes, reply } => {
+                let _ = reply.send(self.import(bytes));
             }
             Request::Media(command, reply) => {
                 if let Err(
@@ -52,5 +59,37 @@ impl Core {
             self.vault.forget(call);
         }
         offered.map(|()| call).map_err(Error::from)
+    }
+
+    fn export(&self, call: CallId, peer: PublicKey) -> Result<Vec<u8>, Error> {
+        let snapshot = self.snapshot.borrow();
+        let participant = snapshot.call(call).and_then(|c| c.participants.iter().find(|p| p.peer == peer));
+        let called = participant.is_some_and(|p| p.state.presence == Presence::Calling);
+        let offer = self.vault.unanswered_offer(call, &peer);
+        match offer.ok().filter(|_| called) {
+            Some((lane, frame)) => Ok(push::encode(lane, &frame)),
+            None => Err(Error::NothingToExport { call, peer }),
+        }
+    }
+
+    /// What the app brings goes the way of what arrives over gossip, from the first check on.
+    fn import(&mut self, bytes: Vec<u8>) -> Result<(), Error> {
+        let (lane, frame) = push::decode(bytes.into())?;
+        if !self.vault.hears(lane) {
+            return Err(ImportError::Closed.into());
+        }
+        match self.gate.arrived(&self.vault, lane, frame, true) {
+            Ok(again) => {
+                again.into_iter().for_each(|input| self.feed(input));
+                self.open_next();
+                Ok(())
+            }
+            // It came this way, or over gossip, a moment ago.
+            Err(Turned::Waits) => Ok(()),
+            Err(turned) => {
+                post::Dropped::from(turned).count(&mut self.dropped);
+                Err(push::refusal(turned).into())
+            }
+        }
     }
 }

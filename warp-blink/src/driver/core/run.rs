@@ -101,6 +101,8 @@ impl Core {
         }
         self.stop().await;
         self.publish();
+        // The store is free again when whoever asked goes on.
+        drop(self);
         for done in stopping.into_iter().flat_map(|(_, waiting)| waiting) {
             // Whoever asked may have stopped waiting.
             let _ = done.send(());
@@ -189,7 +191,7 @@ impl Core {
     }
 
     /// Opens the first messages whose turn it is. Each lane's burst bounds how long this takes.
-    fn open_next(&mut self) {
+    pub(super) fn open_next(&mut self) {
         while let Some(opened) = self.gate.next(clock::now(), &mut self.vault) {
             match opened {
                 Ok(input) => self.feed(input),

@@ -10,6 +10,7 @@ use crate::{
         },
     },
     time::{Instant, UnixTime},
+    wire::Whereabouts,
 };
 
 const CALL: CallId = CallId::from_bytes([7; 16]);
@@ -231,6 +232,39 @@ async fn one_call_has_sessions_with_many_and_dropping_one_leaves_the_others() {
     assert_eq!(a.takes(&topic, &frame), heard(to_c, 1, packet(2, Body::Ringing)));
     assert_eq!(a.vault.forget(CALL), [to_c]);
     assert!(a.vault.is_clean());
+}
+
+/// All answers may have been lost: the caller, who still sends the same, is answered when the call is forgotten here.
+#[tokio::test]
+async fn an_offer_that_was_forgotten_unconfirmed_can_be_answered_anew() {
+    for confirmed in [false, true] {
+        let (mut a, mut b) = session().await;
+        let (to_a, to_b) = (a.key(), b.key());
+        if confirmed {
+            let (topic, frame) = a.says(to_b, 1, &packet(1, Body::Confirm));
+            assert!(b.takes(&topic, &frame).is_ok());
+        }
+        b.vault.forget(CALL);
+        let (inbox, frame) = a.offer(to_b);
+        let again = Input::HelloAgain { call: CALL, from: to_a, session: ONE };
+        let taken = b.takes(&inbox, &frame);
+        assert_eq!(taken == Ok(Some(again)), confirmed);
+        assert_eq!(arrived(&taken).is_some(), !confirmed);
+    }
+}
+
+#[tokio::test]
+async fn where_somebody_is_said_to_be_comes_with_the_packet_of_its_step() {
+    let (mut a, mut b) = session().await;
+    let (to_a, to_b, carol) = (a.key(), b.key(), Identity::from_seed([3; 32]).public());
+    let place = Whereabouts::new(carol.into(), ["/ip4/192.0.2.7/tcp/4001".to_owned()]);
+    let said = packet(1, Body::Where(carol));
+    assert!(a.vault.seal_packet(to_b, ONE, &said, None).is_err());
+    let (topic, frame) = a.vault.seal_packet(to_b, ONE, &said, Some(place.clone())).unwrap();
+    assert_eq!(b.takes(&topic, &frame), heard(to_a, 1, said));
+    assert_eq!(b.vault.whereabouts(&to_a), None, "somebody else");
+    assert_eq!(b.vault.whereabouts(&carol), Some(place));
+    assert_eq!(b.vault.whereabouts(&carol), None, "once");
 }
 
 #[tokio::test]

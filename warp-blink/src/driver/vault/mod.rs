@@ -254,6 +254,13 @@ impl Vault {
     /// Drops every key of a call, and the names of its topics. Says who is in no other call.
     pub(super) fn forget(&mut self, call: CallId) -> Vec<PublicKey> {
         let with = self.calls.remove(&call).map(|c| c.peers).unwrap_or_default();
+        for (peer, keys) in &with {
+            // All answers may have been lost, and the first message still comes again.
+            if !keys.answers.is_empty() && keys.sessions.values().all(|open| !open.session.is_confirmed()) {
+                self.contacts_seen.forget(call, peer);
+                self.strangers_seen.forget(call, peer);
+            }
+        }
         self.sessions.retain(|_, (c, ..)| *c != call);
         self.topics.retain(|_, meaning| match meaning {
             TopicRef::Inbox { .. } => true,

@@ -79,25 +79,22 @@ impl Vault {
             (Body::Roll(roll), Some(Attachment::Signatures(signatures))) => {
                 Some(Brought::Words(call, Words::of(roll, &signatures)))
             }
-            (Body::Token | Body::KemKey, Some(attachment)) => Some(Brought::Gift(from, attachment)),
             (Body::Where(whom), Some(Attachment::Where(place))) => Some(Brought::Where(*whom, place)),
+            (Body::Token | Body::KemKey, Some(attachment)) => Some(Brought::Gift(from, attachment)),
             _ => None,
         };
         Ok(packet)
     }
 
     /// Where the packet of this step says that somebody is.
-    pub(in crate::driver) fn whereabouts(&mut self, whom: PublicKey) -> Option<Whereabouts> {
-        match self.brought.take() {
-            Some(Brought::Where(who, place)) if who == whom => Some(place),
-            other => {
-                self.brought = other;
-                None
-            }
+    pub(in crate::driver) fn whereabouts(&mut self, whom: &PublicKey) -> Option<Whereabouts> {
+        match self.brought.take_if(|b| matches!(b, Brought::Where(of, _) if of == whom))? {
+            Brought::Where(_, place) => Some(place),
+            _ => None,
         }
     }
 
-    /// A packet, with what goes with it; `place` is where the member is found of whom it speaks, if it speaks of one.
+    /// `place`: where somebody is, if the packet is to say that.
     pub(in crate::driver) fn seal_packet(
         &mut self,
         to: PublicKey,

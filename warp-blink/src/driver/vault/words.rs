@@ -1,6 +1,6 @@
 //! What is signed about who belongs to a call: our words, and those of others that the machine keeps.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use super::{Brought, Vault, VaultError};
 use crate::{
@@ -19,38 +19,28 @@ const MAX_LOOSE: usize = MAX_RECORDS;
 pub(in crate::driver) struct Words {
     create: Option<Signature>,
     records: BTreeMap<Record, Signature>,
-    /// Those that no longer matter. A roll that is on its way, and is sent again, may still have them.
-    older: VecDeque<(Record, Signature)>,
 }
 
 impl Words {
     /// Of a roll and its signatures, which have been verified: the create's, then one for each record.
     pub(in crate::driver) fn of(roll: &Roll, signatures: &[Signature]) -> Self {
         let records = roll.records.iter().copied().zip(signatures.iter().skip(1).copied()).collect();
-        Self { create: signatures.first().copied(), records, older: VecDeque::new() }
-    }
-
-    fn find(&self, record: &Record) -> Option<Signature> {
-        let older = || self.older.iter().find(|(r, _)| r == record).map(|(_, signature)| *signature);
-        self.records.get(record).copied().or_else(older)
+        Self { create: signatures.first().copied(), records }
     }
 
     /// What this roll is signed with.
     pub(super) fn under(&self, roll: &Roll) -> Option<Vec<Signature>> {
-        let records = roll.records.iter().map(|record| self.find(record));
+        let records = roll.records.iter().map(|record| self.records.get(record).copied());
         std::iter::once(self.create).chain(records).collect()
     }
 
-    /// Keeps what this roll is signed with. Without all of it, nothing changes.
+    /// Keeps what this roll is signed with, and no more. Without all of it, nothing changes.
     fn keep(&mut self, roll: &Roll, brought: Option<&Self>) -> Result<(), VaultError> {
         let create = self.create.or(brought.and_then(|b| b.create)).ok_or(VaultError::Unsigned)?;
-        let find = |r: &Record| self.find(r).or_else(|| brought?.find(r)).ok_or(VaultError::Unsigned);
-        let records = roll.records.iter().map(|r| Ok((*r, find(r)?))).collect::<Result<_, VaultError>>()?;
-        let before = std::mem::replace(&mut self.records, records);
+        let find = |r: &Record| self.records.get(r).or_else(|| brought?.records.get(r)).copied();
+        let signed = |r: &Record| Ok((*r, find(r).ok_or(VaultError::Unsigned)?));
+        self.records = roll.records.iter().map(signed).collect::<Result<_, VaultError>>()?;
         self.create = Some(create);
-        self.older.retain(|(record, _)| !self.records.contains_key(record));
-        self.older.extend(before.into_iter().filter(|(record, _)| !self.records.contains_key(record)));
-        self.older.drain(..self.older.len().saturating_sub(MAX_RECORDS));
         Ok(())
     }
 }
@@ -159,23 +149,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_roll_that_is_on_its_way_can_be_sent_again_when_newer_words_are_kept() {
+    async fn only_the_words_of_the_last_roll_are_kept() {
         let mut vault = vault().await;
         let (call, create) = vault.create(MayInvite::Members, 16).unwrap();
-        let first = add(&vault, 2, 1);
-        vault.sign(call, &first).unwrap();
-        let before = roll(create, vec![first]);
-        vault.keep_roll(call, &before).unwrap();
-        for number in 2..=3 * MAX_RECORDS as u32 {
-            let next = add(&vault, 2, number);
-            vault.sign(call, &next).unwrap();
-            let roll = roll(create, vec![next]);
-            vault.keep_roll(call, &roll).unwrap();
-            assert!(vault.signatures(call, &roll).is_ok());
-            assert_eq!(vault.signatures(call, &before).is_ok(), number <= 1 + MAX_RECORDS as u32, "{number}");
-            let words = &vault.calls[&call].words;
-            assert!(words.records.len() == 1 && words.older.len() <= MAX_RECORDS);
+        let [first, second] = [1, 2].map(|number| add(&vault, 2, number));
+        for word in [first, second] {
+            vault.sign(call, &word).unwrap();
+            vault.keep_roll(call, &roll(create, vec![word])).unwrap();
         }
+        assert!(vault.signatures(call, &roll(create, vec![second])).is_ok());
+        assert_eq!(vault.signatures(call, &roll(create, vec![first])), Err(VaultError::Unsigned));
     }
 
     #[tokio::test]
