@@ -80,7 +80,8 @@ impl World {
         let seen: Vec<Snapshot> = self.nodes.iter().map(|n| n.machine.snapshot()).collect();
         // Who was removed and has not heard of it takes part in nothing.
         let active = |n: usize, call: CallId| {
-            seen[n].call(call).filter(|c| c.phase == Phase::Active && !self.was_removed(n, call))
+            let active = |c: &&CallSnapshot| c.phase == Phase::Active && !self.was_removed(n, call, &seen);
+            seen[n].call(call).filter(active)
         };
         for (node, snapshot) in seen.iter().enumerate() {
             for call in snapshot.calls.iter().filter(|c| active(node, c.id).is_some()) {
@@ -107,12 +108,13 @@ impl World {
         None
     }
 
-    /// Somebody knows that this one was removed, and nobody has brought it back.
-    fn was_removed(&self, node: usize, call: CallId) -> bool {
+    /// Somebody in the call knows that this one was removed, and nobody has brought it back.
+    fn was_removed(&self, node: usize, call: CallId, seen: &[Snapshot]) -> bool {
         let key = self.nodes[node].key;
         let gone = |n: &super::Node| n.views.get(&call).and_then(|view| view.gone.get(&key)).copied();
         let removed = |gone: Gone| matches!(gone, Gone::Removed(_)) && self.is_out(call, &key, gone);
-        self.nodes.iter().filter_map(gone).any(removed)
+        let active = |n: &usize| seen[*n].call(call).is_some_and(|c| c.phase == Phase::Active);
+        (0..self.nodes.len()).filter(active).filter_map(|n| gone(&self.nodes[n])).any(removed)
     }
 
     fn differ(&self, a: usize, b: usize, call: CallId, seen: &[Snapshot]) -> Option<String> {
