@@ -60,7 +60,8 @@ fn run(runs: u64) -> ExitCode {
             eprintln!("{done} of {runs} after {:.1} s", begin.elapsed().as_secs_f64());
         }
     });
-    if let (Some(middle), Some(worst)) = (report.settled.get(report.settled.len() / 2), report.settled.last()) {
+    if let (Some(middle), Some(worst)) = (report.settled.get(report.settled.len() / 2), report.settled.last())
+    {
         eprintln!(
             "{:.0} runs a second, {} inputs a run; after everything had healed all agreed within {middle:?} (median), \
              {worst:?} (worst)",

@@ -21,7 +21,10 @@ impl World {
         let scripted = |h: &Happening| {
             matches!(
                 h,
-                Happening::Act { .. } | Happening::Wake { .. } | Happening::Start { .. } | Happening::Resume { .. }
+                Happening::Act { .. }
+                    | Happening::Wake { .. }
+                    | Happening::Start { .. }
+                    | Happening::Resume { .. }
             )
         };
         loop {
@@ -75,9 +78,7 @@ impl World {
     /// In what two nodes that are in a call together disagree, if they do.
     pub fn disagreement(&self) -> Option<(usize, String)> {
         let seen: Vec<Snapshot> = self.nodes.iter().map(|n| n.machine.snapshot()).collect();
-        let active = |n: usize, call: CallId| {
-            seen[n].call(call).filter(|c| c.phase == Phase::Active)
-        };
+        let active = |n: usize, call: CallId| seen[n].call(call).filter(|c| c.phase == Phase::Active);
         for (node, snapshot) in seen.iter().enumerate() {
             for call in snapshot.calls.iter().filter(|c| c.phase == Phase::Active) {
                 let members: Vec<(usize, &CallSnapshot)> =
@@ -86,7 +87,10 @@ impl World {
                     let Some(other) = self.index(&p.peer) else { continue };
                     let there = members.iter().any(|(n, _)| *n == other);
                     if !there && p.state.presence.is_in() {
-                        let what = format!("shows node {other} as {:?}, who is not in {}", p.state.presence, call.id);
+                        let what = format!(
+                            "shows node {other} as {:?}, who is not in {}",
+                            p.state.presence, call.id
+                        );
                         return Some((node, what));
                     }
                 }

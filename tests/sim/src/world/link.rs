@@ -100,12 +100,16 @@ impl World {
         match command {
             LinkCommand::Apply(answer) => {
                 if connection.ends[end] != End::New || named(&answer.text) != Some(name) {
-                    return Err(self.fault(node, format!("an answer that is not of {link:?}: {}", answer.text)));
+                    return Err(
+                        self.fault(node, format!("an answer that is not of {link:?}: {}", answer.text))
+                    );
                 }
                 connection.ends[end] = End::Checking(self.now);
                 self.tell(node, link, EngineLink::Checking);
             }
-            LinkCommand::Candidate(candidate) => connection.candidates |= named(&candidate.text) == Some(name),
+            LinkCommand::Candidate(candidate) => {
+                connection.candidates |= named(&candidate.text) == Some(name)
+            }
             LinkCommand::Send(sends) => connection.sending[end] = sends,
             LinkCommand::Close => {
                 connection.ends[end] = End::Closed(!apart && !lost);
@@ -149,7 +153,9 @@ impl World {
             candidates: false,
             review_at: None,
         });
-        let fits = connection.nodes == [peer, node] && connection.call == call && connection.generation == generation;
+        let fits = connection.nodes == [peer, node]
+            && connection.call == call
+            && connection.generation == generation;
         if !fits || connection.ends[1] != End::Absent {
             let what = format!("takes an offer for {link:?} that is of {connection:?}");
             return Err(self.fault(node, what));

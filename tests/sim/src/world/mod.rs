@@ -25,10 +25,7 @@ use warp_blink::{
     config::Config,
     event::{LinkState, Phase, Presence},
     id::{CallId, PublicKey},
-    proto::{
-        Input, TopicRef,
-        signal::{Record},
-    },
+    proto::{Input, TopicRef, signal::Record},
     time::Instant,
 };
 
@@ -82,19 +79,55 @@ impl Fault {
 /// Something that will happen. What is meant for a process that has died since is lost.
 #[derive(Clone, Debug)]
 enum Happening {
-    Input { node: usize, life: u32, input: Box<Input> },
-    Deliver { from: usize, to: usize, life: u32, topic: TopicRef, wire: Rc<Wire> },
-    Heard { observer: usize, life: u32, node: usize, at: u32, topic: TopicRef },
-    Clock { node: usize, life: u32 },
+    Input {
+        node: usize,
+        life: u32,
+        input: Box<Input>,
+    },
+    Deliver {
+        from: usize,
+        to: usize,
+        life: u32,
+        topic: TopicRef,
+        wire: Rc<Wire>,
+    },
+    Heard {
+        observer: usize,
+        life: u32,
+        node: usize,
+        at: u32,
+        topic: TopicRef,
+    },
+    Clock {
+        node: usize,
+        life: u32,
+    },
     /// A cut begins or is over.
     Cut(Nodes),
     Review(Name),
-    Act { node: usize, action: Action },
-    Wake { node: usize, life: u32 },
-    Start { node: usize, life: u32 },
-    Resume { node: usize, life: u32 },
+    Act {
+        node: usize,
+        action: Action,
+    },
+    Wake {
+        node: usize,
+        life: u32,
+    },
+    Start {
+        node: usize,
+        life: u32,
+    },
+    Resume {
+        node: usize,
+        life: u32,
+    },
     /// A phone must not ring any more.
-    Silent { node: usize, life: u32, call: CallId, peer: Option<PublicKey> },
+    Silent {
+        node: usize,
+        life: u32,
+        call: CallId,
+        peer: Option<PublicKey>,
+    },
 }
 
 /// Several machines and the world around them.

@@ -118,9 +118,8 @@ impl World {
 
     /// Since when these two have been cut off from each other.
     pub(super) fn cut_since(&self, a: usize, b: usize) -> Option<Instant> {
-        let between = |c: &&Cut| {
-            c.from <= self.now && self.now < c.until && c.island.has(a) != c.island.has(b)
-        };
+        let between =
+            |c: &&Cut| c.from <= self.now && self.now < c.until && c.island.has(a) != c.island.has(b);
         self.cuts.iter().filter(between).map(|c| c.from).min()
     }
 

@@ -335,6 +335,7 @@ impl World {
     /// Looks when the node wants to go on.
     pub(super) fn refresh(&mut self, index: usize) {
         let node = &mut self.nodes[index];
-        node.due = [node.machine.next_timeout(), node.lanes.next_timeout(self.now)].into_iter().flatten().min();
+        node.due =
+            [node.machine.next_timeout(), node.lanes.next_timeout(self.now)].into_iter().flatten().min();
     }
 }

@@ -47,7 +47,8 @@ impl World {
                     Outcome::Ok
                 }
                 EffectKind::Link { link, command } => {
-                    media |= matches!(command, LinkCommand::Dial | LinkCommand::Accept(_) | LinkCommand::Send(_));
+                    media |=
+                        matches!(command, LinkCommand::Dial | LinkCommand::Accept(_) | LinkCommand::Send(_));
                     self.drive(index, link, command)?;
                     Outcome::Ok
                 }
@@ -234,13 +235,7 @@ impl World {
     }
 
     /// Whoever has processed a removal says nothing more to the removed.
-    fn may_say(
-        &self,
-        index: usize,
-        to: &PublicKey,
-        call: CallId,
-        body: Option<&Body>,
-    ) -> Result<(), Fault> {
+    fn may_say(&self, index: usize, to: &PublicKey, call: CallId, body: Option<&Body>) -> Result<(), Fault> {
         let node = &self.nodes[index];
         let Some(view) = node.views.get(&call) else { return Ok(()) };
         let removed = |gone: &&Gone| matches!(gone, Gone::Removed(_)) && self.is_out(call, to, **gone);

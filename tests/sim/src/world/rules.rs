@@ -57,7 +57,9 @@ impl World {
         }
         let heard = |call: &CallId| node.audio.is_some_and(|open| open != *call) || node.held.contains(call);
         match self.sends_for(index).find(heard) {
-            Some(call) => Err(self.fault(index, format!("the microphone is heard in {call}, which is not the one"))),
+            Some(call) => {
+                Err(self.fault(index, format!("the microphone is heard in {call}, which is not the one")))
+            }
             None => Ok(()),
         }
     }

@@ -127,9 +127,7 @@ fn when(rng: &mut Rng, last: Duration) -> Duration {
 }
 
 fn cuts(rng: &mut Rng, count: usize) -> Vec<(Duration, Duration, Nodes)> {
-    let cut = |rng: &mut Rng| {
-        (rng.between(seconds(0, 80)), rng.between(seconds(0, 80)), some(rng, count, 2))
-    };
+    let cut = |rng: &mut Rng| (rng.between(seconds(0, 80)), rng.between(seconds(0, 80)), some(rng, count, 2));
     (0..rng.below(3)).map(|_| cut(rng)).collect()
 }
 

@@ -88,9 +88,7 @@ impl Watch {
                 self.accepted = true;
                 fresh
             }
-            Event::Held { held, .. } => {
-                self.accepted && std::mem::replace(&mut self.held, *held) != *held
-            }
+            Event::Held { held, .. } => self.accepted && std::mem::replace(&mut self.held, *held) != *held,
             Event::MediaStarted { .. } | Event::FirstAudio { .. } => self.began && self.accepted,
             Event::Missed { reason, .. } => {
                 self.misses += 1;
