@@ -1,12 +1,14 @@
 //! Why a command is refused, and why a node does not start.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     id::{CallId, PublicKey},
     proto::signal::AppDataTooLong,
 };
 
 /// Why the machine refused a command. Its state is as before.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum Rejected {
     /// An offer to nobody.

@@ -65,6 +65,7 @@ mod group;
 mod hello;
 mod hold;
 mod input;
+pub mod journal;
 mod keys;
 pub mod lanes;
 mod link;

@@ -53,7 +53,6 @@ impl Machine {
         out: &mut Out<'_>,
     ) {
         let id = packet.call;
-        let smaller = self.own < from;
         let silent = now + self.config.caller_silent;
         let Some(p) = self.peer_mut(id, &from) else {
             self.counters.unexpected += 1;
@@ -65,7 +64,7 @@ impl Machine {
             // The first message under a session that the other side opened: it is no replay.
             p.welcome = None;
             let held = Held { no: session, kind, ours: false };
-            let dropped = p.confirmed(now, held, smaller);
+            let dropped = p.confirmed(now, held);
             if p.session == Some(held) {
                 p.protection = Some(super::hello::protection(suite));
             }
@@ -125,6 +124,8 @@ impl Machine {
         let id = packet.call;
         let retired = self.peer_mut(id, &from).and_then(|p| p.retired.as_mut());
         match retired.filter(|r| r.no == session).map(|r| (packet.seq, r.receive(packet.seq))) {
+            // What it says of links is of links that ended with it.
+            Some((1.., Received::New)) if packet.body.is_link() => {}
             Some((1.., Received::New)) => self.on_body(now, id, from, packet.generation, packet.body, out),
             Some((0, _)) => {}
             Some((_, Received::Duplicate)) => self.counters.duplicate += 1,

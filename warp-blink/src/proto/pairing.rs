@@ -28,7 +28,9 @@ impl Machine {
     pub(super) fn meet(&mut self, now: Instant, id: CallId, key: &PublicKey) {
         let own = self.own;
         let Some(p) = self.peer_mut(id, key) else { return };
-        let idle = p.session.is_none() && p.hello.is_none() && p.welcome.is_none() && p.pair_at.is_none();
+        // One that does not hear what is said in the session has lost it.
+        let without = p.session.is_none() || p.delivery.is_stuck();
+        let idle = without && p.hello.is_none() && p.welcome.is_none() && p.pair_at.is_none();
         if idle {
             p.pair_at = Some(if own < *key { now } else { now + LARGER_WAITS });
         }
@@ -39,7 +41,8 @@ impl Machine {
         let sent_at = self.unix(now);
         let Some(p) = self.peer_mut(id, key).filter(|p| p.pair_at.is_some_and(|t| t <= now)) else { return };
         p.pair_at = None;
-        let needed = p.session.is_none() && p.hello.is_none() && p.welcome.is_none() && p.may_come();
+        let without = p.session.is_none() || p.delivery.is_stuck();
+        let needed = without && p.hello.is_none() && p.welcome.is_none() && p.may_come();
         if !needed || !self.calls.get(&id).is_some_and(Call::is_active) {
             return;
         }
@@ -121,7 +124,8 @@ impl Machine {
             self.on_met(now, id, &from, true, out);
             self.say(now, id, &from, 0, Body::Accept(media));
         } else if call.is_active() && kind != HelloKind::Offer {
-            self.on_met(now, id, &from, kind == HelloKind::Resume, out);
+            let again = self.peer(id, &from).is_some_and(|p| p.retired.is_some());
+            self.on_met(now, id, &from, again || kind == HelloKind::Resume, out);
         } else if self.calls.get(&id).is_some_and(Call::is_active) {
             self.introduce(now, id, &from);
         }
@@ -135,6 +139,7 @@ impl Machine {
             self.close_link(id, key, out);
             if let Some(p) = self.peer_mut(id, key) {
                 p.announced = None;
+                p.link.parked = Default::default();
                 p.delivery.withdraw(Body::is_link);
             }
         }

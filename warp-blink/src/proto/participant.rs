@@ -4,7 +4,7 @@ use super::{
     delivery::{Delivery, Schedule},
     effect::SessionNo,
     link::Link,
-    sessions::{Held, Retired, replaces},
+    sessions::{Held, Retired},
     signal::{Announce, Hello, HelloKind, Welcome},
 };
 use crate::{
@@ -156,20 +156,10 @@ impl Participant {
     }
 
     /// A session was confirmed. Gives the one that is to be wiped now, if there is one.
-    pub(super) fn confirmed(&mut self, now: Instant, new: Held, smaller: bool) -> Option<SessionNo> {
-        let retired = match self.session {
-            None => {
-                self.session = Some(new);
-                None
-            }
-            Some(used) if replaces(new, used, smaller) => {
-                self.session = Some(new);
-                Some(Retired::new(used.no, now, self.delivery.restart(now)))
-            }
-            Some(_) => Some(Retired::new(new.no, now, (0, 0))),
-        };
+    pub(super) fn confirmed(&mut self, now: Instant, new: Held) -> Option<SessionNo> {
         self.delivery.confirm();
-        let retired = retired?;
+        let used = self.session.replace(new)?;
+        let retired = Retired::new(used.no, now, self.delivery.restart(now));
         self.retired.replace(retired).map(|before| before.no)
     }
 

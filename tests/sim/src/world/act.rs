@@ -288,6 +288,8 @@ impl World {
             Err(Rejected::CallFull { .. } | Rejected::TooManySubjects(_)) => Ok(()),
             Err(Rejected::MayNotInvite(_)) if !call.may_invite => Ok(()),
             Ok(()) if call.may_invite => Ok(()),
+            // Nothing shows that one of them is opening a session in the call at this moment.
+            Err(Rejected::AlreadyInCall(_)) if call.may_invite => Ok(()),
             other => Err(self.fault(node, format!("an invitation is refused, or not: {other:?}"))),
         }
     }

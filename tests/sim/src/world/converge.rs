@@ -7,7 +7,7 @@ use warp_blink::{
     id::CallId,
 };
 
-use super::{Fault, Happening, World};
+use super::{Fault, Happening, World, roll::Gone};
 
 /// Within this time after everything has healed, all agree on each call.
 pub(super) const SETTLED: Duration = Duration::from_secs(90);
@@ -78,9 +78,12 @@ impl World {
     /// In what two nodes that are in a call together disagree, if they do.
     pub fn disagreement(&self) -> Option<(usize, String)> {
         let seen: Vec<Snapshot> = self.nodes.iter().map(|n| n.machine.snapshot()).collect();
-        let active = |n: usize, call: CallId| seen[n].call(call).filter(|c| c.phase == Phase::Active);
+        // Who was removed and has not heard of it takes part in nothing.
+        let active = |n: usize, call: CallId| {
+            seen[n].call(call).filter(|c| c.phase == Phase::Active && !self.was_removed(n, call))
+        };
         for (node, snapshot) in seen.iter().enumerate() {
-            for call in snapshot.calls.iter().filter(|c| c.phase == Phase::Active) {
+            for call in snapshot.calls.iter().filter(|c| active(node, c.id).is_some()) {
                 let members: Vec<(usize, &CallSnapshot)> =
                     (0..seen.len()).filter_map(|n| Some((n, active(n, call.id)?))).collect();
                 for p in &call.participants {
@@ -102,6 +105,14 @@ impl World {
             }
         }
         None
+    }
+
+    /// Somebody knows that this one was removed, and nobody has brought it back.
+    fn was_removed(&self, node: usize, call: CallId) -> bool {
+        let key = self.nodes[node].key;
+        let gone = |n: &super::Node| n.views.get(&call).and_then(|view| view.gone.get(&key)).copied();
+        let removed = |gone: Gone| matches!(gone, Gone::Removed(_)) && self.is_out(call, &key, gone);
+        self.nodes.iter().filter_map(gone).any(removed)
     }
 
     fn differ(&self, a: usize, b: usize, call: CallId, seen: &[Snapshot]) -> Option<String> {

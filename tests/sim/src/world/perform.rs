@@ -79,6 +79,7 @@ impl World {
             EffectKind::DropSession { call, peer, session } => node.vault.drop_session(call, peer, session),
             EffectKind::DropPeer { call, peer } => node.vault.drop_peer(call, peer),
             EffectKind::Keep { peer, gift } => checked = self.keep(index, peer, gift),
+            EffectKind::Learn { peer } => checked = node.vault.learn(peer),
             EffectKind::NewToken => node.token += 1,
             EffectKind::Remember { .. } => node.memory = Some(node.machine.memory().clone()),
             EffectKind::NewCallKey { call, n } => {

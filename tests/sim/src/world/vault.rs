@@ -26,6 +26,8 @@ pub(super) enum Attachment {
     Signatures(Vec<Record>),
     Token(u32),
     KemKey,
+    /// Where that one was found.
+    Where(PublicKey),
 }
 
 /// A first message that was opened in this step.
@@ -75,7 +77,8 @@ pub(super) struct Vault {
     saved: BTreeMap<CallId, Roll>,
     /// Which session a secret is.
     opens: BTreeMap<Secret, (CallId, PublicKey, SessionNo)>,
-    /// The first messages that were answered, as long as their call is known.
+    /// The first messages that were answered, as long as the session is there: who sends one again after that has got no
+    /// answer, and waits for one.
     seen: BTreeMap<Secret, (CallId, PublicKey, SessionNo)>,
     pub(super) fresh: Option<Fresh>,
     /// What the packet of this step brought.
@@ -194,6 +197,7 @@ impl Vault {
             Body::Roll(roll) => Attachment::Signatures(keys.signed(roll)?),
             Body::Token => Attachment::Token(token),
             Body::KemKey => Attachment::KemKey,
+            Body::Where(peer) => Attachment::Where(*peer),
             _ => Attachment::Nothing,
         };
         Ok((open.secret, attachment))
@@ -219,6 +223,14 @@ impl Vault {
             (Some((from, Attachment::Token(token))), Gift::Token) if *from == peer => Ok(Some(*token)),
             (Some((from, Attachment::KemKey)), Gift::KemKey) if *from == peer => Ok(None),
             (brought, _) => Err(format!("keeps {gift:?} of {peer}, but was given {brought:?}")),
+        }
+    }
+
+    /// Looks for somebody where the packet of this step says.
+    pub(super) fn learn(&self, peer: PublicKey) -> Checked<()> {
+        match &self.brought {
+            Some((_, Attachment::Where(told))) if *told == peer => Ok(()),
+            brought => Err(format!("looks for {peer}, but was given {brought:?}")),
         }
     }
 
@@ -289,6 +301,7 @@ impl Vault {
 
     pub(super) fn drop_session(&mut self, call: CallId, peer: PublicKey, no: SessionNo) {
         self.opens.retain(|_, (c, p, n)| (*c, *p, *n) != (call, peer, no));
+        self.seen.retain(|_, (c, p, n)| (*c, *p, *n) != (call, peer, no));
         if let Some(keys) = self.calls.get_mut(&call).and_then(|c| c.peers.get_mut(&peer)) {
             keys.answers.remove(&no);
             keys.sessions.remove(&no);
@@ -298,6 +311,7 @@ impl Vault {
 
     pub(super) fn drop_peer(&mut self, call: CallId, peer: PublicKey) {
         self.opens.retain(|_, (c, p, _)| (*c, *p) != (call, peer));
+        self.seen.retain(|_, (c, p, _)| (*c, *p) != (call, peer));
         if let Some(keys) = self.calls.get_mut(&call) {
             keys.peers.remove(&peer);
         }

@@ -84,9 +84,9 @@ impl Watch {
             Event::Rejoined { .. } if self.began => self.accepted && std::mem::take(&mut self.left),
             Event::Rejoined { .. } => {
                 // An earlier run was in it.
-                let fresh = self.outcome.is_none() && self.begin();
+                self.begin();
                 self.accepted = true;
-                fresh
+                true
             }
             Event::Held { held, .. } => self.accepted && std::mem::replace(&mut self.held, *held) != *held,
             Event::MediaStarted { .. } | Event::FirstAudio { .. } => self.began && self.accepted,
