@@ -50,6 +50,9 @@ pub(super) fn check(common: &Common) -> Result<(), Failure> {
         None if common.store.is_some() && common.key.is_none() => Err(Failure::usage(
             "--store needs --key FILE: what is kept is sealed for one identity, and without a file each run is another",
         )),
+        None if common.resume && common.store.is_none() => {
+            Err(Failure::usage("--resume needs --store DIR: calls of an earlier run are kept there"))
+        }
         None => Ok(()),
     }
 }
@@ -114,5 +117,6 @@ pub(super) async fn ready(blink: &Blink) -> Result<Line, Failure> {
         true => a.clone(),
         false => format!("{a}{suffix}"),
     });
-    Ok(Line::Ready { did: blink.public_key(), peer_id, addresses: addresses.collect() })
+    let resumable = snapshot.resumable.iter().map(|call| call.id).collect();
+    Ok(Line::Ready { did: blink.public_key(), peer_id, addresses: addresses.collect(), resumable })
 }

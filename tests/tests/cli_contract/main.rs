@@ -6,5 +6,6 @@
 mod calls;
 mod document;
 mod endings;
+mod groups;
 mod phone;
 mod usage;
