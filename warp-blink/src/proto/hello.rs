@@ -336,7 +336,7 @@ impl Machine {
         kind: HelloKind,
     ) -> WelcomeOut {
         let welcome = Welcome { node: self.node, version: VERSION, suite, status };
-        WelcomeOut { welcome, session, kind, schedule: Schedule::at(now), last: None }
+        WelcomeOut { welcome, session, kind, schedule: Schedule::at(now), last: None, since: now }
     }
 
     /// Answers an offer that leads to no call. The answer may be lost, so it is kept for the farewell time, to be

@@ -33,7 +33,8 @@ impl Machine {
         let Some(p) = self.peer_mut(id, key) else { return };
         // One that does not hear what is said in the session has lost it.
         let without = p.session.is_none() || p.delivery.is_stuck();
-        let idle = without && p.hello.is_none() && p.welcome.is_none() && p.pair_at.is_none();
+        let answering = p.welcome.as_ref().is_some_and(|w| !w.is_old(now));
+        let idle = without && p.hello.is_none() && !answering && p.pair_at.is_none();
         if idle {
             p.pair_at = Some(if own < *key { now } else { now + LARGER_WAITS });
         }
@@ -68,6 +69,9 @@ impl Machine {
         let Some(p) = self.peer_mut(id, key).filter(|p| p.pair_at.is_some_and(|t| t <= now)) else { return };
         p.pair_at = None;
         let without = p.session.is_none() || p.delivery.is_stuck();
+        if let Some(old) = p.welcome.take_if(|w| w.is_old(now)) {
+            out.run(EffectKind::DropSession { call: id, peer: *key, session: old.session });
+        }
         let needed = without && p.hello.is_none() && p.welcome.is_none() && p.may_come();
         if !needed || !self.calls.get(&id).is_some_and(Call::is_active) {
             return;

@@ -6,6 +6,7 @@ use super::{
     delivery::{Delivery, Schedule},
     effect::SessionNo,
     link::Link,
+    machine::ARRIVING,
     sessions::{Held, Retired},
     signal::{Announce, Hello, HelloKind, Welcome},
 };
@@ -55,6 +56,14 @@ pub(super) struct WelcomeOut {
     pub(super) kind: HelloKind,
     pub(super) schedule: Schedule,
     pub(super) last: Option<Instant>,
+    pub(super) since: Instant,
+}
+
+impl WelcomeOut {
+    /// Its receiver has had the time to confirm it.
+    pub(super) fn is_old(&self, now: Instant) -> bool {
+        now.since(self.since) >= ARRIVING
+    }
 }
 
 /// Where somebody stands in a call.
