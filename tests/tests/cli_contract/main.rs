@@ -7,5 +7,6 @@ mod calls;
 mod document;
 mod endings;
 mod groups;
+mod parties;
 mod phone;
 mod usage;

@@ -239,6 +239,11 @@ impl Phone {
         ready[field].as_str().expect("a text").to_owned()
     }
 
+    /// Every line so far.
+    pub(crate) fn seen(&self) -> &[Value] {
+        &self.seen
+    }
+
     /// Types a line.
     pub(crate) fn say(&mut self, line: &str) {
         let input = self.input.as_mut().expect("standard input is open");

@@ -14,6 +14,7 @@ use tokio::{
 use super::{
     book::Book,
     clock,
+    diary::{Diary, Recording},
     door::{Ask, Gate},
     fault::Losses,
     kept::KeptCalls,
@@ -37,7 +38,7 @@ use crate::{
         media::{Media, MediaCommand},
     },
     proto::{
-        Command, Effect, EffectId, Input, Machine, Notice, Outcome, Saved,
+        Command, Effect, EffectId, Input, Machine, Notice, Outcome, Saved, journal::Beginning,
         signal::{AppData, MAX_MEMBERS, MayInvite},
     },
     stats::Counters,
@@ -79,6 +80,7 @@ pub(crate) struct Parts {
     pub(crate) ask: Option<Ask>,
     /// The first transmission of every signal is lost.
     pub(crate) lossy: bool,
+    pub(crate) recording: Option<Recording>,
 }
 
 /// What the handle holds of the task.
@@ -91,6 +93,7 @@ pub(crate) struct Running {
 
 struct Core {
     machine: Machine,
+    diary: Option<Diary>,
     vault: Vault,
     gate: Gate,
     losses: Losses,
@@ -146,9 +149,11 @@ pub(crate) async fn start(parts: Parts) -> Result<Running, Error> {
     let (kept, calls) = KeptCalls::load(Shelf::new(parts.store.clone()), clock::unix()).await;
     let mut missed = Shelf::new(parts.store.clone());
     let found = Found { calls, notices: missed::load(&mut missed).await };
-    let machine = Machine::new(parts.config.clone(), parts.identity.public(), parts.gossip.node())
+    let beginning = Beginning::new(parts.config.clone(), parts.identity.public(), parts.gossip.node())
         .with_memory(memory)
-        .with_people(parts.contacts, parts.blocked)?;
+        .with_people(parts.contacts, parts.blocked);
+    let machine = beginning.machine()?;
+    let diary = parts.recording.map(|recording| Diary::begin(recording, &beginning));
     let (mut reaches, dialed) = Reaches::new(parts.gossip.clone(), Book::load(Shelf::new(parts.store)).await);
     let now = clock::now();
     let nodes: Vec<NodeId> = parts.addresses.iter().map(|(node, _)| *node).collect();
@@ -163,6 +168,7 @@ pub(crate) async fn start(parts: Parts) -> Result<Running, Error> {
     let ledger = Ledger::default();
     let core = Core {
         machine,
+        diary,
         vault: Vault::new(keys),
         gate: Gate::new(parts.ask),
         losses: Losses::new(parts.lossy),
@@ -225,7 +231,10 @@ impl Core {
 
     /// The one place where the machine takes anything: what it takes, and what it says to it, can be recorded here.
     fn handle(&mut self, input: Input) -> Result<Vec<Effect>, Rejected> {
-        self.machine.handle(clock::now(), input)
+        match &mut self.diary {
+            Some(diary) => diary.handle(&mut self.machine, clock::now(), input),
+            None => self.machine.handle(clock::now(), input),
+        }
     }
 
     /// Shows the present state, if it has changed.

@@ -8,6 +8,7 @@
 mod book;
 pub(crate) mod clock;
 pub(crate) mod core;
+pub(crate) mod diary;
 pub(crate) mod door;
 mod fault;
 mod kept;

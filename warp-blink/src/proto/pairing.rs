@@ -208,6 +208,8 @@ impl Machine {
                     (p.stage, p.hello) = (Stage::Expected, None);
                 }
             }
+            // It is in, and its acceptance was lost with another session.
+            Some((Stage::Called { .. }, true)) => self.admit(now, id, key, out),
             Some((Stage::Out(_), _)) => {
                 self.wipe(id, key, out);
                 if let Some(p) = self.peer_mut(id, key) {

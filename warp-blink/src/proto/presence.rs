@@ -121,6 +121,7 @@ impl Machine {
             Stage::Lost if p.revive_at.is_none_or(|t| t <= now) && p.session.is_some() => {
                 self.enter(now, id, key, out);
             }
+            Stage::Expected if p.session.is_some() => self.enter(now, id, key, out),
             _ => {}
         }
     }

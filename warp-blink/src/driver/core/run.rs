@@ -111,7 +111,11 @@ impl Core {
 
     /// What the machine is told before anything happens.
     fn begin(&mut self, found: Found) {
-        for effect in self.machine.start() {
+        let effects = match &mut self.diary {
+            Some(diary) => diary.start(&mut self.machine),
+            None => self.machine.start(),
+        };
+        for effect in effects {
             self.carry_out(effect);
         }
         let known: Vec<_> = self.vault.keys().known().collect();
@@ -152,6 +156,9 @@ impl Core {
         // Says nothing where something else has ended it before.
         if !matches!(self.machine.snapshot().node, NodeState::Offline { .. }) {
             self.feed(Input::Stopped { cause: "shut down".to_owned() });
+        }
+        if let Some(diary) = self.diary.take() {
+            diary.close().await;
         }
     }
 
