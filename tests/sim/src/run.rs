@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::Scenario;
+use crate::{Lived, Scenario};
 
 /// What became of the runs.
 #[derive(Clone, Debug, Default)]
@@ -19,8 +19,11 @@ pub struct Report {
     pub passed: u64,
     /// The seeds of the others, and what each says; in order.
     pub failed: Vec<(u64, String)>,
-    /// How long those who were in a call took to agree after everything had healed, in order.
+    /// How long those who were in a call took to agree after everything had healed, in order: of the runs in which there
+    /// was a call of two or more then.
     pub settled: Vec<Duration>,
+    /// In how many of them there were three or more in one call.
+    pub groups: u64,
     /// Inputs that machines handled.
     pub steps: u64,
 }
@@ -44,10 +47,13 @@ pub fn run_all(runs: u64, threads: usize, each: impl Fn(u64, Option<&(u64, Strin
                     each(count, failed.as_ref());
                     let Ok(mut report) = report.lock() else { break };
                     match result {
-                        Ok((settled, steps)) => {
+                        Ok((Lived { settled, largest, .. }, steps)) => {
                             report.passed += 1;
-                            report.settled.push(settled);
                             report.steps += steps;
+                            report.groups += u64::from(largest > 2);
+                            if largest > 1 {
+                                report.settled.push(settled);
+                            }
                         }
                         Err(what) => report.failed.push((seed, what)),
                     }
@@ -65,8 +71,8 @@ pub fn run_all(runs: u64, threads: usize, each: impl Fn(u64, Option<&(u64, Strin
 ///
 /// # Errors
 /// The first thing that must not happen, or what a machine panicked with.
-pub fn run_one(seed: u64) -> Result<(Duration, u64), String> {
-    let run = || Scenario::mixed(seed).live(seed).map(|(world, settled)| (settled, world.steps()));
+pub fn run_one(seed: u64) -> Result<(Lived, u64), String> {
+    let run = || Scenario::mixed(seed).live(seed).map(|(world, lived)| (lived, world.steps()));
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(fault)) => Err(fault.told()),

@@ -236,8 +236,9 @@ impl World {
                     return Ok(());
                 }
                 let free = outgoing.is_none() && active.is_none();
+                let crowded = to.iter().count() >= usize::from(self.nodes[node].config.max_members);
                 let refused = self.offer_all(node, to)?.err();
-                if free != refused.is_none() {
+                if (free && !crowded) != refused.is_none() {
                     return Err(self.fault(node, format!("an offer is refused, or not: {refused:?}")));
                 }
                 return Ok(());

@@ -75,6 +75,17 @@ impl World {
         }
     }
 
+    /// How many take part in the call that most take part in.
+    pub fn largest(&self) -> usize {
+        let mut members = std::collections::BTreeMap::<CallId, usize>::new();
+        for node in &self.nodes {
+            for call in node.machine.snapshot().calls.iter().filter(|c| c.phase == Phase::Active) {
+                *members.entry(call.id).or_default() += 1;
+            }
+        }
+        members.into_values().max().unwrap_or(0)
+    }
+
     /// In what two nodes that are in a call together disagree, if they do.
     pub fn disagreement(&self) -> Option<(usize, String)> {
         let seen: Vec<Snapshot> = self.nodes.iter().map(|n| n.machine.snapshot()).collect();

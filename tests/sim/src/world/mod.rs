@@ -34,7 +34,7 @@ pub use net::{Conditions, Nodes};
 pub use node::Node;
 pub use rng::Rng;
 pub use rules::Made;
-pub use scenario::{Scenario, Script};
+pub use scenario::{Lived, Scenario, Script};
 pub use seeds::{each_seed, number};
 pub use watch::Outcome;
 

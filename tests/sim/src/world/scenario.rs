@@ -13,6 +13,15 @@ use super::{Action, Conditions, Fault, Nodes, Rng, World, act::inviters, net::ms
 /// Who does what when.
 pub type Script = Vec<(Duration, usize, Action)>;
 
+/// How it was when everything had healed, before all hung up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lived {
+    /// How long those who were in a call took to agree on it.
+    pub settled: Duration,
+    /// How many took part in the call that most took part in.
+    pub largest: usize,
+}
+
 /// Everything that a seed decides about a run.
 #[derive(Clone, Debug)]
 pub struct Scenario {
@@ -24,6 +33,8 @@ pub struct Scenario {
     pub script: Script,
     /// When the network is cut, for how long, and who is on one side.
     pub cuts: Vec<(Duration, Duration, Nodes)>,
+    /// Who are contacts of each other, and hold what contacts are given.
+    pub friends: Nodes,
 }
 
 pub(super) const fn seconds(from: u64, to: u64) -> (Duration, Duration) {
@@ -55,7 +66,7 @@ impl Scenario {
             at = when(&mut rng, at);
             script.push((at, node, action));
         }
-        Self { conditions, nodes, script, cuts: cuts(&mut rng, count) }
+        Self { conditions, nodes, script, cuts: cuts(&mut rng, count), friends: Nodes::default() }
     }
 
     /// Calls of many: 2 to 16 nodes, most runs with up to 4, and everything that can happen.
@@ -70,15 +81,16 @@ impl Scenario {
             _ => 10 + rng.below(7) as usize,
         };
         let conditions = conditions(&mut rng);
-        let nodes = (0..count).map(|_| config(&mut rng)).collect();
-        let mut script = if rng.chance(0.75) { gathering(&mut rng, count) } else { Vec::new() };
+        let nodes = (0..count).map(|_| group_config(&mut rng)).collect();
+        let mut script = if rng.chance(0.8) { gathering(&mut rng, count) } else { Vec::new() };
         let mut at = Duration::ZERO;
-        for _ in 0..2 + rng.below(12 + 4 * count as u64) {
+        for _ in 0..4 + rng.below(12 + 4 * count as u64) {
             at = when(&mut rng, at);
             let node = rng.below(count as u64) as usize;
             script.push((at, node, action(&mut rng, count)));
         }
-        Self { conditions, nodes, script, cuts: cuts(&mut rng, count) }
+        let friends = if rng.chance(0.3) { some(&mut rng, count, 2) } else { Nodes::default() };
+        Self { conditions, nodes, script, cuts: cuts(&mut rng, count), friends }
     }
 
     /// Lives it through, to the end.
@@ -89,12 +101,17 @@ impl Scenario {
         self.live(seed).map(|(world, _)| world)
     }
 
-    /// The same; also how long those who were in a call took to agree after everything had healed.
+    /// The same; also how it was in the end.
     ///
     /// # Errors
     /// The first [`Fault`].
-    pub fn live(&self, seed: u64) -> Result<(World, Duration), Fault> {
+    pub fn live(&self, seed: u64) -> Result<(World, Lived), Fault> {
         let mut world = World::new(seed, self.conditions.clone(), self.nodes.clone())?;
+        for a in self.friends.iter() {
+            for b in self.friends.iter().filter(|b| a < *b) {
+                world.befriend(a, b)?;
+            }
+        }
         for (wait, node, action) in &self.script {
             world.act_later(*wait, *node, *action);
         }
@@ -102,8 +119,9 @@ impl Scenario {
             world.cut_nodes(*wait, *time, *island);
         }
         let settled = world.settle()?;
+        let lived = Lived { settled, largest: world.largest() };
         world.finish()?;
-        Ok((world, settled))
+        Ok((world, lived))
     }
 }
 
@@ -128,7 +146,7 @@ fn when(rng: &mut Rng, last: Duration) -> Duration {
 
 fn cuts(rng: &mut Rng, count: usize) -> Vec<(Duration, Duration, Nodes)> {
     let cut = |rng: &mut Rng| (rng.between(seconds(0, 80)), rng.between(seconds(0, 80)), some(rng, count, 2));
-    (0..rng.below(3)).map(|_| cut(rng)).collect()
+    (0..rng.below(4)).map(|_| cut(rng)).collect()
 }
 
 /// Some of them, one at least; each further one with a chance of one in `rare`.
@@ -157,27 +175,52 @@ fn conditions(rng: &mut Rng) -> Conditions {
 pub(super) fn action(rng: &mut Rng, count: usize) -> Action {
     let other = if rng.chance(0.5) { Other::End } else { Other::Hold };
     match rng.below(100) {
-        0..=9 => Action::Offer(some(rng, count, 2)),
-        10..=16 => Action::Offer(some(rng, count, u64::MAX)),
-        17..=42 => Action::Accept(other),
-        43..=44 => Action::Decline,
-        45..=46 => Action::Cancel,
-        47..=50 => Action::HangUp,
-        51..=54 => Action::Leave,
-        55..=60 => Action::Rejoin(other),
-        61..=69 => Action::Invite(some(rng, count, 3)),
-        70..=73 => Action::Remove(rng.below(count as u64) as usize),
-        74..=77 => Action::Hold,
-        78..=82 => Action::Unhold(other),
-        83..=84 => Action::Mute(rng.chance(0.5)),
-        85..=86 => Action::Camera(rng.chance(0.5)),
-        87..=91 => Action::Crash {
+        0..=7 => Action::Offer(some(rng, count, 2)),
+        8..=13 => Action::Offer(some(rng, count, u64::MAX)),
+        14..=39 => Action::Accept(other),
+        40 => Action::Decline,
+        41 => Action::Cancel,
+        42..=44 => Action::HangUp,
+        45..=48 => Action::Leave,
+        49..=55 => Action::Rejoin(other),
+        56..=65 => Action::Invite(some(rng, count, 3)),
+        66..=69 => Action::Remove(rng.below(count as u64) as usize),
+        70..=73 => Action::Hold,
+        74..=80 => Action::Unhold(other),
+        81..=82 => Action::Mute(rng.chance(0.5)),
+        83..=84 => Action::Camera(rng.chance(0.5)),
+        85..=91 => Action::Crash {
             down: rng.between(ms(0, 20_000)),
             resume: rng.chance(0.7).then(|| rng.between(ms(0, 30_000))),
         },
         92..=96 => Action::Suspend(rng.between(ms(100, 80_000))),
         _ => Action::Clock(rng.below(7_200_000) as i64 - 3_600_000),
     }
+}
+
+/// What only calls of many, and those who come back, have to do with.
+fn group_config(rng: &mut Rng) -> Config {
+    let mut config = config(rng);
+    config.may_invite = inviters(rng.chance(0.2));
+    if rng.chance(0.2) {
+        config.reconnect_window = rng.between(seconds(5, 60));
+    }
+    if rng.chance(0.2) {
+        config.connect_timeout = rng.between(seconds(10, 30));
+    }
+    if rng.chance(0.2) {
+        config.empty_call_grace = rng.between(seconds(1, 30));
+    }
+    if rng.chance(0.2) {
+        config.rejoin_window = rng.between(seconds(10, 120));
+    }
+    if rng.chance(0.1) {
+        config.max_held = rng.below(3) as usize;
+    }
+    if rng.chance(0.1) {
+        config.max_members = 2 + rng.below(4) as u8;
+    }
+    config
 }
 
 fn config(rng: &mut Rng) -> Config {
@@ -200,6 +243,5 @@ fn config(rng: &mut Rng) -> Config {
     if rng.chance(0.1) {
         config.media.channels = 2;
     }
-    config.may_invite = inviters(rng.chance(0.2));
     config
 }
