@@ -51,7 +51,7 @@ doc: setup ## build the documentation of the workspace
 fuzz: setup ## run each fuzz target for SECONDS=60 and print a table; not part of the tests
 	@scripts/fuzz.sh $(SECONDS)
 
-bench: setup ## measure sealing, opening and refusing, and write docs/benchmarks.md
+bench: setup ## measure what messages and the call machine cost, and write docs/benchmarks.md
 	@scripts/bench.sh
 
 clean-demo: ## remove what the demo wrote

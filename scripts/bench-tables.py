@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""bench-tables.py OUTPUT: writes the figures of a run of the benchmark `wire` into docs/.
+"""bench-tables.py OUTPUT...: writes the figures of runs of benchmarks into docs/. Each is in a file of its name.
 
-docs/benchmarks/wire.json gets all of them; in docs/benchmarks.md what stands between `<!-- figures: NAME -->` and
+docs/benchmarks/NAME.json gets all of them; in docs/benchmarks.md what stands between `<!-- figures: TABLE -->` and
 `<!-- end -->` is replaced. The rest of that page is written by hand, and quotes no figures.
 """
 
@@ -20,12 +20,12 @@ DOCS = pathlib.Path(__file__).resolve().parent.parent / "docs"
 
 
 def read(lines):
-    """The times in ns by name, and the sizes of frames by name."""
-    times, sizes, path = {}, {}, []
+    """The times in ns by name; and by kind and name, the numbers in lines such as `#bytes NAME 123`."""
+    times, counts, path = {}, {}, []
     for line in lines:
-        if line.startswith("#bytes "):
-            _, name, size = line.split()
-            sizes[name] = int(size)
+        if line.startswith("#"):
+            kind, name, number = line[1:].split()
+            counts.setdefault(kind, {})[name] = int(number)
             continue
         row = ROW.match(line)
         if not row:
@@ -38,9 +38,7 @@ def read(lines):
             # Names say their group themselves; the module that a benchmark stands in is no part of it.
             name = "/".join(path if "/" in path[0] else path[1:])
             times[name] = {"fastest_ns": fastest, "median_ns": median, "mean_ns": mean, "slowest_ns": slowest}
-    if len(times) < 40 or len(sizes) < 12:
-        sys.exit(f"bench-tables.py: {len(times)} times and {len(sizes)} sizes are too few: was that a whole run?")
-    return times, sizes
+    return times, counts
 
 
 def us(ns):
@@ -67,9 +65,16 @@ def plain(way):
     return way.replace("_", ", ")
 
 
-def tables(times, sizes):
+def readers(times):
+    """What gives the fastest time of a benchmark, and what gives that and the median, as text."""
     fast = lambda name: times[name]["fastest_ns"]
-    both = lambda name: [us(fast(name)), us(times[name]["median_ns"])]
+    return fast, lambda name: [us(fast(name)), us(times[name]["median_ns"])]
+
+
+def wire(times, counts):
+    """What messages cost."""
+    sizes = counts["bytes"]
+    fast, both = readers(times)
 
     def messages(names):
         rows = []
@@ -148,26 +153,142 @@ def tables(times, sizes):
     }
 
 
+# What is said in a session, and what it does, where the name of the body is not enough.
+SAID = {
+    "call_key": "`CallKey` (that in use)",
+    "call_key_new": "`CallKey` (a new one)",
+    "candidate": "`Candidate`",
+    "description": "`Description` (2,000 bytes, a new link)",
+    "roll": "`Roll` (nothing new)",
+    "roll_new": "`Roll` (one person more)",
+    "sync": "`Sync` (nothing new)",
+    "sync_old": "`Sync` (another roll, another key)",
+}
+
+HAPPENS = {
+    "tick_nothing_due": "a tick, nothing due",
+    "tick_announce_due": "a tick, the own state is announced",
+    "announce_repeated": "an announce, nothing new",
+    "announce_new": "an announce: muted",
+    "done": "the end of an effect",
+    "subscribed": "somebody subscribed to a topic",
+    "statistics": "statistics of a link",
+    "own_candidate": "an own candidate",
+    "link_interrupted": "a link is interrupted",
+    "command_mute": "a command: mute",
+    "command_refused": "a command that is refused",
+    "hello_stranger": "a stranger's offer",
+    "hello_nonsense": "a first message that makes no sense",
+}
+
+READ = {
+    "snapshot/made/1": "`snapshot()`, a call of two",
+    "snapshot/made/15": "`snapshot()`, a call of sixteen",
+    "snapshot/made/15_late": "the same after sixteen other calls of sixteen",
+    "snapshot/made/64_calls": "`snapshot()`, a call of two and 63 that ring",
+    "snapshot/step/1": "a step's snapshot, a call of two",
+    "snapshot/step/15": "a step's snapshot, a call of sixteen",
+    "snapshot/step/15_late": "the same after sixteen other calls of sixteen",
+    "snapshot/step/64_calls": "a step's snapshot, a call of two and 63 that ring",
+    "next_timeout/calls/1": "`next_timeout()`, a call of two",
+    "next_timeout/calls/15": "`next_timeout()`, a call of sixteen",
+    "next_timeout/calls/64_calls": "`next_timeout()`, a call of two and 63 that ring",
+    "input/crowd/tick_nothing_due": "a tick, nothing due, 64 calls",
+    "input/crowd/announce_repeated": "an announce, nothing new, 64 calls",
+    "input/crowd/hello_nonsense": "a first message that makes no sense, 64 calls",
+}
+
+HELD = {
+    "unconfirmed": "a first message that waits for confirmation",
+    "pending": "a call that rings",
+    "pending_most": "a call that rings, its caller says what it can",
+    "active/1": "an active call of two",
+    "active/15": "an active call of sixteen",
+    "participant": "of that, each further participant",
+    "active_most/15": "an active call of sixteen, all say what they can",
+    "snapshot/1": "a snapshot of a call of two",
+    "snapshot/15": "a snapshot of a call of sixteen",
+}
+
+
+def proto(times, counts):
+    """What the machine costs."""
+    fast, both = readers(times)
+    effects, nonsense = counts["effects"], counts["nonsense"]
+
+    def calls():
+        rows = []
+        for stage, text in [("joined", "until all are joined"), ("whole", "until nothing is left of it")]:
+            for n in [2, 4, 16]:
+                inputs, name = counts["inputs"][f"{stage}/{n}"], f"call/{stage}/{n}"
+                rows.append([f"of {n}, {text}", f"{inputs:,}", *both(name), per_second(fast(name) / inputs)])
+        return table(["a call", "inputs", "µs", "median", "inputs a second"], rows)
+
+    def inputs(group, names):
+        rows = []
+        for name, text in names.items():
+            row = [text]
+            for size in ["two", "sixteen"]:
+                ns = fast(f"{group}/{size}/{name}")
+                mark = "\\*" if nonsense[f"{size}/{name}"] else ""
+                row += [f"{effects[f'{size}/{name}']}{mark}", us(ns), per_second(ns)]
+            rows.append(row)
+        return table(["in a call of two", "effects", "µs", "a second", "of sixteen: effects", "µs", "a second"], rows)
+
+    said = [name.split("/")[1] for name in effects if f"packet/{name}" in times and name.startswith("two/")]
+    camel = lambda name: "`" + "".join(word.capitalize() for word in name.split("_")) + "`"
+    return {
+        "machine_calls": calls(),
+        "machine_packets": inputs("packet", {name: SAID.get(name, camel(name)) for name in said}),
+        "machine_inputs": inputs("input", HAPPENS),
+        "machine_reads": table(
+            ["what", "µs", "median", "a second"],
+            [[text, *both(name), per_second(fast(name))] for name, text in READ.items()],
+        ),
+        "machine_memory": table(
+            ["what", "bytes"], [[text, f"{counts['held'][name]:,}"] for name, text in HELD.items()]
+        ),
+    }
+
+
+# By name: the tables, and the least that a whole run has, in times and in numbers of each kind.
+RUNS = {
+    "wire": (wire, 40, {"bytes": 12}),
+    "proto": (proto, 80, {"effects": 70, "nonsense": 70, "inputs": 6, "held": 9}),
+}
+
+
+def whole(name, times, counts):
+    _, least, kinds = RUNS[name]
+    few = [f"{len(times)} times"] if len(times) < least else []
+    few += [f"{len(counts.get(k, {}))} {k}" for k, n in kinds.items() if len(counts.get(k, {})) < n]
+    if few:
+        sys.exit(f"bench-tables.py: {' and '.join(few)} of {name} are too few: was that a whole run?")
+
+
 def main():
-    times, sizes = read(pathlib.Path(sys.argv[1]).read_text(encoding="utf-8").splitlines())
     machine = {
         "processor": platform.machine(),
         "cores": os.cpu_count(),
         "rustc": subprocess.run(["rustc", "--version"], capture_output=True, text=True, check=True).stdout.split()[1],
     }
-    record = {"machine": machine, "bytes": sizes, "times": times}
-    (DOCS / "benchmarks").mkdir(exist_ok=True)
-    (DOCS / "benchmarks" / "wire.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    made = tables(times, sizes)
-    made["machine"] = "{processor}, {cores} cores, Rust {rustc}.".format(**machine)
     page = DOCS / "benchmarks.md"
     text = page.read_text(encoding="utf-8")
-    for name, figures in made.items():
-        start = f"<!-- figures: {name} -->\n"
-        if start not in text:
-            sys.exit(f"bench-tables.py: docs/benchmarks.md has no place for {name}")
-        before, rest = text.split(start)
-        text = before + start + figures + "\n<!-- end -->" + rest.split("<!-- end -->", 1)[1]
+    for output in map(pathlib.Path, sys.argv[1:]):
+        times, counts = read(output.read_text(encoding="utf-8").splitlines())
+        whole(output.name, times, counts)
+        record = {"machine": machine, **counts, "times": times}
+        (DOCS / "benchmarks").mkdir(exist_ok=True)
+        json_file = DOCS / "benchmarks" / f"{output.name}.json"
+        json_file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        made = RUNS[output.name][0](times, counts)
+        made[f"{output.name} machine"] = "{processor}, {cores} cores, Rust {rustc}.".format(**machine)
+        for name, figures in made.items():
+            start = f"<!-- figures: {name} -->\n"
+            if start not in text:
+                sys.exit(f"bench-tables.py: docs/benchmarks.md has no place for {name}")
+            before, rest = text.split(start)
+            text = before + start + figures + "\n<!-- end -->" + rest.split("<!-- end -->", 1)[1]
     page.write_text(text, encoding="utf-8")
 
 

@@ -15,7 +15,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut events = blink.events();
 
     // Once the node listens, say where.
-    let mut snapshots = blink.watch();
+    let mut snapshots = blink.snapshots();
     let online =
         snapshots.wait_for(|s| s.node == NodeState::Online && !s.addresses.is_empty()).await?.clone();
     for address in &online.addresses {

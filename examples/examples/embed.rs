@@ -32,7 +32,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Some(address) = std::env::args().nth(1) {
         blink.add_address(&address).await?;
     }
-    let online = blink.watch().wait_for(|s| !s.addresses.is_empty()).await?.clone();
+    let online = blink.snapshots().wait_for(|s| !s.addresses.is_empty()).await?.clone();
     for address in &online.addresses {
         println!("cargo run -p blink-examples --example caller -- {} {address}", blink.public_key());
     }

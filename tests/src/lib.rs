@@ -1,4 +1,3 @@
-//! The simulated world and helpers of the multi-node tests.
+//! Helpers of the multi-node tests.
 
 pub mod e2e;
-pub mod world;

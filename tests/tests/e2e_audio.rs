@@ -172,7 +172,7 @@ async fn phone(seed: u8, mic: &Path, speaker: &Path, format: WavFormat, peer: Op
         builder = builder.peer(peer.snapshot().addresses[0].clone());
     }
     let blink = builder.spawn().await.unwrap();
-    blink.watch().wait_for(|s| !s.addresses.is_empty()).await.unwrap();
+    blink.snapshots().wait_for(|s| !s.addresses.is_empty()).await.unwrap();
     blink
 }
 

@@ -178,7 +178,7 @@ async fn an_own_node_and_an_apps_node_call_each_other() {
     ipfs.exit_daemon().await;
     assert_eq!(app.ended(call).await.0, EndReason::Lost);
     let offline = |s: &Snapshot| matches!(s.node, NodeState::Offline { .. });
-    assert!(offline(&app.blink.snapshot()) || app.blink.watch().wait_for(|s| offline(s)).await.is_ok());
+    assert!(offline(&app.blink.snapshot()) || app.blink.snapshots().wait_for(|s| offline(s)).await.is_ok());
     assert!(matches!(app.blink.offer([own.key()]).await, Err(Error::Closed | Error::Rejected(_))));
 }
 
@@ -237,10 +237,10 @@ async fn hostile_bytes_on_every_topic_change_nothing_but_a_counter() {
             sent += 1;
         }
     }
-    let counted = before.counters.refused.total() + sent;
-    bob.seen("every message counted", |s| s.counters.refused.total() >= counted).await;
+    let counted = before.statistics.counters.refused.total() + sent;
+    bob.seen("every message counted", |s| s.statistics.counters.refused.total() >= counted).await;
     let after = bob.blink.snapshot();
-    assert_eq!(after.counters.refused.total(), counted);
+    assert_eq!(after.statistics.counters.refused.total(), counted);
     assert_eq!(after.calls.len(), 1);
     assert_eq!(after.calls[0].participants[0].link, before.calls[0].participants[0].link);
     // Still there, both ways.

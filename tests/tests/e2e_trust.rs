@@ -35,7 +35,7 @@ async fn a_call_whose_every_first_signal_is_lost_connects() {
     let mut alice = Phone::built(lossy(), &[&bob]).await;
     let call = talk(&mut alice, &mut bob).await;
     for phone in [&alice, &bob] {
-        let counters = phone.blink.snapshot().counters;
+        let counters = phone.blink.snapshot().statistics.counters;
         assert!(counters.resent >= 3, "{counters:?}");
     }
     alice.blink.hang_up(call).await.unwrap();
@@ -83,7 +83,7 @@ async fn who_is_not_admitted_or_was_blocked_reaches_nobody() {
     let mut alice = Phone::start(impatient, &[&bob]).await;
     let call = alice.blink.offer([bob.key()]).await.unwrap();
     assert_eq!(alice.ended(call).await, (EndReason::Unreachable, None));
-    assert!(bob.blink.snapshot().counters.refused.admission >= 1);
+    assert!(bob.blink.snapshot().statistics.counters.refused.admission >= 1);
 
     bob.blink.add_contact(alice.key()).await.unwrap();
     let call = talk(&mut alice, &mut bob).await;

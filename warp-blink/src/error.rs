@@ -101,6 +101,19 @@ pub enum Error {
     /// Too much app data.
     #[error(transparent)]
     AppData(#[from] AppDataTooLong),
+    /// No offer waits for an answer from there.
+    #[error(
+        "nobody waits for {peer} to answer call {call}: an offer can be exported from calling until it is answered"
+    )]
+    NothingToExport {
+        /// The call.
+        call: CallId,
+        /// Who was to be called.
+        peer: PublicKey,
+    },
+    /// What was to be imported is no offer to this identity.
+    #[error(transparent)]
+    Import(#[from] ImportError),
     /// The node did not start or cannot be used.
     #[error("the node did not start: {0}")]
     Node(String),
@@ -113,4 +126,25 @@ pub enum Error {
     /// This handle's node is gone.
     #[error("this Blink has shut down")]
     Closed,
+}
+
+/// Why an offer that the app brought was not taken in. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImportError {
+    /// The bytes are no offer.
+    #[error("these bytes are no exported offer, or not all of one")]
+    Malformed,
+    /// A later app has exported it.
+    #[error("this offer was exported by a newer app (format {0}): update this one")]
+    Newer(u8),
+    /// It is for another identity, or was made by a contact with a token that has been replaced since.
+    #[error("this offer is for somebody else, or its caller knows this contact no longer")]
+    NotForUs,
+    /// Strangers cannot call here: [`Config::open_inbox`](crate::Config::open_inbox).
+    #[error("strangers cannot call here, and this offer is one of a stranger")]
+    Closed,
+    /// So many first messages wait that there is no place for this one.
+    #[error("too many calls arrive at once: try again in a second")]
+    Busy,
 }

@@ -35,6 +35,7 @@ pub mod event;
 pub mod id;
 pub mod proto;
 pub mod reach;
+pub mod select;
 pub mod stats;
 pub mod time;
 pub mod wire;
@@ -47,17 +48,20 @@ pub mod driver;
 pub mod ports;
 
 #[cfg(feature = "node")]
-pub use blink::{Audio, Blink, Builder, Caller, Events, Memory};
+pub use blink::{Audio, Blink, Builder, Call, Caller, Events, Failed, Memory, Watch};
 pub use config::{Admission, Config, PostQuantum, PreConnect, WhenBusy};
 #[cfg(feature = "node")]
 pub use driver::{
     node::{BlinkBehaviour, NodeLink},
     store::{FileStore, MemoryStore},
 };
-pub use error::{Error, Rejected};
+pub use error::{Error, ImportError, Rejected};
 pub use event::{EndReason, Event, Snapshot};
 /// Sources, sinks, and measuring what was heard.
 #[cfg(feature = "node")]
 pub use host_media as audio;
 pub use id::{CallId, Identity, NodeId, NodeKey, PublicKey};
-pub use proto::signal::{AppData, MediaFormat};
+pub use proto::{
+    Other,
+    signal::{AppData, MayInvite, MediaFormat},
+};

@@ -185,7 +185,7 @@ async fn hostile_bytes_on_every_topic_change_nothing_but_a_counter() {
     for peer in [&alice, &bob] {
         mallory.connect(&peer.node_id(), &[]).await.unwrap();
     }
-    let counters = |b: &Blink| b.snapshot().counters;
+    let counters = |b: &Blink| b.snapshot().statistics.counters;
     let before = (counters(&alice), counters(&bob));
     let shown = |b: &Blink| b.snapshot().call(call).cloned().unwrap();
     let calls = (shown(&alice), shown(&bob));
@@ -202,7 +202,7 @@ async fn hostile_bytes_on_every_topic_change_nothing_but_a_counter() {
     }
     let heard_by_both = 6;
     let all = |b: &Blink| {
-        let c = b.snapshot().counters;
+        let c = b.snapshot().statistics.counters;
         c.refused.total() + c.stray
     };
     let want = before.0.refused.total()
@@ -221,4 +221,45 @@ async fn hostile_bytes_on_every_topic_change_nothing_but_a_counter() {
     assert_eq!((shown(&alice), shown(&bob)), calls);
     alice.hang_up(call).await.unwrap();
     assert_eq!(ended(&mut of_bob).await, EndReason::HungUp);
+}
+
+/// What was written, to be looked at while its writer is elsewhere.
+#[derive(Clone, Default)]
+struct Paper(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Paper {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_journal_of_a_call_replays_and_names_nobody() {
+    let (memory, paper) = (Memory::default(), Paper::default());
+    let [a, b] = [81, 82].map(|seed| Identity::from_seed([seed; 32]));
+    let keys = [a.public(), b.public()];
+    let alice = Blink::builder(a).memory(&memory).journal(paper.clone(), 1 << 22).spawn().await.unwrap();
+    let bob = Blink::builder(b).memory(&memory).spawn().await.unwrap();
+    let mut events = bob.events();
+    let call = alice.offer([keys[1]]).await.unwrap();
+    while !matches!(events.next().await, Some(Event::Incoming { .. })) {}
+    bob.answer(call).await.unwrap();
+    alice.call(call).connected().await.unwrap();
+    alice.set_muted(true).await.unwrap();
+    alice.hang_up(call).await.unwrap();
+    while !matches!(events.next().await, Some(Event::Ended { .. })) {}
+    alice.shutdown().await;
+    bob.shutdown().await;
+    let text = String::from_utf8(paper.0.lock().unwrap().clone()).unwrap();
+    for key in keys {
+        assert!(!text.contains(&key.to_string()) && !text.contains(&key.to_peer_id_string()));
+    }
+    let journal = warp_blink::proto::journal::Journal::parse(&text).unwrap();
+    assert!(journal.steps().len() > 50, "{} steps", journal.steps().len());
+    journal.replay().unwrap();
 }

@@ -6,8 +6,11 @@ mod wire_common;
 
 use peak_alloc::PeakAlloc;
 use warp_blink::{
-    proto::signal::{Body, CallBody, Description, DescriptionKind, MAX_DESCRIPTION, Record},
-    wire::{Door, Responder, decode_saved, encode_saved, frame::MAX_FRAME, fuzz, open_call, seal_call},
+    id::CallId,
+    proto::signal::{Body, CallBody, Description, DescriptionKind, Gone, MAX_DESCRIPTION, Record},
+    wire::{
+        CallKey, Door, Responder, decode_saved, encode_saved, frame::MAX_FRAME, fuzz, open_call, seal_call,
+    },
 };
 use wire_common::*;
 
@@ -75,35 +78,64 @@ fn contents() -> Vec<Vec<u8>> {
     all
 }
 
-/// The largest roll, and those that are longer than there may be: as many words as there is room for, without their
-/// signatures. In a packet, and as they are kept.
+/// Of this call, in one packet.
+fn contents_of(call: CallId, body: &Body, attached: &[u8]) -> Vec<u8> {
+    let mut e = minicbor::Encoder::new(Vec::new());
+    e.array(7).unwrap().u32(u32::MAX).unwrap().u32(0).unwrap().u32(0).unwrap();
+    e.bytes(call.as_bytes()).unwrap().u32(0).unwrap().encode(body).unwrap().bytes(attached).unwrap();
+    e.into_writer()
+}
+
+/// A roll in a packet, and as it is kept.
+fn both(group: &Group) -> [Vec<u8>; 2] {
+    let attached: Vec<u8> = group.signatures.iter().flat_map(|s| *s.as_bytes()).collect();
+    let saved = encode_saved(&group.roll, &group.signatures, media());
+    [contents_of(group.call, &group.body(), &attached), saved]
+}
+
+/// The largest roll, and the same with signatures that are not its own.
 fn groups() -> Vec<Vec<u8>> {
     let good = Group::full();
-    let mut long = good.clone();
-    let last = *long.roll.records.last().unwrap();
-    long.signatures.truncate(1);
+    let mut forged = good.clone();
+    forged.signatures.fill(good.signatures[0]);
+    assert!(decode_saved(good.call, &both(&good)[1]).is_some());
+    [&good, &forged].into_iter().flat_map(both).collect()
+}
+
+/// Lists of one item more than there may be, and of as many as there is room for: good keys all of them.
+fn too_long() -> Vec<Vec<u8>> {
     let mut all = Vec::new();
-    for more in 0..140 {
-        long.roll.records.push(Record { number: more, ..last });
-        if more % 20 == 0 {
-            all.push((long.clone(), false));
+    let mut roll = Group::full();
+    let last = *roll.roll.records.last().unwrap();
+    roll.signatures.truncate(1);
+    let key = CallKey::from_bytes([0x54; 32]);
+    let mut epoch = epoch(1, &key, &(0..32).collect::<Vec<u8>>());
+    for (number, wanted) in (0..120).map(|number| (number, [0, 119].contains(&number))) {
+        roll.roll.records.push(Record { number, ..last });
+        epoch.gone.push(Gone { subject: last.subject, number });
+        if wanted {
+            all.extend(both(&roll));
+            all.push(contents_of(call(), &Body::CallKey(epoch.clone()), key.expose()));
         }
     }
-    all.push((good.clone(), true));
-    let unsigned = Group { signatures: vec![good.signatures[0]; good.signatures.len()], ..good };
-    all.push((unsigned, false));
-    all.into_iter()
-        .flat_map(|(group, good)| {
-            let attached: Vec<u8> = group.signatures.iter().flat_map(|s| *s.as_bytes()).collect();
-            let mut e = minicbor::Encoder::new(Vec::new());
-            e.array(7).unwrap().u32(u32::MAX).unwrap().u32(0).unwrap().u32(0).unwrap();
-            e.bytes(group.call.as_bytes()).unwrap().u32(0).unwrap();
-            e.encode(group.body()).unwrap().bytes(&attached).unwrap();
-            let saved = encode_saved(&group.roll, &group.signatures, media());
-            assert_eq!(decode_saved(group.call, &saved).is_some(), good);
-            [e.into_writer(), saved]
-        })
-        .collect()
+    all
+}
+
+/// They are counted before they are kept.
+fn lists_that_are_too_long() {
+    for bytes in too_long() {
+        assert!(bytes.len() < 16_384);
+        // No more than the text of an error: one record takes 72 bytes, one departure 36, and a list begins with four.
+        let found = rise(|| fuzz::packet_contents(&bytes)).max(rise(|| fuzz::saved(&bytes)));
+        assert!(found < 64, "{found} bytes");
+    }
+    // As many signatures as there is room for, where there should be two.
+    let two = Group::of_two();
+    let many = Group { signatures: vec![two.signatures[0]; 240], ..two };
+    for bytes in both(&many) {
+        let found = rise(|| fuzz::packet_contents(&bytes)).max(rise(|| fuzz::saved(&bytes)));
+        assert!(found < 1024, "{found} bytes");
+    }
 }
 
 #[test]
@@ -125,6 +157,8 @@ fn hostile_bytes_take_no_more_than_their_share() {
         println!("{name}: at most {found} bytes");
         assert!(found <= CONTENTS, "{name}: {found} bytes");
     }
+
+    lists_that_are_too_long();
 
     // Frames: noise of every length that a kind has, and of others; then good ones, the largest among them.
     let mut frames: Vec<Vec<u8>> = Vec::new();

@@ -24,7 +24,7 @@ pub enum Command {
     Id(IdArguments),
     /// Wait for calls
     Answer(Box<AnswerArguments>),
-    /// Call somebody
+    /// Call somebody, or several at once
     Call(Box<CallArguments>),
     /// List the microphones and speakers
     Devices(DevicesArguments),
@@ -178,6 +178,9 @@ pub struct Common {
     /// Folder of the persistent state; needs --key [default: memory]
     #[arg(long, value_name = "DIR")]
     pub store: Option<PathBuf>,
+    /// Come back at once to a call of an earlier run, if there is one; needs --store
+    #[arg(long)]
+    pub resume: bool,
     /// Record the call into this folder (not built yet)
     #[arg(long, value_name = "DIR")]
     pub record: Option<PathBuf>,

@@ -1,9 +1,9 @@
 //! The calls that are going on, as the events told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use warp_blink::{
-    event::Summary,
+    event::{ParticipantState, Presence, Summary},
     id::{CallId, PublicKey},
     stats::LinkStats,
 };
@@ -19,14 +19,61 @@ pub(super) enum Stage {
     Incoming,
     /// Accepted.
     Active,
+    /// Left from here; can be joined again.
+    Left,
 }
+
+/// Which call a command can mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    /// One at this stage.
+    At(Stage),
+    /// One that is held.
+    Held,
+    /// One that is active and not held.
+    Running,
+    /// Any; of several the one that runs.
+    Any,
+}
+
+impl Which {
+    fn fits(self, call: &Call) -> bool {
+        match self {
+            Self::At(stage) => call.stage == stage,
+            Self::Held => call.held,
+            Self::Running => call.runs(),
+            Self::Any => true,
+        }
+    }
+
+    /// Why there is none.
+    fn none(self) -> &'static str {
+        match self {
+            Self::At(Stage::Incoming) => "nobody calls",
+            Self::At(Stage::Outgoing) => "nobody is being called",
+            Self::At(Stage::Left) => "no call was left",
+            Self::Held => "no call is held",
+            Self::At(Stage::Active) | Self::Running | Self::Any => "there is no call",
+        }
+    }
+}
+
+/// What a person is told of a participant: where it stands, whether it is muted, whether it holds the call.
+type Told = (Presence, bool, bool);
 
 #[derive(Debug)]
 struct Call {
-    peer: PublicKey,
+    peers: BTreeMap<PublicKey, Option<Told>>,
     stage: Stage,
+    held: bool,
     talks: bool,
     tally: Tally,
+}
+
+impl Call {
+    fn runs(&self) -> bool {
+        self.stage == Stage::Active && !self.held
+    }
 }
 
 /// The calls that have not ended. Bounded by the machine, which lets few be pending.
@@ -34,29 +81,45 @@ struct Call {
 pub(super) struct Calls(BTreeMap<CallId, Call>);
 
 impl Calls {
-    pub(super) fn begin(&mut self, call: CallId, peer: PublicKey, stage: Stage) {
-        self.0.insert(call, Call { peer, stage, talks: false, tally: Tally::default() });
+    /// There is such a call, with these people; where it stands is set only if it is new.
+    pub(super) fn begin(&mut self, call: CallId, peers: impl IntoIterator<Item = PublicKey>, stage: Stage) {
+        let new =
+            || Call { peers: BTreeMap::new(), stage, held: false, talks: false, tally: Tally::default() };
+        let call = self.0.entry(call).or_insert_with(new);
+        for peer in peers {
+            call.peers.entry(peer).or_insert(None);
+        }
+    }
+
+    /// A participant changed. Whether that is worth a word to a person.
+    pub(super) fn changed(&mut self, call: CallId, peer: PublicKey, state: ParticipantState) -> bool {
+        self.begin(call, [peer], Stage::Active);
+        let told = Some((state.presence, state.muted, state.held));
+        self.0.get_mut(&call).is_some_and(|call| call.peers.insert(peer, told) != Some(told))
     }
 
     /// Both sides called each other, and this call took the place of ours.
     pub(super) fn merge(&mut self, ours: CallId, into: CallId, peer: PublicKey) {
         self.0.remove(&ours);
-        if !self.has(into) {
-            self.begin(into, peer, Stage::Incoming);
+        self.begin(into, [peer], Stage::Incoming);
+    }
+
+    pub(super) fn stands(&mut self, call: CallId, stage: Stage) {
+        if let Some(call) = self.0.get_mut(&call) {
+            call.stage = stage;
+            call.held &= stage == Stage::Active;
         }
     }
 
-    pub(super) fn accepted(&mut self, call: CallId) {
+    pub(super) fn hold(&mut self, call: CallId, held: bool) {
         if let Some(call) = self.0.get_mut(&call) {
-            call.stage = Stage::Active;
+            call.held = held;
         }
     }
 
-    /// Microphone and speaker run.
-    pub(super) fn talks(&mut self, call: CallId) {
-        if let Some(call) = self.0.get_mut(&call) {
-            call.talks = true;
-        }
+    /// Microphone and speaker run. Whether for the first time.
+    pub(super) fn talks(&mut self, call: CallId) -> bool {
+        self.0.get_mut(&call).is_some_and(|call| !std::mem::replace(&mut call.talks, true))
     }
 
     /// Forgets the call: its last line, and whether it was talked.
@@ -79,10 +142,6 @@ impl Calls {
         self.0.is_empty()
     }
 
-    pub(super) fn has(&self, call: CallId) -> bool {
-        self.0.contains_key(&call)
-    }
-
     pub(super) fn is_talking(&self, call: CallId) -> bool {
         self.0.get(&call).is_some_and(|c| c.talks)
     }
@@ -91,15 +150,13 @@ impl Calls {
         self.0.values().any(|c| c.talks)
     }
 
-    /// The call at this stage, if there is one; at any stage: the active one first.
-    pub(super) fn only(&self, stage: Option<Stage>) -> Result<CallId, String> {
-        let fits: Vec<_> = self.0.iter().filter(|(_, c)| stage.is_none_or(|s| s == c.stage)).collect();
-        let active = fits.iter().find(|(_, c)| c.stage == Stage::Active);
-        match (fits.as_slice(), active) {
-            (_, Some((id, _))) => Ok(**id),
-            ([(id, _)], None) => Ok(**id),
-            ([], None) if stage == Some(Stage::Incoming) => Err("nobody calls".to_owned()),
-            ([], None) => Err("there is no call".to_owned()),
+    /// The one call that can be meant.
+    pub(super) fn only(&self, which: Which) -> Result<CallId, String> {
+        let fits: Vec<_> = self.0.iter().filter(|(_, call)| which.fits(call)).collect();
+        let runs = fits.iter().find(|(_, call)| call.runs());
+        match (fits.as_slice(), runs) {
+            (_, Some((id, _))) | ([(id, _)], None) => Ok(**id),
+            ([], None) => Err(which.none().to_owned()),
             (several, None) => {
                 let ids: Vec<String> = several.iter().map(|(id, _)| id.to_string()).collect();
                 Err(format!("several calls can be meant; name one as call: {}", ids.join(", ")))
@@ -107,15 +164,14 @@ impl Calls {
         }
     }
 
-    /// The one other side there is.
-    pub(super) fn only_peer(&self) -> Result<PublicKey, String> {
-        let mut peers: Vec<_> = self.0.values().map(|c| c.peer).collect();
-        peers.sort();
-        peers.dedup();
-        match peers.as_slice() {
-            [peer] => Ok(*peer),
-            [] => Err("there is no call; name a peer".to_owned()),
-            _ => Err("there are several calls; name a peer".to_owned()),
+    /// The one other side there is, in this call or in any.
+    pub(super) fn only_peer(&self, call: Option<CallId>) -> Result<PublicKey, String> {
+        let of = |(id, _): &(&CallId, &Call)| call.is_none_or(|call| call == **id);
+        let peers: BTreeSet<_> = self.0.iter().filter(of).flat_map(|(_, call)| call.peers.keys()).collect();
+        match (peers.first(), peers.len()) {
+            (Some(peer), 1) => Ok(**peer),
+            (None, _) => Err("there is no call; name a peer".to_owned()),
+            _ => Err("there are several others; name a peer".to_owned()),
         }
     }
 }
@@ -131,19 +187,41 @@ mod tests {
     #[test]
     fn what_can_be_meant_is_found() {
         let [a, b, c] = [1, 2, 3].map(|n| CallId::from_bytes([n; 16]));
+        let rings = Which::At(Stage::Incoming);
         let mut calls = Calls::default();
-        assert!(calls.only(None).is_err() && calls.only_peer().is_err());
-        calls.begin(a, key(1), Stage::Incoming);
-        assert_eq!((calls.only(None), calls.only(Some(Stage::Incoming))), (Ok(a), Ok(a)));
-        assert_eq!(calls.only_peer(), Ok(key(1)));
-        calls.begin(b, key(2), Stage::Incoming);
-        assert!(calls.only(None).unwrap_err().contains(&b.to_string()));
-        calls.begin(c, key(1), Stage::Outgoing);
-        calls.accepted(c);
-        assert_eq!(calls.only(None), Ok(c));
-        assert!(calls.only(Some(Stage::Incoming)).is_err() && calls.only_peer().is_err());
+        assert!(calls.only(Which::Any).is_err() && calls.only_peer(None).is_err());
+        calls.begin(a, [key(1)], Stage::Incoming);
+        assert_eq!((calls.only(Which::Any), calls.only(rings)), (Ok(a), Ok(a)));
+        assert_eq!(calls.only_peer(None), Ok(key(1)));
+        calls.begin(b, [key(2)], Stage::Incoming);
+        assert!(calls.only(Which::Any).unwrap_err().contains(&b.to_string()));
+        calls.begin(c, [key(1)], Stage::Outgoing);
+        calls.stands(c, Stage::Active);
+        assert_eq!(calls.only(Which::Any), Ok(c));
+        assert!(calls.only_peer(None).is_err());
+        assert_eq!(calls.only_peer(Some(c)), Ok(key(1)));
         calls.end(b, &Summary::default());
-        assert_eq!(calls.only(Some(Stage::Incoming)), Ok(a));
-        assert!(calls.has(a) && !calls.has(b));
+        assert_eq!(calls.only(rings), Ok(a));
+        assert_eq!(calls.ids(), [a, c]);
+    }
+
+    #[test]
+    fn held_and_left_calls_are_found_by_what_they_are() {
+        let [a, b] = [1, 2].map(|n| CallId::from_bytes([n; 16]));
+        let mut calls = Calls::default();
+        calls.begin(a, [key(1)], Stage::Active);
+        assert_eq!(calls.only(Which::Held), Err("no call is held".to_owned()));
+        calls.hold(a, true);
+        calls.begin(b, [key(2), key(3)], Stage::Outgoing);
+        // Somebody more is called, which changes nothing of where it stands.
+        calls.stands(b, Stage::Active);
+        calls.begin(b, [key(4)], Stage::Outgoing);
+        assert_eq!((calls.only(Which::Held), calls.only(Which::Running)), (Ok(a), Ok(b)));
+        assert_eq!(calls.only(Which::Any), Ok(b));
+        assert!(calls.only_peer(Some(b)).is_err());
+        calls.stands(b, Stage::Left);
+        assert_eq!(calls.only(Which::At(Stage::Left)), Ok(b));
+        assert!(calls.only(Which::Running).is_err());
+        assert!(calls.talks(b) && !calls.talks(b), "the first time");
     }
 }

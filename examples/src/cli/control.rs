@@ -9,12 +9,12 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use warp_blink::{
-    Blink,
+    Blink, Other,
     id::{CallId, PublicKey},
 };
 
 use super::{
-    calls::{Calls, Stage},
+    calls::{Calls, Stage, Which},
     failure::one_line,
     line::Line,
 };
@@ -24,6 +24,10 @@ const MAX_LINE: usize = 16 * 1024;
 
 /// Lines that wait; a writer that is faster waits in its pipe.
 const MAX_WAITING: usize = 16;
+
+/// What can be done.
+const COMMANDS: &str = "accept, decline, cancel, hangup, leave, rejoin, invite, remove, hold, unhold, resume, mute, unmute, \
+                        deafen, undeafen, camera, screen, recording, gain and snapshot";
 
 /// A line of standard input, or why there is none.
 pub(super) type Input = Result<String, String>;
@@ -101,55 +105,128 @@ async fn run(command: &Command, blink: &Blink, calls: &Calls) -> Result<About, S
     let mut about = About::default();
     let result = match command.what.as_str() {
         "accept" => {
-            let call = *about.call.insert(command.call(calls, Some(Stage::Incoming))?);
-            blink.answer(call).await
+            let call = *about.call.insert(command.call(calls, Which::At(Stage::Incoming))?);
+            match command.other()? {
+                Other::Hold => blink.answer_holding(call).await,
+                Other::End => blink.answer(call).await,
+            }
         }
         "decline" => {
-            let call = *about.call.insert(command.call(calls, Some(Stage::Incoming))?);
+            let call = *about.call.insert(command.call(calls, Which::At(Stage::Incoming))?);
             blink.decline(call).await
         }
+        "cancel" => {
+            let call = *about.call.insert(command.call(calls, Which::At(Stage::Outgoing))?);
+            blink.cancel(call).await
+        }
         "hangup" => {
-            let call = *about.call.insert(command.call(calls, None)?);
+            let call = *about.call.insert(command.call(calls, Which::Any)?);
             blink.hang_up(call).await
+        }
+        "leave" => {
+            let call = *about.call.insert(command.call(calls, Which::Running)?);
+            blink.leave(call).await
+        }
+        "rejoin" => {
+            let call = *about.call.insert(command.call(calls, Which::At(Stage::Left))?);
+            blink.rejoin(call, command.other()?).await
+        }
+        "invite" => {
+            let call = *about.call.insert(command.call(calls, Which::Any)?);
+            let peer = command.named_peer()?.ok_or("name a peer: whom to bring into the call")?;
+            blink.invite(call, [*about.peer.insert(peer)]).await
+        }
+        "remove" => {
+            let call = *about.call.insert(command.call(calls, Which::Any)?);
+            let peer = *about.peer.insert(command.peer(calls, Some(call))?);
+            blink.remove(call, peer).await
+        }
+        "hold" => {
+            let call = *about.call.insert(command.call(calls, Which::Running)?);
+            blink.hold(call).await
+        }
+        "unhold" => {
+            let call = *about.call.insert(command.call(calls, Which::Held)?);
+            blink.unhold(call, command.other()?).await
+        }
+        "resume" => {
+            let call = *about.call.insert(command.resumable(blink)?);
+            blink.resume(call, command.other()?).await
         }
         "mute" => blink.set_muted(true).await,
         "unmute" => blink.set_muted(false).await,
         "deafen" => blink.set_deafened(true).await,
         "undeafen" => blink.set_deafened(false).await,
+        "camera" => blink.set_camera(command.on()?).await,
+        "screen" => blink.set_screen(command.on()?).await,
+        "recording" => blink.set_recording(command.on()?).await,
         "gain" => {
-            let peer = *about.peer.insert(command.peer(calls)?);
+            let peer = *about.peer.insert(command.peer(calls, None)?);
             blink.set_gain(peer, command.gain()?).await
         }
         "snapshot" => {
             about.snapshot = true;
             Ok(())
         }
-        "leave" | "rejoin" | "invite" | "remove" | "record" | "stop-record" | "input" | "output" => {
+        "record" | "stop-record" | "input" | "output" => {
             return Err(format!("{} is not built yet", command.what));
         }
-        _ => {
-            return Err("there is no such command: accept, decline, hangup, mute, unmute, deafen, undeafen, gain and \
-                        snapshot are"
-                .to_owned());
-        }
+        _ => return Err(format!("there is no such command: {COMMANDS} are")),
     };
     result.map(|()| about).map_err(|e| e.to_string())
 }
 
 impl Command {
     /// The call that is named, or the one that can be meant.
-    fn call(&self, calls: &Calls, stage: Option<Stage>) -> Result<CallId, String> {
-        match &self.call {
-            Some(call) => call.parse().map_err(|e| format!("call {call:?}: {e}")),
-            None => calls.only(stage),
+    fn call(&self, calls: &Calls, which: Which) -> Result<CallId, String> {
+        match self.named_call()? {
+            Some(call) => Ok(call),
+            None => calls.only(which),
+        }
+    }
+
+    fn named_call(&self) -> Result<Option<CallId>, String> {
+        let call = self.call.as_ref();
+        call.map(|call| call.parse().map_err(|e| format!("call {call:?}: {e}"))).transpose()
+    }
+
+    /// The call of an earlier run that is named, or the only one.
+    fn resumable(&self, blink: &Blink) -> Result<CallId, String> {
+        match (self.named_call()?, blink.snapshot().resumable.as_slice()) {
+            (Some(call), _) => Ok(call),
+            (None, [call]) => Ok(call.id),
+            (None, []) => Err("there is no call of an earlier run".to_owned()),
+            (None, _) => Err("there are several calls of earlier runs; name one as call".to_owned()),
         }
     }
 
     /// The peer that is named, or the only one.
-    fn peer(&self, calls: &Calls) -> Result<PublicKey, String> {
-        match &self.peer {
-            Some(peer) => peer.parse().map_err(|e| format!("peer {peer:?}: {e}")),
-            None => calls.only_peer(),
+    fn peer(&self, calls: &Calls, call: Option<CallId>) -> Result<PublicKey, String> {
+        match self.named_peer()? {
+            Some(peer) => Ok(peer),
+            None => calls.only_peer(call),
+        }
+    }
+
+    fn named_peer(&self) -> Result<Option<PublicKey>, String> {
+        let peer = self.peer.as_ref();
+        peer.map(|peer| peer.parse().map_err(|e| format!("peer {peer:?}: {e}"))).transpose()
+    }
+
+    /// What becomes of a call that runs.
+    fn other(&self) -> Result<Other, String> {
+        match self.value.as_ref().map(Value::as_str) {
+            None | Some(Some("end")) => Ok(Other::End),
+            Some(Some("hold")) => Ok(Other::Hold),
+            Some(_) => Err("value says what becomes of a call that runs: \"end\" or \"hold\"".to_owned()),
+        }
+    }
+
+    fn on(&self) -> Result<bool, String> {
+        match &self.value {
+            None => Ok(true),
+            Some(Value::Bool(on)) => Ok(*on),
+            Some(_) => Err("value must be true or false".to_owned()),
         }
     }
 

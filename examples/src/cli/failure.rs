@@ -81,7 +81,7 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
-            Error::Rejected(Rejected::SelfCall | Rejected::NobodyToCall | Rejected::TooManyCallees(_))
+            Error::Rejected(Rejected::SelfCall | Rejected::NobodyToCall | Rejected::CallFull { .. })
             | Error::AppData(_)
             | Error::Address(_)
             | Error::Media(_) => Self::usage(error),

@@ -2,12 +2,15 @@
 
 use serde::Serialize;
 use warp_blink::{
-    event::{EndReason, LinkState, Snapshot, Step},
+    event::{EndReason, Failure, LinkState, ParticipantState, Snapshot, Step},
     id::{CallId, NodeId, PublicKey},
     stats::LinkStats,
 };
 
-use super::tally::{Entry, PeerSummary};
+use super::{
+    failure::one_line,
+    tally::{Entry, PeerSummary},
+};
 
 /// One line of output. As JSON its fields stand beside `event` and `t`.
 #[derive(Debug, Serialize)]
@@ -25,6 +28,7 @@ pub(super) enum Line {
         did: PublicKey,
         peer_id: NodeId,
         addresses: Vec<String>,
+        resumable: Vec<CallId>,
     },
     Node {
         state: &'static str,
@@ -87,9 +91,27 @@ pub(super) enum Line {
     Participant {
         call: CallId,
         peer: PublicKey,
-        state: &'static str,
+        state: String,
         muted: bool,
         deafened: bool,
+        camera: bool,
+        screen: bool,
+        recording: bool,
+        speaking: bool,
+        held: bool,
+        /// Worth a word to a person.
+        #[serde(skip)]
+        news: bool,
+    },
+    Held {
+        call: CallId,
+        held: bool,
+    },
+    Left {
+        call: CallId,
+    },
+    Rejoined {
+        call: CallId,
     },
     Warning {
         kind: &'static str,
@@ -101,6 +123,7 @@ pub(super) enum Line {
         call: CallId,
         peer: PublicKey,
         reason: String,
+        ago: Option<u64>,
     },
     Lagged {
         missed: u64,
@@ -111,6 +134,8 @@ pub(super) enum Line {
         #[serde(skip_serializing_if = "Option::is_none")]
         step: Option<String>,
         by: Option<PublicKey>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        failure: Option<String>,
         #[serde(skip)]
         text: String,
     },
@@ -173,9 +198,35 @@ impl Line {
         Self::Link { call, peer, state: state.name(), step, reason, route }
     }
 
-    pub(super) fn ended(call: CallId, reason: &EndReason, by: Option<PublicKey>) -> Self {
+    pub(super) fn participant(call: CallId, peer: PublicKey, state: ParticipantState, news: bool) -> Self {
+        let ParticipantState { presence, muted, deafened, camera, screen, recording, speaking, held, .. } =
+            state;
+        let state = name(&presence).0;
+        Self::Participant {
+            call,
+            peer,
+            state,
+            muted,
+            deafened,
+            camera,
+            screen,
+            recording,
+            speaking,
+            held,
+            news,
+        }
+    }
+
+    pub(super) fn ended(
+        call: CallId,
+        reason: &EndReason,
+        by: Option<PublicKey>,
+        failure: Option<&Failure>,
+    ) -> Self {
         let (code, step) = name(reason);
-        Self::Ended { call, reason: code, step, by, text: reason.to_string() }
+        let failure = failure.map(|failure| one_line(&failure.to_string()));
+        let text = failure.clone().unwrap_or_else(|| reason.to_string());
+        Self::Ended { call, reason: code, step, by, failure, text }
     }
 }
 

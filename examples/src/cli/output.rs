@@ -56,8 +56,16 @@ impl Output {
             Line::Devices { microphones, speakers } => {
                 format!("{}\n{}", list("Microphones", microphones), list("Speakers", speakers))
             }
-            Line::Ready { did, addresses, .. } if self.waits => ready(did, addresses),
-            Line::Ready { did, .. } => format!("You are {did}"),
+            Line::Ready { did, addresses, resumable, .. } => {
+                let mut text = if self.waits { ready(did, addresses) } else { format!("You are {did}") };
+                for call in resumable {
+                    let _ = write!(
+                        text,
+                        "\nCall {call} of an earlier run may still go on: --resume comes back to it."
+                    );
+                }
+                text
+            }
             Line::Node { cause: Some(cause), .. } => format!("Offline: {cause}"),
             Line::Reached { ms, .. } => format!("Found their node in {ms} ms."),
             Line::Offering { peer, .. } => format!("Calling {peer} ..."),
@@ -76,8 +84,19 @@ impl Output {
             Line::MediaStarted { mic_t: None, .. } => "Listening. Ctrl-C hangs up.".to_owned(),
             Line::MediaStarted { .. } => "Talking. Ctrl-C hangs up.".to_owned(),
             Line::FirstAudio { .. } => "First sound from the other side.".to_owned(),
-            Line::Participant { state, muted: true, .. } => format!("The other side: {state}, muted."),
+            Line::Participant { peer, state, muted, held, news: true, .. } => {
+                let more = [(*muted, ", muted"), (*held, ", holds the call")];
+                let more: String = more.iter().filter(|(is, _)| *is).map(|(_, text)| *text).collect();
+                format!("{peer}: {}{more}.", state.replace('_', " "))
+            }
+            Line::Held { held: true, .. } => "The call is held.".to_owned(),
+            Line::Held { .. } => "The call goes on.".to_owned(),
+            Line::Left { .. } => "You left the call. Type {\"do\":\"rejoin\"} to come back.".to_owned(),
+            Line::Rejoined { .. } => "You are back in the call.".to_owned(),
             Line::Warning { cause, .. } => format!("Note: {cause}"),
+            Line::Missed { peer, ago: Some(ago), .. } => {
+                format!("Missed a call of {peer}, {} ago.", span(*ago))
+            }
             Line::Missed { peer, reason, .. } => format!("Missed a call of {peer} ({reason})."),
             Line::Lagged { missed } => format!("{missed} events were not seen."),
             Line::Ended { text, .. } => format!("The call is over: {text}."),
@@ -121,6 +140,14 @@ impl Output {
     }
 }
 
+/// A time in the largest unit that it fills.
+fn span(seconds: u64) -> String {
+    let units = [(86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second")];
+    let (unit, name) = units.into_iter().find(|(unit, _)| seconds >= *unit).unwrap_or((1, "second"));
+    let count = seconds / unit;
+    format!("{count} {name}{}", if count == 1 { "" } else { "s" })
+}
+
 fn comma(text: &str) -> &'static str {
     if text.is_empty() { "" } else { ", " }
 }
@@ -155,4 +182,16 @@ fn list(title: &str, devices: &[Device]) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::span;
+
+    #[test]
+    fn times_are_told_in_the_largest_unit_that_they_fill() {
+        let told = [0, 1, 59, 60, 7199, 90_000, 604_800].map(span);
+        let want = ["0 seconds", "1 second", "59 seconds", "1 minute", "1 hour", "1 day", "7 days"];
+        assert_eq!(told, want);
+    }
 }

@@ -7,7 +7,7 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout_at},
 };
 use warp_blink::{
-    Blink, Event, Events,
+    Blink, Event, Events, Other,
     event::{EndReason, NodeState, Phase, Summary, Warning},
     id::{CallId, PublicKey},
 };
@@ -36,7 +36,7 @@ const STATS: Duration = Duration::from_secs(1);
 /// What the phone does by itself.
 enum Plan {
     Answer { accept: Accept, reject: bool, once: bool, delay: Duration },
-    Call,
+    Call { keys: Vec<PublicKey> },
 }
 
 /// What is due later.
@@ -51,6 +51,8 @@ struct Session<'a> {
     output: Output,
     plan: Plan,
     duration: Option<Duration>,
+    /// Comes back to a call of an earlier run.
+    resume: bool,
     calls: Calls,
     /// The call that the exit code speaks of.
     focus: Option<CallId>,
@@ -65,21 +67,18 @@ pub(super) async fn answer(arguments: &AnswerArguments) -> Result<Exit, Failure>
     let AnswerArguments { accept, reject, once, answer_delay, common } = arguments;
     let accept = accept.clone().unwrap_or(if *reject { Accept::None } else { Accept::All });
     let plan = Plan::Answer { accept, reject: *reject, once: *once, delay: *answer_delay };
-    run(common, plan, None).await
+    run(common, plan).await
 }
 
 /// `blink call`.
 pub(super) async fn call(arguments: &CallArguments) -> Result<Exit, Failure> {
-    match arguments.keys.as_slice() {
-        [key] => run(&arguments.common, Plan::Call, Some(*key)).await,
-        _ => Err(Failure::not_built("calling several people at once")),
-    }
+    run(&arguments.common, Plan::Call { keys: arguments.keys.clone() }).await
 }
 
-async fn run(common: &Common, plan: Plan, callee: Option<PublicKey>) -> Result<Exit, Failure> {
+async fn run(common: &Common, plan: Plan) -> Result<Exit, Failure> {
     setup::check(common)?;
     let identity = setup::identity(common.key.as_deref())?;
-    if callee == Some(identity.public()) {
+    if matches!(&plan, Plan::Call { keys } if keys.contains(&identity.public())) {
         return Err(Failure::usage("that is your own key: give the key of somebody else"));
     }
     let mut signals = Signals::new().map_err(Failure::other)?;
@@ -89,9 +88,14 @@ async fn run(common: &Common, plan: Plan, callee: Option<PublicKey>) -> Result<E
     };
     let mut session = Session {
         blink: &blink,
-        output: Output { json: common.json, control: common.control, waits: callee.is_none() },
+        output: Output {
+            json: common.json,
+            control: common.control,
+            waits: matches!(plan, Plan::Answer { .. }),
+        },
         plan,
         duration: common.duration,
+        resume: common.resume,
         calls: Calls::default(),
         focus: None,
         exit: None,
@@ -99,7 +103,7 @@ async fn run(common: &Common, plan: Plan, callee: Option<PublicKey>) -> Result<E
         stopping: None,
     };
     let control = if common.control { Some(control::read().map_err(Failure::other)?) } else { None };
-    let result = session.work(&mut signals, control, callee).await;
+    let result = session.work(&mut signals, control).await;
     let stopping = session.stopping;
     shut_down(blink, &mut signals, stopping).await;
     result
@@ -127,7 +131,6 @@ impl Session<'_> {
         &mut self,
         signals: &mut Signals,
         mut control: Option<mpsc::Receiver<control::Input>>,
-        callee: Option<PublicKey>,
     ) -> Result<Exit, Failure> {
         let mut events = self.blink.events();
         let ready = tokio::select! {
@@ -138,11 +141,7 @@ impl Session<'_> {
             }
         };
         self.write(&ready)?;
-        if let Some(callee) = callee {
-            let call = self.blink.offer([callee]).await?;
-            self.calls.begin(call, callee, Stage::Outgoing);
-            self.focus = Some(call);
-        }
+        self.begin().await?;
         let mut stats = seconds();
         loop {
             if let Some(exit) = self.finished() {
@@ -182,6 +181,21 @@ impl Session<'_> {
         }
     }
 
+    /// Comes back to a call of an earlier run, if that is asked for and there is one; or calls.
+    async fn begin(&mut self) -> Result<(), Failure> {
+        let kept = self.blink.snapshot().resumable.first().cloned();
+        if let Some(kept) = kept.filter(|_| self.resume) {
+            self.blink.resume(kept.id, Other::End).await?;
+            self.calls.begin(kept.id, kept.participants, Stage::Active);
+            self.focus = Some(kept.id);
+        } else if let Plan::Call { keys } = &self.plan {
+            let call = self.blink.offer(keys.iter().copied()).await?;
+            self.calls.begin(call, keys.iter().copied(), Stage::Outgoing);
+            self.focus = Some(call);
+        }
+        Ok(())
+    }
+
     /// Takes the events that are here already.
     async fn catch_up(&mut self, events: &mut Events) -> Result<(), Failure> {
         while let Ok(Some(event)) = timeout_at(Instant::now(), events.next()).await {
@@ -202,7 +216,7 @@ impl Session<'_> {
     fn finished(&self) -> Option<Exit> {
         let once = match self.plan {
             Plan::Answer { once, .. } => once,
-            Plan::Call => true,
+            Plan::Call { .. } => true,
         };
         if once && let Some(exit) = self.exit {
             return Some(exit);
@@ -228,17 +242,17 @@ impl Session<'_> {
                 self.write(&Line::Reached { peer, via: name(&via).0.to_lowercase(), ms })
             }
             Event::Offering { call, peer } => {
-                self.calls.begin(call, peer, Stage::Outgoing);
+                self.calls.begin(call, [peer], Stage::Outgoing);
                 self.write(&Line::Offering { call, peer })
             }
             Event::Incoming { call, from, .. } => {
-                self.calls.begin(call, from, Stage::Incoming);
+                self.calls.begin(call, [from], Stage::Incoming);
                 self.decide(call, from);
                 self.write(&Line::Incoming { call, peer: from })
             }
             Event::Ringing { call, peer } => self.write(&Line::Ringing { call, peer }),
             Event::Accepted { call, peer, media } => {
-                self.calls.accepted(call);
+                self.calls.stands(call, Stage::Active);
                 self.focus = Some(call);
                 let (frame_ms, channels, max_bitrate) = (media.frame_ms, media.channels, media.max_bitrate);
                 self.write(&Line::Accepted { call, peer, frame_ms, channels, max_bitrate })
@@ -253,17 +267,26 @@ impl Session<'_> {
             }
             Event::Link { call, peer, state, route } => self.write(&Line::link(call, peer, &state, route)),
             Event::Participant { call, peer, state } => {
-                let (muted, deafened) = (state.muted, state.deafened);
-                let state = match (state.reconnecting, state.joined) {
-                    (true, _) => "reconnecting",
-                    (false, true) => "joined",
-                    (false, false) => "absent",
-                };
-                self.write(&Line::Participant { call, peer, state, muted, deafened })
+                let news = self.calls.changed(call, peer, state);
+                self.write(&Line::participant(call, peer, state, news))
+            }
+            Event::Held { call, held } => {
+                self.calls.hold(call, held);
+                self.write(&Line::Held { call, held })
+            }
+            Event::Left { call } => {
+                self.calls.stands(call, Stage::Left);
+                self.write(&Line::Left { call })
+            }
+            Event::Rejoined { call } => {
+                self.calls.begin(call, [], Stage::Active);
+                self.calls.stands(call, Stage::Active);
+                self.focus.get_or_insert(call);
+                self.write(&Line::Rejoined { call })
             }
             Event::MediaStarted { call, mic_us, speaker_us } => {
-                self.calls.talks(call);
-                if let Some(duration) = self.duration {
+                let first = self.calls.talks(call);
+                if let Some(duration) = self.duration.filter(|_| first) {
                     self.later.push((Instant::now() + duration, call, Later::HangUp));
                 }
                 self.write(&Line::MediaStarted {
@@ -277,8 +300,8 @@ impl Session<'_> {
                 let (kind, cause, peer) = warning_parts(warning);
                 self.write(&Line::Warning { kind, cause: one_line(&cause), peer })
             }
-            Event::Missed { call, from, reason } => {
-                self.write(&Line::Missed { call, peer: from, reason: name(&reason).0 })
+            Event::Missed { call, from, reason, ago } => {
+                self.write(&Line::Missed { call, peer: from, reason: name(&reason).0, ago })
             }
             Event::Lagged { missed } => {
                 self.write(&Line::Lagged { missed })?;
@@ -309,7 +332,8 @@ impl Session<'_> {
         by: Option<PublicKey>,
         summary: &Summary,
     ) -> Result<(), Failure> {
-        let (summary, talked) = self.calls.end(call, summary);
+        let failure = summary.failure.clone();
+        let (line, talked) = self.calls.end(call, summary);
         self.later.retain(|(_, of, _)| *of != call);
         if self.focus == Some(call) {
             let rejecting = matches!(self.plan, Plan::Answer { reject: true, .. });
@@ -317,24 +341,23 @@ impl Session<'_> {
             self.exit = Some(if as_asked { Exit::Done } else { Exit::of(&reason, talked) });
             self.focus = None;
         }
-        self.write(&Line::ended(call, &reason, by))?;
-        self.write(&summary)
+        self.write(&Line::ended(call, &reason, by, failure.as_ref()))?;
+        self.write(&line)
     }
 
     /// Events were lost: what the snapshot does not hold has ended.
     fn rebuild(&mut self) -> Result<(), Failure> {
         let snapshot = self.blink.snapshot();
         for call in &snapshot.calls {
-            if let Some(peer) = call.participants.first().map(|p| p.peer)
-                && !self.calls.has(call.id)
-            {
-                let stage = match call.phase {
-                    Phase::Incoming => Stage::Incoming,
-                    Phase::Outgoing => Stage::Outgoing,
-                    _ => Stage::Active,
-                };
-                self.calls.begin(call.id, peer, stage);
-            }
+            let stage = match call.phase {
+                Phase::Incoming => Stage::Incoming,
+                Phase::Outgoing => Stage::Outgoing,
+                Phase::Left => Stage::Left,
+                _ => Stage::Active,
+            };
+            self.calls.begin(call.id, call.participants.iter().map(|p| p.peer), stage);
+            self.calls.stands(call.id, stage);
+            self.calls.hold(call.id, call.held);
         }
         for call in self.calls.ids() {
             if snapshot.call(call).is_none() {
@@ -370,9 +393,11 @@ impl Session<'_> {
     fn on_second(&mut self) -> Result<(), Failure> {
         let snapshot = self.blink.snapshot();
         for call in snapshot.calls.iter().filter(|c| self.calls.is_talking(c.id)).collect::<Vec<_>>() {
-            for participant in &call.participants {
-                self.calls.stats(call.id, participant.peer, &participant.stats);
-                let stats = readable(participant.stats.clone());
+            for participant in call.participants.iter().filter(|p| p.state.presence.is_in()) {
+                let known = snapshot.statistics.link(call.id, &participant.peer);
+                let stats = known.map(|known| known.stats.clone()).unwrap_or_default();
+                self.calls.stats(call.id, participant.peer, &stats);
+                let stats = readable(stats);
                 self.write(&Line::Stats { call: call.id, peer: participant.peer, stats })?;
             }
         }

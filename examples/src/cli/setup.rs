@@ -50,6 +50,9 @@ pub(super) fn check(common: &Common) -> Result<(), Failure> {
         None if common.store.is_some() && common.key.is_none() => Err(Failure::usage(
             "--store needs --key FILE: what is kept is sealed for one identity, and without a file each run is another",
         )),
+        None if common.resume && common.store.is_none() => {
+            Err(Failure::usage("--resume needs --store DIR: calls of an earlier run are kept there"))
+        }
         None => Ok(()),
     }
 }
@@ -96,7 +99,7 @@ pub(super) async fn start(common: &Common, identity: Identity) -> Result<Blink, 
 
 /// Waits until the node listens.
 pub(super) async fn ready(blink: &Blink) -> Result<Line, Failure> {
-    let mut snapshots = blink.watch();
+    let mut snapshots = blink.snapshots();
     let listens = |s: &Arc<Snapshot>| !s.addresses.is_empty() && s.node != NodeState::Starting;
     let snapshot = match timeout(START, snapshots.wait_for(listens)).await {
         Ok(Ok(snapshot)) => snapshot.clone(),
@@ -114,5 +117,6 @@ pub(super) async fn ready(blink: &Blink) -> Result<Line, Failure> {
         true => a.clone(),
         false => format!("{a}{suffix}"),
     });
-    Ok(Line::Ready { did: blink.public_key(), peer_id, addresses: addresses.collect() })
+    let resumable = snapshot.resumable.iter().map(|call| call.id).collect();
+    Ok(Line::Ready { did: blink.public_key(), peer_id, addresses: addresses.collect(), resumable })
 }

@@ -68,7 +68,7 @@ impl Phone {
 
     /// Waits until the snapshot is like that.
     pub async fn seen(&self, what: &str, ready: impl Fn(&Snapshot) -> bool) {
-        let mut watch = self.blink.watch();
+        let mut watch = self.blink.snapshots();
         let done = tokio::time::timeout(PATIENCE, watch.wait_for(|s| ready(s))).await;
         assert!(matches!(done, Ok(Ok(_))), "{what} was not seen: {:#?}", self.blink.snapshot());
     }

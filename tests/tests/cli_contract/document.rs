@@ -24,6 +24,7 @@ pub(crate) struct Document {
     pub(crate) events: BTreeMap<String, Vec<Field>>,
     pub(crate) reasons: BTreeSet<String>,
     pub(crate) link_states: BTreeSet<String>,
+    pub(crate) participant_states: BTreeSet<String>,
     pub(crate) steps: BTreeSet<String>,
     /// Control commands, and whether they are built.
     pub(crate) commands: BTreeMap<String, bool>,
@@ -63,6 +64,8 @@ impl Document {
                 document.row(heading, row);
             } else if let Some(rest) = line.strip_prefix("`ended` reasons:") {
                 document.reasons.extend(until_stop(rest).map(str::to_owned));
+            } else if let Some(rest) = line.strip_prefix("`participant` states:") {
+                document.participant_states.extend(until_stop(rest).map(str::to_owned));
             } else if let Some(rest) = line.strip_prefix("`link` states:") {
                 let (states, steps) =
                     rest.split_once("Their steps:").expect("the steps of a link are listed");
@@ -145,6 +148,7 @@ impl Document {
         let words = match event {
             "ended" | "missed" => ("reason", &self.reasons),
             "link" => ("state", &self.link_states),
+            "participant" => ("state", &self.participant_states),
             _ => return None,
         };
         let word = object[words.0].as_str().unwrap_or_default();
@@ -191,7 +195,8 @@ fn the_contract_is_read_whole() {
     assert!(c.options["Common options"].len() >= 21, "{:?}", c.options);
     assert_eq!(c.not_built.len(), 6, "{:?}", c.not_built);
     assert_eq!((c.reasons.len(), c.link_states.len(), c.steps.len()), (12, 13, 6), "{c:?}");
-    assert_eq!((c.events.len(), c.commands.len()), (22, 17), "{:?}", c.events.keys());
+    assert_eq!(c.participant_states.len(), 14, "{:?}", c.participant_states);
+    assert_eq!((c.events.len(), c.commands.len()), (25, 24), "{:?}", c.events.keys());
     let ended = |name: &str| c.events["ended"].iter().find(|f| f.name == name).cloned();
     let by = Field { name: "by".into(), kind: "key".into(), null: true, optional: false };
     assert_eq!(ended("by"), Some(by));

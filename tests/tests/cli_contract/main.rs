@@ -6,5 +6,7 @@
 mod calls;
 mod document;
 mod endings;
+mod groups;
+mod parties;
 mod phone;
 mod usage;

@@ -107,6 +107,15 @@ impl Phone {
         Self::call_key(name, &whom.did(), &whom.address(), more)
     }
 
+    /// Calls several at once, who are ready.
+    pub(crate) fn call_all(name: &'static str, whom: &[&Self], more: &[&str]) -> Self {
+        let mut what = vec!["call".to_owned()];
+        what.extend(whom.iter().map(|phone| phone.did()));
+        what.extend(whom.iter().flat_map(|phone| ["--peer".to_owned(), phone.address()]));
+        let what: Vec<&str> = what.iter().map(String::as_str).collect();
+        Self::on_loopback(name, &what, more)
+    }
+
     /// The same with any key and address.
     pub(crate) fn call_key(name: &'static str, key: &str, address: &str, more: &[&str]) -> Self {
         Self::on_loopback(name, &["call", key, "--peer", address], more)
@@ -228,6 +237,11 @@ impl Phone {
     fn of_ready(&self, field: &str) -> String {
         let ready = self.seen.iter().find(|line| line["event"] == "ready").expect("it is ready");
         ready[field].as_str().expect("a text").to_owned()
+    }
+
+    /// Every line so far.
+    pub(crate) fn seen(&self) -> &[Value] {
+        &self.seen
     }
 
     /// Types a line.

@@ -114,7 +114,8 @@ fn bad_usage_is_told_in_one_line() {
     refused(&["call"], &["KEY"]);
     refused(&["call", "bob"], &["bob", "did:key:z6Mk"]);
     refused(&["call", &key[..50]], &["did:key:z6Mk"]);
-    refused(&["call", &key, &key], &["several people", "not built yet"]);
+    refused(&["call", &key, "bob"], &["bob", "did:key:z6Mk"]);
+    refused(&["call", &key, "--resume"], &["--resume", "--store"]);
     refused(&["answer", "--accept", "everybody"], &["did:key:z6Mk"]);
     refused(&["answer", "--frame-ms", "30"], &["10, 20, 40 or 60"]);
     refused(&["answer", "--bitrate", "5999"], &["6000"]);
@@ -143,6 +144,7 @@ fn nobody_calls_himself() {
     let own = only_line(&run(["id", "--json", "--key", &key]).out);
     for own in [&own["did"], &own["peer_id"]] {
         refused(&["call", own.as_str().unwrap_or_default(), "--key", &key], &["your own key"]);
+        refused(&["call", &somebody(), own.as_str().unwrap_or_default(), "--key", &key], &["your own key"]);
     }
 }
 

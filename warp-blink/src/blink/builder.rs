@@ -10,6 +10,7 @@ use crate::{
     config::{Admission, Config},
     driver::{
         core::{self, Parts},
+        diary::Recording,
         door::{Ask, Caller},
         media::{Audio, RealMedia},
         memory_gossip::MemoryHub,
@@ -53,6 +54,7 @@ pub struct Builder {
     blocked: Vec<PublicKey>,
     ask: Option<Ask>,
     lossy: bool,
+    recording: Option<Recording>,
 }
 
 impl Builder {
@@ -71,7 +73,17 @@ impl Builder {
             blocked: Vec::new(),
             ask: None,
             lossy: false,
+            recording: None,
         }
+    }
+
+    /// Records everything that the call machine is told and says, scrubbed of who, what and where
+    /// ([`proto::journal`](crate::proto::journal) says what is left), as JSON lines: a bug report that can be replayed
+    /// ([`Journal::replay`](crate::proto::journal::Journal::replay)). At most `limit_bytes`; a call of a minute takes about
+    /// a quarter of a megabyte. Written by a thread of its own; what cannot be written is logged, and calls go on.
+    pub fn journal(mut self, to: impl std::io::Write + Send + 'static, limit_bytes: usize) -> Self {
+        self.recording = Some(Recording { to: Box::new(to), limit_bytes });
+        self
     }
 
     /// Microphone and speaker. Default: those of the system.
@@ -229,6 +241,7 @@ impl Builder {
             blocked: self.blocked,
             ask: self.ask,
             lossy: self.lossy,
+            recording: self.recording,
         };
         Ok(Blink::new(public_key, node_id, core::start(parts).await?))
     }

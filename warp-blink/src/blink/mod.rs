@@ -1,28 +1,33 @@
 //! The public API: one handle, one event stream, one snapshot.
 
 mod builder;
+mod call;
+mod calls;
 mod events;
+mod watch;
 
 use std::sync::Arc;
 
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch as state};
 
 pub use self::{
     builder::{Builder, Memory},
+    call::{Call, Failed},
     events::Events,
+    watch::Watch,
 };
 pub use crate::driver::{door::Caller, media::Audio};
 use crate::{
     config::Admission,
     driver::{
-        clock,
         core::{Request, Running},
+        ledger::Ledger,
     },
     error::Error,
     event::{Event, Snapshot},
     id::{CallId, Identity, NodeId, PublicKey},
     ports::media::MediaCommand,
-    proto::{Command, signal::AppData},
+    proto::Command,
 };
 
 /// A phone: it calls and is called, by public key.
@@ -39,7 +44,8 @@ pub struct Blink {
     requests: mpsc::Sender<Request>,
     /// Weak, so that the streams end with the task that writes them.
     events: broadcast::WeakSender<Event>,
-    snapshot: watch::Receiver<Arc<Snapshot>>,
+    snapshot: state::Receiver<Arc<Snapshot>>,
+    ledger: Ledger,
 }
 
 impl Blink {
@@ -49,8 +55,8 @@ impl Blink {
     }
 
     fn new(public_key: PublicKey, node_id: NodeId, running: Running) -> Self {
-        let Running { requests, events, snapshot } = running;
-        Self { public_key, node_id, requests, events, snapshot }
+        let Running { requests, events, snapshot, ledger } = running;
+        Self { public_key, node_id, requests, events, snapshot, ledger }
     }
 
     /// What others call.
@@ -74,84 +80,34 @@ impl Blink {
         self.snapshot.borrow().clone()
     }
 
-    /// The snapshot, to wait for its changes.
-    pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
+    /// The whole snapshot, to wait for its changes: several a second while a call runs, since it has the statistics. For one
+    /// part of it there is [`watch`](Self::watch).
+    pub fn snapshots(&self) -> state::Receiver<Arc<Snapshot>> {
         self.snapshot.clone()
     }
 
-    /// Calls somebody. The future ends as soon as the call exists, before it rings; the rest comes as events.
+    /// One part of the snapshot, to wait for its changes and no others. `selector` picks the part, as those in
+    /// [`select`](crate::select) do; it runs whenever the snapshot has changed, so it must be quick.
     ///
-    /// # Errors
-    /// [`Error::Rejected`] if that is not possible now (calling oneself, being in a call), [`Error::Closed`].
-    pub async fn offer(&self, to: impl IntoIterator<Item = PublicKey>) -> Result<CallId, Error> {
-        self.offer_with(to, AppData::default()).await
-    }
-
-    /// Calls somebody, with data that the callee's app gets in [`Event::Incoming`]: a name, a conversation.
-    ///
-    /// If that person's call rings here, or both call at once, one call comes of the two: [`Event::Merged`] names it, the
-    /// id returned stays a name for it, and the app data of the call that goes is not delivered.
-    ///
-    /// # Errors
-    /// As [`offer`](Self::offer).
-    pub async fn offer_with(
+    /// ```no_run
+    /// # async fn example(blink: warp_blink::Blink) {
+    /// let mut pending = blink.watch(warp_blink::select::pending_calls());
+    /// while let Some(calls) = pending.changed().await {
+    ///     println!("{} calls ring", calls.len());
+    /// }
+    /// # }
+    /// ```
+    pub fn watch<T: PartialEq + Clone>(
         &self,
-        to: impl IntoIterator<Item = PublicKey>,
-        app_data: AppData,
-    ) -> Result<CallId, Error> {
-        let call = CallId::from_bytes(clock::random().map_err(|e| Error::Node(e.to_string()))?);
-        let to = to.into_iter().collect();
-        self.command(Command::Offer { call, to, app_data, sent_at: clock::unix() }).await?;
-        Ok(call)
+        selector: impl Fn(&Snapshot) -> T + Send + Sync + 'static,
+    ) -> Watch<T> {
+        Watch::new(self.snapshot.clone(), selector)
     }
 
-    /// Accepts an incoming call. A call that was active until now is hung up.
-    ///
-    /// # Errors
-    /// [`Error::Rejected`] if the call is not (any more) waiting for an answer, [`Error::Closed`].
-    pub async fn answer(&self, call: CallId) -> Result<(), Error> {
-        self.command(Command::Accept { call }).await
-    }
-
-    /// Declines an incoming call.
-    ///
-    /// # Errors
-    /// As [`answer`](Self::answer).
-    pub async fn decline(&self, call: CallId) -> Result<(), Error> {
-        self.command(Command::Decline { call }).await
-    }
-
-    /// Withdraws an outgoing call that nobody has accepted. It has ended when this returns; the callee is told as
-    /// soon as the network allows.
-    ///
-    /// # Errors
-    /// [`Error::Rejected`] if the call was accepted or has ended, [`Error::Closed`].
-    pub async fn cancel(&self, call: CallId) -> Result<(), Error> {
-        self.command(Command::Cancel { call }).await
-    }
-
-    /// Ends a call, wherever it stands: an unanswered one of ours is cancelled, one of theirs is declined.
-    ///
-    /// # Errors
-    /// [`Error::Rejected`] if there is no such call, [`Error::Closed`].
-    pub async fn hang_up(&self, call: CallId) -> Result<(), Error> {
-        self.command(Command::HangUp { call }).await
-    }
-
-    /// Sends silence, or stops to. Holds for later calls too; the others are told.
-    ///
-    /// # Errors
-    /// [`Error::Closed`].
-    pub async fn set_muted(&self, muted: bool) -> Result<(), Error> {
-        self.command(Command::SetMuted(muted)).await
-    }
-
-    /// Plays nothing, or stops to. Holds for later calls too; the others are told.
-    ///
-    /// # Errors
-    /// [`Error::Closed`].
-    pub async fn set_deafened(&self, deafened: bool) -> Result<(), Error> {
-        self.command(Command::SetDeafened(deafened)).await
+    /// A handle for one call: what can be asked of it, and how it goes. Any id will do; it is when something is asked of
+    /// it that the call must be there.
+    pub fn call(&self, id: CallId) -> Call {
+        Call::new(self.clone(), id)
     }
 
     /// Counts somebody among the contacts, who is not blocked any more. In a call with us they get our contact token at

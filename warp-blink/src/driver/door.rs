@@ -41,6 +41,8 @@ pub(crate) type Ask = Arc<dyn Fn(&Caller<'_>) -> bool + Send + Sync>;
 struct Waiting {
     id: HandshakeId,
     frame: Bytes,
+    /// The app brought it.
+    pushed: bool,
 }
 
 /// Why a first message goes no further.
@@ -80,6 +82,12 @@ impl Seen {
             self.answered.remove(&oldest);
         }
     }
+
+    /// What came of that call from somebody may be answered anew.
+    pub(super) fn forget(&mut self, call: CallId, from: &PublicKey) {
+        self.answered.retain(|_, a| (a.call, a.from) != (call, *from));
+        self.order.retain(|id| self.answered.contains_key(id));
+    }
 }
 
 /// The way in.
@@ -93,12 +101,13 @@ impl Gate {
         Self { lanes: Lanes::new(), ask }
     }
 
-    /// Takes what arrived on an inbox: it waits its turn, or it is the repetition of something answered.
+    /// Takes what arrived on an inbox, or by the app: it waits its turn, or it is the repetition of something answered.
     pub(super) fn arrived(
         &mut self,
         vault: &Vault,
         lane: Lane,
         frame: Bytes,
+        pushed: bool,
     ) -> Result<Option<Input>, Turned> {
         let me = vault.keys().identity().public();
         let id = Responder::screen(&me, &door(vault.keys(), lane), &frame).map_err(Turned::Refused)?;
@@ -108,13 +117,13 @@ impl Gate {
         if self.lanes.any(lane, |w| w.id == id) {
             return Err(Turned::Waits);
         }
-        self.lanes.push(lane, Waiting { id, frame }).map_err(|_| Turned::Full(lane))?;
+        self.lanes.push(lane, Waiting { id, frame, pushed }).map_err(|_| Turned::Full(lane))?;
         Ok(None)
     }
 
     /// Opens the next one whose turn it is; `None` if nobody's is.
     pub(super) fn next(&mut self, now: Instant, vault: &mut Vault) -> Option<Result<Input, Turned>> {
-        let (lane, Waiting { frame, .. }) = self.lanes.pop(now)?;
+        let (lane, Waiting { frame, pushed, .. }) = self.lanes.pop(now)?;
         let keys = vault.keys();
         Some(match Responder::open(keys.identity(), keys.kem(), &door(keys, lane), &frame) {
             Ok(opened) => {
@@ -123,7 +132,7 @@ impl Gate {
                 arrived.wall = clock::unix();
                 let ask = self.ask.as_ref().filter(|_| opened.hello.kind == HelloKind::Offer);
                 arrived.verdict = ask.map(|ask| verdict(ask, &opened.hello));
-                vault.arrived(opened);
+                vault.arrived(opened, pushed);
                 Ok(Input::Hello(Box::new(arrived)))
             }
             Err(error) => Err(Turned::Refused(error)),

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::id::CallId;
+use crate::id::{CallId, PublicKey};
 
-/// What makes a signal the same one again: its kind, its call, its session or epoch, its number.
-pub(super) type Name = (&'static str, CallId, u32, u32);
+/// What makes a signal the same one again: its kind, its call, to whom if it is for one, its session or epoch, its number.
+pub(super) type Name = (&'static str, CallId, Option<PublicKey>, u32, u32);
 
 pub(super) struct Losses(Option<BTreeSet<Name>>);
 

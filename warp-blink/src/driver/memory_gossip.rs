@@ -22,8 +22,8 @@ use crate::{
     id::NodeId,
     ports::gossip::{
         AddressFailure, ConnectError, EventSink, Gossip, GossipClosed, GossipCounters, GossipEvent,
-        GossipEvents, MAX_ADDRESSES, MAX_MESSAGE, MAX_TOPICS, NodeState, OfflineCause, PublishError,
-        SubscribeError, Via, channel,
+        GossipEvents, MAX_ADDRESSES, MAX_MESSAGE, MAX_TOPICS, MAX_WATCHED, NodeState, OfflineCause,
+        PublishError, SubscribeError, Via, channel,
     },
     wire::{Topic, frame},
 };
@@ -95,6 +95,8 @@ struct Node {
     forwarded: BTreeSet<Topic>,
     /// Topics that it published on: it is told of their subscribers.
     interest: BTreeSet<Topic>,
+    /// Topics of whose subscribers it wants to be told.
+    watched: BTreeSet<Topic>,
     peers: BTreeSet<NodeId>,
     counters: GossipCounters,
 }
@@ -119,6 +121,7 @@ impl MemoryHub {
                 topics: BTreeSet::new(),
                 forwarded: BTreeSet::new(),
                 interest: BTreeSet::new(),
+                watched: BTreeSet::new(),
                 peers: BTreeSet::new(),
                 counters: GossipCounters::default(),
             },
@@ -187,6 +190,19 @@ impl Hub {
         how(here).insert(topic);
         if new {
             self.tell_peers(node, topic, |topic| GossipEvent::PeerSubscribed { topic });
+        }
+        Ok(())
+    }
+
+    fn watch(&mut self, node: &NodeId, topics: BTreeSet<Topic>) -> Result<(), GossipClosed> {
+        let here = self.node(node)?;
+        let topics: BTreeSet<Topic> = topics.into_iter().take(MAX_WATCHED).collect();
+        let before = std::mem::replace(&mut here.watched, topics.clone());
+        let peers = here.peers.clone();
+        for topic in topics.difference(&before) {
+            if peers.iter().any(|p| self.nodes.get(p).is_some_and(|n| n.subscribes(topic))) {
+                self.node(node)?.sink.push(GossipEvent::PeerSubscribed { topic: *topic });
+            }
         }
         Ok(())
     }
@@ -317,7 +333,7 @@ impl Node {
     }
 
     fn tell(&self, topic: Topic, event: impl FnOnce(Topic) -> GossipEvent) {
-        if self.subscribes(&topic) || self.interest.contains(&topic) {
+        if self.subscribes(&topic) || self.interest.contains(&topic) || self.watched.contains(&topic) {
             self.sink.push(event(topic));
         }
     }
@@ -349,6 +365,10 @@ impl Gossip for MemoryGossip {
             hub.tell_peers(&self.node, topic, |topic| GossipEvent::PeerUnsubscribed { topic });
         }
         Ok(())
+    }
+
+    async fn watch(&self, topics: BTreeSet<Topic>) -> Result<(), GossipClosed> {
+        self.hub.lock().watch(&self.node, topics)
     }
 
     async fn publish(&self, topic: Topic, data: Bytes) -> Result<(), PublishError> {

@@ -84,7 +84,7 @@ pub(super) fn open(
     let meaning = vault.meaning(topic).ok_or(Dropped::Stray)?;
     Ok(Some(match (meaning, kind) {
         (TopicRef::Inbox { owner, lane }, FrameKind::Hello) if owner == own => {
-            return Ok(gate.arrived(vault, lane, data)?);
+            return Ok(gate.arrived(vault, lane, data, false)?);
         }
         (TopicRef::Peer { call, owner }, FrameKind::Welcome) if owner == own => {
             let (from, session, welcome) = vault.open_welcome(call, &data)?;
@@ -92,8 +92,9 @@ pub(super) fn open(
         }
         (TopicRef::Peer { call, owner }, FrameKind::Transport) if owner == own => {
             let id = frame::session_id(&data).ok_or(Dropped::Stray)?;
-            let (_, session) = vault.session_of(&id).filter(|(c, _)| *c == call).ok_or(Dropped::Stray)?;
-            let (from, packet) = vault.open_packet(call, session, &data)?;
+            let named = vault.session_of(&id).filter(|(of, ..)| *of == call);
+            let (_, from, session) = named.ok_or(Dropped::Stray)?;
+            let packet = vault.open_packet(call, from, session, &data)?;
             Input::Packet { from, session, packet: Box::new(packet) }
         }
         (TopicRef::Call { call, epoch }, FrameKind::Call) => {

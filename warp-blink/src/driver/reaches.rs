@@ -9,9 +9,17 @@ use crate::{
     id::{NodeId, PublicKey},
     ports::gossip::{ConnectError, Gossip},
     proto::{EffectId, Outcome},
-    reach::{DialId, Effect, Jitter, Reach, ReachConfig, ReachError, ReachInput, ReachState, Via},
+    reach::{
+        DialId, Effect, Jitter, MAX_REACH_ADDRESSES, Reach, ReachConfig, ReachError, ReachInput, ReachState,
+        Via,
+    },
     time::Instant,
+    wire::Whereabouts,
 };
+
+/// Addresses of somebody's node at which others make this node knock, in all calls together with that person: four of
+/// each of four others.
+const MAX_TOLD: usize = 16;
 
 /// Identities whose node is remembered within a run; a further one is looked for under its own name only.
 const MAX_NODES: usize = 1024;
@@ -29,6 +37,9 @@ pub(super) struct Reaches {
     lost: Vec<(EffectId, Outcome)>,
     /// The node of an identity, where it is not the one that the key itself names. Bounded as the book is.
     homes: BTreeMap<PublicKey, NodeId>,
+    /// Where others say that somebody is, and how much of that was tried. Nobody has proven it, so it is not kept. Bounded
+    /// by the participants of calls.
+    told: BTreeMap<PublicKey, (NodeId, usize)>,
     dials: JoinSet<()>,
     results: mpsc::Sender<Dialed>,
 }
@@ -51,6 +62,7 @@ impl Reaches {
             waiting: Vec::new(),
             lost: Vec::new(),
             homes: BTreeMap::new(),
+            told: BTreeMap::new(),
             dials: JoinSet::new(),
             results,
         };
@@ -79,7 +91,49 @@ impl Reaches {
     }
 
     fn home(&self, peer: PublicKey) -> NodeId {
-        self.homes.get(&peer).copied().unwrap_or_else(|| NodeId::from(peer))
+        let own = NodeId::from(peer);
+        match (self.homes.get(&peer), self.told.get(&peer)) {
+            (Some(proven), _) => *proven,
+            (None, Some((told, _))) if self.book.addresses(&own).is_empty() => *told,
+            (None, _) => own,
+        }
+    }
+
+    /// What others can be told of where somebody is.
+    pub(super) fn whereabouts(&self, peer: PublicKey) -> Whereabouts {
+        let node = self.home(peer);
+        Whereabouts::new(node, self.book.addresses(&node))
+    }
+
+    /// Somebody says where a participant is: that is tried.
+    pub(super) fn hint(
+        &mut self,
+        now: Instant,
+        peer: PublicKey,
+        place: &Whereabouts,
+    ) -> Vec<(EffectId, Outcome)> {
+        let node = place.node();
+        let before = self.told.get(&peer).copied();
+        let tried = before.map_or(0, |(_, tried)| tried) + place.addresses().len().max(1);
+        if tried > MAX_TOLD {
+            return Vec::new();
+        }
+        self.told.insert(peer, (node, tried));
+        if let Some((other, _)) = before.filter(|(n, _)| *n != node) {
+            self.let_go(now, other);
+        }
+        let mut addresses = self.book.addresses(&node);
+        addresses.extend(place.addresses().iter().cloned());
+        addresses.truncate(MAX_REACH_ADDRESSES);
+        if self.gossip.connected().iter().any(|(n, _)| *n == node) {
+            return self.settled();
+        }
+        if addresses.is_empty() {
+            self.dial(node, None, addresses);
+            return Vec::new();
+        }
+        self.feed(now, node, ReachInput::Connect { addresses });
+        self.settled()
     }
 
     /// Wants a connection to somebody; the machine is told how it went.
@@ -94,7 +148,14 @@ impl Reaches {
 
     /// A call with somebody is over: the connection is kept for a while, in case another follows.
     pub(super) fn release(&mut self, now: Instant, peer: PublicKey) {
-        let node = self.home(peer);
+        let told = self.told.remove(&peer).map(|(node, _)| node);
+        self.let_go(now, self.home(peer));
+        if let Some(node) = told {
+            self.let_go(now, node);
+        }
+    }
+
+    fn let_go(&mut self, now: Instant, node: NodeId) {
         if self.machines.contains_key(&node) {
             self.feed(now, node, ReachInput::Release);
         }

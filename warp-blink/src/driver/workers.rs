@@ -1,6 +1,6 @@
 //! Two workers: one hands jobs to the node, one to the media, each in order. What comes of them goes back as results.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -22,11 +22,16 @@ pub(super) enum Job {
     Subscribe(Topic),
     Unsubscribe(Topic),
     Publish(Topic, Bytes),
+    /// Be told of those who subscribe to these.
+    Watch(BTreeSet<Topic>),
 }
+
+/// A job, and the effect that it carries out.
+pub(super) type NodeJob = (Option<EffectId>, Job);
 
 pub(super) async fn node_worker(
     gossip: Arc<dyn Gossip>,
-    mut jobs: mpsc::Receiver<(EffectId, Job)>,
+    mut jobs: mpsc::Receiver<NodeJob>,
     results: mpsc::Sender<(EffectId, Outcome)>,
 ) {
     while let Some((id, job)) = jobs.recv().await {
@@ -38,9 +43,12 @@ pub(super) async fn node_worker(
                 Err(PublishError::NoPeers) => Outcome::NoPeers,
                 Err(error) => Outcome::Failed(error.to_string()),
             },
+            Job::Watch(topics) => failed(gossip.watch(topics).await),
         };
-        // While the task winds down nobody reads results, and what is queued still goes out.
-        let _ = results.send((id, outcome)).await;
+        if let Some(id) = id {
+            // While the task winds down nobody reads results, and what is queued still goes out.
+            let _ = results.send((id, outcome)).await;
+        }
     }
 }
 

@@ -15,7 +15,7 @@
 mod error;
 mod queue;
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -38,6 +38,9 @@ pub const MAX_MESSAGE: usize = 63 * 1024;
 
 /// The most topics that one node subscribes to. A call needs two or three.
 pub const MAX_TOPICS: usize = 256;
+
+/// The most topics that one node [watches](Gossip::watch): the inboxes of 256 people, two each, and room to grow.
+pub const MAX_WATCHED: usize = 1024;
 
 /// The most addresses that one [`connect`](Gossip::connect) takes.
 pub const MAX_ADDRESSES: usize = 16;
@@ -72,6 +75,14 @@ pub trait Gossip: Send + Sync + 'static {
     /// # Errors
     /// The node is gone.
     async fn unsubscribe(&self, topic: Topic) -> Result<(), SubscribeError>;
+
+    /// Tells from now on of those who subscribe to these topics, though nothing is heard or published there; no longer of
+    /// those that were named before, and of no more than [`MAX_WATCHED`]. Who subscribes to a new one already is told at
+    /// once. Others see nothing of it.
+    ///
+    /// # Errors
+    /// The node is gone.
+    async fn watch(&self, topics: BTreeSet<Topic>) -> Result<(), GossipClosed>;
 
     /// Sends to the connected nodes that subscribe to the topic.
     ///
@@ -121,7 +132,7 @@ pub enum GossipEvent {
         /// What was sent.
         data: Bytes,
     },
-    /// A connected node subscribed to a topic that this node subscribes to or has published on.
+    /// A connected node subscribed to a topic that this node subscribes to, watches, or has published on.
     PeerSubscribed {
         /// The topic.
         topic: Topic,

@@ -71,6 +71,12 @@ impl StoreKey {
     /// Which calls rang on their first message alone.
     pub const REPLAY: Self = Self("replay/1");
 
+    /// The calls to which a later run can come back.
+    pub const RESUME: Self = Self("resume/1");
+
+    /// Whom to tell of a call that they missed.
+    pub const MISSED: Self = Self("missed/1");
+
     /// What peers gave of themselves, in sixteen entries by the last four bits of their keys, since one entry holds
     /// about 800 of them.
     pub(crate) const PEERS: [Self; 16] = [

@@ -59,6 +59,8 @@ pub(super) struct Call {
     pub(super) epochs: Epochs,
     /// When a new key is made from here, unless one of somebody else comes first.
     pub(super) rekey_at: Option<Instant>,
+    /// When members are looked for who were never met: the one who brought them may be gone.
+    pub(super) search_at: Option<Instant>,
     /// We listen on our peer topic for it.
     pub(super) listening: bool,
     /// It arrived while a call of ours to the same person was on its way.
@@ -91,6 +93,7 @@ impl Call {
             roll: RollHash::default(),
             epochs: Epochs::default(),
             rekey_at: None,
+            search_at: None,
             listening: false,
             crossed: false,
             notice: None,
@@ -200,7 +203,8 @@ impl Call {
 
     /// When something about the call is due.
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        let own = [self.deadline(), self.announce_at, self.rekey_at, self.epochs.next_timeout()];
+        let own =
+            [self.deadline(), self.announce_at, self.rekey_at, self.search_at, self.epochs.next_timeout()];
         own.into_iter().chain(self.peers.values().map(Participant::next_timeout)).flatten().min()
     }
 }

@@ -85,7 +85,9 @@ impl Machine {
         let Some(members) = call.members.as_ref().filter(|m| m.may_invite(&self.own)) else {
             return Err(Rejected::MayNotInvite(id));
         };
-        let there = |key: &&PublicKey| call.peers.get(key).is_some_and(|p| p.is_in() || p.is_called());
+        // Whoever opens a session in the call is in it.
+        let in_it = |p: &Participant| p.is_in() || p.is_called() || p.welcome.is_some();
+        let there = |key: &&PublicKey| call.peers.get(key).is_some_and(in_it);
         if let Some(there) = to.iter().find(there) {
             return Err(Rejected::AlreadyInCall(*there));
         }

@@ -160,6 +160,11 @@ pub enum EffectKind {
         /// What.
         gift: Gift,
     },
+    /// Look for that member where the packet of this step says that it was found.
+    Learn {
+        /// Whom.
+        peer: PublicKey,
+    },
     /// Make a new contact token: the one before opens nothing any more.
     NewToken,
     /// Note, so that a restart does not forget it, that this call is about to ring on its first message alone.

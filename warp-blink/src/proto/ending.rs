@@ -64,6 +64,8 @@ impl Machine {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let (ours, media) = (call.ours(), call.media);
         call.state = State::Active { empty_until: None };
+        self.saved.remove(&id);
+        let Some(call) = self.calls.get_mut(&id) else { return };
         if let Some(p) = call.peers.get_mut(&with) {
             p.mark(now, Milestone::Accepted);
         }
@@ -80,6 +82,8 @@ impl Machine {
         for key in self.calls.get(&id).map(Call::keys).unwrap_or_default() {
             self.tell(id, &key, out);
         }
+        // Their leave may have overtaken their acceptance.
+        self.follow(now, id, out);
     }
 
     /// One more of those whom we called has accepted.
@@ -91,6 +95,8 @@ impl Machine {
         self.enter(now, id, peer, out);
         self.share_key(now, id, peer);
         self.introduce(now, id, peer);
+        self.bring_together(now, id, peer);
+        self.follow(now, id, out);
     }
 
     /// Ends a call: the app hears it now, the others as soon as the network allows.
@@ -212,7 +218,7 @@ impl Machine {
     /// Tells once, and before anything else of a participant, that an offer of ours goes out: as soon as the callee's node
     /// is reached, or the offer has left some other way.
     pub(super) fn tell_offering(&mut self, id: CallId, key: &PublicKey, out: &mut Out<'_>) {
-        if let Some(p) = self.calls.get_mut(&id).filter(|c| c.ours()).and_then(|c| c.peers.get_mut(key))
+        if let Some(p) = self.peer_mut(id, key)
             && p.called
             && !std::mem::replace(&mut p.offering, true)
         {

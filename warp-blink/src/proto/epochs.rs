@@ -6,7 +6,7 @@
 
 use std::{cmp::Ordering, collections::BTreeMap};
 
-use super::signal::{Epoch, EpochId, Gone};
+use super::signal::{Epoch, EpochId, Gone, MAX_SUBJECTS};
 use crate::{id::PublicKey, time::Instant};
 
 /// Keys that are heard beside the one in use. Each stands for a departure within two announce periods; the oldest goes
@@ -34,6 +34,8 @@ pub(super) fn newer(a: &Epoch, b: &Epoch) -> Option<Ordering> {
 pub(super) enum Taken {
     /// It is used from now on.
     Used,
+    /// It was heard, and is used from now on: more is known of those whom it excludes.
+    Chosen,
     /// It is heard for a while, because others may use it.
     Heard,
     /// It is known.
@@ -43,9 +45,11 @@ pub(super) enum Taken {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Epochs {
     used: Option<Epoch>,
-    heard: Vec<(EpochId, Instant)>,
+    heard: Vec<(Epoch, Instant)>,
     /// Everybody who is to be excluded.
     gone: BTreeMap<PublicKey, u32>,
+    /// What keys of others say of departures that are not known here, and for how long that is believed.
+    claims: BTreeMap<PublicKey, (u32, Instant)>,
     /// The highest number seen.
     highest: u32,
     /// A key of this number is being made.
@@ -65,7 +69,7 @@ impl Epochs {
 
     /// The names of all keys that are heard.
     pub(super) fn all(&self) -> impl Iterator<Item = EpochId> + '_ {
-        self.used.iter().map(|e| e.id).chain(self.heard.iter().map(|(id, _)| *id))
+        self.used.iter().map(|e| e.id).chain(self.heard.iter().map(|(epoch, _)| epoch.id))
     }
 
     pub(super) fn hears(&self, id: EpochId) -> bool {
@@ -113,39 +117,58 @@ impl Epochs {
         self.gone.get(&gone.subject).is_some_and(|number| *number >= gone.number)
     }
 
+    /// The number of a departure that a key of somebody else excludes, though the word of it is not here so far. Whoever
+    /// it is gets no key until the word is here, or has had the time to come.
+    pub(super) fn claims(&self, subject: &PublicKey, now: Instant) -> u32 {
+        self.claims.get(subject).filter(|(_, until)| *until > now).map_or(0, |(number, _)| *number)
+    }
+
     /// Takes a key. What is not used any more is heard until then. Of the departures that it claims to exclude only those
     /// count that are known here already: a key that was made before somebody was removed, and says otherwise, is known
     /// to them. Where the words come after the key, that costs one more key.
     pub(super) fn take(&mut self, mut epoch: Epoch, until: Instant) -> Taken {
-        if self.hears(epoch.id) {
+        self.highest = self.highest.max(epoch.id.n);
+        let (known, claimed): (Vec<Gone>, Vec<Gone>) =
+            epoch.gone.into_iter().partition(|gone| self.knows(gone));
+        epoch.gone = known;
+        for gone in claimed {
+            // At the bound the claim is not kept: it is one of those who make many.
+            if self.claims.len() < MAX_SUBJECTS || self.claims.contains_key(&gone.subject) {
+                self.claims.insert(gone.subject, (gone.number, until));
+            }
+        }
+        if let Some(used) = self.used.as_mut().filter(|used| used.id == epoch.id) {
+            used.gone = epoch.gone;
             return Taken::Known;
         }
-        self.highest = self.highest.max(epoch.id.n);
-        epoch.gone.retain(|gone| self.knows(gone));
+        let before = self.heard.iter().position(|(heard, _)| heard.id == epoch.id);
+        let heard = before.map(|index| self.heard.swap_remove(index).1);
         let better = self.used.as_ref().is_none_or(|used| newer(&epoch, used) == Some(Ordering::Greater));
         if better {
             if let Some(old) = self.used.replace(epoch) {
-                self.heard.push((old.id, until));
+                self.heard.push((old, until));
             }
-            return Taken::Used;
+            return if heard.is_some() { Taken::Chosen } else { Taken::Used };
         }
-        self.heard.push((epoch.id, until));
-        Taken::Heard
+        self.heard.push((epoch, heard.unwrap_or(until)));
+        if heard.is_some() { Taken::Known } else { Taken::Heard }
     }
 
     /// The keys that are heard no longer.
     pub(super) fn expired(&mut self, now: Instant) -> Vec<EpochId> {
+        self.claims.retain(|_, (_, until)| *until > now);
         let surplus = self.heard.len().saturating_sub(MAX_OLD);
-        let mut out: Vec<EpochId> = self.heard.drain(..surplus).map(|(id, _)| id).collect();
-        out.extend(self.heard.extract_if(.., |(_, until)| *until <= now).map(|(id, _)| id));
+        let mut out: Vec<EpochId> = self.heard.drain(..surplus).map(|(epoch, _)| epoch.id).collect();
+        out.extend(self.heard.extract_if(.., |(_, until)| *until <= now).map(|(epoch, _)| epoch.id));
         out
     }
 
     /// Forgets all keys; their names.
     pub(super) fn clear(&mut self) -> Vec<EpochId> {
-        let all = self.all().collect();
+        let all: Vec<EpochId> = self.all().collect();
         self.used = None;
         self.heard.clear();
+        self.claims.clear();
         self.making = None;
         all
     }

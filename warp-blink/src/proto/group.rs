@@ -160,7 +160,12 @@ impl Machine {
         out.push(Purpose::Roll { call: id }, EffectKind::KeepRoll { call: id, roll: roll.clone() });
         if call.is_active() && members.is_present(&self.own) {
             call.saved = true;
-            out.run(EffectKind::SaveCall { call: id, roll, media });
+            out.run(EffectKind::SaveCall { call: id, roll: roll.clone(), media });
+        }
+        // One that is still on its way may have words that do not count any more, and whose signatures are gone.
+        let stale = |p: &Participant| p.delivery.waits(|b| matches!(b, Body::Roll(r) if *r != roll));
+        for key in self.peers_in(id, stale) {
+            self.send_roll(now, id, &key);
         }
         self.plan_rekey(now, id);
     }
@@ -250,7 +255,7 @@ impl Machine {
     }
 
     /// What the words mean for each participant.
-    fn follow(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) {
+    pub(super) fn follow(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) {
         let own = self.own;
         let Some(call) = self.calls.get_mut(&id) else { return };
         let Some(members) = call.members.clone() else { return };
@@ -261,6 +266,10 @@ impl Machine {
             let Some(stage) = self.peer(id, &key).map(|p| p.stage) else { continue };
             let left = members.has_left(&key);
             match stage {
+                // Nothing more is said to those who were removed, not even if they had left before.
+                _ if members.was_removed(&key) && stage != Stage::Out(Presence::Removed) => {
+                    self.give_up(now, id, &key, Presence::Removed, None, out);
+                }
                 Stage::Out(Presence::Removed) if members.is_present(&key) => {
                     if let Some(p) = self.peer_mut(id, &key) {
                         p.stage = Stage::Expected;
@@ -275,8 +284,6 @@ impl Machine {
                     }
                 }
                 Stage::Out(_) => {}
-                // Nothing more is said to those who were removed.
-                _ if members.was_removed(&key) => self.give_up(now, id, &key, Presence::Removed, None, out),
                 Stage::Called { .. } => {}
                 _ if left || !members.is_entitled(&key) => self.depart(now, id, &key, out),
                 _ => {}

@@ -94,6 +94,9 @@ impl Machine {
             match answered {
                 // The same offer over the other lane: the answer to the first one was lost, and opens this one as well.
                 Some(session) if call.caller_is(&from) => self.on_hello_again(now, id, from, session),
+                None if call.is_active() => {
+                    self.on_reopen(now, &Arrived { hello, suite, wall, verdict: None }, out)
+                }
                 _ => self.counters.unexpected += 1,
             }
             return;
@@ -228,7 +231,6 @@ impl Machine {
         welcome: &Welcome,
         out: &mut Out<'_>,
     ) {
-        let smaller = self.own < from;
         // The offer's answer may come after its withdrawal has taken its place.
         let awaited = |p: &Participant| p.hello.as_ref().is_some_and(|h| h.session.0 >= session.0);
         let asked = self.peer(id, &from).filter(|p| awaited(p)).and_then(|p| p.hello.as_ref());
@@ -254,12 +256,12 @@ impl Machine {
         let held = Held { no: session, kind: if offered { HelloKind::Offer } else { kind }, ours: true };
         match (welcome.status, p.stage) {
             (Status::Open, Stage::Called { .. }) if acceptable => {
-                self.session_opened(now, id, &from, (held, welcome.suite, smaller), out);
+                self.session_opened(now, id, &from, (held, welcome.suite), out);
                 self.send_roll(now, id, &from);
                 self.start_link(now, id, &from, out);
             }
             (Status::Open, _) if notice && leaving => {
-                self.session_opened(now, id, &from, (held, welcome.suite, smaller), out);
+                self.session_opened(now, id, &from, (held, welcome.suite), out);
                 self.say(now, id, &from, 0, Body::Confirm);
                 if let Some(p) = self.peer_mut(id, &from) {
                     p.said_it = true;
@@ -271,12 +273,12 @@ impl Machine {
             }
             (Status::Open, Stage::Out(_)) if offered => {
                 // Withdrawn before it was answered: the session can say so.
-                p.confirmed(now, held, smaller);
+                p.confirmed(now, held);
                 p.said_it = true;
                 self.say(now, id, &from, 0, Body::Cancel);
             }
             (Status::Open, _) if acceptable && (active || left) && !offered => {
-                self.session_opened(now, id, &from, (held, welcome.suite, smaller), out);
+                self.session_opened(now, id, &from, (held, welcome.suite), out);
                 self.on_paired(now, id, &from, out);
             }
             (Status::Busy, Stage::Called { .. }) => {
@@ -307,12 +309,12 @@ impl Machine {
         now: Instant,
         id: CallId,
         with: &PublicKey,
-        (held, suite, smaller): (Held, u8, bool),
+        (held, suite): (Held, u8),
         out: &mut Out<'_>,
     ) {
         let here_at = now + self.config.announce_period;
         let Some(p) = self.peer_mut(id, with) else { return };
-        let dropped = p.confirmed(now, held, smaller);
+        let dropped = p.confirmed(now, held);
         p.protection = Some(protection(suite));
         p.mark(now, Milestone::Answered);
         p.mark(now, Milestone::Confirmed);
@@ -334,7 +336,7 @@ impl Machine {
         kind: HelloKind,
     ) -> WelcomeOut {
         let welcome = Welcome { node: self.node, version: VERSION, suite, status };
-        WelcomeOut { welcome, session, kind, schedule: Schedule::at(now), last: None }
+        WelcomeOut { welcome, session, kind, schedule: Schedule::at(now), last: None, since: now }
     }
 
     /// Answers an offer that leads to no call. The answer may be lost, so it is kept for the farewell time, to be

@@ -5,6 +5,7 @@ use super::{
     effect::{EffectKind, LinkCommand, LinkId},
     input::Other,
     machine::{Machine, Out},
+    participant::{Participant, Stage},
 };
 use crate::{error::Rejected, event::Event, id::CallId, time::Instant};
 
@@ -50,7 +51,10 @@ impl Machine {
         self.open_audio(id, out);
         self.set_held(now, id, false, out);
         // A link that gave way to another one with the same person is made anew.
-        for key in self.peers_in(id, |p| p.is_in() && !p.link.open) {
+        let without = |p: &Participant| {
+            matches!(p.stage, Stage::In | Stage::Lost) && !p.link.open && p.session.is_some()
+        };
+        for key in self.peers_in(id, without) {
             self.enter(now, id, &key, out);
         }
         Ok(())

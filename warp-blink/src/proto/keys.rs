@@ -51,8 +51,11 @@ impl Machine {
             return;
         };
         call.rekey_at = None;
-        // Alone there is nobody to tell anything.
         if call.is_active() && !call.epochs.is_current() {
+            if call.epochs.used().is_none() {
+                // Whoever should have sent one is gone, and perhaps the others do not know of one another.
+                call.search_at = Some(now);
+            }
             Self::make_key(call, out);
         }
     }
@@ -97,10 +100,9 @@ impl Machine {
         out: &mut Out<'_>,
     ) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        if call.epochs.hears(epoch.id) {
-            return;
+        if !call.epochs.hears(epoch.id) {
+            out.run(EffectKind::KeepCallKey { call: id, epoch: epoch.id });
         }
-        out.run(EffectKind::KeepCallKey { call: id, epoch: epoch.id });
         self.adopt(now, id, epoch.clone(), out);
         let behind =
             |c: &Call| c.epochs.used().is_some_and(|used| used.id != epoch.id) && c.epochs.is_current();
@@ -118,6 +120,7 @@ impl Machine {
                 out.run(EffectKind::Subscribe(TopicRef::Call { call: id, epoch: name }));
                 call.announce_at = Some(now);
             }
+            Taken::Chosen => call.announce_at = Some(now),
             Taken::Heard => out.run(EffectKind::Subscribe(TopicRef::Call { call: id, epoch: name })),
             Taken::Known => {}
         }
@@ -131,7 +134,13 @@ impl Machine {
             return;
         };
         let Some(epoch) = call.epochs.used().cloned() else { return };
-        let Some(p) = call.peers.get_mut(to).filter(|p| p.may_come() && !p.is_called()) else { return };
+        // Whoever has left is given no key, even if this side has not come to see them off.
+        // Another's key may say that they are gone before their own word does.
+        let claimed = call.epochs.claims(to, now);
+        let belongs = call.members.as_ref().is_none_or(|m| m.is_present(to) && claimed < m.next_number(to));
+        let Some(p) = call.peers.get_mut(to).filter(|p| p.may_come() && !p.is_called() && belongs) else {
+            return;
+        };
         let known = |b: &Body| matches!(b, Body::CallKey(e) if *e == epoch);
         if p.session.is_none() || p.delivery.waits(known) {
             return;
@@ -143,6 +152,10 @@ impl Machine {
     pub(super) fn expire_keys(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         for epoch in call.epochs.expired(now) {
+            // What is still on its way of it would be sent again, and the key is gone.
+            for p in call.peers.values_mut() {
+                p.delivery.withdraw(|b| matches!(b, Body::CallKey(e) if e.id == epoch));
+            }
             out.run(EffectKind::Unsubscribe(TopicRef::Call { call: id, epoch }));
             out.run(EffectKind::DropCallKey { call: id, epoch });
         }
@@ -151,7 +164,10 @@ impl Machine {
     /// Forgets all keys of a call.
     pub(super) fn drop_keys(&mut self, id: CallId, out: &mut Out<'_>) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        call.rekey_at = None;
+        (call.rekey_at, call.search_at) = (None, None);
+        for p in call.peers.values_mut() {
+            p.delivery.withdraw(|b| matches!(b, Body::CallKey(_)));
+        }
         for epoch in call.epochs.clear() {
             out.run(EffectKind::Unsubscribe(TopicRef::Call { call: id, epoch }));
             out.run(EffectKind::DropCallKey { call: id, epoch });

@@ -68,6 +68,14 @@ impl Machine {
                 return;
             }
             self.close_link(rival, key, out);
+            // A call that is held goes without, and has it again when it goes on.
+            let window = now + self.config.reconnect_window;
+            if let Some(p) =
+                self.calls.get_mut(&rival).filter(|c| c.is_active()).and_then(|c| c.peers.get_mut(key))
+            {
+                p.link.until = p.is_in().then_some(window);
+            }
+            self.tell(rival, key, out);
         }
         let until = now + self.config.connect_timeout;
         let Some(p) = self.peer_mut(id, key) else { return };
@@ -226,6 +234,10 @@ impl Machine {
                 self.set_link(now, id, &key, LinkState::Connected, out);
                 self.note_joined(now, id, &key, out);
                 self.tell(id, &key, out);
+                if reconnecting || link.generation > 1 {
+                    // What the two know of the call may have gone different ways meanwhile.
+                    self.send_sync(now, id, &key);
+                }
             }
             EngineLink::Disconnected if connected => {
                 p.link.disconnected_at = Some(now);

@@ -12,7 +12,7 @@ use super::{
     participant::{Participant, Stage},
     people::AFTER_NOBODY,
     sessions::Held,
-    signal::{Body, CallBody, EpochId, Lane, MediaFormat, Packet},
+    signal::{Body, CallBody, EpochId, HelloKind, Lane, MediaFormat, Packet},
 };
 use crate::{
     config::WhenBusy,
@@ -53,7 +53,6 @@ impl Machine {
         out: &mut Out<'_>,
     ) {
         let id = packet.call;
-        let smaller = self.own < from;
         let silent = now + self.config.caller_silent;
         let Some(p) = self.peer_mut(id, &from) else {
             self.counters.unexpected += 1;
@@ -65,7 +64,7 @@ impl Machine {
             // The first message under a session that the other side opened: it is no replay.
             p.welcome = None;
             let held = Held { no: session, kind, ours: false };
-            let dropped = p.confirmed(now, held, smaller);
+            let dropped = p.confirmed(now, held);
             if p.session == Some(held) {
                 p.protection = Some(super::hello::protection(suite));
             }
@@ -96,11 +95,19 @@ impl Machine {
         {
             *heard_until = silent;
         }
-        // The body comes first: a confirmation that is a cancel must not ring.
+        // Somebody who is met is in the call before it is heard what they say. Of an offer the body comes first: a
+        // confirmation that is a cancel must not ring.
+        let (met, offers) = match answered {
+            Some((HelloKind::Pair | HelloKind::Resume, _)) => (answered, None),
+            _ => (None, answered),
+        };
+        if let Some((kind, _)) = met {
+            self.on_confirmed(now, id, from, kind, out);
+        }
         if received == Received::New {
             self.on_body(now, id, from, packet.generation, packet.body, out);
         }
-        if let Some((kind, _)) = answered {
+        if let Some((kind, _)) = offers {
             self.on_confirmed(now, id, from, kind, out);
         }
     }
@@ -117,6 +124,8 @@ impl Machine {
         let id = packet.call;
         let retired = self.peer_mut(id, &from).and_then(|p| p.retired.as_mut());
         match retired.filter(|r| r.no == session).map(|r| (packet.seq, r.receive(packet.seq))) {
+            // What it says of links is of links that ended with it.
+            Some((1.., Received::New)) if packet.body.is_link() => {}
             Some((1.., Received::New)) => self.on_body(now, id, from, packet.generation, packet.body, out),
             Some((0, _)) => {}
             Some((_, Received::Duplicate)) => self.counters.duplicate += 1,
@@ -215,6 +224,10 @@ impl Machine {
                 self.on_call_key(now, id, from, epoch, out);
                 self.heard_of(now, id, &from, out);
             }
+            (State::Active { .. }, Stage::Expected | Stage::In | Stage::Lost, Body::Where(whom)) => {
+                self.on_where(id, whom, out);
+            }
+            (State::Left { .. }, _, Body::Where(_)) => {}
             // They may still be on their way when this side has left.
             (State::Left { .. }, _, Body::Sync(_) | Body::CallKey(_)) => {}
             (_, _, Body::Removed) if removes => {

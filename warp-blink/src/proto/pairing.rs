@@ -23,14 +23,43 @@ use crate::{
 /// How long the larger key waits for the smaller one to open their session: PROTOCOL's two seconds.
 const LARGER_WAITS: Duration = Duration::from_secs(2);
 
+/// How often members are looked for who were never met.
+const SEARCH: Duration = Duration::from_secs(30);
+
 impl Machine {
     /// A member is in the call, and there is no session with it.
     pub(super) fn meet(&mut self, now: Instant, id: CallId, key: &PublicKey) {
         let own = self.own;
         let Some(p) = self.peer_mut(id, key) else { return };
-        let idle = p.session.is_none() && p.hello.is_none() && p.welcome.is_none() && p.pair_at.is_none();
+        // One that does not hear what is said in the session has lost it.
+        let without = p.session.is_none() || p.delivery.is_stuck();
+        let answering = p.welcome.as_ref().is_some_and(|w| !w.is_old(now));
+        let idle = without && p.hello.is_none() && !answering && p.pair_at.is_none();
         if idle {
             p.pair_at = Some(if own < *key { now } else { now + LARGER_WAITS });
+        }
+    }
+
+    /// Looks for members who were never met, and may be in the call under a key that is not known here.
+    pub(super) fn search(&mut self, now: Instant, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id).filter(|c| c.search_at.is_some_and(|t| t <= now)) else {
+            return;
+        };
+        let present = |key: &PublicKey| call.members.as_ref().is_some_and(|m| m.is_present(key));
+        let missing = |p: &&Participant| p.session.is_none() && p.stage == Stage::Expected && present(&p.key);
+        let missing: Vec<PublicKey> = call.peers.values().filter(missing).map(|p| p.key).collect();
+        let again = call.is_active() && !missing.is_empty();
+        call.search_at = again.then_some(now + SEARCH);
+        for key in missing {
+            self.meet(now, id, &key);
+        }
+    }
+
+    /// A member who does not answer is not in the call, or not there: the next attempt is the next search.
+    pub(super) fn give_up_pairing(&mut self, now: Instant, id: CallId, key: &PublicKey) {
+        let Some(p) = self.peer_mut(id, key).filter(|p| p.stage == Stage::Expected) else { return };
+        if p.hello.as_ref().is_some_and(|h| h.hello.kind == HelloKind::Pair && h.is_old(now)) {
+            p.hello = None;
         }
     }
 
@@ -39,7 +68,11 @@ impl Machine {
         let sent_at = self.unix(now);
         let Some(p) = self.peer_mut(id, key).filter(|p| p.pair_at.is_some_and(|t| t <= now)) else { return };
         p.pair_at = None;
-        let needed = p.session.is_none() && p.hello.is_none() && p.welcome.is_none() && p.may_come();
+        let without = p.session.is_none() || p.delivery.is_stuck();
+        if let Some(old) = p.welcome.take_if(|w| w.is_old(now)) {
+            out.run(EffectKind::DropSession { call: id, peer: *key, session: old.session });
+        }
+        let needed = without && p.hello.is_none() && p.welcome.is_none() && p.may_come();
         if !needed || !self.calls.get(&id).is_some_and(Call::is_active) {
             return;
         }
@@ -115,8 +148,14 @@ impl Machine {
         if let State::Incoming { confirm_until, .. } = &mut call.state {
             *confirm_until = None;
         }
-        if call.is_active() && kind != HelloKind::Offer {
-            self.on_met(now, id, &from, kind == HelloKind::Resume, out);
+        if call.is_active() && kind == HelloKind::Offer && !call.caller_is(&from) {
+            // Who calls somebody who is in the call already, having lost or never met them: they are answered at once.
+            let media = call.media;
+            self.on_met(now, id, &from, true, out);
+            self.say(now, id, &from, 0, Body::Accept(media));
+        } else if call.is_active() && kind != HelloKind::Offer {
+            let again = self.peer(id, &from).is_some_and(|p| p.retired.is_some());
+            self.on_met(now, id, &from, again || kind == HelloKind::Resume, out);
         } else if self.calls.get(&id).is_some_and(Call::is_active) {
             self.introduce(now, id, &from);
         }
@@ -130,24 +169,29 @@ impl Machine {
             self.close_link(id, key, out);
             if let Some(p) = self.peer_mut(id, key) {
                 p.announced = None;
+                p.link.parked = Default::default();
                 p.delivery.withdraw(Body::is_link);
             }
         }
-        let left = self.calls.get(&id).and_then(|c| c.members.as_ref()).is_some_and(|m| m.has_left(key));
+        let members = self.calls.get(&id).and_then(|c| c.members.as_ref());
+        if members.is_some_and(|m| m.was_removed(key)) {
+            return;
+        }
+        // First they are in it: nothing is said to those who are not.
+        if members.is_none_or(|m| m.is_present(key)) {
+            self.enter(now, id, key, out);
+        }
         self.send_sync(now, id, key);
         self.send_roll(now, id, key);
-        if !left {
-            self.share_key(now, id, key);
-            self.enter(now, id, key, out);
-            self.introduce(now, id, key);
-        }
+        self.share_key(now, id, key);
+        self.introduce(now, id, key);
     }
 
     /// A session that this side opened is confirmed: that of a member, or one after having come back.
     pub(super) fn on_paired(&mut self, now: Instant, id: CallId, key: &PublicKey, out: &mut Out<'_>) {
+        self.enter(now, id, key, out);
         self.send_roll(now, id, key);
         self.share_key(now, id, key);
-        self.enter(now, id, key, out);
         self.introduce(now, id, key);
     }
 
@@ -164,6 +208,8 @@ impl Machine {
                     (p.stage, p.hello) = (Stage::Expected, None);
                 }
             }
+            // It is in, and its acceptance was lost with another session.
+            Some((Stage::Called { .. }, true)) => self.admit(now, id, key, out),
             Some((Stage::Out(_), _)) => {
                 self.wipe(id, key, out);
                 if let Some(p) = self.peer_mut(id, key) {
@@ -174,6 +220,24 @@ impl Machine {
         }
         self.heard_of(now, id, key, out);
         self.meet(now, id, key);
+    }
+
+    /// Those whom this side brought into the call, and those who were in it, are told where the others are.
+    pub(super) fn bring_together(&mut self, now: Instant, id: CallId, newcomer: &PublicKey) {
+        let others = self.peers_in(id, |p| p.is_in() && p.session.is_some() && p.key != *newcomer);
+        for other in others {
+            self.say(now, id, newcomer, 0, Body::Where(other));
+            self.say(now, id, &other, 0, Body::Where(*newcomer));
+        }
+    }
+
+    /// Somebody says where a member is. Nothing is believed of it: it is where this side looks next.
+    pub(super) fn on_where(&mut self, id: CallId, whom: PublicKey, out: &mut Out<'_>) {
+        let missing = |p: &Participant| p.may_come() && p.session.is_none();
+        if whom == self.own || !self.peer(id, &whom).is_some_and(missing) {
+            return;
+        }
+        out.run(EffectKind::Learn { peer: whom });
     }
 
     /// The sessions that were begun with somebody who is not to be had any more.

@@ -1,10 +1,13 @@
 //! Somebody else in a call, as the machine sees it.
 
+use std::time::Duration;
+
 use super::{
     delivery::{Delivery, Schedule},
     effect::SessionNo,
     link::Link,
-    sessions::{Held, Retired, replaces},
+    machine::ARRIVING,
+    sessions::{Held, Retired},
     signal::{Announce, Hello, HelloKind, Welcome},
 };
 use crate::{
@@ -17,6 +20,9 @@ use crate::{
 /// The most entries of a timeline; later ones are left out.
 const MAX_MARKS: usize = 64;
 
+/// How long a member is asked for a session before it is taken for absent: as `Config::reach_timeout`.
+const PATIENCE: Duration = Duration::from_secs(15);
+
 /// A first message on its way.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct HelloOut {
@@ -28,11 +34,17 @@ pub(super) struct HelloOut {
     pub(super) schedule: Schedule,
     /// It left this node at least once.
     pub(super) published: bool,
+    since: Instant,
 }
 
 impl HelloOut {
     pub(super) fn new(hello: Box<Hello>, suite: u8, session: SessionNo, now: Instant) -> Self {
-        Self { hello, suite, session, attempts: 0, schedule: Schedule::at(now), published: false }
+        Self { hello, suite, session, attempts: 0, schedule: Schedule::at(now), published: false, since: now }
+    }
+
+    /// On its way for six transmissions and more.
+    pub(super) fn is_old(&self, now: Instant) -> bool {
+        now.since(self.since) >= PATIENCE
     }
 }
 
@@ -44,6 +56,14 @@ pub(super) struct WelcomeOut {
     pub(super) kind: HelloKind,
     pub(super) schedule: Schedule,
     pub(super) last: Option<Instant>,
+    pub(super) since: Instant,
+}
+
+impl WelcomeOut {
+    /// Its receiver has had the time to confirm it.
+    pub(super) fn is_old(&self, now: Instant) -> bool {
+        now.since(self.since) >= ARRIVING
+    }
 }
 
 /// Where somebody stands in a call.
@@ -156,20 +176,10 @@ impl Participant {
     }
 
     /// A session was confirmed. Gives the one that is to be wiped now, if there is one.
-    pub(super) fn confirmed(&mut self, now: Instant, new: Held, smaller: bool) -> Option<SessionNo> {
-        let retired = match self.session {
-            None => {
-                self.session = Some(new);
-                None
-            }
-            Some(used) if replaces(new, used, smaller) => {
-                self.session = Some(new);
-                Some(Retired::new(used.no, now, self.delivery.restart(now)))
-            }
-            Some(_) => Some(Retired::new(new.no, now, (0, 0))),
-        };
+    pub(super) fn confirmed(&mut self, now: Instant, new: Held) -> Option<SessionNo> {
         self.delivery.confirm();
-        let retired = retired?;
+        let used = self.session.replace(new)?;
+        let retired = Retired::new(used.no, now, self.delivery.restart(now));
         self.retired.replace(retired).map(|before| before.no)
     }
 

@@ -19,7 +19,7 @@ use crate::{
 /// After a link could not be made although the other side is heard, this long until it is tried once more, twice as long
 /// each time, up to the longest.
 const REVIVE: Duration = Duration::from_secs(5);
-const REVIVE_MAX: Duration = Duration::from_secs(80);
+const REVIVE_MAX: Duration = Duration::from_secs(40);
 
 /// The way out of a call that a reason stands for.
 const fn presence(reason: EndReason) -> Presence {
@@ -103,16 +103,25 @@ impl Machine {
         p.revive_at = Some(now + wait);
         self.tell(id, key, out);
         self.send_sync(now, id, key);
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.search_at = Some(now);
+        }
         self.look_around(now, id, out);
     }
 
     /// Something is heard of a participant: whoever was lost, or was never met, is in the call.
     pub(super) fn heard_of(&mut self, now: Instant, id: CallId, key: &PublicKey, out: &mut Out<'_>) {
-        let Some(p) = self.peer(id, key) else { return };
+        let silent = now + self.config.reconnect_window;
+        let elsewhere = |c: &Call| c.id != id && c.peers.get(key).is_some_and(|p| p.link.open);
+        let elsewhere = self.calls.values().any(elsewhere);
+        let Some(p) = self.peer_mut(id, key) else { return };
         match p.stage {
+            // The one link between the two is another call's.
+            Stage::In if elsewhere && p.link.until.is_some() => p.link.until = Some(silent),
             Stage::Lost if p.revive_at.is_none_or(|t| t <= now) && p.session.is_some() => {
                 self.enter(now, id, key, out);
             }
+            Stage::Expected if p.session.is_some() => self.enter(now, id, key, out),
             _ => {}
         }
     }
@@ -178,6 +187,7 @@ impl Machine {
         let farewell = now + self.config.farewell;
         self.close_link(id, key, out);
         self.not_reached(id, key, out);
+        self.tell_offering(id, key, out);
         let Some(call) = self.calls.get_mut(&id) else { return };
         let sent_at = call.sent_at;
         let Some(p) = call.peers.get_mut(key) else { return };

@@ -32,7 +32,13 @@ impl Machine {
         let others = |saved: &Saved| {
             Membership::from_roll(&saved.roll).present().filter(|key| *key != self.own).collect()
         };
-        self.saved.values().map(|s| ResumableCall { id: s.call, participants: others(s) }).collect()
+        // One that rings here, since somebody invites this side anew, is to be answered.
+        let gone = |s: &&Saved| self.calls.get(&s.call).is_none_or(|c| c.phase().is_none());
+        self.saved
+            .values()
+            .filter(gone)
+            .map(|s| ResumableCall { id: s.call, participants: others(s) })
+            .collect()
     }
 
     pub(super) fn resume(
@@ -43,10 +49,13 @@ impl Machine {
         other: Other,
         out: &mut Out<'_>,
     ) -> Result<(), Rejected> {
-        if !self.saved.contains_key(&id) || self.calls.contains_key(&id) {
+        let rings = self.calls.get(&id).is_some_and(|c| c.phase().is_some());
+        if !self.saved.contains_key(&id) || rings {
             return Err(Rejected::NothingToResume(id));
         }
         self.make_way(now, other, out)?;
+        // A notice of it that is on its way, or an invitation that nobody has confirmed.
+        self.forget(id, out);
         let Some(saved) = self.saved.remove(&id) else { return Err(Rejected::NothingToResume(id)) };
         let members = Membership::from_roll(&saved.roll);
         self.make_room(true, out);

@@ -1,7 +1,9 @@
 //! The sessions with one participant of one call: which one is used, and what an older one still brings.
 //!
-//! There is one as a rule. A second one comes about when a side returns after a crash (`resume`), or when both sides open
-//! one at once (`pair`).
+//! There is one as a rule. A second one comes about when a side has lost the first: after a crash (`resume`), or since it
+//! had seen the other off (`pair`, or another offer). So the one that was confirmed last is used. Two that cross do not
+//! come about: who has a first message of its own on its way answers one of the smaller key only, and takes its own back
+//! (`pairing`).
 
 use std::time::Duration;
 
@@ -36,48 +38,5 @@ impl Retired {
 
     pub(super) fn receive(&mut self, seq: u32) -> Received {
         super::delivery::receive(&mut self.cumulative, &mut self.bits, seq)
-    }
-}
-
-/// Whether the session that was confirmed last replaces the one in use.
-///
-/// Whoever comes back after a crash has lost the old one, so the newest is used. Where each side opened one, the smaller
-/// key's stays; both sides see that alike, whatever order they see the two in. `smaller`: our key is the smaller one.
-pub(super) fn replaces(new: Held, used: Held, smaller: bool) -> bool {
-    if new.kind == HelloKind::Resume || new.ours == used.ours { true } else { new.ours == smaller }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn both_sides_keep_the_same_one_of_two_that_crossed() {
-        for order in [[true, false], [false, true]] {
-            // What each side uses in the end, told by who opened it: `true` is the smaller key.
-            let ends = [true, false].map(|smaller| {
-                let mut used: Option<Held> = None;
-                for by_smaller in order {
-                    let no = SessionNo(u32::from(by_smaller));
-                    let new = Held { no, kind: HelloKind::Pair, ours: by_smaller == smaller };
-                    if used.is_none_or(|u| replaces(new, u, smaller)) {
-                        used = Some(new);
-                    }
-                }
-                used.unwrap().ours == smaller
-            });
-            assert_eq!(ends, [true, true]);
-        }
-    }
-
-    #[test]
-    fn who_comes_back_brings_the_session_that_is_used() {
-        let used = Held { no: SessionNo(1), kind: HelloKind::Offer, ours: true };
-        for (ours, smaller) in [(true, true), (true, false), (false, true), (false, false)] {
-            assert!(replaces(Held { no: SessionNo(2), kind: HelloKind::Resume, ours }, used, smaller));
-        }
-        let returned = Held { no: SessionNo(2), kind: HelloKind::Resume, ours: false };
-        let again = Held { no: SessionNo(3), ..returned };
-        assert!(replaces(again, returned, true), "a second crash");
     }
 }

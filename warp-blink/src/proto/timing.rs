@@ -31,6 +31,10 @@ impl Machine {
                 self.peer_deadlines(now, id, &key, out);
             }
             self.rekey(now, id, out);
+            self.search(now, id);
+            for key in self.calls.get(&id).map(Call::keys).unwrap_or_default() {
+                self.pair(now, id, &key, out);
+            }
             self.expire_keys(now, id, out);
             for key in self.calls.get(&id).map(Call::keys).unwrap_or_default() {
                 self.transmit(now, id, &key, out);
@@ -95,6 +99,7 @@ impl Machine {
             p.link.retry_at = None;
             self.start_link(now, id, key, out);
         }
+        self.give_up_pairing(now, id, key);
         self.pair(now, id, key, out);
         let Some(p) = self.peer_mut(id, key) else { return };
         if due(p.wipe_at) || (p.wipe_at.is_some() && p.said_it && p.is_told()) {

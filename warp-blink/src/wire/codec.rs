@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Attachment, CallKey, ContactToken, HelloSecrets, KemKey, OpenError, PeerSeed, SealError, WelcomeSecrets,
-    frame::TRANSPORT_BUCKETS, roll,
+    Whereabouts, frame::TRANSPORT_BUCKETS, roll,
 };
 use crate::{
     id::{CallId, NodeId, PublicKey, Signature},
@@ -122,6 +122,10 @@ pub(super) fn encode_packet(
     packet: &Packet,
     attachment: Option<&Attachment>,
 ) -> Result<SecretBytes, SealError> {
+    let place = match attachment {
+        Some(Attachment::Where(place)) => place.encode()?,
+        _ => Vec::new(),
+    };
     let (attached, signatures): (&[u8], &[Signature]) = match (&packet.body, attachment) {
         (Body::CallKey(epoch), Some(Attachment::CallKey(key))) => {
             roll::check_epoch(epoch, key)?;
@@ -133,7 +137,9 @@ pub(super) fn encode_packet(
             roll::check_roll(roll, signatures.len())?;
             (&[], signatures)
         }
-        (Body::CallKey(_) | Body::Token | Body::KemKey | Body::Roll(_), _) | (_, Some(_)) => {
+        (Body::Where(_), Some(Attachment::Where(_))) => (&place, &[]),
+        (Body::CallKey(_) | Body::Token | Body::KemKey | Body::Roll(_) | Body::Where(_), _)
+        | (_, Some(_)) => {
             return Err(SealError::Attachment);
         }
         (_, None) => (&[], &[]),
@@ -174,6 +180,7 @@ pub(super) fn decode_packet(bytes: &[u8]) -> Result<(Packet, Option<Attachment>)
             Some(Attachment::KemKey(KemKey::from_bytes(bytes).map_err(|_| OpenError::KemKey)?))
         }
         Body::Roll(roll) => Some(Attachment::Signatures(roll::signatures(&mut d, roll)?)),
+        Body::Where(_) => Some(Attachment::Where(Whereabouts::decode(d.bytes().map_err(fault)?)?)),
         _ => None,
     };
     same_again(bytes, encode_packet(&packet, attachment.as_ref()))?;

@@ -51,6 +51,7 @@ mod secret;
 pub mod session;
 mod topic;
 pub mod welcome;
+pub mod whereabouts;
 mod window;
 
 #[cfg(test)]
@@ -67,3 +68,4 @@ pub use secret::{CallKey, ContactToken, PeerSeed};
 pub use session::{Attachment, Session};
 pub use topic::Topic;
 pub use welcome::{ResponderFrame, WelcomeSecrets};
+pub use whereabouts::Whereabouts;

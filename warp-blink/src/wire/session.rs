@@ -9,7 +9,7 @@ use snow::{HandshakeState, StatelessTransportState};
 use zeroize::Zeroizing;
 
 use super::{
-    CallKey, ContactToken, KemKey, OpenError, PeerSeed, SealError, SessionId, codec,
+    CallKey, ContactToken, KemKey, OpenError, PeerSeed, SealError, SessionId, Whereabouts, codec,
     frame::{self, FrameKind, TAG_LEN, TRANSPORT_BUCKETS, TRANSPORT_HEADER},
     secret::{labelled_hash, same},
     window::{Place, Window},
@@ -44,6 +44,8 @@ pub enum Attachment {
     KemKey(KemKey),
     /// What a [`Roll`](crate::proto::signal::Body::Roll) is signed with: its create, then each record in order.
     Signatures(Vec<Signature>),
+    /// Where the member is found of whom the body speaks.
+    Where(Whereabouts),
 }
 
 /// One side of a session between two identities' nodes. It does not grow with what goes through it.

@@ -2,7 +2,7 @@
 
 use warp_blink::{
     event::Phase,
-    id::{CallId, Identity, NodeKey},
+    id::{Identity, NodeKey},
     proto::{
         Arrived, Command, EffectKind, ReplayMemory,
         signal::{AppData, Body, Hello, HelloKind, MediaFormat, Packet, SUITE_CLASSICAL, VERSION},

@@ -7,6 +7,8 @@
 mod friends;
 mod names;
 mod room;
+mod trace;
+mod wires;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -19,11 +21,11 @@ use warp_blink::{
     event::{EndReason, Event, Via},
     id::{CallId, Identity, NodeKey, PublicKey},
     proto::{
-        Arrived, Command, Effect, EffectId, EffectKind, EngineLink, Input, LinkCommand, LinkId, Machine,
-        MediaInput, Other, Outcome, SessionNo, TopicRef,
+        Arrived, Command, EffectId, EffectKind, EngineLink, Input, LinkId, Machine, MediaInput, Other,
+        Outcome, SessionNo, TopicRef,
         signal::{
-            AppData, Body, CallBody, Create, Description, DescriptionKind, EpochId, Hello, HelloKind,
-            KeyHash, Lane, MayInvite, Packet, Roll, RollHash, Welcome,
+            AppData, Body, CallBody, Create, EpochId, HelloKind, Lane, MayInvite, Packet, Roll, RollHash,
+            Welcome,
         },
     },
     time::{Instant, UnixTime},
@@ -31,6 +33,7 @@ use warp_blink::{
 
 pub(crate) use friends::{befriend, contacts, first_message, packet, rings, sent, wall};
 pub(crate) use names::{effect_name, short};
+pub(crate) use trace::{DESCRIPTION, Trace, feed_alone};
 
 pub(crate) const A: usize = 0;
 pub(crate) const B: usize = 1;
@@ -192,6 +195,8 @@ pub(crate) struct Pair {
     /// Outcomes are withheld in `undone`, for tests of what comes in between.
     pub(crate) withhold: bool,
     pub(crate) undone: Vec<(usize, EffectId, Outcome)>,
+    /// What goes in is noted, for [`Pair::record`].
+    trace: Option<Trace>,
     wires: VecDeque<(usize, usize, Wire)>,
     todo: VecDeque<(usize, Input)>,
 }
@@ -242,6 +247,7 @@ impl Pair {
             path: true,
             withhold: false,
             undone: Vec::new(),
+            trace: None,
             wires: VecDeque::new(),
             todo: VecDeque::new(),
         };
@@ -290,6 +296,9 @@ impl Pair {
         if let Input::Command(Command::Offer { create, .. }) = &mut input {
             create.creator = self.key(side);
             create.may_invite = self.may_invite;
+        }
+        if let Some(trace) = &mut self.trace {
+            trace.inputs.push((side, self.now, input.clone()));
         }
         let before = self.sides[side].machine.clone();
         let effects = match self.sides[side].machine.handle(self.now, input) {
@@ -461,158 +470,5 @@ impl Pair {
     /// Between two.
     pub(crate) fn deliver(&mut self, from: usize, wire: Wire) {
         self.deliver_to(from, 1 - from, wire);
-    }
-
-    pub(crate) fn deliver_to(&mut self, from: usize, to: usize, wire: Wire) {
-        let (sender, owner) = (self.key(from), self.key(to));
-        let heard = |topic| self.sides[to].topics.contains(&topic);
-        let input = match wire {
-            Wire::Hello(session, lane, arrived) => {
-                if !heard(TopicRef::Inbox { owner, lane }) {
-                    return;
-                }
-                let name = (arrived.hello.call, sender, session, lane);
-                if !self.sides[to].seen.contains(&name) {
-                    self.sides[to].asked.insert(name);
-                    Input::Hello(Box::new(arrived))
-                } else {
-                    let call = arrived.hello.call;
-                    let session =
-                        self.sides[to].numbers.get(&(call, sender, session)).copied().unwrap_or(session);
-                    Input::HelloAgain { call, from: sender, session }
-                }
-            }
-            Wire::Welcome(call, session, welcome) if heard(TopicRef::Peer { call, owner }) => {
-                Input::Welcome { call, from: sender, session, welcome }
-            }
-            Wire::Packet(session, packet) if heard(TopicRef::Peer { call: packet.call, owner }) => {
-                Input::Packet { from: sender, session, packet }
-            }
-            Wire::Call(call, epoch, body) if heard(TopicRef::Call { call, epoch }) => {
-                Input::CallMessage { call, epoch, from: sender, body }
-            }
-            _ => return,
-        };
-        self.todo.push_back((to, input));
-        self.run();
-    }
-
-    pub(crate) fn perform(&mut self, side: usize, effects: Vec<Effect>) {
-        for Effect { id, kind } in effects {
-            self.sides[side].log.push(kind.clone());
-            let mut outcome = Outcome::Ok;
-            let this = &mut self.sides[side];
-            match kind {
-                EffectKind::Emit(event) => {
-                    this.events.push(event);
-                    continue;
-                }
-                EffectKind::Subscribe(topic) => assert!(this.topics.insert(topic), "{topic:?} twice"),
-                EffectKind::Unsubscribe(topic) => assert!(this.topics.remove(&topic), "{topic:?} not there"),
-                EffectKind::Reach { .. } => outcome = this.reach.clone(),
-                EffectKind::SendHello { to, lane, suite, session, hello } => {
-                    let mut arrived = Arrived::new(*hello);
-                    arrived.suite = suite;
-                    arrived.wall = self.wall;
-                    outcome = self.publish(side, Some(to), Wire::Hello(session, lane, arrived));
-                }
-                EffectKind::SendWelcome { call, to, session, welcome } => {
-                    this.seen.extend(this.asked.iter().filter(|(c, from, ..)| (*c, *from) == (call, to)));
-                    for (call, from, theirs, _) in
-                        this.asked.extract_if(.., |(c, from, ..)| (*c, *from) == (call, to))
-                    {
-                        this.numbers.insert((call, from, theirs), session);
-                    }
-                    let session = self.number_there(side, call, to, session);
-                    outcome = self.publish(side, Some(to), Wire::Welcome(call, session, welcome));
-                }
-                EffectKind::Send { to, session, packet } => {
-                    let session = self.number_there(side, packet.call, to, session);
-                    outcome = self.publish(side, Some(to), Wire::Packet(session, packet));
-                }
-                EffectKind::SendCall { call, epoch, body } => {
-                    outcome = self.publish(side, None, Wire::Call(call, epoch, body));
-                }
-                EffectKind::OpenAudio { call, .. } => {
-                    assert!(this.audio.insert(call), "audio opened twice");
-                    let started = MediaInput::Started { call, mic_us: Some(1), speaker_us: Some(2) };
-                    self.todo.push_back((side, Input::Media(started)));
-                }
-                EffectKind::CloseAudio { call } => assert!(this.audio.remove(&call), "audio was not open"),
-                EffectKind::KeepRoll { roll, .. } => outcome = Outcome::Roll(roll_hash(&roll)),
-                EffectKind::NewCallKey { call, n } => {
-                    let name = format!("{call} {n} {side} {:?}", self.now);
-                    outcome = Outcome::Key(KeyHash(fold(&name)));
-                }
-                EffectKind::Forget { call } => this.seen.retain(|(seen, ..)| *seen != call),
-                EffectKind::Link { link, command } => self.drive_link(side, link, command),
-                _ => {}
-            }
-            if self.withhold {
-                self.undone.push((side, id, outcome));
-            } else {
-                self.todo.push_back((side, Input::Done { effect: id, outcome }));
-            }
-        }
-    }
-
-    /// How the other side numbers a session.
-    fn number_there(&self, side: usize, call: CallId, with: PublicKey, here: SessionNo) -> SessionNo {
-        let this = &self.sides[side];
-        let of = |(k, n): (&(CallId, PublicKey, SessionNo), &SessionNo)| {
-            ((k.0, k.1) == (call, with) && *n == here).then_some(k.2)
-        };
-        let opened_there = this.numbers.iter().rev().find_map(of);
-        let other = self.sides.iter().find(|s| s.key == with);
-        let opened_here = other.and_then(|s| s.numbers.get(&(call, this.key, here)).copied());
-        opened_there.or(opened_here).unwrap_or(here)
-    }
-
-    fn publish(&mut self, from: usize, to: Option<PublicKey>, wire: Wire) -> Outcome {
-        let outcome = self.sides[from].publish.clone();
-        if outcome == Outcome::Ok {
-            for other in (0..self.sides.len()).filter(|other| *other != from) {
-                if to.is_none_or(|to| to == self.key(other)) {
-                    self.wires.push_back((from, other, wire.clone()));
-                }
-            }
-        }
-        outcome
-    }
-
-    fn drive_link(&mut self, side: usize, link: LinkId, command: LinkCommand) {
-        let describe = |kind| {
-            let description = Description { kind, text: format!("{kind:?} {}", link.generation) };
-            Input::Media(MediaInput::LocalDescription { link, description })
-        };
-        let far = self.index(link.peer);
-        let this = &mut self.sides[side];
-        match command {
-            LinkCommand::Dial => {
-                assert!(this.links.insert(link), "dialed twice");
-                self.todo.push_back((side, describe(DescriptionKind::Offer)));
-            }
-            LinkCommand::Accept(_) => {
-                assert!(this.links.insert(link), "accepted twice");
-                self.todo.push_back((side, describe(DescriptionKind::Answer)));
-            }
-            LinkCommand::Apply(_) => {
-                assert!(this.links.contains(&link));
-                let states: &[_] = if self.path {
-                    &[EngineLink::Checking, EngineLink::Securing, EngineLink::Connected]
-                } else {
-                    &[EngineLink::Checking]
-                };
-                let other = LinkId { peer: this.key, ..link };
-                for state in states {
-                    for (end, link) in [(side, link), (far, other)] {
-                        let state = MediaInput::State { link, state: *state };
-                        self.todo.push_back((end, Input::Media(state)));
-                    }
-                }
-            }
-            LinkCommand::Close => assert!(this.links.remove(&link), "{link:?} was not open"),
-            _ => {}
-        }
     }
 }

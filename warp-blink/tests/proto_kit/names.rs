@@ -76,6 +76,7 @@ pub(crate) fn effect_name(effect: &EffectKind) -> String {
         EffectKind::UnsaveCall { .. } => "unsave call".into(),
         EffectKind::SaveNotices => "save notices".into(),
         EffectKind::DropPeer { .. } => "drop peer".into(),
+        EffectKind::Learn { .. } => "learn".into(),
         EffectKind::Link { command, .. } => {
             let command = format!("{command:?}");
             format!("link {}", command.split('(').next().unwrap_or_default())

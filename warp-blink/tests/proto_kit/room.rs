@@ -38,6 +38,12 @@ impl Pair {
         self.sides[side].machine.snapshot().call(call).map(|c| c.phase)
     }
 
+    /// All of these see one another as joined.
+    pub(crate) fn are_joined(&self, sides: &[usize], call: CallId) -> bool {
+        let sees = |at: usize, of: usize| at == of || self.presence(at, of, call) == Some(Presence::Joined);
+        sides.iter().all(|at| sides.iter().all(|of| sees(*at, *of)))
+    }
+
     /// All of these are joined with one another, and with nobody else.
     pub(crate) fn assert_joined(&self, sides: &[usize], call: CallId) {
         for at in sides {

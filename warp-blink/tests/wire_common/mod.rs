@@ -22,7 +22,7 @@ use warp_blink::{
     time::UnixTime,
     wire::{
         Attachment, CallKey, CallRoom, ContactToken, Door, HelloSecrets, Initiator, KemKey, KemSecret,
-        PeerSeed, Responder, ResponderFrame, SealError, Session, WelcomeSecrets,
+        PeerSeed, Responder, ResponderFrame, SealError, Session, WelcomeSecrets, Whereabouts,
     },
 };
 
@@ -247,6 +247,10 @@ pub fn attachment(body: &Body, seed: [u8; 32]) -> Option<Attachment> {
         Body::CallKey(_) => Some(Attachment::CallKey(CallKey::from_bytes(seed))),
         Body::Token => Some(Attachment::Token(ContactToken::from_bytes(seed))),
         Body::KemKey => Some(Attachment::KemKey(KemSecret::of(&Identity::from_seed(seed)).public())),
+        Body::Where(whom) => {
+            let addresses = seed.chunks(8).map(|c| format!("/ip4/192.0.2.{}/tcp/{}", c[0], c[1]));
+            Some(Attachment::Where(Whereabouts::new((*whom).into(), addresses)))
+        }
         _ => None,
     }
 }
@@ -260,7 +264,8 @@ pub fn any_said() -> impl Strategy<Value = (CallId, Body, Option<Attachment>)> {
     let key = any::<[u8; 32]>().prop_flat_map(move |seed| {
         any_epoch(CallKey::from_bytes(seed)).prop_map(move |epoch| of(Body::CallKey(epoch), seed))
     });
-    let gift = (proptest::sample::select(vec![Body::Token, Body::KemKey]), any::<[u8; 32]>());
+    let somebody = Body::Where(Identity::from_seed([3; 32]).public());
+    let gift = (proptest::sample::select(vec![Body::Token, Body::KemKey, somebody]), any::<[u8; 32]>());
     let said = prop_oneof![
         8 => any_body().prop_map(|body| (body, None)),
         1 => gift.prop_map(move |(body, seed)| of(body, seed)),

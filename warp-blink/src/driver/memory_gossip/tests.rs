@@ -98,6 +98,21 @@ async fn who_published_is_told_of_subscribers() {
     assert_eq!(a.events.try_recv(), None, "not of topics that it has nothing to do with");
 }
 
+#[tokio::test]
+async fn who_watches_is_told_of_subscribers_old_and_new() {
+    let hub = MemoryHub::new();
+    let (mut a, b) = (Peer::new(&hub, 1), Peer::new(&hub, 2));
+    b.gossip.subscribe(topic(1)).await.unwrap();
+    a.gossip.connect(&node(2), &[]).await.unwrap();
+    a.gossip.watch([topic(1), topic(2)].into()).await.unwrap();
+    b.gossip.subscribe(topic(2)).await.unwrap();
+    a.gossip.watch([topic(2), topic(3)].into()).await.unwrap();
+    b.gossip.unsubscribe(topic(1)).await.unwrap();
+    b.gossip.subscribe(topic(1)).await.unwrap();
+    let told: Vec<_> = std::iter::from_fn(|| a.events.try_recv()).skip(1).collect();
+    assert_eq!(told, [1, 2].map(|n| GossipEvent::PeerSubscribed { topic: topic(n) }));
+}
+
 #[test]
 fn fates_are_played_out_exactly() {
     let (hub, a, mut b) = pair();

@@ -30,7 +30,9 @@ use super::{
 };
 use crate::{
     driver::clock,
-    ports::gossip::{ConnectError, GossipEvent, MAX_MESSAGE, MAX_TOPICS, PublishError, SubscribeError, Via},
+    ports::gossip::{
+        ConnectError, GossipEvent, MAX_MESSAGE, MAX_TOPICS, MAX_WATCHED, PublishError, SubscribeError, Via,
+    },
     wire::{
         Topic,
         frame::{self, FrameKind},
@@ -46,6 +48,8 @@ pub struct BlinkBehaviour {
     subscribed: BTreeMap<TopicHash, Subscription>,
     /// The topics that were published on, the oldest first: their subscribers matter.
     published: VecDeque<(TopicHash, Topic)>,
+    /// The topics whose subscribers matter though nothing is published there.
+    watched: BTreeMap<TopicHash, Topic>,
     dials: Dials,
     gate: Gate,
     /// Peers that do not speak this gossip, as far as it was told.
@@ -75,6 +79,7 @@ impl BlinkBehaviour {
             detached: false,
             subscribed: BTreeMap::new(),
             published: VecDeque::new(),
+            watched: BTreeMap::new(),
             dials: Dials::default(),
             gate: Gate::default(),
             silent: BTreeSet::new(),
@@ -94,6 +99,10 @@ impl BlinkBehaviour {
                 drop(reply.send(self.subscribe(topic, |subscription| subscription.forwarded = true)));
             }
             Command::Unsubscribe { topic, reply } => drop(reply.send(self.unsubscribe(topic))),
+            Command::Watch { topics, reply } => {
+                self.watch(topics);
+                let _ = reply.send(());
+            }
             Command::Publish { topic, data, reply } => drop(reply.send(self.publish(topic, data))),
             Command::Connect { peer, addresses, reply } => self.connect(peer, addresses, reply),
             Command::Close { peer, reply } => {
@@ -140,6 +149,17 @@ impl BlinkBehaviour {
             self.gate.unsubscribed(&name);
         }
         Ok(())
+    }
+
+    fn watch(&mut self, topics: BTreeSet<Topic>) {
+        let named = topics.into_iter().take(MAX_WATCHED).map(|topic| (name(topic), topic));
+        let before = std::mem::replace(&mut self.watched, named.collect());
+        let heard = |topic: &TopicHash| self.gossip.all_peers().any(|(_, topics)| topics.contains(&topic));
+        for (name, topic) in &self.watched {
+            if !before.contains_key(name) && heard(name) {
+                self.link.shared.tell(GossipEvent::PeerSubscribed { topic: *topic });
+            }
+        }
     }
 
     fn publish(&mut self, topic: Topic, data: Bytes) -> Result<(), PublishError> {
@@ -197,13 +217,15 @@ impl BlinkBehaviour {
             self.gate.unsubscribed(&name);
         }
         self.published.clear();
+        self.watched.clear();
         self.link.commands.close();
         self.link.shared.stop();
     }
 
     fn known(&self, name: &TopicHash) -> Option<Topic> {
         let subscribed = self.subscribed.get(name).map(|subscription| subscription.topic);
-        subscribed.or_else(|| self.published.iter().find(|(known, _)| known == name).map(|(_, topic)| *topic))
+        let known = subscribed.or_else(|| self.watched.get(name).copied());
+        known.or_else(|| self.published.iter().find(|(known, _)| known == name).map(|(_, topic)| *topic))
     }
 
     fn heard(&mut self, event: gossipsub::Event) {

@@ -1,6 +1,7 @@
 //! The gossip port over a node.
 
 use std::{
+    collections::BTreeSet,
     future::Future,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -165,6 +166,10 @@ impl Gossip for IpfsGossip {
 
     async fn unsubscribe(&self, topic: Topic) -> Result<(), SubscribeError> {
         self.ask(|reply| Command::Unsubscribe { topic, reply }).await?
+    }
+
+    async fn watch(&self, topics: BTreeSet<Topic>) -> Result<(), GossipClosed> {
+        self.ask(|reply| Command::Watch { topics, reply }).await.map_err(|_| GossipClosed)
     }
 
     async fn publish(&self, topic: Topic, data: Bytes) -> Result<(), PublishError> {

@@ -1,7 +1,7 @@
 //! What goes between the behaviour, which the node's task runs, and the handle that others hold.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -36,6 +36,10 @@ pub(super) enum Command {
     Unsubscribe {
         topic: Topic,
         reply: oneshot::Sender<Result<(), SubscribeError>>,
+    },
+    Watch {
+        topics: BTreeSet<Topic>,
+        reply: oneshot::Sender<()>,
     },
     Publish {
         topic: Topic,

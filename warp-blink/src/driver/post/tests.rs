@@ -1,15 +1,16 @@
 use super::*;
 use crate::{
-    driver::{door::Ask, keyring::Keyring, shelf::Shelf},
+    driver::{door::Ask, keyring::Keyring, shelf::Shelf, vault::VaultError},
     id::{CallId, Identity, NodeId, PublicKey},
     proto::{
         Arrived, Gift, SessionNo,
         signal::{
-            Announce, AppData, Body, CallBody, Hello, HelloKind, MediaFormat, Packet, SUITE_CLASSICAL,
-            SUITE_HYBRID, Status, VERSION, Welcome,
+            Announce, AppData, Body, CallBody, Epoch, EpochId, Hello, HelloKind, MayInvite, MediaFormat,
+            Packet, Record, RecordKind, Roll, SUITE_CLASSICAL, SUITE_HYBRID, Status, VERSION, Welcome,
         },
     },
     time::{Instant, UnixTime},
+    wire::Whereabouts,
 };
 
 const CALL: CallId = CallId::from_bytes([7; 16]);
@@ -88,7 +89,7 @@ impl Side {
     }
 
     fn says(&mut self, to: PublicKey, no: u32, packet: &Packet) -> (Topic, Vec<u8>) {
-        self.vault.seal_packet(to, SessionNo(no), packet).unwrap()
+        self.vault.seal_packet(to, SessionNo(no), packet, None).unwrap()
     }
 }
 
@@ -128,30 +129,155 @@ fn heard(from: PublicKey, session: u32, packet: Packet) -> Result<Option<Input>,
 async fn a_session_carries_signals_and_the_call_key() {
     let (mut a, mut b) = session().await;
     let (to_a, to_b) = (a.key(), b.key());
-    a.vault.new_call_key(CALL, 1).unwrap();
-    let key = packet(1, Body::CallKey(1));
+    let epoch = EpochId { n: 1, key: a.vault.new_call_key(CALL, 1).unwrap() };
+    let key = packet(1, Body::CallKey(Epoch { id: epoch, gone: vec![] }));
     let (topic, frame) = a.says(to_b, 1, &key);
     assert_eq!(b.takes(&topic, &frame), heard(to_a, 1, key));
+    b.vault.keep_call_key(CALL, epoch).unwrap();
     assert_eq!(b.takes(&topic, &frame), Err(Dropped::Duplicate));
     let announce = CallBody::Announce(Announce { version: 1, joined: true, ..Announce::default() });
-    let (room, frame) = b.vault.seal_call(CALL, 1, &announce).unwrap();
-    a.vault.topic(TopicRef::Call { call: CALL, epoch: 1 }).unwrap();
-    let said = Input::CallMessage { call: CALL, epoch: 1, from: to_b, body: announce };
+    let (room, frame) = b.vault.seal_call(CALL, epoch, &announce).unwrap();
+    a.vault.topic(TopicRef::Call { call: CALL, epoch }).unwrap();
+    let said = Input::CallMessage { call: CALL, epoch, from: to_b, body: announce };
     assert_eq!(a.takes(&room, &frame), Ok(Some(said)));
     // One's own words come back to nobody.
     assert_eq!(b.takes(&room, &frame), Err(Dropped::Stray));
+    a.vault.drop_call_key(CALL, epoch);
+    assert_eq!(a.takes(&room, &frame), Err(Dropped::Stray), "whose key is gone");
+    assert!(a.vault.seal_call(CALL, epoch, &announce).is_err());
 }
 
 #[tokio::test]
-async fn hostile_callee_makes_no_call_keys() {
+async fn a_key_that_the_machine_does_not_keep_is_dropped() {
+    let (mut a, mut b) = session().await;
+    let to_b = b.key();
+    let epoch = EpochId { n: 1, key: a.vault.new_call_key(CALL, 1).unwrap() };
+    let (topic, frame) = a.says(to_b, 1, &packet(1, Body::CallKey(Epoch { id: epoch, gone: vec![] })));
+    assert!(b.takes(&topic, &frame).is_ok());
+    let other = EpochId { n: 2, ..epoch };
+    assert_eq!(b.vault.keep_call_key(CALL, other), Err(VaultError::NoKey), "it has another name");
+    b.vault.step_over();
+    assert_eq!(b.vault.keep_call_key(CALL, epoch), Err(VaultError::NoKey));
+    assert!(b.vault.room(CALL, epoch).is_err());
+}
+
+/// Each member has signatures of all, whoever made them.
+#[tokio::test]
+async fn a_roll_travels_with_the_signatures_of_those_who_said_it() {
     let (mut a, mut b) = session().await;
     let (to_a, to_b) = (a.key(), b.key());
-    let (topic, frame) = a.says(to_b, 1, &packet(1, Body::Confirm));
-    assert!(b.takes(&topic, &frame).is_ok());
-    b.vault.new_call_key(CALL, 1).unwrap();
-    let (topic, frame) = b.says(to_a, 1, &packet(1, Body::CallKey(1)));
-    assert!(a.takes(&topic, &frame).is_ok());
-    assert!(a.vault.room(CALL, 1).is_err());
+    let (call, create) = a.vault.create(MayInvite::Members, 16).unwrap();
+    let word = Record { subject: to_b, number: 1, kind: RecordKind::Add, by: to_a };
+    a.vault.sign(call, &word).unwrap();
+    let roll = Roll { create, records: vec![word] };
+    a.vault.keep_roll(call, &roll).unwrap();
+    // The session is that of another call: its packets name no other one.
+    let stray = Packet { call, ..packet(1, Body::Roll(roll.clone())) };
+    assert_eq!(a.vault.seal_packet(to_b, ONE, &stray, None), Err(VaultError::NoKey));
+    for side in [&mut a, &mut b] {
+        side.vault.forget(CALL);
+    }
+    let hello = |from: &Side| Hello { call, ..hello(from.vault.keys().identity(), HelloKind::Offer) };
+    let (inbox, frame) = a.vault.hello(to_b, Lane::Strangers, SUITE_CLASSICAL, ONE, &hello(&a)).unwrap();
+    assert!(b.takes(&inbox, &frame).is_ok());
+    let answer = b.vault.welcome(call, to_a, ONE, &welcome(to_b, SUITE_CLASSICAL, Status::Open)).unwrap();
+    for (side, owner) in [(&mut a, to_a), (&mut b, to_b)] {
+        side.vault.topic(TopicRef::Peer { call, owner }).unwrap();
+    }
+    assert!(a.takes(&answer.0, &answer.1).is_ok());
+    let said = Packet { call, ..packet(1, Body::Roll(roll.clone())) };
+    let (topic, frame) = a.vault.seal_packet(to_b, ONE, &said, None).unwrap();
+    assert_eq!(b.takes(&topic, &frame), heard(to_a, 1, said));
+    assert_eq!(b.vault.signatures(call, &roll), Err(VaultError::Unsigned), "before it is kept");
+    let name = b.vault.keep_roll(call, &roll);
+    assert_eq!(b.vault.keep_roll(call, &roll), name, "twice in a step");
+    b.vault.step_over();
+    assert_eq!(b.vault.signatures(call, &roll), a.vault.signatures(call, &roll));
+    // With a word of its own it says so to others.
+    let left = Record { subject: to_b, number: 2, kind: RecordKind::Leave, by: to_b };
+    b.vault.sign(call, &left).unwrap();
+    let mut records = vec![word, left];
+    records.sort_unstable();
+    let more = Roll { create, records };
+    b.vault.keep_roll(call, &more).unwrap();
+    let said = Packet { call, ..packet(1, Body::Roll(more.clone())) };
+    let (topic, frame) = b.vault.seal_packet(to_a, ONE, &said, None).unwrap();
+    assert_eq!(a.takes(&topic, &frame), heard(to_b, 1, said));
+    assert!(a.vault.keep_roll(call, &more).is_ok());
+}
+
+#[tokio::test]
+async fn one_call_has_sessions_with_many_and_dropping_one_leaves_the_others() {
+    let (mut a, mut b) = session().await;
+    let mut c = Side::new(3, None).await;
+    let (to_a, to_b, to_c) = (a.key(), b.key(), c.key());
+    let (inbox, frame) = a.offer(to_c);
+    assert!(arrived(&c.takes(&inbox, &frame)).is_some());
+    let (topic, answer) = c.answers(to_a, 1, SUITE_CLASSICAL);
+    let opened = a.takes(&topic, &answer);
+    assert!(matches!(opened, Ok(Some(Input::Welcome { from, .. })) if from == to_c), "{opened:?}");
+    for (n, (to, side)) in [(to_b, &mut b), (to_c, &mut c)].into_iter().enumerate() {
+        let said = packet(1 + n as u32, Body::Confirm);
+        let (topic, frame) = a.says(to, 1, &said);
+        assert_eq!(side.takes(&topic, &frame), heard(to_a, 1, said));
+        let (topic, frame) = side.says(to_a, 1, &packet(1, Body::Ringing));
+        assert_eq!(a.takes(&topic, &frame), heard(to, 1, packet(1, Body::Ringing)));
+    }
+    assert!(a.vault.drop_peer(CALL, &to_b), "in no other call");
+    assert!(!a.vault.drop_peer(CALL, &to_b), "once");
+    assert!(a.vault.seal_packet(to_b, ONE, &packet(3, Body::Confirm), None).is_err());
+    let (topic, frame) = b.says(to_a, 1, &packet(2, Body::Ringing));
+    assert_eq!(a.takes(&topic, &frame), Err(Dropped::Stray));
+    let (topic, frame) = c.says(to_a, 1, &packet(2, Body::Ringing));
+    assert_eq!(a.takes(&topic, &frame), heard(to_c, 1, packet(2, Body::Ringing)));
+    assert_eq!(a.vault.forget(CALL), [to_c]);
+    assert!(a.vault.is_clean());
+}
+
+/// All answers may have been lost: the caller, who still sends the same, is answered when the call is forgotten here.
+#[tokio::test]
+async fn an_offer_that_was_forgotten_unconfirmed_can_be_answered_anew() {
+    for confirmed in [false, true] {
+        let (mut a, mut b) = session().await;
+        let (to_a, to_b) = (a.key(), b.key());
+        if confirmed {
+            let (topic, frame) = a.says(to_b, 1, &packet(1, Body::Confirm));
+            assert!(b.takes(&topic, &frame).is_ok());
+        }
+        b.vault.forget(CALL);
+        let (inbox, frame) = a.offer(to_b);
+        let again = Input::HelloAgain { call: CALL, from: to_a, session: ONE };
+        let taken = b.takes(&inbox, &frame);
+        assert_eq!(taken == Ok(Some(again)), confirmed);
+        assert_eq!(arrived(&taken).is_some(), !confirmed);
+    }
+}
+
+#[tokio::test]
+async fn where_somebody_is_said_to_be_comes_with_the_packet_of_its_step() {
+    let (mut a, mut b) = session().await;
+    let (to_a, to_b, carol) = (a.key(), b.key(), Identity::from_seed([3; 32]).public());
+    let place = Whereabouts::new(carol.into(), ["/ip4/192.0.2.7/tcp/4001".to_owned()]);
+    let said = packet(1, Body::Where(carol));
+    assert!(a.vault.seal_packet(to_b, ONE, &said, None).is_err());
+    let (topic, frame) = a.vault.seal_packet(to_b, ONE, &said, Some(place.clone())).unwrap();
+    assert_eq!(b.takes(&topic, &frame), heard(to_a, 1, said));
+    assert_eq!(b.vault.whereabouts(&to_a), None, "somebody else");
+    assert_eq!(b.vault.whereabouts(&carol), Some(place));
+    assert_eq!(b.vault.whereabouts(&carol), None, "once");
+}
+
+#[tokio::test]
+async fn the_inbox_of_somebody_awaited_stays_known() {
+    let (mut a, b) = (Side::new(1, None).await, Side::new(2, None).await);
+    let to_b = b.key();
+    let (inbox, _) = a.offer(to_b);
+    let meaning = TopicRef::Inbox { owner: to_b, lane: Lane::Strangers };
+    assert_eq!(a.vault.await_people([to_b].into()), [inbox].into(), "without a token it has one inbox");
+    a.vault.forget(CALL);
+    assert_eq!(a.vault.meaning(&inbox), Some(meaning));
+    assert!(a.vault.await_people([].into()).is_empty());
+    assert_eq!(a.vault.meaning(&inbox), None);
 }
 
 #[tokio::test]
@@ -177,7 +303,7 @@ async fn what_is_forgotten_is_gone() {
     assert_eq!(b.takes(&topic, &frame), Err(Dropped::Stray));
     a.vault.forget(CALL);
     assert!(a.vault.is_clean());
-    assert!(a.vault.seal_packet(to_b, ONE, &packet(2, Body::Confirm)).is_err());
+    assert!(a.vault.seal_packet(to_b, ONE, &packet(2, Body::Confirm), None).is_err());
 }
 
 #[tokio::test]
@@ -267,9 +393,9 @@ async fn who_returns_has_a_session_of_its_own_and_the_old_one_goes() {
     let (topic, frame) = a.says(to_b, 1, &late);
     assert_eq!(b.takes(&topic, &frame), heard(to_a, 1, late));
     let (topic, frame) = a.says(to_b, 1, &packet(3, Body::Confirm));
-    b.vault.drop_session(CALL, ONE);
+    b.vault.drop_session(CALL, &to_a, ONE);
     assert_eq!(b.takes(&topic, &frame), Err(Dropped::Stray));
-    assert!(b.vault.seal_packet(to_a, ONE, &packet(2, Body::Confirm)).is_err());
+    assert!(b.vault.seal_packet(to_a, ONE, &packet(2, Body::Confirm), None).is_err());
 }
 
 #[tokio::test]

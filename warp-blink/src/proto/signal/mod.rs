@@ -226,6 +226,10 @@ pub enum Body {
     /// The sender is there. Says so while a phone rings, where nothing else is said.
     #[n(21)]
     Here,
+    /// Where that member's node was found; the driver adds it. Told to those who have just met in a call, since nothing
+    /// else brings their nodes together.
+    #[n(22)]
+    Where(#[n(0)] PublicKey),
 }
 
 impl Body {

@@ -241,7 +241,7 @@ fn messages_nest_no_deeper_than_the_bound() {
     let under = |levels: usize, bytes: &[u8]| shallow(&[&vec![0x81; levels][..], bytes].concat());
     let deepest = |bytes: &SecretBytes| (0..=MAX_DEPTH).rev().find(|levels| under(*levels, bytes) == Ok(()));
     let left: Vec<usize> = one_of_each().iter().filter_map(deepest).collect();
-    assert_eq!(left, [4, 5, 2, 2, 1, 3, 3, 3, 2, 1, 0, 3, 3, 0]);
+    assert_eq!(left, [4, 5, 2, 2, 1, 3, 3, 3, 2, 1, 0, 3, 3, 0, 3]);
 }
 
 /// A record with one level more inside is refused before it is decoded.
@@ -275,15 +275,20 @@ fn unknown_kinds_are_told_from_malformed_ones() {
     assert_eq!(decode_hello(&unknown).err(), Some(OpenError::Unknown));
 }
 
-fn attachments() -> [(Body, Attachment); 5] {
+fn attachments() -> [(Body, Attachment); 6] {
     let key = KemSecret::of(&Identity::from_seed([7; 32])).public();
     let (first, call_key) = epoch(0);
+    let somebody = Identity::from_seed([8; 32]).public();
     [
         (Body::CallKey(first), Attachment::CallKey(call_key.clone())),
         (Body::CallKey(epoch(2).0), Attachment::CallKey(call_key)),
         (Body::Token, Attachment::Token(ContactToken::from_bytes([8; 32]))),
         (Body::KemKey, Attachment::KemKey(key)),
         (group().body(), group().attachment()),
+        (
+            Body::Where(somebody),
+            Attachment::Where(Whereabouts::new(somebody.into(), ["/ip4/192.0.2.7/tcp/4001".to_owned()])),
+        ),
     ]
 }
 
@@ -293,6 +298,7 @@ fn attached(attachment: &Attachment) -> usize {
         Attachment::CallKey(_) | Attachment::Token(_) => 32,
         Attachment::KemKey(_) => 1184,
         Attachment::Signatures(signatures) => 64 * signatures.len(),
+        Attachment::Where(place) => place.encode().unwrap().len(),
     }
 }
 

@@ -85,6 +85,7 @@ variants!(enum EffectKind {
     DropSession { call, peer, session },
     DropPeer { call, peer },
     Keep { peer, gift },
+    Learn { peer },
     NewToken,
     Remember { call, sent_at },
     Send { to, session, packet },

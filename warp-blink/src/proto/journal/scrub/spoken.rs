@@ -80,6 +80,7 @@ variants!(
         Sync(sync),
         Removed,
         Here,
+        Where(peer),
     }
 );
 variants!(

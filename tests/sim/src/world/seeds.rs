@@ -18,13 +18,17 @@ pub fn each_seed(count: u64, run: impl Fn(u64) -> Result<(), Fault>) -> Result<(
         let result = run(seed);
         std::mem::forget(guard);
         result.map_err(|fault| {
-            format!("{fault}\n  again, step by step: SEED={seed} cargo test -p blink-tests <this test> -- --nocapture")
+            format!("{fault}\n  again, step by step: SEED={seed} cargo test -p blink-sim <this test> -- --nocapture")
         })?;
     }
     Ok(())
 }
 
-fn number(variable: &str) -> Result<Option<u64>, String> {
+/// The number in an environment variable, if it is set.
+///
+/// # Errors
+/// What is no number.
+pub fn number(variable: &str) -> Result<Option<u64>, String> {
     match std::env::var(variable) {
         Ok(text) => match text.trim().parse() {
             Ok(number) => Ok(Some(number)),

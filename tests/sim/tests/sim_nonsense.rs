@@ -88,7 +88,7 @@ fn commands() -> impl Strategy<Value = Command> {
             app_data: AppData::default(),
             sent_at: UnixTime::default(),
         }),
-        4 => call_ids().prop_map(|call| Command::Accept { call }),
+        4 => (call_ids(), others()).prop_map(|(call, other)| Command::Accept { call, other }),
         1 => call_ids().prop_map(|call| Command::Decline { call }),
         1 => call_ids().prop_map(|call| Command::Cancel { call }),
         1 => call_ids().prop_map(|call| Command::HangUp { call }),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use blink_tests::world::{Conditions, Fault, World, each_seed};
+use blink_sim::{Conditions, Fault, World, each_seed};
 use warp_blink::{
     config::{Admission, Config},
     event::{EndReason, Event, Protection},
@@ -78,7 +78,7 @@ fn hostile_10_000_offers_of_100_strangers_leave_a_contact_its_second() -> Result
             }
         }
         let node = &world.nodes()[1];
-        let counters = node.machine.snapshot().counters;
+        let counters = node.machine.snapshot().statistics.counters;
         if seed == 0 {
             println!(
                 "of 10,000 offers within 5 s {} found the lane full, {} no place; {} are sent signals",
@@ -132,7 +132,7 @@ fn a_phone_whose_clock_is_a_day_off_rings_and_calls() -> Result<(), String> {
             }
             let call = offer(&mut world, 0, 1)?;
             rings(&mut world, call, 1, 12 * SECOND)?;
-            let accepted = world.command(1, Command::Accept { call })?;
+            let accepted = world.accept(1, call)?;
             accepted.map_err(|r| world.complaint(r.to_string()))?;
             let both = |w: &World| w.connected(0, call) && w.connected(1, call);
             if world.run_until(15 * SECOND, both)?.is_none() {
@@ -194,7 +194,7 @@ fn after_the_first_accepted_call_the_next_one_is_protected() -> Result<(), Strin
             let (from, to) = (round, 1 - round);
             let call = offer(&mut world, from, to)?;
             rings(&mut world, call, to, 12 * SECOND)?;
-            let accepted = world.command(to, Command::Accept { call })?;
+            let accepted = world.accept(to, call)?;
             accepted.map_err(|r| world.complaint(r.to_string()))?;
             let both = |w: &World| w.connected(0, call) && w.connected(1, call);
             if world.run_until(15 * SECOND, both)?.is_none() {

@@ -1,0 +1,95 @@
+//! What the handle asks of the task.
+
+use tokio::sync::mpsc;
+
+use super::{Core, Request};
+use crate::{
+    driver::{clock, door::Turned, post, push},
+    error::{Error, ImportError},
+    event::Presence,
+    id::{CallId, PublicKey},
+    proto::{Command, Input, signal::AppData},
+};
+
+impl Core {
+    pub(super) fn on_request(&mut self, request: Request) {
+        match request {
+            Request::Command(command, reply) => {
+                let result = self.step(Input::Command(command));
+                // The app may have dropped the future; the command holds all the same.
+                let _ = reply.send(result);
+            }
+            Request::Offer { to, app_data, reply } => {
+                let result = self.offer(to, app_data);
+                let _ = reply.send(result);
+            }
+            Request::Export { call, peer, reply } => {
+                let _ = reply.send(self.export(call, peer));
+            }
+            Request::Import { bytes, reply } => {
+                let _ = reply.send(self.import(bytes));
+            }
+            Request::Media(command, reply) => {
+                if let Err(
+                    mpsc::error::TrySendError::Full((_, _, reply))
+                    | mpsc::error::TrySendError::Closed((_, _, reply)),
+                ) = self.media_jobs.try_send((None, command, Some(reply)))
+                    && let Some(reply) = reply
+                {
+                    let _ = reply.send(Err("the sound devices are busy: try again".to_owned()));
+                }
+            }
+            Request::Learn { node, address } => {
+                self.reaches.learn(node, &address);
+                let ended = self.reaches.want(clock::now(), node, None);
+                self.finish(ended);
+            }
+            Request::Shutdown(_) => {}
+        }
+    }
+
+    /// A new call of ours: how it comes to be is signed first, since its id is the hash of that.
+    fn offer(&mut self, to: Vec<PublicKey>, app_data: AppData) -> Result<CallId, Error> {
+        let (may_invite, most) = self.own_calls;
+        let (call, create) = self.vault.create(may_invite, most).map_err(|e| Error::Node(e.to_string()))?;
+        let command = Command::Offer { call, create, to, app_data, sent_at: clock::unix() };
+        let offered = self.step(Input::Command(command));
+        // Refused, or another call has taken its place at once: nothing will forget it.
+        if self.snapshot.borrow().call(call).is_none() {
+            self.vault.forget(call);
+        }
+        offered.map(|()| call).map_err(Error::from)
+    }
+
+    fn export(&self, call: CallId, peer: PublicKey) -> Result<Vec<u8>, Error> {
+        let snapshot = self.snapshot.borrow();
+        let participant = snapshot.call(call).and_then(|c| c.participants.iter().find(|p| p.peer == peer));
+        let called = participant.is_some_and(|p| p.state.presence == Presence::Calling);
+        let offer = self.vault.unanswered_offer(call, &peer);
+        match offer.ok().filter(|_| called) {
+            Some((lane, frame)) => Ok(push::encode(lane, &frame)),
+            None => Err(Error::NothingToExport { call, peer }),
+        }
+    }
+
+    /// What the app brings goes the way of what arrives over gossip, from the first check on.
+    fn import(&mut self, bytes: Vec<u8>) -> Result<(), Error> {
+        let (lane, frame) = push::decode(bytes.into())?;
+        if !self.vault.hears(lane) {
+            return Err(ImportError::Closed.into());
+        }
+        match self.gate.arrived(&self.vault, lane, frame, true) {
+            Ok(again) => {
+                again.into_iter().for_each(|input| self.feed(input));
+                self.open_next();
+                Ok(())
+            }
+            // It came this way, or over gossip, a moment ago.
+            Err(Turned::Waits) => Ok(()),
+            Err(turned) => {
+                post::Dropped::from(turned).count(&mut self.dropped);
+                Err(push::refusal(turned).into())
+            }
+        }
+    }
+}
