@@ -162,7 +162,7 @@ fn between(low: &Place, high: &Place, row: i64, sign: u8) -> Option<PublicKey> {
         let mut bytes = [0; 32];
         bytes[..31].copy_from_slice(&scattered(middle, free, &noise));
         bytes[31] = noise[31];
-        // Below 1/256 of a place that is at least 1/128 of the gap away from either end: it never leaves the gap.
+        // That moved it by less than 1/128 of its distance to either end.
         point(bytes, sign)
     })
 }

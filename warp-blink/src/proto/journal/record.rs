@@ -42,7 +42,7 @@ impl Recorder {
     }
 
     /// Begins. The machine must be that of [`Beginning::machine`], and fresh. If not even this fits the limit, nothing is
-    /// written at all. Keys of contacts and blocked ones cost 60 bytes and about 0.1 ms each.
+    /// written at all. Each contact and each blocked key costs 59 bytes and about 0.05 ms.
     pub fn begin(&mut self, beginning: &Beginning, write: &mut dyn FnMut(&str)) {
         if !matches!(self.state, State::Before) {
             return;
