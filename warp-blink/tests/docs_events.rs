@@ -91,7 +91,7 @@ fn part(item: String) -> (String, Vec<String>) {
 fn enums() -> BTreeMap<String, Parts> {
     let files = ["mod", "link", "snapshot", "failure"].map(|name| format!("src/event/{name}.rs"));
     let mut files: Vec<&str> = files.iter().map(String::as_str).collect();
-    files.push("src/error.rs");
+    files.extend(["src/error.rs", "src/blink/call.rs"]);
     let mut all = types("enum", &files);
     all.extend(types("enum", &["src/reach/mod.rs"]).into_iter().filter(|(name, _)| name == "Via"));
     all
