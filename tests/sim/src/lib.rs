@@ -25,5 +25,6 @@ mod world;
 
 pub use run::{Report, run_all, run_one};
 pub use world::{
-    Action, Conditions, Fault, Lived, Made, Node, Nodes, Outcome, Rng, Scenario, Script, World, each_seed, number,
+    Action, Conditions, Fault, Lived, Made, Node, Nodes, Outcome, Rng, Scenario, Script, World, each_seed,
+    number,
 };

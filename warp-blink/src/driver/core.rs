@@ -38,7 +38,8 @@ use crate::{
         media::{Media, MediaCommand},
     },
     proto::{
-        Command, Effect, EffectId, Input, Machine, Notice, Outcome, Saved, journal::Beginning,
+        Command, Effect, EffectId, Input, Machine, Notice, Outcome, Saved,
+        journal::Beginning,
         signal::{AppData, MAX_MEMBERS, MayInvite},
     },
     stats::Counters,
