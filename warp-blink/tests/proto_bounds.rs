@@ -10,7 +10,7 @@ use warp_blink::{
         Arrived, Command, EffectKind, EngineLink, Input, LinkCommand, MediaInput, SessionNo,
         signal::{
             AppData, Body, Candidate, Description, DescriptionKind, Hello, HelloKind, MediaFormat, Packet,
-            SUITE_CLASSICAL,
+            Record, RecordKind, Roll, SUITE_CLASSICAL,
         },
     },
     time::UnixTime,
@@ -200,4 +200,26 @@ fn a_spent_call_id_is_not_used_again() {
     pair.assert_clean();
     let to = pair.key(B);
     assert!(pair.ask(A, offer(call, to)).is_err());
+}
+
+#[test]
+fn who_acknowledges_nothing_makes_the_queue_no_longer() {
+    let (mut room, call) = Pair::conference(3, &Config::default());
+    let (from, somebody) = (room.key(0), Identity::from_seed([201; 32]).public());
+    let waiting = |room: &Pair| format!("{:?}", room.sides[1].machine).matches("Waiting {").count();
+    let last = room.sides[0].log.iter().filter_map(|e| match e {
+        EffectKind::Send { to, session, packet } if *to == room.key(1) => Some((*session, packet.seq)),
+        _ => None,
+    });
+    let (session, last) = last.max_by_key(|(_, seq)| *seq).unwrap();
+    room.hold = |_, _| true;
+    for n in 1..=300 {
+        // One word at a time: this side knows more each time, and says so.
+        let word = Record { subject: somebody, number: n, kind: RecordKind::Add, by: from };
+        let body = Body::Roll(Roll { create: proto_kit::create(from), records: vec![word] });
+        let packet = Box::new(Packet { seq: last + n, ack: 0, ack_bits: 0, call, generation: 0, body });
+        room.feed(1, Input::Packet { from, session, packet });
+        room.run();
+    }
+    assert!(waiting(&room) < 128, "{} signals wait for one who acknowledges nothing", waiting(&room));
 }

@@ -12,10 +12,11 @@ use warp_blink::{
     id::{CallId, Identity, NodeKey, PublicKey},
     proto::{
         Arrived, Command, EffectId, EffectKind, EngineLink, Input, Known, LinkCommand, LinkId, Machine,
-        MediaInput, Outcome, ReplayMemory, SessionNo, TopicRef,
+        MediaInput, Notice, Other, Outcome, ReplayMemory, Saved, SessionNo, TopicRef,
         signal::{
-            Announce, AppData, Body, CallBody, Candidate, Description, DescriptionKind, Hello, HelloKind,
-            Lane, MediaFormat, Packet, SUITE_CLASSICAL, Status, VERSION, Welcome,
+            Announce, AppData, Body, CallBody, Candidate, Create, Description, DescriptionKind, Epoch,
+            EpochId, Gone, Hello, HelloKind, KeyHash, Lane, MayInvite, MediaFormat, Packet, Record,
+            RecordKind, Roll, RollHash, SUITE_CLASSICAL, Status, Sync, VERSION, Welcome,
         },
     },
     time::{Instant, UnixTime},
@@ -69,7 +70,7 @@ fn bodies() -> impl Strategy<Value = Body> {
         Just(Body::Busy),
         Just(Body::Cancel),
         Just(Body::HangUp),
-        small().prop_map(Body::CallKey),
+        epochs().prop_map(Body::CallKey),
         descriptions().prop_map(Body::Description),
         Just(Body::Candidate(Candidate { text: "candidate".into() })),
         Just(Body::EndOfCandidates),
@@ -77,13 +78,57 @@ fn bodies() -> impl Strategy<Value = Body> {
         Just(Body::Ack),
         Just(Body::Token),
         Just(Body::KemKey),
+        rolls().prop_map(Body::Roll),
+        rolls().prop_map(Body::Roll),
+        (any::<bool>(), small(), epochs()).prop_map(|(same, generation, epoch)| {
+            let roll = RollHash([u8::from(same); 16]);
+            Body::Sync(Sync { roll, epoch: epoch.id, generation })
+        }),
+        Just(Body::Removed),
+        Just(Body::Here),
+        Just(Body::LinkLost),
+        small().prop_map(|_| Body::Again),
+        Just(Body::Incompatible),
+        keys().prop_map(Body::Where),
     ]
+}
+
+fn create(creator: PublicKey) -> Create {
+    Create { creator, random: [0; 16], may_invite: MayInvite::Members, most: 16 }
+}
+
+/// Keys of few names, so that some are known, and departures that nobody may have heard of.
+fn epochs() -> impl Strategy<Value = Epoch> {
+    (small(), 0..3u8, prop::collection::btree_map(keys(), small(), 0..3)).prop_map(|(n, name, gone)| {
+        let gone = gone.into_iter().map(|(subject, number)| Gone { subject, number }).collect();
+        Epoch { id: EpochId { n, key: KeyHash([name; 16]) }, gone }
+    })
+}
+
+/// Words that anybody may have signed, as the driver lets them through.
+fn rolls() -> impl Strategy<Value = Roll> {
+    let kinds = prop_oneof![Just(RecordKind::Add), Just(RecordKind::Leave), Just(RecordKind::Remove)];
+    let records = (keys(), small(), kinds, keys()).prop_map(|(subject, number, kind, by)| Record {
+        subject,
+        number,
+        kind,
+        by,
+    });
+    (keys(), prop::collection::btree_set(records, 0..6)).prop_map(|(creator, records)| Roll {
+        create: create(creator),
+        records: records.into_iter().collect(),
+    })
+}
+
+fn others() -> impl Strategy<Value = Other> {
+    prop_oneof![Just(Other::End), Just(Other::Hold)]
 }
 
 fn commands() -> impl Strategy<Value = Command> {
     prop_oneof![
-        3 => (call_ids(), prop::collection::vec(keys(), 0..3)).prop_map(|(call, to)| Command::Offer {
+        3 => (call_ids(), keys(), prop::collection::vec(keys(), 0..3)).prop_map(|(call, by, to)| Command::Offer {
             call,
+            create: create(by),
             to,
             app_data: AppData::default(),
             sent_at: UnixTime::default(),
@@ -92,6 +137,22 @@ fn commands() -> impl Strategy<Value = Command> {
         1 => call_ids().prop_map(|call| Command::Decline { call }),
         1 => call_ids().prop_map(|call| Command::Cancel { call }),
         1 => call_ids().prop_map(|call| Command::HangUp { call }),
+        1 => call_ids().prop_map(|call| Command::Leave { call }),
+        1 => (call_ids(), others()).prop_map(|(call, other)| Command::Rejoin { call, other }),
+        2 => (call_ids(), prop::collection::vec(keys(), 0..3)).prop_map(|(call, to)| Command::Invite {
+            call,
+            to,
+            app_data: AppData::default(),
+            sent_at: UnixTime::default(),
+        }),
+        1 => (call_ids(), keys()).prop_map(|(call, peer)| Command::Remove { call, peer }),
+        1 => call_ids().prop_map(|call| Command::Hold { call }),
+        1 => (call_ids(), others()).prop_map(|(call, other)| Command::Unhold { call, other }),
+        1 => (call_ids(), small(), others()).prop_map(|(call, at, other)| {
+            let sent_at = UnixTime::from_millis(if at == u32::MAX { u64::MAX } else { at.into() });
+            Command::Resume { call, sent_at, other }
+        }),
+        1 => any::<bool>().prop_map(Command::SetRecording),
         1 => any::<bool>().prop_map(Command::SetMuted),
         1 => any::<bool>().prop_map(Command::SetDeafened),
         2 => keys().prop_map(Command::AddContact),
@@ -140,6 +201,8 @@ fn lanes() -> impl Strategy<Value = Lane> {
 fn outcomes() -> impl Strategy<Value = Outcome> {
     prop_oneof![
         4 => Just(Outcome::Ok),
+        3 => (0..3u8).prop_map(|n| Outcome::Key(KeyHash([n; 16]))),
+        2 => any::<bool>().prop_map(|same| Outcome::Roll(RollHash([u8::from(same); 16]))),
         1 => Just(Outcome::Reached(Via::Direct)),
         2 => Just(Outcome::NoPeers),
         1 => Just(Outcome::Failed("it broke".into())),
@@ -208,18 +271,18 @@ fn moves() -> impl Strategy<Value = Move> {
             let packet = Box::new(Packet { seq, ack, ack_bits, call, generation, body });
             Input::Packet { from, session, packet }
         });
-    let call_message = (call_ids(), small(), keys(), any::<u64>(), any::<bool>(), 0..4u8).prop_map(
+    let call_message = (call_ids(), epochs(), keys(), any::<u64>(), any::<bool>(), 0..4u8).prop_map(
         |(call, epoch, from, version, muted, leave)| {
             let mut announce = Announce::default();
             (announce.version, announce.muted) = (version, muted);
             let body = if leave == 0 { CallBody::Leave } else { CallBody::Announce(announce) };
-            Input::CallMessage { call, epoch, from, body }
+            Input::CallMessage { call, epoch: epoch.id, from, body }
         },
     );
     let topics = prop_oneof![
         (keys(), lanes()).prop_map(|(owner, lane)| TopicRef::Inbox { owner, lane }),
         (call_ids(), keys()).prop_map(|(call, owner)| TopicRef::Peer { call, owner }),
-        (call_ids(), small()).prop_map(|(call, epoch)| TopicRef::Call { call, epoch }),
+        (call_ids(), epochs()).prop_map(|(call, epoch)| TopicRef::Call { call, epoch: epoch.id }),
     ];
     let input = prop_oneof![
         5 => commands().prop_map(Input::Command),
@@ -232,6 +295,14 @@ fn moves() -> impl Strategy<Value = Move> {
         1 => Just(Input::Node(NodeState::Offline { cause: "no network".into() })),
         6 => media().prop_map(Input::Media),
         2 => Just(Input::Tick),
+        1 => (call_ids(), rolls()).prop_map(|(call, roll)| {
+            let saved = Saved::new(call, roll, MediaFormat::default(), RollHash::default());
+            Input::Saved(Box::new(saved))
+        }),
+        1 => (call_ids(), keys(), small()).prop_map(|(call, to, at)| {
+            Input::Notice(Notice::new(to, call, UnixTime::from_millis(at.into())))
+        }),
+        1 => any::<u64>().prop_map(|at| Input::Clock(UnixTime::from_millis(at))),
         1 => (keys(), any::<bool>(), any::<bool>())
             .prop_map(|(peer, token, kem)| Input::Known { peer, known: Known::new(token, kem) }),
     ];
@@ -388,7 +459,11 @@ proptest! {
         let welcome = Welcome { node, version: VERSION, suite: SUITE_CLASSICAL, status: Status::Open };
         let mut start = vec![
             (0, Move::Input(Command::Offer {
-                call, to: vec![peer], app_data: AppData::default(), sent_at: UnixTime::default(),
+                call,
+                create: create(key(own)),
+                to: vec![peer],
+                app_data: AppData::default(),
+                sent_at: UnixTime::default(),
             }.into())),
             (10, Move::Input(Input::Welcome { call, from: peer, session: SessionNo(1), welcome })),
             packet(1, Body::Ringing),
@@ -427,7 +502,11 @@ proptest! {
                     Input::Packet { from, session: SessionNo(1), packet: Box::new(packet) }
                 }
                 _ => Command::Offer {
-                    call, to: vec![from], app_data: AppData::default(), sent_at: UnixTime::default(),
+                    call,
+                    create: create(key(0)),
+                    to: vec![from],
+                    app_data: AppData::default(),
+                    sent_at: UnixTime::default(),
                 }.into(),
             };
             (1, Move::Input(input))

@@ -223,6 +223,23 @@ impl Delivery {
         }
     }
 
+    /// Says this in place of everything of its sort that is on its way. What was not sent yet is replaced where it stands, so
+    /// that who acknowledges nothing cannot make the queue longer and longer.
+    pub(super) fn say_instead(
+        &mut self,
+        now: Instant,
+        generation: u32,
+        which: impl Fn(&Body) -> bool,
+        body: Body,
+    ) {
+        let unsent = self.queue.iter().rposition(|w| w.schedule.sent == 0 && which(&w.body));
+        self.withdraw(which);
+        match unsent.and_then(|at| self.queue.get_mut(at)) {
+            Some(waiting) => (waiting.generation, waiting.body) = (generation, body),
+            None => self.enqueue(now, generation, body),
+        }
+    }
+
     /// Forgets what was not delivered; how much that was.
     pub(super) fn clear(&mut self) -> u64 {
         let n = self.queue.len() as u64;

@@ -195,10 +195,9 @@ impl Machine {
         let Some(roll) = call.members.as_ref().map(Membership::roll) else { return };
         // One that is still on its way is out of date.
         if let Some(p) = call.peers.get_mut(to) {
-            p.delivery.withdraw(|b| matches!(b, Body::Roll(_)));
+            p.delivery.say_instead(now, 0, |b| matches!(b, Body::Roll(_)), Body::Roll(roll));
             p.rolled_at = Some(now);
         }
-        self.say(now, id, to, 0, Body::Roll(roll));
     }
 
     /// Somebody knows other words than this side does.

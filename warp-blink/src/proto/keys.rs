@@ -112,7 +112,7 @@ impl Machine {
     }
 
     fn adopt(&mut self, now: Instant, id: CallId, epoch: Epoch, out: &mut Out<'_>) {
-        let until = now + 2 * self.config.announce_period;
+        let until = now + self.config.announce_period.saturating_mul(2);
         let Some(call) = self.calls.get_mut(&id) else { return };
         let name = epoch.id;
         match call.epochs.take(epoch, until) {
@@ -145,8 +145,7 @@ impl Machine {
         if p.session.is_none() || p.delivery.waits(known) {
             return;
         }
-        p.delivery.withdraw(|b| matches!(b, Body::CallKey(_)));
-        self.say(now, id, to, 0, Body::CallKey(epoch));
+        p.delivery.say_instead(now, 0, |b| matches!(b, Body::CallKey(_)), Body::CallKey(epoch));
     }
 
     pub(super) fn expire_keys(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) {

@@ -83,7 +83,7 @@ impl Machine {
             p.link.until.get_or_insert(until);
         }
         let link = if own > peer {
-            p.link.begin(p.link.generation + 1);
+            p.link.begin(p.link.generation.saturating_add(1));
             let link = LinkId { call: id, peer, generation: p.link.generation };
             out.push(Purpose::Link(link), EffectKind::Link { link, command: LinkCommand::Dial });
             link

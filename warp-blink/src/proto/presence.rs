@@ -138,9 +138,8 @@ impl Machine {
         };
         if !call.waits(to, |b| matches!(b, Body::Sync(s) if *s == sync)) {
             if let Some(p) = self.peer_mut(id, to) {
-                p.delivery.withdraw(|b| matches!(b, Body::Sync(_)));
+                p.delivery.say_instead(now, 0, |b| matches!(b, Body::Sync(_)), Body::Sync(sync));
             }
-            self.say(now, id, to, 0, Body::Sync(sync));
         }
     }
 
