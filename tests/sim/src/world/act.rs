@@ -34,8 +34,7 @@ pub enum Action {
     Rejoin(Other),
     /// Brings these into the active call.
     Invite(Nodes),
-    /// Removes somebody from the active call, or calls them off: of those whom this one may remove the one at this place,
-    /// counted around.
+    /// Removes that one from the active call, or calls it off.
     Remove(usize),
     /// Holds the active call.
     Hold,
@@ -297,14 +296,12 @@ impl World {
     }
 
     fn act_remove(&mut self, node: usize, call: &CallSnapshot, other: usize) -> Result<(), Fault> {
+        let Some(peer) = self.nodes.get(other).map(|n| n.key) else { return Ok(()) };
         let creator = call.creator == Some(self.nodes[node].key);
-        let called = |p: Presence| matches!(p, Presence::Calling | Presence::Ringing);
-        let there = |p: Presence| p.is_in() || called(p) || matches!(p, Presence::Lost | Presence::Invited);
-        let may = |p: Presence| if creator { there(p) } else { called(p) };
-        let some: Vec<_> = call.participants.iter().filter(|p| may(p.state.presence)).collect();
-        let Some(peer) = some.get(other % some.len().max(1)).map(|p| p.peer) else { return Ok(()) };
         self.crowd(call.id);
         match self.command(node, Command::Remove { call: call.id, peer })? {
+            Err(Rejected::NotInCall(_)) => Ok(()),
+            Err(Rejected::MayNotRemove(_)) if !creator => Ok(()),
             Ok(()) => Ok(()),
             Err(rejected) => Err(self.fault(node, format!("a removal is refused: {rejected}"))),
         }

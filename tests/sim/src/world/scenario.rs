@@ -87,18 +87,7 @@ impl Scenario {
         for _ in 0..4 + rng.below(12 + 4 * count as u64) {
             at = when(&mut rng, at);
             let node = rng.below(count as u64) as usize;
-            let action = action(&mut rng, count);
-            script.push((at, node, action));
-            // Who holds a call or leaves it means to come back, as a rule.
-            let other = if rng.chance(0.5) { Other::End } else { Other::Hold };
-            let back = match action {
-                Action::Hold => Some(Action::Unhold(other)),
-                Action::Leave => Some(Action::Rejoin(other)),
-                _ => None,
-            };
-            if let Some(back) = back.filter(|_| rng.chance(0.7)) {
-                script.push((at + rng.between(seconds(0, 30)), node, back));
-            }
+            script.push((at, node, action(&mut rng, count)));
         }
         let friends = if rng.chance(0.3) { some(&mut rng, count, 2) } else { Nodes::default() };
         Self { conditions, nodes, script, cuts: cuts(&mut rng, count), friends }
