@@ -340,6 +340,10 @@ impl Held {
                     Event::FirstAudio { call, .. } | Event::MediaStarted { call, .. } => Some(call),
                     _ => None,
                 };
+                // An invitation, or coming back, begins the call anew.
+                if let Event::Incoming { call, .. } | Event::Rejoined { call } = &event {
+                    self.ended.remove(call);
+                }
                 assert!(call.is_none_or(|c| !self.ended.contains(c)), "after its end: {event:?}");
                 return;
             }

@@ -217,6 +217,7 @@ impl Machine {
     fn on_engine(&mut self, now: Instant, link: LinkId, state: EngineLink, out: &mut Out<'_>) {
         let LinkId { call: id, peer: key, .. } = link;
         let reconnect = now + self.config.reconnect_window;
+        let active = self.calls.get(&id).is_some_and(Call::is_active);
         let Some(p) = self.linked(link) else { return };
         let was_connected = p.link.was_connected;
         let connected = p.link.state == LinkState::Connected;
@@ -241,7 +242,7 @@ impl Machine {
             }
             EngineLink::Disconnected if connected => {
                 p.link.disconnected_at = Some(now);
-                p.link.until = Some(reconnect);
+                p.link.until = active.then_some(reconnect);
                 self.set_link(now, id, &key, LinkState::Reconnecting { since: now, attempt: 1 }, out);
                 self.tell(id, &key, out);
                 self.send_sync(now, id, &key);
