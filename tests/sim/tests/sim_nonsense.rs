@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests fail as tests do
 
+mod words;
+
 use std::{collections::BTreeSet, time::Duration};
 
 use proptest::prelude::*;
@@ -12,15 +14,15 @@ use warp_blink::{
     id::{CallId, Identity, NodeKey, PublicKey},
     proto::{
         Arrived, Command, EffectId, EffectKind, EngineLink, Input, Known, LinkCommand, LinkId, Machine,
-        MediaInput, Notice, Other, Outcome, ReplayMemory, Saved, SessionNo, TopicRef,
+        MediaInput, Notice, Outcome, ReplayMemory, Saved, SessionNo, TopicRef,
         signal::{
-            Announce, AppData, Body, CallBody, Candidate, Create, Description, DescriptionKind, Epoch,
-            EpochId, Gone, Hello, HelloKind, KeyHash, Lane, MayInvite, MediaFormat, Packet, Record,
-            RecordKind, Roll, RollHash, SUITE_CLASSICAL, Status, Sync, VERSION, Welcome,
+            Announce, AppData, Body, CallBody, Candidate, Description, DescriptionKind, Hello, HelloKind,
+            KeyHash, Lane, MediaFormat, Packet, RollHash, SUITE_CLASSICAL, Status, Sync, VERSION, Welcome,
         },
     },
     time::{Instant, UnixTime},
 };
+use words::{create, epochs, others, rolls};
 
 /// Few keys and few calls, so that nonsense meets what is there.
 fn identity(n: u8) -> Identity {
@@ -91,37 +93,6 @@ fn bodies() -> impl Strategy<Value = Body> {
         Just(Body::Incompatible),
         keys().prop_map(Body::Where),
     ]
-}
-
-fn create(creator: PublicKey) -> Create {
-    Create { creator, random: [0; 16], may_invite: MayInvite::Members, most: 16 }
-}
-
-/// Keys of few names, so that some are known, and departures that nobody may have heard of.
-fn epochs() -> impl Strategy<Value = Epoch> {
-    (small(), 0..3u8, prop::collection::btree_map(keys(), small(), 0..3)).prop_map(|(n, name, gone)| {
-        let gone = gone.into_iter().map(|(subject, number)| Gone { subject, number }).collect();
-        Epoch { id: EpochId { n, key: KeyHash([name; 16]) }, gone }
-    })
-}
-
-/// Words that anybody may have signed, as the driver lets them through.
-fn rolls() -> impl Strategy<Value = Roll> {
-    let kinds = prop_oneof![Just(RecordKind::Add), Just(RecordKind::Leave), Just(RecordKind::Remove)];
-    let records = (keys(), small(), kinds, keys()).prop_map(|(subject, number, kind, by)| Record {
-        subject,
-        number,
-        kind,
-        by,
-    });
-    (keys(), prop::collection::btree_set(records, 0..6)).prop_map(|(creator, records)| Roll {
-        create: create(creator),
-        records: records.into_iter().collect(),
-    })
-}
-
-fn others() -> impl Strategy<Value = Other> {
-    prop_oneof![Just(Other::End), Just(Other::Hold)]
 }
 
 fn commands() -> impl Strategy<Value = Command> {

@@ -15,7 +15,7 @@ use super::{
     signal::{AppData, Body, HelloKind, Status},
 };
 use crate::{
-    event::{EndReason, Mismatch, Presence},
+    event::{EndReason, LinkState, Mismatch, Presence},
     id::{CallId, PublicKey},
     time::Instant,
 };
@@ -154,7 +154,9 @@ impl Machine {
             self.on_met(now, id, &from, true, out);
             self.say(now, id, &from, 0, Body::Accept(media));
         } else if call.is_active() && kind != HelloKind::Offer {
-            let again = self.peer(id, &from).is_some_and(|p| p.retired.is_some());
+            // Who has lost a session has lost its links as well, unless they work.
+            let lost = |p: &Participant| p.retired.is_some() && p.link.state != LinkState::Connected;
+            let again = self.peer(id, &from).is_some_and(lost);
             self.on_met(now, id, &from, again || kind == HelloKind::Resume, out);
         } else if self.calls.get(&id).is_some_and(Call::is_active) {
             self.introduce(now, id, &from);
