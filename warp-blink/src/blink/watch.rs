@@ -23,6 +23,10 @@ impl<T: PartialEq + Clone> Watch<T> {
     }
 
     /// The part as it was when it was last looked at.
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "as tokio's watch names it, for those who know that one"
+    )]
     pub fn borrow(&self) -> &T {
         &self.seen
     }

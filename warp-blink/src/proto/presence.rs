@@ -136,10 +136,10 @@ impl Machine {
             epoch: call.epochs.used().map(|e| e.id).unwrap_or_default(),
             generation: p.link.generation,
         };
-        if !call.waits(to, |b| matches!(b, Body::Sync(s) if *s == sync)) {
-            if let Some(p) = self.peer_mut(id, to) {
-                p.delivery.say_instead(now, 0, |b| matches!(b, Body::Sync(_)), Body::Sync(sync));
-            }
+        if !call.waits(to, |b| matches!(b, Body::Sync(s) if *s == sync))
+            && let Some(p) = self.peer_mut(id, to)
+        {
+            p.delivery.say_instead(now, 0, |b| matches!(b, Body::Sync(_)), Body::Sync(sync));
         }
     }
 
