@@ -7,11 +7,13 @@ mod proto_kit;
 use proto_kit::{Pair, SECOND, Wire, accept, call_id, early, offer_all};
 use warp_blink::{
     config::Config,
-    event::Presence,
+    event::{EndReason, Presence},
     id::Identity,
     proto::{
-        Command, EffectKind, Input,
-        signal::{AppData, Body, Description, HelloKind, Packet, Record, RecordKind, Roll},
+        Command, EffectKind, Input, Other,
+        signal::{
+            AppData, Body, Description, Epoch, EpochId, HelloKind, KeyHash, Packet, Record, RecordKind, Roll,
+        },
     },
     time::UnixTime,
 };
@@ -78,4 +80,59 @@ fn regression_members_who_were_never_met_are_looked_for_though_nobody_was_lost()
     assert!(!asked(&room));
     room.pass(35 * SECOND);
     assert!(asked(&room), "a session is opened from here");
+}
+
+#[test]
+fn regression_a_caller_whom_no_acceptance_reached_hears_that_it_was_in_vain() {
+    let mut pair = Pair::many(2, &Config::default());
+    let call = pair.ring();
+    pair.hold = |from, _| from == 1;
+    pair.ask(1, accept(call)).unwrap();
+    pair.until(40 * SECOND, |pair| pair.ended(1).is_some());
+    // What was lost is lost: of all this only the last word arrives.
+    pair.held.clear();
+    pair.hold = |_, _| false;
+    pair.pass(5 * SECOND);
+    assert_eq!(pair.ended(0), Some((EndReason::Unreachable, None)));
+}
+
+#[test]
+fn regression_who_missed_a_new_key_is_given_it_though_all_announcements_were_lost() {
+    let (mut room, call) = Pair::conference(3, &Config::default());
+    let (from, to) = (room.key(1), room.key(2));
+    let last = room.sides[1].log.iter().filter_map(|e| match e {
+        EffectKind::Send { to: whom, session, packet } if *whom == to => Some((*session, packet.seq)),
+        _ => None,
+    });
+    let (session, last) = last.max_by_key(|(_, seq)| *seq).unwrap();
+    let key = Epoch { id: EpochId { n: 2, key: KeyHash([1; 16]) }, gone: Vec::new() };
+    let body = Body::CallKey(key.clone());
+    let packet = Box::new(Packet { seq: last + 1, ack: 0, ack_bits: 0, call, generation: 0, body });
+    room.hold = |_, w| matches!(w, Wire::Call(..));
+    room.feed(2, Input::Packet { from, session, packet });
+    // Until nobody hears the old key any more.
+    room.pass(9 * SECOND);
+    assert_ne!(room.speaks_in(0, call), key.id);
+    room.pass(3 * SECOND);
+    room.held.clear();
+    room.hold = |_, _| false;
+    room.pass(6 * SECOND);
+    assert_eq!(room.speaks_in(0, call), key.id);
+    room.assert_joined(&[0, 1, 2], call);
+}
+
+#[test]
+fn regression_a_held_call_has_its_link_again_when_the_one_that_took_it_is_over() {
+    let mut pair = Pair::many(2, &Config::default());
+    let first = pair.connected();
+    pair.ask(0, Command::Hold { call: first }).unwrap();
+    let (second, to) = (call_id(2), pair.key(1));
+    pair.ask(0, offer_all(second, &[to])).unwrap();
+    pair.ask(1, Command::Accept { call: second, other: Other::Hold }).unwrap();
+    pair.pass(SECOND);
+    assert_eq!(pair.presence(0, 1, second), Some(Presence::Joined));
+    assert_eq!(pair.presence(0, 1, first), Some(Presence::Reconnecting));
+    pair.ask(0, Command::HangUp { call: second }).unwrap();
+    pair.pass(7 * SECOND);
+    assert_eq!([pair.presence(0, 1, first), pair.presence(1, 0, first)], [Some(Presence::Joined); 2]);
 }

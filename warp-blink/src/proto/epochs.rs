@@ -50,6 +50,8 @@ pub(super) struct Epochs {
     gone: BTreeMap<PublicKey, u32>,
     /// What keys of others say of departures that are not known here, and for how long that is believed.
     claims: BTreeMap<(EpochId, PublicKey), (u32, Instant)>,
+    /// What the key in use was said to exclude never came to be known: it can be given to nobody any more.
+    doubtful: bool,
     /// The highest number seen.
     highest: u32,
     /// A key of this number is being made.
@@ -88,9 +90,9 @@ impl Epochs {
         self.gone.iter().map(|(subject, number)| Gone { subject: *subject, number: *number }).collect()
     }
 
-    /// The key in use excludes all who are gone.
+    /// The key in use excludes all who are gone, and nobody else.
     pub(super) fn is_current(&self) -> bool {
-        self.used.as_ref().is_some_and(|e| covers(&e.gone, &self.gone()))
+        !self.doubtful && self.used.as_ref().is_some_and(|e| covers(&e.gone, &self.gone()))
     }
 
     /// Begins to make the next key; its number. `None` while one is being made.
@@ -117,11 +119,11 @@ impl Epochs {
         self.gone.get(&gone.subject).is_some_and(|number| *number >= gone.number)
     }
 
-    /// The number of a departure that a key of somebody else excludes, though the word of it is not here so far. Whoever
-    /// it is gets no key until the word is here, or has had the time to come.
+    /// The number of a departure that the key in use is said to exclude, though the word of it is not here so far. Whoever
+    /// it is does not get this key.
     pub(super) fn claims(&self, subject: &PublicKey, now: Instant) -> u32 {
-        let about = self.claims.iter().filter(|((_, who), (_, until))| who == subject && *until > now);
-        about.map(|(_, (number, _))| *number).max().unwrap_or(0)
+        let claim = self.used.as_ref().and_then(|used| self.claims.get(&(used.id, *subject)));
+        claim.filter(|(_, until)| *until > now).map_or(0, |(number, _)| *number)
     }
 
     /// The key in use as it is given to others: with what it was said to exclude, known here or not. Who gets it from this
@@ -166,15 +168,22 @@ impl Epochs {
             if let Some(old) = self.used.replace(epoch) {
                 self.heard.push((old, until));
             }
+            self.doubtful = false;
             return if heard.is_some() { Taken::Chosen } else { Taken::Used };
         }
         self.heard.push((epoch, heard.unwrap_or(until)));
         if heard.is_some() { Taken::Known } else { Taken::Heard }
     }
 
-    /// The keys that are heard no longer.
+    /// The keys that are heard no longer. Where the words of a departure have had the time to come and have not, the key is
+    /// doubtful: to give it to whom it may exclude would be wrong if they are gone, and to keep it from them if they are not.
     pub(super) fn expired(&mut self, now: Instant) -> Vec<EpochId> {
-        self.claims.retain(|_, (_, until)| *until > now);
+        let over = |_: &(EpochId, PublicKey), (_, until): &mut (u32, Instant)| *until <= now;
+        let over: Vec<_> = self.claims.extract_if(.., over).collect();
+        let used = self.used.as_ref().map(|used| used.id);
+        let in_use =
+            |id: EpochId, subject, number| Some(id) == used && !self.knows(&Gone { subject, number });
+        self.doubtful |= over.into_iter().any(|((id, subject), (number, _))| in_use(id, subject, number));
         let surplus = self.heard.len().saturating_sub(MAX_OLD);
         let mut out: Vec<EpochId> = self.heard.drain(..surplus).map(|(epoch, _)| epoch.id).collect();
         out.extend(self.heard.extract_if(.., |(_, until)| *until <= now).map(|(epoch, _)| epoch.id));
@@ -187,12 +196,13 @@ impl Epochs {
         self.used = None;
         self.heard.clear();
         self.claims.clear();
+        self.doubtful = false;
         self.making = None;
         all
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        self.heard.iter().map(|(_, until)| *until).min()
+        self.heard.iter().map(|(_, until)| *until).chain(self.claims.values().map(|(_, until)| *until)).min()
     }
 }
 

@@ -189,7 +189,9 @@ impl Machine {
 
     pub(super) fn send_roll(&mut self, now: Instant, id: CallId, to: &PublicKey) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        let Some(roll) = call.members.as_ref().map(Membership::roll) else { return };
+        // Nothing is said to those who were removed, whatever they still say themselves.
+        let Some(members) = call.members.as_ref().filter(|m| !m.was_removed(to)) else { return };
+        let roll = members.roll();
         // One that is still on its way is out of date.
         if let Some(p) = call.peers.get_mut(to) {
             p.delivery.say_instead(now, 0, |b| matches!(b, Body::Roll(_)), Body::Roll(roll));

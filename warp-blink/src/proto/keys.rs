@@ -150,7 +150,9 @@ impl Machine {
 
     pub(super) fn expire_keys(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        for epoch in call.epochs.expired(now) {
+        let expired = call.epochs.expired(now);
+        let some = !expired.is_empty();
+        for epoch in expired {
             // What is still on its way of it would be sent again, and the key is gone.
             for p in call.peers.values_mut() {
                 p.delivery.withdraw(|b| matches!(b, Body::CallKey(e) if e.id == epoch));
@@ -158,6 +160,14 @@ impl Machine {
             out.run(EffectKind::Unsubscribe(TopicRef::Call { call: id, epoch }));
             out.run(EffectKind::DropCallKey { call: id, epoch });
         }
+        if some {
+            // Whoever still speaks under another key is not heard from now on, and would not be given this one.
+            let used = self.calls.get(&id).and_then(|c| c.epochs.used()).map(|e| e.id);
+            for peer in self.peers_in(id, |p| p.is_in() && p.heard_under != used) {
+                self.share_key(now, id, &peer);
+            }
+        }
+        self.plan_rekey(now, id);
     }
 
     /// Forgets all keys of a call.

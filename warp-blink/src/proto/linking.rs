@@ -8,7 +8,7 @@ use super::{
     input::{EngineLink, MediaInput},
     link::Link,
     machine::{Machine, Out, Purpose},
-    participant::Participant,
+    participant::{Participant, Stage},
     signal::{Body, Description, DescriptionKind},
 };
 use crate::{
@@ -151,8 +151,13 @@ impl Machine {
                     // It has forgotten how far the links between the two had come.
                     self.send_sync(now, id, &from);
                 } else if p.link.park(generation, other) {
-                    // A member who offers a link is in the call.
-                    self.heard_of(now, id, &from, out);
+                    // A member who offers a link is in the call. One who was lost is answered at once: if each side waited
+                    // for its own next attempt, the two might never meet.
+                    if offers && p.stage == Stage::Lost {
+                        self.enter(now, id, &from, out);
+                    } else {
+                        self.heard_of(now, id, &from, out);
+                    }
                     self.start_link(now, id, &from, out);
                 } else {
                     self.counters.unexpected += 1;

@@ -260,6 +260,10 @@ impl Machine {
             (_, Stage::Called { .. }, Body::HangUp) => {
                 self.refused(now, id, &from, (EndReason::HungUp, Some(from)), None, out);
             }
+            // They accepted, which never arrived, and have waited for the link in vain.
+            (_, Stage::Called { .. }, Body::LinkLost) => {
+                self.refused(now, id, &from, (EndReason::Unreachable, None), None, out);
+            }
             // In an active call it crossed our acceptance, which came too late.
             (State::Incoming { .. } | State::Active { .. }, _, Body::TimedOut) if caller => {
                 self.end(now, id, Ending::nobodys(EndReason::TimedOut, None), out)
@@ -357,6 +361,7 @@ impl Machine {
                     return;
                 }
                 p.announced = Some(announce);
+                p.heard_under = Some(epoch);
                 if announce.joined {
                     self.seen_in(now, id, &from, out);
                 }

@@ -8,7 +8,7 @@ use super::{
     link::Link,
     machine::ARRIVING,
     sessions::{Held, Retired},
-    signal::{Announce, Hello, HelloKind, Welcome},
+    signal::{Announce, EpochId, Hello, HelloKind, Welcome},
 };
 use crate::{
     event::{LinkState, Mark, Milestone, ParticipantState, Presence, Protection},
@@ -117,6 +117,8 @@ pub(super) struct Participant {
     pub(super) losses: u32,
     pub(super) revive_at: Option<Instant>,
     pub(super) announced: Option<Announce>,
+    /// The key under which it last announced itself.
+    pub(super) heard_under: Option<EpochId>,
     /// What the app was last told of it.
     pub(super) told: ParticipantState,
     pub(super) timeline: Vec<Mark>,
@@ -150,6 +152,7 @@ impl Participant {
             losses: 0,
             revive_at: None,
             announced: None,
+            heard_under: None,
             told: ParticipantState::default(),
             timeline: Vec::new(),
             stats: LinkStats::default(),

@@ -118,6 +118,8 @@ impl Machine {
         match p.stage {
             // The one link between the two is another call's.
             Stage::In if elsewhere && p.link.until.is_some() => p.link.until = Some(silent),
+            // It was another call's, and is no more.
+            Stage::In if !elsewhere && !p.link.open => self.start_link(now, id, key, out),
             Stage::Lost if p.revive_at.is_none_or(|t| t <= now) && p.session.is_some() => {
                 self.enter(now, id, key, out);
             }

@@ -30,12 +30,12 @@ impl Machine {
             for key in self.calls.get(&id).map(Call::keys).unwrap_or_default() {
                 self.peer_deadlines(now, id, &key, out);
             }
+            self.expire_keys(now, id, out);
             self.rekey(now, id, out);
             self.search(now, id);
             for key in self.calls.get(&id).map(Call::keys).unwrap_or_default() {
                 self.pair(now, id, &key, out);
             }
-            self.expire_keys(now, id, out);
             for key in self.calls.get(&id).map(Call::keys).unwrap_or_default() {
                 self.transmit(now, id, &key, out);
             }

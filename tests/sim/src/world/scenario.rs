@@ -83,11 +83,18 @@ impl Scenario {
         let conditions = conditions(&mut rng);
         let nodes = (0..count).map(|_| group_config(&mut rng)).collect();
         let mut script = if rng.chance(0.8) { gathering(&mut rng, count) } else { Vec::new() };
+        let host = script.first().map(|(_, host, _)| *host);
         let mut at = Duration::ZERO;
         for _ in 0..4 + rng.below(12 + 4 * count as u64) {
             at = when(&mut rng, at);
             let node = rng.below(count as u64) as usize;
-            script.push((at, node, action(&mut rng, count)));
+            let action = action(&mut rng, count);
+            // Only who made a call can remove somebody.
+            let node = match (action, host) {
+                (Action::Remove(_), Some(host)) if rng.chance(0.7) => host,
+                _ => node,
+            };
+            script.push((at, node, action));
         }
         let friends = if rng.chance(0.3) { some(&mut rng, count, 2) } else { Nodes::default() };
         Self { conditions, nodes, script, cuts: cuts(&mut rng, count), friends }
