@@ -206,6 +206,8 @@ impl Machine {
         self.close_link(id, peer, out);
         let Some(p) = self.peer_mut(id, peer) else { return };
         p.wipe_at = None;
+        // What they offered belongs to the session.
+        p.link.parked = Default::default();
         if p.last_session().is_none() {
             return;
         }
