@@ -70,6 +70,10 @@ fn run(from: u64, runs: u64) -> ExitCode {
         runs as f64 / begin.elapsed().as_secs_f64(),
         report.steps / report.passed.max(1)
     );
+    eprintln!(
+        "in {} runs all was sealed for real, and {} signals were opened",
+        report.sealed.0, report.sealed.1
+    );
     let settled = &report.settled;
     if let (Some(middle), Some(worst)) = (settled.get(settled.len() / 2), settled.last()) {
         eprintln!(

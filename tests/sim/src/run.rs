@@ -25,6 +25,8 @@ pub struct Report {
     pub settled: Vec<Duration>,
     /// In how many of them there were three or more in one call.
     pub groups: u64,
+    /// In how many all signals were sealed for real, and how many signals were opened in those.
+    pub sealed: (u64, u64),
     /// Inputs that machines handled.
     pub steps: u64,
 }
@@ -52,9 +54,11 @@ pub fn run_all(
                     each(count, failed.as_ref());
                     let Ok(mut report) = report.lock() else { break };
                     match result {
-                        Ok((Lived { settled, largest, .. }, steps)) => {
+                        Ok((Lived { settled, largest, opened }, steps)) => {
                             report.passed += 1;
                             report.steps += steps;
+                            report.sealed.0 += u64::from(opened > 0);
+                            report.sealed.1 += opened;
                             report.groups += u64::from(largest > 2);
                             if largest > 1 {
                                 report.settled.push(settled);

@@ -24,10 +24,11 @@ fn a_mixed_life_is_a_function_of_its_seed() -> Result<(), String> {
 #[test]
 fn the_mixed_lives_are_full_of_everything() -> Result<(), String> {
     // Otherwise the tests above would prove nothing: over the first seeds everything that can be told is told.
-    let (mut seen, mut largest) = (BTreeMap::<String, u32>::new(), 0);
+    let (mut seen, mut largest, mut opened) = (BTreeMap::<String, u32>::new(), 0, 0);
     for seed in 0..300 {
         let (world, lived) = Scenario::mixed(seed).live(seed).map_err(|f| f.to_string())?;
         largest = largest.max(lived.largest);
+        opened += lived.opened;
         for (_, event) in world.nodes().iter().flat_map(|n| &n.events) {
             let name = match event {
                 Event::Ended { reason: EndReason::Failed { .. }, .. } => "ended failed".to_owned(),
@@ -67,6 +68,7 @@ fn the_mixed_lives_are_full_of_everything() -> Result<(), String> {
     for wanted in shown.chain(ends).chain(told.map(str::to_owned)) {
         assert!(seen.contains_key(&wanted), "no {wanted} in {seen:?}");
     }
+    assert!(opened > 1000, "one in sixteen is sealed for real: {opened} signals");
     assert!(largest > 4, "at most {largest} in one call");
     Ok(())
 }

@@ -127,7 +127,8 @@ impl World {
         let config = &self.nodes[from].config;
         let (creator, may_invite, most) = (self.nodes[from].key, config.may_invite, config.max_members);
         let create = Create { creator, random: self.rng.bytes(), may_invite, most };
-        let call = CallId::from_bytes(self.rng.bytes());
+        let named = CallId::from_bytes(self.rng.bytes());
+        let call = self.real.as_mut().and_then(|real| real.create(&create)).unwrap_or(named);
         let command = Command::Offer {
             call,
             create,

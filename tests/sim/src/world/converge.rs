@@ -122,10 +122,11 @@ impl World {
     /// Somebody in the call knows that this one was removed, and nobody has brought it back.
     fn was_removed(&self, node: usize, call: CallId, seen: &[Snapshot]) -> bool {
         let key = self.nodes[node].key;
-        let gone = |n: &super::Node| n.views.get(&call).and_then(|view| view.gone.get(&key)).copied();
-        let removed = |gone: Gone| matches!(gone, Gone::Removed(_)) && self.is_out(call, &key, gone);
         let active = |n: &usize| seen[*n].call(call).is_some_and(|c| c.phase == Phase::Active);
-        (0..self.nodes.len()).filter(active).filter_map(|n| gone(&self.nodes[n])).any(removed)
+        let mut views = (0..self.nodes.len()).filter(active).filter_map(|n| self.nodes[n].views.get(&call));
+        views.any(|view| {
+            matches!(view.gone.get(&key), Some(Gone::Removed(_))) && self.is_out(call, &key, view)
+        })
     }
 
     fn differ(&self, a: usize, b: usize, call: CallId, seen: &[Snapshot]) -> Option<String> {

@@ -6,6 +6,7 @@ mod link;
 mod net;
 mod node;
 mod perform;
+mod real;
 mod rng;
 mod roll;
 mod rules;
@@ -152,6 +153,8 @@ pub struct World {
     calls: BTreeMap<CallId, Made>,
     /// Every word that was asked to be signed, by its subject.
     signed: BTreeMap<(CallId, PublicKey), Vec<Record>>,
+    /// The real keys, in a world where all is sealed for real.
+    real: Option<Box<real::Keys>>,
     /// Some process was stopped or died: what is told to it is not told at once.
     troubled: bool,
     verbose: bool,
@@ -178,6 +181,7 @@ impl World {
             accepted: BTreeSet::new(),
             calls: BTreeMap::new(),
             signed: BTreeMap::new(),
+            real: None,
             troubled: false,
             verbose: std::env::var_os("SEED").is_some(),
         };

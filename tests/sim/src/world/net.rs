@@ -14,6 +14,7 @@ use warp_blink::{
 
 use super::{
     Fault, Happening, World,
+    real::Frame,
     vault::{Answer, Attachment, Fresh, Secret},
 };
 
@@ -98,15 +99,18 @@ pub(super) struct First {
     pub(super) hello: Box<Hello>,
     pub(super) suite: u8,
     pub(super) handshake: Secret,
+    /// The token of the door where it was put.
+    pub(super) token: Option<u32>,
+    pub(super) frame: Frame,
 }
 
 /// A message on its way.
 #[derive(Debug)]
 pub(super) enum Wire {
-    Hello { lane: Lane, token: Option<u32>, first: First },
-    Welcome { call: CallId, from: PublicKey, answer: Answer, welcome: Welcome },
-    Packet { secret: Secret, packet: Box<Packet>, attachment: Attachment },
-    Call { call: CallId, epoch: EpochId, from: PublicKey, body: CallBody },
+    Hello { lane: Lane, first: First },
+    Welcome { call: CallId, from: PublicKey, answer: Answer, welcome: Welcome, frame: Frame },
+    Packet { secret: Secret, packet: Box<Packet>, attachment: Attachment, frame: Frame },
+    Call { call: CallId, epoch: EpochId, from: PublicKey, body: CallBody, frame: Frame },
 }
 
 impl World {
@@ -212,26 +216,34 @@ impl World {
         }
         let node = &mut self.nodes[to];
         let input = match wire {
-            Wire::Hello { lane, token, first } => {
-                let fits = token.is_none_or(|token| token == node.token);
+            Wire::Hello { lane, first } => {
+                let fits = first.token.is_none_or(|token| token == node.token);
+                self.screen_hello(to, *lane, fits, &first.frame)?;
                 return if fits { self.arrive(to, *lane, first.clone()) } else { Ok(()) };
             }
-            Wire::Welcome { call, from, answer, welcome } => {
+            Wire::Welcome { call, from, answer, welcome, frame } => {
                 let Some((session, _)) = node.vault.welcomed(*call, *from, *answer) else { return Ok(()) };
+                self.open_welcome(to, *answer, welcome, frame)?;
                 Input::Welcome { call: *call, from: *from, session, welcome: welcome.clone() }
             }
-            Wire::Packet { secret, packet, attachment } => {
+            Wire::Packet { secret, packet, attachment, frame } => {
                 let opened = node.vault.open(*secret, packet.call, attachment.clone());
                 let Some((from, session)) = opened else { return Ok(()) };
+                if !self.open_packet(to, *secret, packet, frame)? {
+                    self.nodes[to].vault.step_over();
+                    return Ok(());
+                }
+                let node = &mut self.nodes[to];
                 if let Some(epoch) = node.vault.brought_key() {
                     node.ever.insert((packet.call, epoch));
                 }
                 Input::Packet { from, session, packet: packet.clone() }
             }
-            Wire::Call { call, epoch, from, body } => {
+            Wire::Call { call, epoch, from, body, frame } => {
                 if !node.vault.holds(*call, *epoch) {
                     return Ok(());
                 }
+                self.open_call(to, (*call, *epoch, *from), body, frame)?;
                 Input::CallMessage { call: *call, epoch: *epoch, from: *from, body: *body }
             }
         };
@@ -256,14 +268,16 @@ impl World {
 
     /// Opens the first messages whose turn it is.
     pub(super) fn open_next(&mut self, to: usize) -> Result<(), Fault> {
-        while let Some((_, first)) = self.nodes[to].lanes.pop(self.now) {
-            let First { hello, suite, handshake } = first;
+        while let Some((lane, first)) = self.nodes[to].lanes.pop(self.now) {
+            self.open_hello(to, lane, &first)?;
+            let First { hello, suite, handshake, .. } = first;
             let mut arrived = Arrived::new((*hello).clone());
             (arrived.suite, arrived.wall) = (suite, self.wall(to));
             let (call, from, kind) = (hello.call, hello.from, hello.kind);
             self.nodes[to].vault.fresh = Some(Fresh { call, from, kind, handshake });
             self.nodes[to].offered(call, kind);
             self.feed(to, Input::Hello(Box::new(arrived)))?;
+            self.hello_over();
         }
         Ok(())
     }
@@ -274,7 +288,8 @@ impl World {
     /// A [`Fault`] of what follows.
     pub fn stranger_offers(&mut self, to: usize, hello: Hello) -> Result<(), Fault> {
         let (suite, handshake) = (SUITE_CLASSICAL, self.secret());
-        self.arrive(to, Lane::Strangers, First { hello: Box::new(hello), suite, handshake })
+        let first = First { hello: Box::new(hello), suite, handshake, token: None, frame: None };
+        self.arrive(to, Lane::Strangers, first)
     }
 
     /// A name that was not used before.

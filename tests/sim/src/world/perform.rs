@@ -89,9 +89,8 @@ impl World {
             EffectKind::NewToken => node.token += 1,
             EffectKind::Remember { .. } => node.memory = Some(node.machine.memory().clone()),
             EffectKind::NewCallKey { call, n } => {
-                let mut key = [0; 16];
-                key.copy_from_slice(&self.rng.bytes());
-                let key = KeyHash(key);
+                let named = KeyHash(self.rng.bytes());
+                let key = self.real.as_mut().map_or(named, |real| real.call_key());
                 let node = &mut self.nodes[index];
                 node.vault.add_key(call, EpochId { n, key });
                 node.ever.insert((call, EpochId { n, key }));
@@ -161,9 +160,10 @@ impl World {
             },
         };
         let handshake = node.vault.initiator(hello.call, to, (session, lane, hello.kind), new);
-        let first = First { hello, suite, handshake };
+        let mut first = First { hello, suite, handshake, token, frame: None };
+        first.frame = self.seal_hello(index, &to, (token, &first))?;
         let topic = TopicRef::Inbox { owner: to, lane };
-        Ok(self.publish(index, topic, Wire::Hello { lane, token, first }))
+        Ok(self.publish(index, topic, Wire::Hello { lane, first }))
     }
 
     fn send_welcome(
@@ -183,8 +183,9 @@ impl World {
             Err(what) if welcome.status == Status::Cancelled => return Ok(Outcome::Failed(what)),
             Err(what) => return Err(self.fault(index, what)),
         };
+        let frame = self.seal_welcome(index, answer, &welcome)?;
         let topic = TopicRef::Peer { call, owner: to };
-        Ok(self.publish(index, topic, Wire::Welcome { call, from, answer, welcome }))
+        Ok(self.publish(index, topic, Wire::Welcome { call, from, answer, welcome, frame }))
     }
 
     fn send(
@@ -198,8 +199,9 @@ impl World {
         let node = &mut self.nodes[index];
         let sealed = node.vault.seal(to, session, (packet.call, &packet.body), node.token);
         let (secret, attachment) = sealed.map_err(|what| self.fault(index, what))?;
+        let frame = self.seal_packet(index, secret, (&packet, &attachment))?;
         let topic = TopicRef::Peer { call: packet.call, owner: to };
-        Ok(self.publish(index, topic, Wire::Packet { secret, packet, attachment }))
+        Ok(self.publish(index, topic, Wire::Packet { secret, packet, attachment, frame }))
     }
 
     fn send_call(
@@ -218,7 +220,9 @@ impl World {
             node.said.insert(call, (now, epoch, announce.roll));
         }
         let from = node.key;
-        Ok(self.publish(index, TopicRef::Call { call, epoch }, Wire::Call { call, epoch, from, body }))
+        let frame = self.seal_call(index, (call, epoch), &body)?;
+        let topic = TopicRef::Call { call, epoch };
+        Ok(self.publish(index, topic, Wire::Call { call, epoch, from, body, frame }))
     }
 
     fn keep_roll(&mut self, index: usize, call: CallId, roll: &Roll) -> Result<Outcome, Fault> {
@@ -245,7 +249,7 @@ impl World {
     fn may_say(&self, index: usize, to: &PublicKey, call: CallId, body: Option<&Body>) -> Result<(), Fault> {
         let node = &self.nodes[index];
         let Some(view) = node.views.get(&call) else { return Ok(()) };
-        let removed = |gone: &&Gone| matches!(gone, Gone::Removed(_)) && self.is_out(call, to, **gone);
+        let removed = |gone: &&Gone| matches!(gone, Gone::Removed(_)) && self.is_out(call, to, view);
         if view.gone.get(to).filter(removed).is_none() {
             return Ok(());
         }
@@ -262,7 +266,7 @@ impl World {
         let Some(view) = self.nodes[index].views.get(&call) else { return Ok(()) };
         for (subject, gone) in &view.gone {
             let knows = |n: usize| self.nodes[n].ever.contains(&(call, epoch));
-            if self.index(subject).is_some_and(knows) && self.is_out(call, subject, *gone) {
+            if self.index(subject).is_some_and(knows) && self.is_out(call, subject, view) {
                 let what = format!("speaks in {call} under {epoch:?}, which {subject} knows: {gone:?}");
                 return Err(self.fault(index, what));
             }

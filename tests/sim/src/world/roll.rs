@@ -63,10 +63,29 @@ impl World {
         self.signed.entry((call, record.subject)).or_default().push(record);
     }
 
-    /// Nobody has brought them back since.
-    pub(super) fn is_out(&self, call: CallId, subject: &PublicKey, gone: Gone) -> bool {
-        let back = |r: &Record| r.kind == RecordKind::Add && r.number > gone.number();
-        !self.signed.get(&(call, *subject)).is_some_and(|all| all.iter().any(back))
+    /// Whoever has kept this roll takes that one for gone, and nobody has brought them back since, known there or not. What
+    /// those say who were removed themselves brings nobody back.
+    pub(super) fn is_out(&self, call: CallId, subject: &PublicKey, view: &View) -> bool {
+        self.outcast(call, subject, view, &mut Vec::new())
+    }
+
+    fn outcast(&self, call: CallId, subject: &PublicKey, view: &View, met: &mut Vec<PublicKey>) -> bool {
+        let Some(gone) = view.gone.get(subject) else { return false };
+        if met.contains(subject) {
+            // They vouch for one another.
+            return true;
+        }
+        met.push(*subject);
+        let back = |r: &&Record| r.kind == RecordKind::Add && r.number > gone.number();
+        let all = self.signed.get(&(call, *subject)).into_iter().flatten();
+        !all.filter(back).any(|r| match gone {
+            // Whoever left comes back by themselves, or is invited again by whoever belongs to the call.
+            Gone::Left(_) if r.by == *subject => true,
+            _ => {
+                let removed = matches!(view.gone.get(&r.by), Some(Gone::Removed(_)));
+                !(removed && self.outcast(call, &r.by, view, met))
+            }
+        })
     }
 
     /// Names what a roll says.

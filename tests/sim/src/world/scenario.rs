@@ -20,6 +20,8 @@ pub struct Lived {
     pub settled: Duration,
     /// How many took part in the call that most took part in.
     pub largest: usize,
+    /// How many signals were opened for real until then.
+    pub opened: u64,
 }
 
 /// Everything that a seed decides about a run.
@@ -35,6 +37,8 @@ pub struct Scenario {
     pub cuts: Vec<(Duration, Duration, Nodes)>,
     /// Who are contacts of each other, and hold what contacts are given.
     pub friends: Nodes,
+    /// Every signal is sealed and opened for real.
+    pub real: bool,
 }
 
 pub(super) const fn seconds(from: u64, to: u64) -> (Duration, Duration) {
@@ -66,7 +70,14 @@ impl Scenario {
             at = when(&mut rng, at);
             script.push((at, node, action));
         }
-        Self { conditions, nodes, script, cuts: cuts(&mut rng, count), friends: Nodes::default() }
+        Self {
+            conditions,
+            nodes,
+            script,
+            cuts: cuts(&mut rng, count),
+            friends: Nodes::default(),
+            real: false,
+        }
     }
 
     /// Calls of many: 2 to 16 nodes, most runs with up to 4, and everything that can happen.
@@ -97,7 +108,7 @@ impl Scenario {
             script.push((at, node, action));
         }
         let friends = if rng.chance(0.3) { some(&mut rng, count, 2) } else { Nodes::default() };
-        Self { conditions, nodes, script, cuts: cuts(&mut rng, count), friends }
+        Self { conditions, nodes, script, cuts: cuts(&mut rng, count), friends, real: seed % SEALED == 0 }
     }
 
     /// Lives it through, to the end.
@@ -114,6 +125,9 @@ impl Scenario {
     /// The first [`Fault`].
     pub fn live(&self, seed: u64) -> Result<(World, Lived), Fault> {
         let mut world = World::new(seed, self.conditions.clone(), self.nodes.clone())?;
+        if self.real {
+            world.seal_for_real();
+        }
         for a in self.friends.iter() {
             for b in self.friends.iter().filter(|b| a < *b) {
                 world.befriend(a, b)?;
@@ -126,11 +140,14 @@ impl Scenario {
             world.cut_nodes(*wait, *time, *island);
         }
         let settled = world.settle()?;
-        let lived = Lived { settled, largest: world.largest() };
+        let lived = Lived { settled, largest: world.largest(), opened: world.opened() };
         world.finish()?;
         Ok((world, lived))
     }
 }
+
+/// One in so many mixed lives is sealed for real.
+const SEALED: u64 = 16;
 
 /// Somebody calls some, and they accept.
 fn gathering(rng: &mut Rng, count: usize) -> Script {
