@@ -7,9 +7,9 @@ use std::{fmt, time::Duration};
 
 use blink_sim::{
     Action::{self, *},
-    Conditions, Fault, Nodes, Scenario,
+    Conditions, Fault, Lived, Nodes, Scenario, number,
 };
-use proptest::prelude::*;
+use proptest::{prelude::*, strategy::ValueTree};
 use warp_blink::{
     config::{Config, PreConnect},
     proto::Other,
@@ -63,7 +63,7 @@ impl fmt::Debug for Life {
 impl Life {
     /// Plays it: all rules and the invariants of the machines are checked after every step; in the end everything heals,
     /// all must agree, and when all have hung up nothing may be left.
-    fn play(&self) -> Result<(), Fault> {
+    fn play(&self) -> Result<Lived, Fault> {
         let mut config = Config::default();
         if self.early {
             config.pre_connect = PreConnect::Always;
@@ -89,7 +89,7 @@ impl Life {
             friends: Nodes::default(),
             real: self.seed.is_multiple_of(16),
         };
-        scenario.run(self.seed).map(drop)
+        scenario.live(self.seed).map(|(_, lived)| lived)
     }
 }
 
@@ -101,7 +101,7 @@ fn found() -> Vec<Life> {
 #[test]
 fn what_was_found_stays_mended() {
     for life in found() {
-        assert_eq!(life.play().map_err(|fault| fault.to_string()), Ok(()), "{life:?}");
+        assert_eq!(life.play().err().map(|fault| fault.to_string()), None, "{life:?}");
     }
 }
 
@@ -141,22 +141,48 @@ fn actions() -> impl Strategy<Value = Action> {
     ]
 }
 
+/// In most of them somebody calls all others first, and some of these accept.
+fn beginnings() -> impl Strategy<Value = Vec<(u64, usize, Action)>> {
+    let all = Nodes((1 << MOST) - 1);
+    let accepts = (1..MOST).map(|node| (100, node, Accept(Other::Hold)));
+    let steps: Vec<_> =
+        [(0, 0, Offer(all)), (1500, 1, Accept(Other::Hold))].into_iter().chain(accepts).collect();
+    let most = steps.len();
+    prop::sample::subsequence(steps, 0..=most)
+}
+
 fn lives() -> impl Strategy<Value = Life> {
     // Half of it at once, or nearly, so that things cross.
     let gap = prop_oneof![2 => 0..1u64, 3 => 0..500u64, 3 => 0..10_000u64];
     let script = prop::collection::vec((gap, 0..MOST, actions()), 1..30);
     let world = (0..1000u64, 2..=MOST, any::<bool>(), any::<bool>());
-    (world, script).prop_map(|((seed, count, rough, early), script)| Life {
-        seed,
-        count,
-        rough,
-        early,
-        script,
+    (world, beginnings(), script).prop_map(|((seed, count, rough, early), mut script, rest)| {
+        script.extend(rest);
+        Life { seed, count, rough, early, script }
     })
 }
 
+#[test]
+fn the_scripts_lead_to_calls_of_many() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut groups = 0;
+    for _ in 0..64 {
+        let life = lives().new_tree(&mut runner).map(|tree| tree.current());
+        let lived =
+            life.map_err(|why| why.to_string()).and_then(|life| life.play().map_err(|f| f.to_string()));
+        groups += u32::from(lived.is_ok_and(|lived| lived.largest > 2));
+    }
+    assert!(groups >= 10, "only {groups} of 64 lives end with more than two in a call");
+}
+
+/// So many cases, or what the environment variable `CASES` says.
+fn config() -> ProptestConfig {
+    let cases = number("CASES").ok().flatten().and_then(|cases| cases.try_into().ok()).unwrap_or(64);
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn arbitrary_scripts_keep_all_promises(life in lives()) {
