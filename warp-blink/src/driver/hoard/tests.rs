@@ -100,7 +100,8 @@ async fn who_was_removed_and_kept_every_key_opens_nothing_more() {
     assert!(bob.opens(said).await >= before);
 
     alice.blink.remove(call, bob.key()).await.expect("it made the call");
-    each(&stay, |n| stay[n].all(call, &[&bob], Presence::Removed)).await;
+    let removed = [&bob];
+    each(&stay, |n| stay[n].all(call, &removed, Presence::Removed)).await;
     bob.sees("its removal", |s| s.call(call).is_none()).await;
     // From here on nobody says anything that the removed one could read: neither under the new key, nor while
     // somebody is invited, leaves or comes back.
