@@ -1,6 +1,6 @@
 //! `sim [RUNS]`: that many seeded scenarios in the simulated world; `sim seed SEED`: one of them, step by step.
 //!
-//! The environment variables `RUNS` and `SEED` say the same.
+//! The environment variables `RUNS` and `SEED` say the same; `FROM` is the first seed of the many, 0 if it is not set.
 
 use std::{process::ExitCode, time::Instant};
 
@@ -15,12 +15,17 @@ const THREADS: usize = 2;
 fn main() -> ExitCode {
     match asked() {
         Ok((Some(seed), _)) => replay(seed),
-        Ok((None, runs)) => run(runs),
-        Err(what) => {
-            eprintln!("{what}\nsim [RUNS] | sim seed SEED, or RUNS=.. or SEED=.. in the environment");
-            ExitCode::from(2)
-        }
+        Ok((None, runs)) => match number("FROM") {
+            Ok(from) => run(from.unwrap_or(0), runs),
+            Err(what) => misused(&what),
+        },
+        Err(what) => misused(&what),
     }
+}
+
+fn misused(what: &str) -> ExitCode {
+    eprintln!("{what}\nsim [RUNS] | sim seed SEED, or RUNS=.., FROM=.. or SEED=.. in the environment");
+    ExitCode::from(2)
 }
 
 /// The one seed that is asked for, or how many runs.
@@ -50,9 +55,9 @@ fn replay(seed: u64) -> ExitCode {
     }
 }
 
-fn run(runs: u64) -> ExitCode {
+fn run(from: u64, runs: u64) -> ExitCode {
     let begin = Instant::now();
-    let report = run_all(runs, THREADS, |done, failed| {
+    let report = run_all(from..from.saturating_add(runs), THREADS, |done, failed| {
         if let Some((seed, what)) = failed {
             println!("seed {seed}: {what}");
         }

@@ -1,6 +1,7 @@
 //! Many scenarios at once, their seeds handed out in order.
 
 use std::{
+    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Mutex,
@@ -28,17 +29,21 @@ pub struct Report {
     pub steps: u64,
 }
 
-/// Lives the scenarios of the seeds below `runs` through, on so many threads. `each` hears of every failure at once, and
+/// Lives the scenarios of these seeds through, on so many threads. `each` hears of every failure at once, and
 /// of how many are done.
-pub fn run_all(runs: u64, threads: usize, each: impl Fn(u64, Option<&(u64, String)>) + Sync) -> Report {
-    let (next, done) = (AtomicU64::new(0), AtomicU64::new(0));
+pub fn run_all(
+    seeds: Range<u64>,
+    threads: usize,
+    each: impl Fn(u64, Option<&(u64, String)>) + Sync,
+) -> Report {
+    let (next, done) = (AtomicU64::new(seeds.start), AtomicU64::new(0));
     let report = Mutex::new(Report::default());
     thread::scope(|scope| {
         for _ in 0..threads.max(1) {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= runs {
+                    if seed >= seeds.end {
                         break;
                     }
                     let result = run_one(seed);

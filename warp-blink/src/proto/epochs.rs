@@ -49,7 +49,7 @@ pub(super) struct Epochs {
     /// Everybody who is to be excluded.
     gone: BTreeMap<PublicKey, u32>,
     /// What keys of others say of departures that are not known here, and for how long that is believed.
-    claims: BTreeMap<PublicKey, (u32, Instant)>,
+    claims: BTreeMap<(EpochId, PublicKey), (u32, Instant)>,
     /// The highest number seen.
     highest: u32,
     /// A key of this number is being made.
@@ -120,7 +120,24 @@ impl Epochs {
     /// The number of a departure that a key of somebody else excludes, though the word of it is not here so far. Whoever
     /// it is gets no key until the word is here, or has had the time to come.
     pub(super) fn claims(&self, subject: &PublicKey, now: Instant) -> u32 {
-        self.claims.get(subject).filter(|(_, until)| *until > now).map_or(0, |(number, _)| *number)
+        let about = self.claims.iter().filter(|((_, who), (_, until))| who == subject && *until > now);
+        about.map(|(_, (number, _))| *number).max().unwrap_or(0)
+    }
+
+    /// The key in use as it is given to others: with what it was said to exclude, known here or not. Who gets it from this
+    /// side must not hand it to those either.
+    pub(super) fn handed(&self, now: Instant) -> Option<Epoch> {
+        let used = self.used.as_ref()?;
+        let mut gone: BTreeMap<PublicKey, u32> = used.gone.iter().map(|g| (g.subject, g.number)).collect();
+        for ((id, subject), (number, until)) in &self.claims {
+            let room = gone.len() < MAX_SUBJECTS || gone.contains_key(subject);
+            if *id == used.id && *until > now && room {
+                let highest = gone.entry(*subject).or_default();
+                *highest = (*highest).max(*number);
+            }
+        }
+        let gone = gone.into_iter().map(|(subject, number)| Gone { subject, number }).collect();
+        Some(Epoch { id: used.id, gone })
     }
 
     /// Takes a key. What is not used any more is heard until then. Of the departures that it claims to exclude only those
@@ -133,8 +150,9 @@ impl Epochs {
         epoch.gone = known;
         for gone in claimed {
             // At the bound the claim is not kept: it is one of those who make many.
-            if self.claims.len() < MAX_SUBJECTS || self.claims.contains_key(&gone.subject) {
-                self.claims.insert(gone.subject, (gone.number, until));
+            let claim = (epoch.id, gone.subject);
+            if self.claims.len() < MAX_SUBJECTS || self.claims.contains_key(&claim) {
+                self.claims.insert(claim, (gone.number, until));
             }
         }
         if let Some(used) = self.used.as_mut().filter(|used| used.id == epoch.id) {

@@ -1,6 +1,6 @@
 //! Who belongs to a call: removing, leaving, coming back, and what follows from the words of others.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     call::{Call, State},
@@ -9,6 +9,7 @@ use super::{
     input::Other,
     machine::{Machine, Out, Purpose},
     membership::Membership,
+    pairing::SEARCH,
     participant::{Participant, Stage},
     signal::{Body, Record, RecordKind, Roll, RollHash},
 };
@@ -56,11 +57,16 @@ impl Machine {
             self.give_up(now, id, &peer, Presence::Left, Some(Body::Cancel), out);
             return Ok(());
         }
+        let present = |m: &Machine| {
+            let members = m.calls.get(&id).and_then(|c| c.members.as_ref());
+            members.map(|m| m.present().collect::<BTreeSet<_>>()).unwrap_or_default()
+        };
+        let before = present(self);
         self.word(id, peer, RecordKind::Remove, out);
-        // Those whom the removed one brought stay.
+        // Those whom the removed one brought stay, even if they had been removed once and were brought back.
         let others = self.calls.get(&id).and_then(|c| c.members.as_ref()).map(Membership::invited_by_members);
-        let orphans = self.orphans(id);
-        for other in others.into_iter().flatten().chain(orphans) {
+        let lost: Vec<PublicKey> = before.difference(&present(self)).copied().collect();
+        for other in others.into_iter().flatten().chain(lost) {
             if other != peer {
                 self.word(id, other, RecordKind::Add, out);
             }
@@ -73,15 +79,6 @@ impl Machine {
             call.rekey_at = Some(now);
         }
         Ok(())
-    }
-
-    /// Those who take part and have lost their chain to the creator, nobody having removed them.
-    fn orphans(&self, id: CallId) -> Vec<PublicKey> {
-        let Some(call) = self.calls.get(&id) else { return Vec::new() };
-        let Some(members) = &call.members else { return Vec::new() };
-        let lost =
-            |p: &&Participant| p.may_come() && !members.is_entitled(&p.key) && !members.was_removed(&p.key);
-        call.peers.values().filter(lost).map(|p| p.key).collect()
     }
 
     pub(super) fn leave(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) -> Result<(), Rejected> {
@@ -297,6 +294,13 @@ impl Machine {
                 _ => {}
             }
             self.tell(id, &key, out);
+        }
+        let missing = |p: &Participant| p.stage == Stage::Expected && p.session.is_none();
+        if let Some(call) = self.calls.get_mut(&id).filter(|c| c.is_active())
+            && call.peers.values().any(missing)
+        {
+            // Whoever should bring them together with this side may be gone.
+            call.search_at.get_or_insert(now + SEARCH);
         }
         self.look_around(now, id, out);
     }

@@ -133,7 +133,7 @@ impl Machine {
         let Some(call) = self.calls.get_mut(&id).filter(|c| c.is_active() && c.epochs.is_current()) else {
             return;
         };
-        let Some(epoch) = call.epochs.used().cloned() else { return };
+        let Some(epoch) = call.epochs.handed(now) else { return };
         // Whoever has left is given no key, even if this side has not come to see them off.
         // Another's key may say that they are gone before their own word does.
         let claimed = call.epochs.claims(to, now);

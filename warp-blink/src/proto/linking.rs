@@ -44,7 +44,8 @@ impl Machine {
         let accepted = active && p.is_in();
         // One who is called into a call that others are in already connects early only where nothing is sent.
         let early = allowed && !heard_elsewhere && rings;
-        if !(accepted || early) || p.session.is_none() {
+        // What comes late from somebody who is out starts nothing.
+        if !(accepted || early) || p.session.is_none() || !p.may_come() {
             return;
         }
         let failed = matches!(p.link.state, LinkState::Failed { .. } | LinkState::Closed) && !p.link.open;

@@ -24,7 +24,7 @@ use crate::{
 const LARGER_WAITS: Duration = Duration::from_secs(2);
 
 /// How often members are looked for who were never met.
-const SEARCH: Duration = Duration::from_secs(30);
+pub(super) const SEARCH: Duration = Duration::from_secs(30);
 
 impl Machine {
     /// A member is in the call, and there is no session with it.

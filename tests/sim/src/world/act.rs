@@ -57,6 +57,8 @@ pub enum Action {
     Clock(i64),
     /// These and the others hear nothing of each other for so long.
     Cut(Nodes, Duration),
+    /// So many of a hundred messages are lost from now on, anywhere.
+    Loss(u32),
 }
 
 impl World {
@@ -192,6 +194,12 @@ impl World {
         match action {
             Action::Cut(island, time) => {
                 self.cut_nodes(Duration::ZERO, time, island);
+                return Ok(());
+            }
+            Action::Loss(percent) => {
+                self.conditions.loss = f64::from(percent.min(100)) / 100.0;
+                // What is told is not told at once from now on, nor what was said shortly before.
+                self.troubled = true;
                 return Ok(());
             }
             Action::Clock(off) => {

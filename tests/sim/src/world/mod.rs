@@ -25,7 +25,10 @@ use warp_blink::{
     config::Config,
     event::{LinkState, Phase, Presence},
     id::{CallId, PublicKey},
-    proto::{Input, TopicRef, signal::Record},
+    proto::{
+        Input, TopicRef,
+        signal::{EpochId, Record},
+    },
     time::Instant,
 };
 
@@ -383,8 +386,22 @@ impl World {
 
     /// Each of these sees each other one joined.
     pub fn together(&self, call: CallId, nodes: &[usize]) -> bool {
-        let joined = |a: usize, b: usize| a == b || self.sees(a, call, b) == Some(Presence::Joined);
-        nodes.iter().all(|a| nodes.iter().all(|b| joined(*a, *b)))
+        nodes.iter().all(|a| {
+            let snapshot = self.nodes[*a].machine.snapshot();
+            let Some(seen) = snapshot.call(call) else { return false };
+            let joined: BTreeSet<PublicKey> = seen
+                .participants
+                .iter()
+                .filter(|p| p.state.presence == Presence::Joined)
+                .map(|p| p.peer)
+                .collect();
+            nodes.iter().all(|b| a == b || joined.contains(&self.nodes[*b].key))
+        })
+    }
+
+    /// Under which key that node last said something in a call, and when.
+    pub fn speaks(&self, node: usize, call: CallId) -> Option<(EpochId, Instant)> {
+        self.nodes[node].said.get(&call).map(|(at, epoch, _)| (*epoch, *at))
     }
 
     /// How the call ended there, if it has.

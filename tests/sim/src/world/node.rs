@@ -210,6 +210,14 @@ impl World {
         }
     }
 
+    /// A node whose process has died is started anew.
+    ///
+    /// # Errors
+    /// A [`Fault`] of the new start.
+    pub fn revive(&mut self, index: usize) -> Result<(), Fault> {
+        if self.nodes[index].up { Ok(()) } else { self.start(index) }
+    }
+
     /// The process of a node dies without a word, and is started anew at once.
     ///
     /// # Errors

@@ -93,6 +93,10 @@ impl Watch {
             Event::Missed { reason, .. } => {
                 self.misses += 1;
                 self.missed = Some(*reason);
+                if !self.began {
+                    // What rang before and was given up came again, and this is how that ended.
+                    self.outcome = None;
+                }
                 !(self.began && self.accepted) && self.misses <= self.offers
             }
             Event::Ended { .. } => std::mem::take(&mut self.began),

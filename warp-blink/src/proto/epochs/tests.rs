@@ -116,3 +116,25 @@ proptest! {
         prop_assert_eq!(used[1], Some(one.id));
     }
 }
+
+#[test]
+fn a_key_is_handed_on_with_what_it_was_said_to_exclude() {
+    let now = Instant::from_micros(1);
+    let mut epochs = Epochs::default();
+    epochs.depart(&gone(&[(1, 2)]));
+    // Its words come later than it does.
+    let key_2 = epoch(2, 1, &[(1, 2), (2, 4)]);
+    assert_eq!(epochs.take(key_2.clone(), LATER), Taken::Used);
+    assert_eq!(epochs.handed(now), Some(key_2), "whoever gets it must keep it from them too");
+    assert_eq!(epochs.used(), Some(&epoch(2, 1, &[(1, 2)])), "and believes no more than before");
+    assert_eq!(epochs.handed(LATER), Some(epoch(2, 1, &[(1, 2)])), "for a while");
+    // What is said of one key says nothing of another.
+    assert_eq!(epochs.take(epoch(3, 1, &[(1, 2)]), LATER), Taken::Used);
+    assert_eq!(epochs.handed(now), Some(epoch(3, 1, &[(1, 2)])));
+    assert_eq!(epochs.claims(&key(2), now), 4);
+    // At the bound what is known is not left out.
+    let many: Vec<(u8, u32)> = (3..3 + MAX_SUBJECTS as u8).map(|n| (n, 1)).collect();
+    epochs.take(epoch(4, 1, &[&[(1, 2)], many.as_slice()].concat()), LATER);
+    let handed = epochs.handed(now).map(|e| e.gone).unwrap_or_default();
+    assert!(handed.len() <= MAX_SUBJECTS && handed.contains(&gone(&[(1, 2)])[0]), "{}", handed.len());
+}
