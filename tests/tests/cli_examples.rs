@@ -1,4 +1,4 @@
-//! The one-file examples: short, runnable as they say, and the one that needs no network runs here.
+//! The one-file examples: short, runnable as they say, and those that need no network run here.
 
 use std::{
     env, fs,
@@ -30,16 +30,22 @@ fn examples_are_short_and_say_how_to_run_them() {
         names.push(name);
     }
     names.sort();
-    assert_eq!(names, ["answerer", "caller", "echo_bot", "embed", "in_memory"]);
+    assert_eq!(names, ["answerer", "caller", "echo_bot", "embed", "group", "in_memory"]);
 }
 
-#[test]
-fn the_call_in_memory_takes_place() {
+/// Runs an example that needs nothing, and gives what it prints.
+fn run(name: &str) -> String {
     let test = env::current_exe().expect("a test knows where it is");
     let folder = test.parent().and_then(Path::parent).expect("tests lie in target/PROFILE/deps");
-    let path = folder.join("examples").join(format!("in_memory{}", env::consts::EXE_SUFFIX));
+    let path = folder.join("examples").join(format!("{name}{}", env::consts::EXE_SUFFIX));
     assert!(path.exists(), "{} is missing: cargo build -p blink-examples --examples", path.display());
     let run = Command::new(path).output().expect("it can be run");
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-    assert_eq!(String::from_utf8_lossy(&run.stdout), "a whole call in memory\n");
+    String::from_utf8_lossy(&run.stdout).into_owned()
+}
+
+#[test]
+fn the_calls_in_memory_take_place() {
+    assert_eq!(run("in_memory"), "a whole call in memory\n");
+    assert_eq!(run("group"), "a whole group call in memory\n");
 }

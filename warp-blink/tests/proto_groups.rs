@@ -203,6 +203,29 @@ fn who_left_comes_back_at_once() {
 }
 
 #[test]
+fn who_left_and_is_invited_again_rings() {
+    for answers in [true, false] {
+        let (mut room, call) = Pair::conference(3, &plain());
+        room.ask(2, Command::Leave { call }).unwrap();
+        room.pass(SECOND);
+        room.ask(1, invite(call, &[room.key(2)])).unwrap();
+        assert_eq!(room.phase(2, call), Some(Phase::Incoming));
+        assert_eq!(room.ended(2), Some((EndReason::HungUp, None)), "what was before is over");
+        assert_eq!(room.ask(2, Command::Rejoin { call, other: Other::End }), Err(Rejected::NotLeft(call)));
+        if answers {
+            room.ask(2, accept(call)).unwrap();
+            room.pass(20 * SECOND);
+            room.assert_joined(&[0, 1, 2], call);
+        } else {
+            room.ask(2, Command::Decline { call }).unwrap();
+            assert_eq!(room.presence(1, 2, call), Some(Presence::Declined));
+            room.pass(20 * SECOND);
+            room.assert_joined(&[0, 1], call);
+        }
+    }
+}
+
+#[test]
 fn one_of_two_leaves_and_comes_back() {
     let (mut room, call) = Pair::conference(2, &plain());
     room.ask(1, Command::Leave { call }).unwrap();

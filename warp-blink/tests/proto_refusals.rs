@@ -7,7 +7,8 @@ use std::time::Duration;
 use proto_kit::{A, B, Pair, SECOND, Wire, call_id, identities, offer, opens_audio, plain, reject_when_busy};
 use warp_blink::{
     config::Config,
-    event::{EndReason, Mismatch},
+    error::Rejected,
+    event::{EndReason, Mismatch, Phase},
     proto::{
         Command, EffectKind, Input, Outcome, TopicRef,
         signal::{Body, Hello, HelloKind, Lane, MediaFormat, Status},
@@ -96,6 +97,28 @@ fn a_callee_that_is_offline_is_unreachable_after_the_reach_time() {
     let offers = pair.held.iter().filter(|(_, w)| w.is_hello(HelloKind::Offer)).count();
     assert_eq!(offers, 7, "0, 0.25, 0.75, 1.75, 3.75, 7.75, 11.75 s");
     pair.held.clear();
+    pair.assert_clean();
+}
+
+#[test]
+fn who_is_woken_some_other_way_is_waited_for_as_long_as_it_would_ring() {
+    let mut pair = plain();
+    pair.sides[A].publish = Outcome::NoPeers;
+    pair.sides[A].reach = Outcome::Failed("no address answers".into());
+    let export = Command::Export { call: call_id(1), peer: pair.key(B) };
+    assert_eq!(pair.ask(A, export.clone()), Err(Rejected::NoSuchCall(call_id(1))));
+    pair.ring();
+    pair.ask(A, export.clone()).unwrap();
+    pair.pass(59 * SECOND);
+    assert_eq!(pair.ended(A), None);
+    pair.sides[A].publish = Outcome::Ok;
+    let inbox = TopicRef::Inbox { owner: pair.key(B), lane: Lane::Strangers };
+    pair.feed(A, Input::PeerSubscribed(inbox));
+    pair.run();
+    assert_eq!(pair.phase(B, call_id(1)), Some(Phase::Incoming));
+    assert_eq!(pair.ask(A, export), Ok(()), "it rings: there is nothing to wait for, and no harm");
+    pair.pass(2 * SECOND);
+    assert_eq!(pair.ended(A), Some((EndReason::TimedOut, None)));
     pair.assert_clean();
 }
 

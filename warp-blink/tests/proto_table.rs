@@ -161,6 +161,7 @@ fn commands(pair: &Pair, side: usize) -> Vec<Row> {
         ("Invite of oneself", invite(call, pair.key(side))),
         ("Remove", Command::Remove { call, peer: pair.key(1 - side) }),
         ("Remove of a third", Command::Remove { call, peer: far }),
+        ("Export", Command::Export { call, peer: pair.key(1 - side) }),
         ("Hold", Command::Hold { call }),
         ("Unhold", Command::Unhold { call, other: Other::End }),
         ("Resume", Command::Resume { call: none, sent_at: UnixTime::default(), other: Other::End }),

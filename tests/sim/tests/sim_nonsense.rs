@@ -117,6 +117,7 @@ fn commands() -> impl Strategy<Value = Command> {
             sent_at: UnixTime::default(),
         }),
         1 => (call_ids(), keys()).prop_map(|(call, peer)| Command::Remove { call, peer }),
+        1 => (call_ids(), keys()).prop_map(|(call, peer)| Command::Export { call, peer }),
         1 => call_ids().prop_map(|call| Command::Hold { call }),
         1 => (call_ids(), others()).prop_map(|(call, other)| Command::Unhold { call, other }),
         1 => (call_ids(), small(), others()).prop_map(|(call, at, other)| {

@@ -151,3 +151,38 @@ fn a_caller_that_is_killed_while_it_rings_stops_the_ringing() {
     assert_eq!((&ended["reason"], &ended["by"]), (&Value::from("lost"), &Value::Null));
     assert_eq!(count(&bob, "missed"), 1);
 }
+
+#[test]
+fn two_who_call_each_other_are_in_one_call_without_pressing_anything() {
+    let _alone = one_at_a_time();
+    let folder = Folder::new();
+    let key = folder.path("alice.key");
+    let id = crate::phone::run(["id", "--json", "--key", &key]).out;
+    let id: Value = serde_json::from_str(&id).expect("one line of JSON");
+    let of_alice = |field: &str| id[field].as_str().expect("it is told").to_owned();
+
+    // Bob calls first, and looks for Alice where a port answers and says nothing, until she comes by herself.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = silent.local_addr().expect("it is bound").port();
+    let nowhere = format!("/ip4/127.0.0.1/tcp/{port}/p2p/{}", of_alice("peer_id"));
+    let mut bob = Phone::call_key("bob", &of_alice("did"), &nowhere, &["--control"]);
+    bob.until("ready");
+    let mut alice = Phone::call("alice", &bob, &["--key", &key]);
+
+    bob.until("first_audio");
+    alice.until("first_audio");
+    let accepted = |phone: &Phone| {
+        let lines = phone.seen().iter().filter(|line| line["event"] == "accepted");
+        lines.map(|line| line["call"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(accepted(&bob).len(), 1);
+    assert_eq!(accepted(&bob), accepted(&alice), "one call");
+    assert_eq!(count(&bob, "merged") + count(&alice, "merged"), 1, "one of the two calls became the other");
+    assert_eq!(count(&bob, "incoming") + count(&alice, "incoming"), 0, "and rang nowhere");
+    ask(&mut bob, "hangup", None);
+    let ((code, bobs), (also, alices)) = (bob.end(), alice.end());
+    assert_eq!((code, also), (0, 0));
+    for lines in [bobs, alices] {
+        assert_eq!(lines.iter().filter(|line| line["event"] == "ended").count(), 1);
+    }
+}

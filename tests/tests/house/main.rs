@@ -127,6 +127,11 @@ fn every_crate_inherits_the_lints_of_the_workspace() {
 }
 
 #[test]
+fn the_build_of_the_tests_carries_no_debug_information() {
+    none(manifests::debug_information("Cargo.toml", &read("Cargo.toml")));
+}
+
+#[test]
 fn the_pure_rooms_name_no_clock_no_network_and_no_room_above() {
     each_source(sources::pure_rooms);
 }

@@ -175,21 +175,35 @@ pub(crate) fn copies(metadata: &Value) -> Vec<String> {
     found
 }
 
-/// A manifest without `[lints] workspace = true` is a crate without lints.
-pub(crate) fn lints(file: &str, manifest: &str) -> Vec<String> {
+/// Each setting of a manifest with the section it stands in, without spaces and comments.
+fn settings(manifest: &str) -> impl Iterator<Item = (&str, String)> {
     let mut section = "";
-    for line in manifest.lines().map(str::trim) {
+    manifest.lines().map(str::trim).map(move |line| {
         if line.starts_with('[') {
             section = line;
         }
-        let setting: String = line.split('#').next().unwrap_or_default().split_whitespace().collect();
-        if section == "[lints]" && setting == "workspace=true"
-            || setting == "lints.workspace=true" && section.is_empty()
-        {
-            return Vec::new();
-        }
+        (section, line.split('#').next().unwrap_or_default().split_whitespace().collect())
+    })
+}
+
+/// A manifest without `[lints] workspace = true` is a crate without lints.
+pub(crate) fn lints(file: &str, manifest: &str) -> Vec<String> {
+    let inherits = |(section, setting): (&str, String)| {
+        section == "[lints]" && setting == "workspace=true"
+            || section.is_empty() && setting == "lints.workspace=true"
+    };
+    if settings(manifest).any(inherits) {
+        return Vec::new();
     }
     vec![format!("{file}: add `[lints]` with `workspace = true`")]
+}
+
+/// Debug information of the kind that cargo writes unless told otherwise fills a disk: see docs/traps.md.
+pub(crate) fn debug_information(file: &str, manifest: &str) -> Vec<String> {
+    if settings(manifest).any(|set| set == ("[profile.dev]", "debug=false".to_owned())) {
+        return Vec::new();
+    }
+    vec![format!("{file}: `[profile.dev]` needs `debug = false`, or each test program takes 300 MB")]
 }
 
 /// The targets of a Makefile, and whether each has the `## text` that `make help` shows.
@@ -342,6 +356,14 @@ mod tests {
             "[lints]\n# workspace = true\n",
         ] {
             assert_eq!(lints("a", bad).len(), 1, "{bad}");
+        }
+    }
+
+    #[test]
+    fn debug_rule_wants_none_in_the_build_of_the_tests() {
+        assert_eq!(debug_information("a", "[profile.dev]\nopt-level = 1\ndebug = false # why\n"), [""; 0]);
+        for bad in ["", "[profile.dev]\ndebug = 1\n", "[profile.release]\ndebug = false\n"] {
+            assert_eq!(debug_information("a", bad).len(), 1, "{bad}");
         }
     }
 

@@ -55,6 +55,8 @@ pub struct Builder {
     ask: Option<Ask>,
     lossy: bool,
     recording: Option<Recording>,
+    #[cfg(test)]
+    tap: crate::driver::hoard::Tap,
 }
 
 impl Builder {
@@ -74,6 +76,8 @@ impl Builder {
             ask: None,
             lossy: false,
             recording: None,
+            #[cfg(test)]
+            tap: Default::default(),
         }
     }
 
@@ -155,6 +159,13 @@ impl Builder {
     pub fn admit(mut self, ask: impl Fn(&Caller<'_>) -> bool + Send + Sync + 'static) -> Self {
         self.ask = Some(Arc::new(ask));
         self.config.admission = Admission::Ask;
+        self
+    }
+
+    /// For tests: what this phone publishes and opens can be looked at.
+    #[cfg(test)]
+    pub(crate) fn tap(mut self, tap: &crate::driver::hoard::Tap) -> Self {
+        self.tap = tap.clone();
         self
     }
 
@@ -242,6 +253,8 @@ impl Builder {
             ask: self.ask,
             lossy: self.lossy,
             recording: self.recording,
+            #[cfg(test)]
+            tap: self.tap,
         };
         Ok(Blink::new(public_key, node_id, core::start(parts).await?))
     }

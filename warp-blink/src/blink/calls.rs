@@ -164,7 +164,8 @@ impl Blink {
     /// The first message of a call to somebody who has not answered it, sealed for them, so that the app can bring it to
     /// them over a channel of its own, such as a push service, where gossip does not reach a phone that sleeps. There it is
     /// [imported](Self::import_offer), and everything after it goes over gossip. It goes on being sent over gossip too: the
-    /// two are one call.
+    /// two are one call. From now on they are waited for as long as their phone would ring, and not for
+    /// [`Config::reach_timeout`](crate::config::Config::reach_timeout) only: a phone has to wake up first.
     ///
     /// Whoever carries the bytes learns whom they are for, if they know that key, and nothing of what they say. They are
     /// worth nothing once the call is over.

@@ -186,6 +186,14 @@ impl Blink {
         }
     }
 
+    /// For tests: how many of these frames a key opens that this phone has, or had if it keeps everything.
+    #[cfg(test)]
+    pub(crate) async fn open_frames(&self, frames: Vec<Vec<u8>>) -> Result<usize, Error> {
+        let (reply, opened) = oneshot::channel();
+        self.requests.send(Request::Open(frames, reply)).await.map_err(|_| Error::Closed)?;
+        opened.await.map_err(|_| Error::Closed)
+    }
+
     async fn command(&self, command: Command) -> Result<(), Error> {
         let (reply, result) = oneshot::channel();
         self.requests.send(Request::Command(command, reply)).await.map_err(|_| Error::Closed)?;

@@ -59,12 +59,29 @@ const MAX_GOODBYE: Duration = Duration::from_secs(1);
 /// What the handle asks of the task.
 pub(crate) enum Request {
     Command(Command, oneshot::Sender<Result<(), Rejected>>),
-    Offer { to: Vec<PublicKey>, app_data: AppData, reply: oneshot::Sender<Result<CallId, Error>> },
-    Export { call: CallId, peer: PublicKey, reply: oneshot::Sender<Result<Vec<u8>, Error>> },
-    Import { bytes: Vec<u8>, reply: oneshot::Sender<Result<(), Error>> },
+    Offer {
+        to: Vec<PublicKey>,
+        app_data: AppData,
+        reply: oneshot::Sender<Result<CallId, Error>>,
+    },
+    Export {
+        call: CallId,
+        peer: PublicKey,
+        reply: oneshot::Sender<Result<Vec<u8>, Error>>,
+    },
+    Import {
+        bytes: Vec<u8>,
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
     Media(MediaCommand, oneshot::Sender<Result<(), String>>),
-    Learn { node: NodeId, address: String },
+    Learn {
+        node: NodeId,
+        address: String,
+    },
     Shutdown(oneshot::Sender<()>),
+    /// How many of these frames a key opens that is here.
+    #[cfg(test)]
+    Open(Vec<Vec<u8>>, oneshot::Sender<usize>),
 }
 
 /// What the task is made of.
@@ -82,6 +99,8 @@ pub(crate) struct Parts {
     /// The first transmission of every signal is lost.
     pub(crate) lossy: bool,
     pub(crate) recording: Option<Recording>,
+    #[cfg(test)]
+    pub(crate) tap: super::hoard::Tap,
 }
 
 /// What the handle holds of the task.
@@ -121,6 +140,8 @@ struct Core {
     ledger: Ledger,
     snapshot: watch::Sender<Arc<Snapshot>>,
     dropped: Counters,
+    #[cfg(test)]
+    tap: super::hoard::Tap,
 }
 
 /// What was found in the store.
@@ -167,10 +188,16 @@ pub(crate) async fn start(parts: Parts) -> Result<Running, Error> {
     let (snapshot, snapshots) = watch::channel(Arc::new(machine.snapshot()));
     let weak = events.downgrade();
     let ledger = Ledger::default();
+    #[cfg_attr(not(test), expect(unused_mut, reason = "a test can make it keep everything"))]
+    let mut vault = Vault::new(keys);
+    #[cfg(test)]
+    {
+        vault.hoards = parts.tap.hoards;
+    }
     let core = Core {
         machine,
         diary,
-        vault: Vault::new(keys),
+        vault,
         gate: Gate::new(parts.ask),
         losses: Losses::new(parts.lossy),
         recalled,
@@ -191,6 +218,8 @@ pub(crate) async fn start(parts: Parts) -> Result<Running, Error> {
         ledger: ledger.clone(),
         snapshot,
         dropped: Counters::default(),
+        #[cfg(test)]
+        tap: parts.tap,
     };
     core.publish();
     tokio::spawn(core.run(request_queue, result_queue, dialed, found));

@@ -11,6 +11,8 @@ pub(crate) mod core;
 pub(crate) mod diary;
 pub(crate) mod door;
 mod fault;
+#[cfg(test)]
+pub(crate) mod hoard;
 mod kept;
 mod keyring;
 pub(crate) mod ledger;

@@ -71,7 +71,6 @@ const fn advice(reason: EndReason) -> Option<&'static str> {
                  TURN server"
             }
             Step::Securing => "the path loses too much, or something on it blocks DTLS: try another network",
-            Step::Media => "the sound devices did not open: see whether another program uses them",
             Step::Connected => "see whether both networks work, and call again",
         },
         EndReason::HungUp

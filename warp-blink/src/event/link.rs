@@ -20,8 +20,6 @@ pub enum Step {
     Checking,
     /// Agreeing on keys (DTLS, RFC 6347).
     Securing,
-    /// Opening the sound devices.
-    Media,
     /// Connected before, interrupted now.
     Connected,
 }
@@ -33,7 +31,6 @@ impl fmt::Display for Step {
             Self::Negotiating => "negotiating",
             Self::Checking => "looking for a path between the two networks",
             Self::Securing => "agreeing on keys",
-            Self::Media => "opening the sound devices",
             Self::Connected => "being connected",
         })
     }

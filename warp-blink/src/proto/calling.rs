@@ -107,6 +107,18 @@ impl Machine {
         Ok(())
     }
 
+    /// The offer goes out another way as well: a phone that has to be woken first takes longer than a node that is dialed.
+    pub(super) fn export(&mut self, id: CallId, peer: PublicKey) -> Result<(), Rejected> {
+        self.existing(id, |c| c.is_active() || c.is_outgoing(), Rejected::NotActive)?;
+        let p = self.peer_mut(id, &peer).ok_or(Rejected::NotInCall(peer))?;
+        let Stage::Called { ring_until, reach_until } = &mut p.stage else {
+            return Err(Rejected::NotInCall(peer));
+        };
+        *reach_until = *ring_until;
+        p.exported = true;
+        Ok(())
+    }
+
     /// Whom to call, each once.
     fn callees(&self, to: &[PublicKey]) -> Result<Vec<PublicKey>, Rejected> {
         if to.is_empty() {

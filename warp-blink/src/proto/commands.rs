@@ -51,6 +51,7 @@ impl Machine {
                 self.invite(now, call, &to, app_data, sent_at, out)
             }
             Command::Remove { call, peer } => self.remove(now, call, peer, out),
+            Command::Export { call, peer } => self.export(call, peer),
             Command::Hold { call } => self.hold(now, call, out),
             Command::Unhold { call, other } => self.unhold(now, call, other, out),
             Command::Resume { call, sent_at, other } => self.resume(now, call, sent_at, other, out),
@@ -174,6 +175,7 @@ impl Machine {
         | Command::Rejoin { call, .. }
         | Command::Invite { call, .. }
         | Command::Remove { call, .. }
+        | Command::Export { call, .. }
         | Command::Hold { call }
         | Command::Unhold { call, .. } = &mut command
         {

@@ -101,6 +101,7 @@ impl Machine {
             call.announce_at = None;
             for p in call.peers.values_mut() {
                 (p.pair_at, p.link.until, p.link.retry_at) = (None, None, None);
+                p.joined = false;
                 if !p.link.open && p.session.is_none() {
                     p.hello = None;
                 }
@@ -257,9 +258,17 @@ impl Machine {
         let own = self.own;
         let Some(call) = self.calls.get_mut(&id) else { return };
         let Some(members) = call.members.clone() else { return };
+        let mut brought = Vec::new();
         for key in members.present().filter(|key| *key != own) {
-            call.peers.entry(key).or_insert_with(|| Participant::new(id, key, Stage::Expected));
+            call.peers.entry(key).or_insert_with(|| {
+                brought.push(key);
+                Participant::new(id, key, Stage::Expected)
+            });
         }
+        for key in brought {
+            self.tell_invited(id, &key, out);
+        }
+        let Some(call) = self.calls.get(&id) else { return };
         for key in call.keys() {
             let Some(stage) = self.peer(id, &key).map(|p| p.stage) else { continue };
             let left = members.has_left(&key);

@@ -89,7 +89,9 @@ impl Machine {
         // confirmed.
         let again = self.ended.contains(&id);
         self.counters.late += u64::from(again);
-        if let Some(call) = self.calls.get(&id) {
+        if let Some(call) = self.calls.get(&id)
+            && !call.is_invited_back_by(&from)
+        {
             let answered = call.peers.get(&from).and_then(|p| p.welcome.as_ref()).map(|w| w.session);
             match answered {
                 // The same offer over the other lane: the answer to the first one was lost, and opens this one as well.
@@ -121,6 +123,12 @@ impl Machine {
                 return;
             }
         };
+        if self.calls.contains_key(&id) {
+            // Left from here, and invited anew: what there was is over, and the phone rings as for any call.
+            self.end(now, id, Ending::nobodys(EndReason::HungUp, None), out);
+            self.forget(id, out);
+        }
+        let again = again || self.ended.contains(&id);
         let state = State::Arriving { until: now + ARRIVING, ring_ms: hello.ring_ms };
         let mut call = Call::of(from, id, now, state, media);
         call.app_data = hello.app_data;

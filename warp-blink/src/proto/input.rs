@@ -119,6 +119,14 @@ pub enum Command {
         /// Whom.
         peer: PublicKey,
     },
+    /// The app carries the offer to somebody as well, say with a push message: however badly the network reaches them,
+    /// they are waited for as long as their phone would ring.
+    Export {
+        /// In which call.
+        call: CallId,
+        /// To whom.
+        peer: PublicKey,
+    },
     /// Send nothing in an active call and hear nobody, without ending it.
     Hold {
         /// Which.

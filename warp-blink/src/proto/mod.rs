@@ -25,7 +25,8 @@
 //!              v |         \ lost, failed; nobody is left for       |        |
 //!            +------+       \ `empty_call_grace`; removed          |        |
 //!            | Left |--------\----------------------------------+   |        |
-//!            +------+  window over, hung up                     v   v        v
+//!            +------+  window over, hung up,                    v   v        v
+//!                      invited anew (and Arriving)
 //!                                                 `Ended` is emitted, and the call is Leaving
 //!                                                      |
 //!                                                      v said and acknowledged, or the farewell time is over

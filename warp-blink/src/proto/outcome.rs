@@ -102,7 +102,7 @@ impl Machine {
                         self.note_warning(now, &warning);
                         out.emit(Event::Warning { warning });
                         // Somebody may still have taken the offer over a path that this node does not know of.
-                        if let Some(p) = self.peer_mut(id, &key)
+                        if let Some(p) = self.peer_mut(id, &key).filter(|p| !p.exported)
                             && let Stage::Called { reach_until, .. } = &mut p.stage
                         {
                             *reach_until = (*reach_until).min(now + REACH_GRACE);
@@ -123,7 +123,9 @@ impl Machine {
                 {
                     // Without any device a call can still be seen, and a device may come back.
                     self.local.listen_only = true;
-                    out.emit(Event::Warning { warning: Warning::ListenOnly { cause } });
+                    let warning = Warning::ListenOnly { cause };
+                    self.note_warning(now, &warning);
+                    out.emit(Event::Warning { warning });
                 }
             }
         }

@@ -99,6 +99,8 @@ pub(super) struct Participant {
     pub(super) called: bool,
     /// The app was told that our offer goes out.
     pub(super) offering: bool,
+    /// The app carries our offer as well, however long that takes.
+    pub(super) exported: bool,
     /// The app was told that it joined, and not yet that it is gone.
     pub(super) joined: bool,
     /// It was given our ML-KEM key and, if it is a contact, our token.
@@ -142,6 +144,7 @@ impl Participant {
             ringing: false,
             called: matches!(stage, Stage::Called { .. }),
             offering: false,
+            exported: false,
             joined: false,
             introduced: false,
             said_it: false,

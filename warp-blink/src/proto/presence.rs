@@ -35,6 +35,14 @@ const fn presence(reason: EndReason) -> Presence {
 }
 
 impl Machine {
+    /// Tells the app of somebody whom another member has brought into a call that it follows.
+    pub(super) fn tell_invited(&self, id: CallId, key: &PublicKey, out: &mut Out<'_>) {
+        let follows = |c: &&Call| c.is_active() || c.is_outgoing();
+        if let Some(p) = self.calls.get(&id).filter(follows).and_then(|c| c.peers.get(key)) {
+            out.emit(Event::Participant { call: id, peer: *key, state: p.told });
+        }
+    }
+
     /// Tells the app what a participant does, if that has changed and the call is one that it follows.
     pub(super) fn tell(&mut self, id: CallId, key: &PublicKey, out: &mut Out<'_>) {
         let Some(call) = self.calls.get_mut(&id).filter(|c| c.is_active() || c.is_outgoing()) else { return };

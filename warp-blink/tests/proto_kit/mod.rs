@@ -158,6 +158,9 @@ pub(crate) struct Side {
     asked: BTreeSet<(CallId, PublicKey, SessionNo, Lane)>,
     /// Sessions that others opened: how they are numbered there and here.
     numbers: BTreeMap<(CallId, PublicKey, SessionNo), SessionNo>,
+    /// The last session here with each that was answered, and the last one that the other side has wiped.
+    begun: BTreeMap<(CallId, PublicKey), SessionNo>,
+    dead: BTreeMap<(CallId, PublicKey), SessionNo>,
 }
 
 impl Side {
@@ -168,7 +171,27 @@ impl Side {
         self.numbers.retain(|(_, from, _), _| *from != key);
     }
 
+    fn begun(&mut self, call: CallId, with: PublicKey, session: SessionNo) {
+        self.begun.insert((call, with), session);
+    }
+
+    fn is_dead(&self, call: CallId, with: PublicKey, session: SessionNo) -> bool {
+        self.dead.get(&(call, with)).is_some_and(|dead| session <= *dead)
+    }
+
+    /// The other one has forgotten every session of that call.
+    fn lose_sessions(&mut self, call: CallId, with: PublicKey) {
+        if let Some(last) = self.begun.get(&(call, with)) {
+            self.dead.insert((call, with), *last);
+        }
+        self.seen.retain(|(c, from, ..)| (*c, *from) != (call, with));
+        self.asked.retain(|(c, from, ..)| (*c, *from) != (call, with));
+        self.numbers.retain(|(c, from, _), _| (*c, *from) != (call, with));
+    }
+
     pub(crate) fn reset(&mut self) {
+        self.begun.clear();
+        self.dead.clear();
         self.numbers.clear();
         self.seen.clear();
         self.asked.clear();
@@ -233,6 +256,8 @@ impl Pair {
             seen: BTreeSet::new(),
             asked: BTreeSet::new(),
             numbers: BTreeMap::new(),
+            begun: BTreeMap::new(),
+            dead: BTreeMap::new(),
         });
         let sides = sides.collect();
         let mut pair = Self {

@@ -32,6 +32,7 @@ impl Pair {
                 }
             }
             Wire::Welcome(call, session, welcome) if heard(TopicRef::Peer { call, owner }) => {
+                self.sides[to].begun(call, sender, session);
                 Input::Welcome { call, from: sender, session, welcome }
             }
             Wire::Packet(session, packet) if heard(TopicRef::Peer { call: packet.call, owner }) => {
@@ -72,9 +73,12 @@ impl Pair {
                     {
                         this.numbers.insert((call, from, theirs), session);
                     }
+                    this.begun(call, to, session);
                     let session = self.number_there(side, call, to, session);
                     outcome = self.publish(side, Some(to), Wire::Welcome(call, session, welcome));
                 }
+                // Nobody opens what is said in a session that they have wiped.
+                EffectKind::Send { to, session, packet } if this.is_dead(packet.call, to, session) => {}
                 EffectKind::Send { to, session, packet } => {
                     let session = self.number_there(side, packet.call, to, session);
                     outcome = self.publish(side, Some(to), Wire::Packet(session, packet));
@@ -93,7 +97,10 @@ impl Pair {
                     let name = format!("{call} {n} {side} {:?}", self.now);
                     outcome = Outcome::Key(KeyHash(fold(&name)));
                 }
-                EffectKind::Forget { call } => this.seen.retain(|(seen, ..)| *seen != call),
+                EffectKind::Forget { call } => {
+                    this.seen.retain(|(seen, ..)| *seen != call);
+                    self.forgotten(side, call);
+                }
                 EffectKind::Link { link, command } => self.drive_link(side, link, command),
                 _ => {}
             }
@@ -102,6 +109,14 @@ impl Pair {
             } else {
                 self.todo.push_back((side, Input::Done { effect: id, outcome }));
             }
+        }
+    }
+
+    /// One side has wiped all its sessions of a call.
+    fn forgotten(&mut self, side: usize, call: CallId) {
+        let key = self.key(side);
+        for other in self.sides.iter_mut().filter(|other| other.key != key) {
+            other.lose_sessions(call, key);
         }
     }
 

@@ -212,7 +212,11 @@ impl Core {
     ) {
         match sealed {
             Ok(_) if self.losses.loses(name) => self.done(id),
-            Ok((topic, frame)) => self.node_job(id, Job::Publish(topic, frame.into())),
+            Ok((topic, frame)) => {
+                #[cfg(test)]
+                self.tap.published(&frame);
+                self.node_job(id, Job::Publish(topic, frame.into()));
+            }
             Err(error) => self.ends(id, Err(error)),
         }
     }

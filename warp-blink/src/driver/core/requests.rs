@@ -6,7 +6,7 @@ use super::{Core, Request};
 use crate::{
     driver::{clock, door::Turned, post, push},
     error::{Error, ImportError},
-    event::Presence,
+    event::{ParticipantSnapshot, Presence},
     id::{CallId, PublicKey},
     proto::{Command, Input, signal::AppData},
 };
@@ -45,6 +45,11 @@ impl Core {
                 self.finish(ended);
             }
             Request::Shutdown(_) => {}
+            #[cfg(test)]
+            Request::Open(frames, reply) => {
+                let opened = frames.iter().filter(|frame| self.vault.openers(frame) > 0).count();
+                let _ = reply.send(opened);
+            }
         }
     }
 
@@ -61,15 +66,15 @@ impl Core {
         offered.map(|()| call).map_err(Error::from)
     }
 
-    fn export(&self, call: CallId, peer: PublicKey) -> Result<Vec<u8>, Error> {
-        let snapshot = self.snapshot.borrow();
-        let participant = snapshot.call(call).and_then(|c| c.participants.iter().find(|p| p.peer == peer));
-        let called = participant.is_some_and(|p| p.state.presence == Presence::Calling);
-        let offer = self.vault.unanswered_offer(call, &peer);
-        match offer.ok().filter(|_| called) {
-            Some((lane, frame)) => Ok(push::encode(lane, &frame)),
-            None => Err(Error::NothingToExport { call, peer }),
-        }
+    fn export(&mut self, call: CallId, peer: PublicKey) -> Result<Vec<u8>, Error> {
+        let calls = |p: &ParticipantSnapshot| p.peer == peer && p.state.presence == Presence::Calling;
+        let called = self.snapshot.borrow().call(call).is_some_and(|c| c.participants.iter().any(calls));
+        let nothing = || Error::NothingToExport { call, peer };
+        let offer = self.vault.unanswered_offer(call, &peer).ok().filter(|_| called);
+        let (lane, frame) = offer.ok_or_else(nothing)?;
+        let bytes = push::encode(lane, &frame);
+        self.step(Input::Command(Command::Export { call, peer })).map_err(|_| nothing())?;
+        Ok(bytes)
     }
 
     /// What the app brings goes the way of what arrives over gossip, from the first check on.

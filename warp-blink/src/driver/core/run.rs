@@ -168,6 +168,8 @@ impl Core {
             GossipEvent::Message { topic, data } => {
                 match post::open(&mut self.vault, &mut self.gate, &topic, data) {
                     Ok(Some(input)) => {
+                        #[cfg(test)]
+                        self.tap.opened(&input);
                         if let Input::Welcome { from, welcome, .. } = &input {
                             self.reaches.lives_at(*from, welcome.node);
                         }

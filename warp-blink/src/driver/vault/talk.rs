@@ -43,6 +43,9 @@ impl Vault {
 
     /// Wipes the key of an epoch.
     pub(in crate::driver) fn drop_call_key(&mut self, call: CallId, epoch: EpochId) {
+        if self.hoards() {
+            return;
+        }
         self.topics.retain(|_, meaning| *meaning != TopicRef::Call { call, epoch });
         if let Some(keys) = self.calls.get_mut(&call) {
             keys.rooms.remove(&epoch);
@@ -141,5 +144,18 @@ impl Vault {
         let said = keys.said;
         let room = self.room(call, epoch)?;
         Ok((topic, wire::seal_call(self.keys.identity(), room, said, body, random()?)?))
+    }
+
+    /// How many of the keys that are here open a frame, wherever it was sent.
+    #[cfg(test)]
+    pub(in crate::driver) fn openers(&mut self, frame: &[u8]) -> usize {
+        let own = self.own();
+        let opens = |call: &mut super::CallKeys| {
+            let rooms = call.rooms.values().filter(|(_, room)| wire::open_call(room, &own, frame).is_ok());
+            let rooms = rooms.count();
+            let sessions = call.peers.values_mut().flat_map(|peer| peer.sessions.values_mut());
+            rooms + sessions.filter_map(|open| open.session.open(frame).ok()).count()
+        };
+        self.calls.values_mut().map(opens).sum()
     }
 }

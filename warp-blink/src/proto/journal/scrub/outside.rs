@@ -60,6 +60,7 @@ variants!(enum Command {
     Rejoin { call, other },
     Invite { call, to, app_data, sent_at },
     Remove { call, peer },
+    Export { call, peer },
     Hold { call },
     Unhold { call, other },
     Resume { call, sent_at, other },
