@@ -24,7 +24,8 @@ fn regression_a_link_offered_by_somebody_who_is_out_is_not_made() {
     let mut short = early();
     short.max_ring = 3 * SECOND;
     room.configure(1, &short);
-    room.hold = |from, w| from == 1 && matches!(w.body(), Some(Body::Description(_)));
+    // And what takes its place when it is withdrawn.
+    room.hold = |from, w| from == 1 && matches!(w.body(), Some(Body::Description(_) | Body::Confirm));
     let (call, to) = (call_id(1), [1, 2].map(|side| room.key(side)));
     room.ask(0, offer_all(call, &to)).unwrap();
     room.pass(4 * SECOND);
