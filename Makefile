@@ -51,8 +51,8 @@ doc: setup ## build the documentation of the workspace
 fuzz: setup ## run each fuzz target for SECONDS=60 and print a table; not part of the tests
 	@scripts/fuzz.sh $(SECONDS)
 
-sim: setup ## random lives of 2 to 16 phones, in virtual time (RUNS=10000; SEED=17 shows one)
-	@cargo run --release --locked --quiet -p blink-sim
+sim: setup ## random lives of 2 to 16 phones, in virtual time (RUNS=10000, FROM=20000; SEED=17 shows one)
+	@$(CARGO) run --release --locked --quiet -p blink-sim
 
 bench: setup ## measure what messages and the call machine cost, and write docs/benchmarks.md
 	@scripts/bench.sh

@@ -24,7 +24,8 @@ fn regression_a_link_offered_by_somebody_who_is_out_is_not_made() {
     let mut short = early();
     short.max_ring = 3 * SECOND;
     room.configure(1, &short);
-    room.hold = |from, w| from == 1 && matches!(w.body(), Some(Body::Description(_)));
+    // And what takes its place when it is withdrawn.
+    room.hold = |from, w| from == 1 && matches!(w.body(), Some(Body::Description(_) | Body::Confirm));
     let (call, to) = (call_id(1), [1, 2].map(|side| room.key(side)));
     room.ask(0, offer_all(call, &to)).unwrap();
     room.pass(4 * SECOND);
@@ -135,4 +136,37 @@ fn regression_a_held_call_has_its_link_again_when_the_one_that_took_it_is_over()
     pair.ask(0, Command::HangUp { call: second }).unwrap();
     pair.pass(7 * SECOND);
     assert_eq!([pair.presence(0, 1, first), pair.presence(1, 0, first)], [Some(Presence::Joined); 2]);
+}
+
+#[test]
+fn regression_older_words_of_the_removed_are_answered_nothing() {
+    let (mut room, call) = Pair::conference(3, &Config::default());
+    let [zero, one, two] = [0, 1, 2].map(|side| room.key(side));
+    let last = room.sides[2].log.iter().filter_map(|e| match e {
+        EffectKind::Send { to, session, packet } if *to == zero => Some((*session, packet.seq)),
+        _ => None,
+    });
+    let (session, last) = last.max_by_key(|(_, seq)| *seq).unwrap();
+    room.hold = |_, _| true;
+    room.ask(0, Command::Remove { call, peer: two }).unwrap();
+    let before = room.sides[0].log.len();
+    // It has not heard of its removal, and knows something that its remover does not.
+    let word = |subject, number, kind, by| Record { subject, number, kind, by };
+    let mut records = vec![
+        word(one, 1, RecordKind::Add, zero),
+        word(one, 2, RecordKind::Leave, one),
+        word(two, 1, RecordKind::Add, zero),
+    ];
+    records.sort_unstable();
+    let body = Body::Roll(Roll { create: proto_kit::create(zero), records });
+    let packet = Box::new(Packet { seq: last + 1, ack: 0, ack_bits: 0, call, generation: 0, body });
+    room.feed(0, Input::Packet { from: two, session, packet });
+    room.pass(2 * SECOND);
+    assert_eq!(room.presence(0, 1, call), Some(Presence::Left), "the words themselves count");
+    let said = room.sides[0].log[before..].iter().filter_map(|e| match e {
+        EffectKind::Send { to, packet, .. } if *to == two => Some(packet.body.clone()),
+        _ => None,
+    });
+    let said: Vec<Body> = said.filter(|b| !matches!(b, Body::Removed | Body::Confirm | Body::Ack)).collect();
+    assert_eq!(said, []);
 }

@@ -15,6 +15,11 @@ const MAY_USE: &[(&str, &[&str], &[&str])] = &[
     ),
     ("blink-examples", &["warp-blink"], &["webrtc", "rtc", "cpal", "opus", "opusic-sys"]),
     (
+        "blink-sim",
+        &["warp-blink"],
+        &["tokio", "webrtc", "rtc", "cpal", "opus", "opusic-sys", "rust-ipfs", "libp2p", "libp2p-gossipsub"],
+    ),
+    (
         "blink-tests",
         &["warp-blink", "blink-examples", "host-media", "simple-webrtc"],
         &["webrtc", "rtc", "cpal", "opus"],
