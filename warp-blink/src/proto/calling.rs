@@ -141,6 +141,7 @@ impl Machine {
         call.peers.insert(from, inviter);
         (call.app_data, call.sent_at) = (hello.app_data.clone(), hello.sent_at);
         (call.members, call.roll, call.listening) = (before.members, before.roll, before.listening);
+        call.announce_version = before.announce_version;
         self.calls.insert(id, call);
     }
 

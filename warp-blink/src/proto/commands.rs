@@ -245,7 +245,6 @@ impl Machine {
 
     /// What this side tells of itself in this call has changed.
     pub(super) fn news(now: Instant, call: &mut Call) {
-        call.announce_version = call.announce_version.saturating_add(1);
         call.announce_at = Some(now);
     }
 

@@ -366,9 +366,11 @@ impl Machine {
         };
         match body {
             CallBody::Announce(announce) => {
-                if p.announced.is_some_and(|a| a.version > announce.version) {
+                // A repetition, by whomever, shows nothing of where they are now.
+                if announce.version <= p.heard {
                     return;
                 }
+                p.heard = announce.version;
                 p.announced = Some(announce);
                 p.heard_under = Some(epoch);
                 if announce.joined {

@@ -218,8 +218,6 @@ impl Machine {
                     p.stage = Stage::Expected;
                 }
             }
-            // An announcement can be repeated by anybody who heard it; whoever is back says so in a session as well.
-            Some((Stage::Lost, true)) => return,
             _ => {}
         }
         self.heard_of(now, id, key, out);

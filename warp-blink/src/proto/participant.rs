@@ -123,6 +123,8 @@ pub(super) struct Participant {
     pub(super) losses: u32,
     pub(super) revive_at: Option<Instant>,
     pub(super) announced: Option<Announce>,
+    /// The version of its last announcement, in this life of it.
+    pub(super) heard: u64,
     /// The key under which it last announced itself.
     pub(super) heard_under: Option<EpochId>,
     /// What the app was last told of it.
@@ -160,6 +162,7 @@ impl Participant {
             losses: 0,
             revive_at: None,
             announced: None,
+            heard: 0,
             heard_under: None,
             told: ParticipantState::default(),
             timeline: Vec::new(),
@@ -189,6 +192,8 @@ impl Participant {
     /// A session was confirmed. Gives the one that is to be wiped now, if there is one.
     pub(super) fn confirmed(&mut self, now: Instant, new: Held) -> Option<SessionNo> {
         self.delivery.confirm();
+        // It may have lost more than the session, and count anew.
+        self.heard = 0;
         let used = self.session.replace(new)?;
         let retired = Retired::new(used.no, now, self.delivery.restart(now));
         self.retired.replace(retired).map(|before| before.no)

@@ -157,8 +157,8 @@ impl Machine {
         call.announce_at = Some(now + self.config.announce_period);
         // Before the new key is here nothing is said under one that somebody who is gone has.
         let Some(epoch) = call.epochs.sends() else { return };
-        // Version 0 would be no news to anybody.
-        call.announce_version = call.announce_version.max(1);
+        // Each has a version of its own, so that a repetition by somebody else is known for what it is.
+        call.announce_version = call.announce_version.saturating_add(1);
         call.announced_at = Some(now);
         let announce = Announce {
             version: call.announce_version,

@@ -71,8 +71,8 @@ impl CallRoom {
 pub struct CallMessage {
     /// Who signed it.
     pub from: PublicKey,
-    /// Grows with every message of the sender that says something new. A receiver keeps the highest one of each
-    /// sender: a replay is older, a repeat is equal. An announce has the same number.
+    /// Grows with every message of the sender. A receiver keeps the highest one of each sender: a replay is none higher.
+    /// An announce has the same number.
     pub version: u64,
     /// What it says.
     pub body: CallBody,
