@@ -133,6 +133,28 @@ fn a_call_is_held_while_another_one_is_answered() {
 }
 
 #[test]
+fn a_held_call_goes_on_when_the_one_that_was_answered_meanwhile_is_over() {
+    let _alone = one_at_a_time();
+    let mut bob = ready("bob", &[]);
+    let mut alice = Phone::call("alice", &bob, &["--control"]);
+    let first = alice.until("first_audio")["call"].clone();
+    done(&mut alice, &json!({"do": "hold"}));
+    let mut carol = Phone::call("carol", &alice, &["--control"]);
+    let second = alice.until("incoming")["call"].clone();
+    done(&mut alice, &json!({"do": "accept"}));
+    alice.until_which("first_audio", |line| line["call"] == second);
+    done(&mut carol, &json!({"do": "hangup"}));
+    assert_eq!(carol.end().0, 0);
+    alice.until_which("ended", |line| line["call"] == second);
+    done(&mut alice, &json!({"do": "unhold"}));
+    bob.until_which("participant", |line| line["held"] == false);
+    done(&mut alice, &json!({"do": "hangup", "call": first}));
+    assert_eq!(alice.end().0, 0);
+    bob.signal("TERM");
+    assert_eq!(bob.end().0, 0);
+}
+
+#[test]
 fn who_crashed_comes_back_to_the_call() {
     let _alone = one_at_a_time();
     let folder = Folder::new();

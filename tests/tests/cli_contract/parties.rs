@@ -126,6 +126,8 @@ fn four_talk_while_one_leaves_one_is_killed_and_returns_one_is_invited_late_and_
     for phone in [&mut alice, &mut carol, &mut dave] {
         phone.until_which("participant", |line| line["peer"] == *e && line["muted"] == true);
     }
+    // What it wrote before this answer has been read then.
+    ask(&mut bob, "snapshot", None);
     let last = bob.seen().iter().rposition(|line| line["event"] == "ended").expect("it has ended");
     let more = bob.seen()[last..].iter().filter(|line| line["event"] == "participant").count();
     assert_eq!(more, 0, "the removed one is told nothing more");

@@ -194,6 +194,14 @@ impl Blink {
         opened.await.map_err(|_| Error::Closed)
     }
 
+    /// For tests: whether a session with somebody in a call is still there.
+    #[cfg(test)]
+    pub(crate) async fn shares_keys(&self, call: CallId, with: PublicKey) -> Result<bool, Error> {
+        let (reply, shares) = oneshot::channel();
+        self.requests.send(Request::Shares(call, with, reply)).await.map_err(|_| Error::Closed)?;
+        shares.await.map_err(|_| Error::Closed)
+    }
+
     async fn command(&self, command: Command) -> Result<(), Error> {
         let (reply, result) = oneshot::channel();
         self.requests.send(Request::Command(command, reply)).await.map_err(|_| Error::Closed)?;

@@ -82,6 +82,9 @@ pub(crate) enum Request {
     /// How many of these frames a key opens that is here.
     #[cfg(test)]
     Open(Vec<Vec<u8>>, oneshot::Sender<usize>),
+    /// Whether there is any key that is shared with somebody in a call.
+    #[cfg(test)]
+    Shares(CallId, PublicKey, oneshot::Sender<bool>),
 }
 
 /// What the task is made of.

@@ -46,6 +46,10 @@ impl Core {
             }
             Request::Shutdown(_) => {}
             #[cfg(test)]
+            Request::Shares(call, with, reply) => {
+                let _ = reply.send(self.vault.shares(call, &with));
+            }
+            #[cfg(test)]
             Request::Open(frames, reply) => {
                 let opened = frames.iter().filter(|frame| self.vault.openers(frame) > 0).count();
                 let _ = reply.send(opened);

@@ -103,6 +103,15 @@ async fn who_was_removed_and_kept_every_key_opens_nothing_more() {
     let removed = [&bob];
     each(&stay, |n| stay[n].all(call, &removed, Presence::Removed)).await;
     bob.sees("its removal", |s| s.call(call).is_none()).await;
+    // The one word that they may hear after it is that they were removed, until they have acknowledged it.
+    for phone in stay {
+        let told = async {
+            while phone.blink.shares_keys(call, bob.key()).await.expect("it runs") {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, told).await.expect("who was removed acknowledges it");
+    }
     // From here on nobody says anything that the removed one could read: neither under the new key, nor while
     // somebody is invited, leaves or comes back.
     for phone in three {

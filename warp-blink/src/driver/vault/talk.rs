@@ -146,6 +146,12 @@ impl Vault {
         Ok((topic, wire::seal_call(self.keys.identity(), room, said, body, random()?)?))
     }
 
+    /// Whether there is anything with somebody in a call.
+    #[cfg(test)]
+    pub(in crate::driver) fn shares(&self, call: CallId, with: &PublicKey) -> bool {
+        self.calls.get(&call).is_some_and(|c| c.peers.contains_key(with))
+    }
+
     /// How many of the keys that are here open a frame, wherever it was sent.
     #[cfg(test)]
     pub(in crate::driver) fn openers(&mut self, frame: &[u8]) -> usize {
