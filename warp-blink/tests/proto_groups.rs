@@ -323,6 +323,28 @@ fn nobody_answers_who_comes_back_to_a_call_that_is_over() {
 }
 
 #[test]
+fn whoever_comes_back_to_a_call_of_two_that_is_over_finds_nobody_or_can_let_it_be() {
+    for resumes in [true, false] {
+        let (mut room, call) = Pair::conference(2, &plain());
+        room.crash(1, call);
+        room.ask(0, Command::HangUp { call }).unwrap();
+        room.pass(60 * SECOND);
+        let resume = Command::Resume { call, sent_at: UnixTime::from_millis(1), other: Other::End };
+        if resumes {
+            room.ask(1, resume.clone()).unwrap();
+            room.pass(31 * SECOND);
+            assert_eq!(room.ended(1), Some((EndReason::Unreachable, None)));
+        } else {
+            room.ask(1, Command::HangUp { call }).unwrap();
+            assert_eq!(room.sides[1].log.last(), Some(&EffectKind::UnsaveCall { call }));
+            assert!(room.sides[1].machine.snapshot().resumable.is_empty());
+        }
+        assert_eq!(room.ask(1, resume), Err(Rejected::NothingToResume(call)));
+        room.assert_clean();
+    }
+}
+
+#[test]
 fn a_cut_heals_and_all_share_one_key_again() {
     // Two and two, while one of each side leaves and comes back.
     let (mut room, call) = Pair::conference(5, &plain());

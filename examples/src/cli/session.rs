@@ -253,7 +253,10 @@ impl Session<'_> {
             Event::Ringing { call, peer } => self.write(&Line::Ringing { call, peer }),
             Event::Accepted { call, peer, media } => {
                 self.calls.stands(call, Stage::Active);
-                self.focus = Some(call);
+                // One that is held while another is talked is still the one that the exit code speaks of.
+                if !self.focus.is_some_and(|first| self.calls.is_talking(first)) {
+                    self.focus = Some(call);
+                }
                 let (frame_ms, channels, max_bitrate) = (media.frame_ms, media.channels, media.max_bitrate);
                 self.write(&Line::Accepted { call, peer, frame_ms, channels, max_bitrate })
             }

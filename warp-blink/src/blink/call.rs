@@ -114,7 +114,8 @@ impl Call {
 
     fn fate(&self, snapshot: &Snapshot) -> Fate {
         let id = self.id();
-        if snapshot.call(id).is_some() {
+        // What it was merged into can be known before the snapshot shows it.
+        if snapshot.call(id).is_some() || snapshot.call(self.id).is_some() {
             return Fate::Pending;
         }
         match snapshot.ended.iter().find(|ended| ended.id == id) {

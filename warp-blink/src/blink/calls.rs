@@ -76,7 +76,8 @@ impl Blink {
     }
 
     /// Ends a call for this side, wherever it stands: an unanswered one of ours is cancelled, one of theirs is declined. In a
-    /// call of two that ends it for both; in a larger one the others go on.
+    /// call of two that ends it for both; in a larger one the others go on. A call of an earlier run that could be resumed is
+    /// not offered any more.
     ///
     /// # Errors
     /// [`Error::Rejected`] if there is no such call, [`Error::Closed`].

@@ -177,10 +177,8 @@ impl Call {
         self.caller.as_ref() == Some(key)
     }
 
-    /// It was left from here, and somebody of it calls.
-    pub(super) fn is_invited_back_by(&self, from: &PublicKey) -> bool {
-        let belongs = self.members.as_ref().is_some_and(|m| m.is_entitled(from));
-        matches!(self.state, State::Left { .. }) && belongs
+    pub(super) fn is_left(&self) -> bool {
+        matches!(self.state, State::Left { .. })
     }
 
     pub(super) fn keys(&self) -> Vec<PublicKey> {

@@ -3,19 +3,20 @@
 use super::{
     call::{Call, State},
     effect::{EffectKind, TopicRef},
+    ending::Ending,
     input::Other,
-    machine::{Machine, Out, Purpose},
+    machine::{ARRIVING, Machine, Out, Purpose},
     membership::Membership,
     participant::{HelloOut, Participant, Stage},
     signal::{
-        AppData, Create, HelloKind, MAX_MEMBERS, MAX_SUBJECTS, Record, RecordKind, SUITE_CLASSICAL,
+        AppData, Create, Hello, HelloKind, MAX_MEMBERS, MAX_SUBJECTS, Record, RecordKind, SUITE_CLASSICAL,
         SUITE_HYBRID,
     },
 };
 use crate::{
     config::PostQuantum,
     error::Rejected,
-    event::{Event, Milestone},
+    event::{EndReason, Event, Milestone},
     id::{CallId, PublicKey},
     time::{Instant, UnixTime},
 };
@@ -117,6 +118,30 @@ impl Machine {
         *reach_until = *ring_until;
         p.exported = true;
         Ok(())
+    }
+
+    /// Somebody of a call that was left from here calls this side into it, and has shown that they are there: what was
+    /// before is over, and the phone rings as for any call.
+    pub(super) fn begin_anew(&mut self, now: Instant, hello: &Hello, out: &mut Out<'_>) {
+        let (id, from) = (hello.call, hello.from);
+        if !self.calls.get(&id).is_some_and(Call::is_left) {
+            return;
+        }
+        let Some(mut inviter) = self.peer(id, &from).cloned() else { return };
+        let others = self.peers_in(id, |p| p.key != from);
+        for key in others {
+            self.wipe(id, &key, out);
+        }
+        self.end(now, id, Ending::nobodys(EndReason::HungUp, None), out);
+        let Some(before) = self.calls.remove(&id) else { return };
+        inviter.begin_anew(now);
+        let state = State::Arriving { until: now + ARRIVING, ring_ms: hello.ring_ms };
+        let media = self.config.media.narrowed(hello.media).unwrap_or(before.media);
+        let mut call = Call::of(from, id, now, state, media);
+        call.peers.insert(from, inviter);
+        (call.app_data, call.sent_at) = (hello.app_data.clone(), hello.sent_at);
+        (call.members, call.roll, call.listening) = (before.members, before.roll, before.listening);
+        self.calls.insert(id, call);
     }
 
     /// Whom to call, each once.

@@ -40,6 +40,12 @@ impl Machine {
                 self.end(now, call, Ending::ours(EndReason::Cancelled, Body::Cancel), out);
                 Ok(())
             }
+            // Of an earlier run, and not wanted any more.
+            Command::HangUp { call } if self.saved.contains_key(&call) && !self.calls.contains_key(&call) => {
+                self.saved.remove(&call);
+                out.run(EffectKind::UnsaveCall { call });
+                Ok(())
+            }
             Command::HangUp { call } => {
                 self.existing(call, |c| c.phase().is_some(), Rejected::NoSuchCall)?;
                 self.hang_up(now, call, out);

@@ -120,7 +120,10 @@ impl Machine {
     ) -> Result<(), Rejected> {
         let left = |c: &Call| matches!(c.state, State::Left { .. });
         self.existing(id, left, Rejected::NotLeft)?;
-        let entitled = |c: &Call| c.members.as_ref().is_some_and(|m| m.is_entitled(&self.own));
+        // A hostile member can have used up the numbers of words about this side.
+        let own = self.own;
+        let can = |m: &Membership| m.is_entitled(&own) && m.next_number(&own) < u32::MAX;
+        let entitled = |c: &Call| c.members.as_ref().is_some_and(can);
         self.existing(id, entitled, Rejected::NotInvited)?;
         self.make_way(now, other, out)?;
         self.word(id, self.own, RecordKind::Add, out);
@@ -244,7 +247,8 @@ impl Machine {
         }
         let removed = call.members.as_ref().is_some_and(|m| m.was_removed(&own));
         if removed && call.phase().is_some() {
-            self.end(now, id, Ending::by(EndReason::Removed, Some(from)), out);
+            // Whoever passed the word on: only the creator removes.
+            self.end(now, id, Ending::by(EndReason::Removed, Some(roll.create.creator)), out);
             return;
         }
         self.rolled(now, id, out);
@@ -284,7 +288,10 @@ impl Machine {
                         p.stage = Stage::Expected;
                     }
                 }
-                Stage::Out(Presence::Left) if members.is_present(&key) => {
+                // Whoever was called off, or left without a word, comes back with a newer word about them.
+                Stage::Out(Presence::Left)
+                    if members.is_present(&key) && members.next_number(&key) > self.gone_at(id, &key) =>
+                {
                     if self.peer(id, &key).is_some_and(|p| p.session.is_some()) {
                         self.enter(now, id, &key, out);
                         self.share_key(now, id, &key);
@@ -309,9 +316,24 @@ impl Machine {
         self.look_around(now, id, out);
     }
 
+    /// The number of the next word about somebody when they went.
+    fn gone_at(&self, id: CallId, key: &PublicKey) -> u32 {
+        self.peer(id, key).map_or(0, |p| p.gone_at)
+    }
+
+    /// Somebody goes: only a newer word about them brings them back.
+    pub(super) fn note_gone(&mut self, id: CallId, key: &PublicKey) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let next = call.members.as_ref().map_or(0, |m| m.next_number(key));
+        if let Some(p) = call.peers.get_mut(key) {
+            p.gone_at = next;
+        }
+    }
+
     /// A participant has left by itself: the session stays, for when it comes back.
     pub(super) fn depart(&mut self, now: Instant, id: CallId, key: &PublicKey, out: &mut Out<'_>) {
         self.close_link(id, key, out);
+        self.note_gone(id, key);
         if let Some(p) = self.peer_mut(id, key) {
             p.stage = Stage::Out(Presence::Left);
             (p.pair_at, p.here_at, p.hello, p.joined) = (None, None, None, false);

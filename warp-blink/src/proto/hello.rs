@@ -62,7 +62,10 @@ impl Machine {
         // Who was let in into a call may also withdraw it, or come back to it. And whom we are calling may call us: of two
         // calls that cross theirs may be the one that stays, and if it were refused neither would come about.
         let calling = |c: &Call| c.is_outgoing() && c.is_with(&hello.from);
-        let in_it = self.calls.get(&hello.call).is_some_and(|c| c.peers.contains_key(&hello.from));
+        // Whoever calls back somebody who has left makes a phone ring, as any caller does.
+        let rings = |c: &Call| hello.kind == HelloKind::Offer && c.is_left();
+        let in_it =
+            self.calls.get(&hello.call).is_some_and(|c| c.peers.contains_key(&hello.from) && !rings(c));
         let admitted = if self.calls.values().any(calling) {
             true
         } else if in_it {
@@ -89,14 +92,12 @@ impl Machine {
         // confirmed.
         let again = self.ended.contains(&id);
         self.counters.late += u64::from(again);
-        if let Some(call) = self.calls.get(&id)
-            && !call.is_invited_back_by(&from)
-        {
+        if let Some(call) = self.calls.get(&id) {
             let answered = call.peers.get(&from).and_then(|p| p.welcome.as_ref()).map(|w| w.session);
             match answered {
                 // The same offer over the other lane: the answer to the first one was lost, and opens this one as well.
                 Some(session) if call.caller_is(&from) => self.on_hello_again(now, id, from, session),
-                None if call.is_active() => {
+                None if call.is_active() || call.is_left() => {
                     self.on_reopen(now, &Arrived { hello, suite, wall, verdict: None }, out)
                 }
                 _ => self.counters.unexpected += 1,
@@ -123,12 +124,6 @@ impl Machine {
                 return;
             }
         };
-        if self.calls.contains_key(&id) {
-            // Left from here, and invited anew: what there was is over, and the phone rings as for any call.
-            self.end(now, id, Ending::nobodys(EndReason::HungUp, None), out);
-            self.forget(id, out);
-        }
-        let again = again || self.ended.contains(&id);
         let state = State::Arriving { until: now + ARRIVING, ring_ms: hello.ring_ms };
         let mut call = Call::of(from, id, now, state, media);
         call.app_data = hello.app_data;
@@ -344,7 +339,8 @@ impl Machine {
         kind: HelloKind,
     ) -> WelcomeOut {
         let welcome = Welcome { node: self.node, version: VERSION, suite, status };
-        WelcomeOut { welcome, session, kind, schedule: Schedule::at(now), last: None, since: now }
+        let schedule = Schedule::at(now);
+        WelcomeOut { welcome, session, kind, schedule, last: None, since: now, invites: None }
     }
 
     /// Answers an offer that leads to no call. The answer may be lost, so it is kept for the farewell time, to be

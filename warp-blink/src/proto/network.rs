@@ -60,9 +60,10 @@ impl Machine {
         };
         let first = p.session.is_none();
         let answered = Self::is_answering(p, session);
+        let mut invited = None;
         if let Some((kind, suite)) = answered {
             // The first message under a session that the other side opened: it is no replay.
-            p.welcome = None;
+            invited = p.welcome.take().and_then(|welcome| welcome.invites);
             let held = Held { no: session, kind, ours: false };
             let dropped = p.confirmed(now, held);
             if p.session == Some(held) {
@@ -103,6 +104,9 @@ impl Machine {
         };
         if let Some((kind, _)) = met {
             self.on_confirmed(now, id, from, kind, out);
+        }
+        if let Some(hello) = invited {
+            self.begin_anew(now, &hello, out);
         }
         if received == Received::New {
             self.on_body(now, id, from, packet.generation, packet.body, out);
@@ -208,6 +212,8 @@ impl Machine {
         }
         let (caller, pair, media) = (call.caller_is(&from), call.is_pair(), call.media);
         let removes = call.members.as_ref().is_some_and(|m| m.create().creator == from);
+        // Whoever called gives the key when they hear that it was accepted: from then on only the creator can send away.
+        let let_in = !pair && call.epochs.used().is_some();
         let Some(p) = call.peers.get_mut(&from) else { return };
         match (&call.state, p.stage, body) {
             (_, _, Body::Confirm | Body::Ack | Body::Here) => {}
@@ -264,18 +270,21 @@ impl Machine {
             (_, Stage::Called { .. }, Body::LinkLost) => {
                 self.refused(now, id, &from, (EndReason::Unreachable, None), None, out);
             }
-            // In an active call it crossed our acceptance, which came too late.
-            (State::Incoming { .. } | State::Active { .. }, _, Body::TimedOut) if caller => {
+            (State::Incoming { .. }, _, Body::TimedOut) if caller => {
                 self.end(now, id, Ending::nobodys(EndReason::TimedOut, None), out)
+            }
+            // In an active call these crossed our acceptance, which came too late.
+            (State::Active { .. }, _, Body::TimedOut) if caller && !let_in => {
+                self.end(now, id, Ending::nobodys(EndReason::TimedOut, None), out)
+            }
+            (State::Active { .. }, _, Body::Cancel) if caller && (removes || !let_in) => {
+                self.end(now, id, Ending::by(EndReason::Cancelled, Some(from)), out);
             }
             (State::Arriving { .. }, _, Body::Cancel | Body::HangUp | Body::TimedOut) => {
                 // It was withdrawn before it could ring.
                 self.missed(now, id, from, EndReason::Cancelled, out);
             }
             (State::Incoming { .. }, _, Body::Cancel | Body::HangUp) if caller => {
-                self.end(now, id, Ending::by(EndReason::Cancelled, Some(from)), out);
-            }
-            (State::Active { .. }, _, Body::Cancel) if caller && pair => {
                 self.end(now, id, Ending::by(EndReason::Cancelled, Some(from)), out);
             }
             (State::Active { .. } | State::Left { .. }, _, Body::HangUp) => {

@@ -113,11 +113,10 @@ impl Machine {
             Some(members) => members.is_entitled(&from),
             None => c.caller_is(&from),
         };
+        // Who has left hears invitations only.
+        let open = |c: &Call| c.is_active() || (c.is_left() && hello.kind == HelloKind::Offer);
         let welcome = self.agreed(hello, *suite).is_ok()
-            && self
-                .calls
-                .get(&id)
-                .is_some_and(|c| c.is_active() && belongs(c) && c.peers.contains_key(&from));
+            && self.calls.get(&id).is_some_and(|c| open(c) && belongs(c) && c.peers.contains_key(&from));
         let ours = self.peer(id, &from).and_then(|p| p.hello.as_ref()).is_some();
         // Both open one at once: that of the smaller key stays.
         if !welcome || (ours && own < from) {
@@ -127,7 +126,8 @@ impl Machine {
         let Some(p) = self.peer_mut(id, &from) else { return };
         (p.hello, p.pair_at, p.wipe_at) = (None, None, None);
         let session = p.new_session();
-        let answer = self.welcome(now, Status::Open, *suite, session, hello.kind);
+        let mut answer = self.welcome(now, Status::Open, *suite, session, hello.kind);
+        answer.invites = self.calls.get(&id).filter(|c| c.is_left()).map(|_| Box::new(hello.clone()));
         let replaced = self.peer_mut(id, &from).and_then(|p| p.welcome.replace(answer));
         if let Some(replaced) = replaced {
             out.run(EffectKind::DropSession { call: id, peer: from, session: replaced.session });
@@ -218,6 +218,8 @@ impl Machine {
                     p.stage = Stage::Expected;
                 }
             }
+            // An announcement can be repeated by anybody who heard it; whoever is back says so in a session as well.
+            Some((Stage::Lost, true)) => return,
             _ => {}
         }
         self.heard_of(now, id, key, out);

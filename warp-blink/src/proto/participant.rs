@@ -57,6 +57,8 @@ pub(super) struct WelcomeOut {
     pub(super) schedule: Schedule,
     pub(super) last: Option<Instant>,
     pub(super) since: Instant,
+    /// The first message was an invitation into a call that was left from here.
+    pub(super) invites: Option<Box<Hello>>,
 }
 
 impl WelcomeOut {
@@ -113,6 +115,8 @@ pub(super) struct Participant {
     pub(super) here_at: Option<Instant>,
     /// When our roll was last sent because its roll was another.
     pub(super) rolled_at: Option<Instant>,
+    /// The number of the next word about it when it went: a later one brings it back.
+    pub(super) gone_at: u32,
     /// When everything about it is wiped.
     pub(super) wipe_at: Option<Instant>,
     /// Lost how often without having been connected in between, and when it may be taken back.
@@ -151,6 +155,7 @@ impl Participant {
             pair_at: None,
             here_at: None,
             rolled_at: None,
+            gone_at: 0,
             wipe_at: None,
             losses: 0,
             revive_at: None,
@@ -187,6 +192,22 @@ impl Participant {
         let used = self.session.replace(new)?;
         let retired = Retired::new(used.no, now, self.delivery.restart(now));
         self.retired.replace(retired).map(|before| before.no)
+    }
+
+    /// It calls this side anew, in a new session: nothing else of before counts.
+    pub(super) fn begin_anew(&mut self, now: Instant) {
+        self.stage = Stage::In;
+        (self.called, self.offering, self.exported, self.ringing) = (false, false, false, false);
+        (self.joined, self.introduced, self.said_it) = (false, false, false);
+        (self.hello, self.pair_at, self.here_at, self.wipe_at) = (None, None, None, None);
+        (self.link.until, self.link.retry_at, self.announced) = (None, None, None);
+        (self.losses, self.revive_at) = (0, None);
+        self.link.parked = Default::default();
+        (self.stats, self.stats_at) = (LinkStats::default(), None);
+        self.timeline.clear();
+        self.mark(now, Milestone::Started);
+        self.mark(now, Milestone::Confirmed);
+        self.told = self.state();
     }
 
     /// Adds to the timeline, unless the milestone is the last one already or the timeline is full.

@@ -94,8 +94,13 @@ impl Machine {
     /// A participant has not been connected for too long.
     pub(super) fn lose(&mut self, now: Instant, id: CallId, key: &PublicKey, out: &mut Out<'_>) {
         let Some(p) = self.peer(id, key) else { return };
-        let (joined, step) = (p.joined, p.link.step());
-        let reason = if joined { EndReason::Lost } else { EndReason::Failed { step } };
+        let came_back = self.calls.get(&id).is_some_and(Call::ours) && p.session.is_none();
+        let reason = match p.joined {
+            true => EndReason::Lost,
+            // Nothing is heard of them: the call to which this side came back is over.
+            false if came_back => EndReason::Unreachable,
+            false => EndReason::Failed { step: p.link.step() },
+        };
         self.note_failure(now, id, Some(*key), reason);
         if self.calls.get(&id).is_some_and(|c| c.is_with(key)) {
             self.end(now, id, Ending::nobodys(reason, Some(Body::LinkLost)), out);
@@ -195,6 +200,7 @@ impl Machine {
     ) {
         let farewell = now + self.config.farewell;
         self.close_link(id, key, out);
+        self.note_gone(id, key);
         self.not_reached(id, key, out);
         self.tell_offering(id, key, out);
         let Some(call) = self.calls.get_mut(&id) else { return };

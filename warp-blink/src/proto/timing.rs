@@ -102,7 +102,11 @@ impl Machine {
         self.give_up_pairing(now, id, key);
         self.pair(now, id, key, out);
         let Some(p) = self.peer_mut(id, key) else { return };
-        if due(p.wipe_at) || (p.wipe_at.is_some() && p.said_it && p.is_told()) {
+        let told = p.wipe_at.is_some() && p.said_it && p.is_told();
+        if told {
+            self.delivered(id, key, out);
+        }
+        if told || self.peer(id, key).is_some_and(|p| due(p.wipe_at)) {
             self.wipe(id, key, out);
         }
     }
@@ -180,10 +184,8 @@ impl Machine {
         if !call.peers.values().all(over) {
             return;
         }
-        let told: Vec<PublicKey> = match call.notice {
-            Some(_) => call.peers.values().filter(|p| p.said_it).map(|p| p.key).collect(),
-            None => Vec::new(),
-        };
+        // They know of the call, if only that it is over.
+        let told: Vec<PublicKey> = call.peers.values().filter(|p| p.said_it).map(|p| p.key).collect();
         for key in told {
             self.delivered(id, &key, out);
         }

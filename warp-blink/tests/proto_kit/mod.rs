@@ -179,6 +179,13 @@ impl Side {
         self.dead.get(&(call, with)).is_some_and(|dead| session <= *dead)
     }
 
+    /// This one has, and counts anew.
+    fn wipe_sessions(&mut self, which: impl Fn(CallId, PublicKey) -> bool) {
+        self.begun.retain(|(call, with), _| !which(*call, *with));
+        self.dead.retain(|(call, with), _| !which(*call, *with));
+        self.numbers.retain(|(call, with, _), _| !which(*call, *with));
+    }
+
     /// The other one has forgotten every session of that call.
     fn lose_sessions(&mut self, call: CallId, with: PublicKey) {
         if let Some(last) = self.begun.get(&(call, with)) {

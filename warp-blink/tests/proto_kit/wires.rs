@@ -77,6 +77,13 @@ impl Pair {
                     let session = self.number_there(side, call, to, session);
                     outcome = self.publish(side, Some(to), Wire::Welcome(call, session, welcome));
                 }
+                EffectKind::DropPeer { call, peer } => {
+                    let key = this.key;
+                    this.wipe_sessions(|c, with| (c, with) == (call, peer));
+                    if let Some(other) = self.sides.iter_mut().find(|other| other.key == peer) {
+                        other.lose_sessions(call, key);
+                    }
+                }
                 // Nobody opens what is said in a session that they have wiped.
                 EffectKind::Send { to, session, packet } if this.is_dead(packet.call, to, session) => {}
                 EffectKind::Send { to, session, packet } => {
@@ -99,6 +106,7 @@ impl Pair {
                 }
                 EffectKind::Forget { call } => {
                     this.seen.retain(|(seen, ..)| *seen != call);
+                    this.wipe_sessions(|c, _| c == call);
                     self.forgotten(side, call);
                 }
                 EffectKind::Link { link, command } => self.drive_link(side, link, command),

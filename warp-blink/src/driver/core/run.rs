@@ -13,6 +13,9 @@ use crate::{
     time::Instant,
 };
 
+/// How long a shutdown waits for the app's store: half of the two seconds in which the command line promises to be gone.
+const SAVED: Duration = Duration::from_secs(1);
+
 /// How often the machine is told the wall clock, by which notices of missed calls grow old: they are kept for days.
 const CLOCK_EVERY: Duration = Duration::from_secs(3600);
 
@@ -146,11 +149,16 @@ impl Core {
                 abort.abort();
             }
         }
-        self.reaches.close().await;
-        self.vault.keys_mut().close().await;
-        self.recalled.close().await;
-        self.kept.close().await;
-        self.missed.close().await;
+        let saved = async {
+            self.reaches.close().await;
+            self.vault.keys_mut().close().await;
+            self.recalled.close().await;
+            self.kept.close().await;
+            self.missed.close().await;
+        };
+        if tokio::time::timeout(SAVED, saved).await.is_err() {
+            tracing::warn!("the store takes too long: what changed last may not be remembered");
+        }
         self.media.shutdown().await;
         self.gossip.shutdown().await;
         // Says nothing where something else has ended it before.
