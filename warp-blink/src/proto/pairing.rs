@@ -218,8 +218,15 @@ impl Machine {
                     p.stage = Stage::Expected;
                 }
             }
-            // An announcement can be repeated by anybody who heard it; whoever is back says so in a session as well.
-            Some((Stage::Lost, true)) => return,
+            // An announcement can be repeated by anybody who heard it: they are asked in the session, and the answer shows
+            // that they are back.
+            Some((Stage::Lost, true)) => {
+                if self.peer(id, key).is_some_and(|p| p.revive_at.is_none_or(|t| t <= now)) {
+                    self.send_sync(now, id, key);
+                }
+                self.meet(now, id, key);
+                return;
+            }
             _ => {}
         }
         self.heard_of(now, id, key, out);
