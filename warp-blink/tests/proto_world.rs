@@ -12,7 +12,8 @@ use warp_blink::{
     proto::{
         Command, EffectKind, Input, Other,
         signal::{
-            AppData, Body, Description, Epoch, EpochId, HelloKind, KeyHash, Packet, Record, RecordKind, Roll,
+            AppData, Body, CallBody, Description, Epoch, EpochId, HelloKind, KeyHash, Packet, Record,
+            RecordKind, Roll,
         },
     },
     time::UnixTime,
@@ -169,4 +170,30 @@ fn regression_older_words_of_the_removed_are_answered_nothing() {
     });
     let said: Vec<Body> = said.filter(|b| !matches!(b, Body::Removed | Body::Confirm | Body::Ack)).collect();
     assert_eq!(said, []);
+}
+
+#[test]
+fn regression_of_two_rolls_that_are_kept_the_last_counts_whatever_result_comes_first() {
+    let (mut room, call) = Pair::conference(4, &Config::default());
+    room.withhold = true;
+    for side in [2, 3] {
+        let peer = room.key(side);
+        room.ask(0, Command::Remove { call, peer }).unwrap();
+    }
+    room.withhold = false;
+    for (side, effect, outcome) in std::mem::take(&mut room.undone).into_iter().rev() {
+        room.feed(side, Input::Done { effect, outcome });
+    }
+    room.pass(6 * SECOND);
+    let log = &room.sides[0].log;
+    let kept = log.iter().rev().find_map(|e| match e {
+        EffectKind::KeepRoll { roll, .. } => Some(proto_kit::roll_hash(roll)),
+        _ => None,
+    });
+    let said = log.iter().rev().find_map(|e| match e {
+        EffectKind::SendCall { body: CallBody::Announce(announce), .. } => Some(announce.roll),
+        _ => None,
+    });
+    assert_eq!(said, kept);
+    assert!(said.is_some());
 }

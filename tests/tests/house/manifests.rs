@@ -263,13 +263,14 @@ mod tests {
         let package = |name: &str, dependencies: Value| json!({"id": name, "name": name, "version": "0.1.0", "rust_version": "1.93", "dependencies": dependencies});
         let on = |name: &str, optional: bool| json!({"name": name, "optional": optional, "kind": null});
         json!({
-            "workspace_members": ["host-media", "simple-webrtc", "warp-blink", "blink-examples", "blink-tests"],
+            "workspace_members": ["host-media", "simple-webrtc", "warp-blink", "blink-examples", "blink-tests", "blink-sim"],
             "packages": [
                 package("host-media", json!([on("cpal", true), on("opus", false)])),
                 package("simple-webrtc", json!([on("webrtc", false), on("tokio", false)])),
                 package("warp-blink", json!([on("host-media", true), on("simple-webrtc", true), on("tokio", true)])),
                 package("blink-examples", json!([on("warp-blink", false)])),
                 package("blink-tests", json!([on("warp-blink", false), on("host-media", false)])),
+                package("blink-sim", json!([on("warp-blink", false)])),
                 {"id": "tokio", "name": "tokio", "version": "1.0.0", "rust_version": "1.71.0", "dependencies": []},
                 {"id": "old", "name": "old", "version": "1.0.0", "rust_version": null, "dependencies": []},
             ],
@@ -290,7 +291,7 @@ mod tests {
     #[test]
     fn rust_version_rule_finds_newer_crates_and_broken_promises() {
         let mut newer = tree();
-        newer["packages"][5]["rust_version"] = "1.93.1".into();
+        newer["packages"][6]["rust_version"] = "1.93.1".into();
         assert_eq!(rust_versions(&newer).len(), 1);
         let mut other = tree();
         other["packages"][0]["rust_version"] = "1.92".into();
@@ -313,6 +314,7 @@ mod tests {
             (2, "webrtc"),
             (3, "host-media"),
             (4, "opus"),
+            (5, "tokio"),
         ];
         for (package, on) in cases {
             for kind in [Value::Null, "dev".into()] {

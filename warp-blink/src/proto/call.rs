@@ -56,6 +56,8 @@ pub(super) struct Call {
     /// Who belongs to it; `None` before the caller has said.
     pub(super) members: Option<Membership>,
     pub(super) roll: RollHash,
+    /// How often the words were to be kept.
+    pub(super) rolls: u32,
     pub(super) epochs: Epochs,
     /// When a new key is made from here, unless one of somebody else comes first.
     pub(super) rekey_at: Option<Instant>,
@@ -91,6 +93,7 @@ impl Call {
             peers: BTreeMap::new(),
             members: None,
             roll: RollHash::default(),
+            rolls: 0,
             epochs: Epochs::default(),
             rekey_at: None,
             search_at: None,

@@ -158,7 +158,9 @@ impl Machine {
         let Some(members) = &call.members else { return };
         let (roll, media) = (members.roll(), call.media);
         call.epochs.depart(&members.gone());
-        out.push(Purpose::Roll { call: id }, EffectKind::KeepRoll { call: id, roll: roll.clone() });
+        call.rolls = call.rolls.saturating_add(1);
+        let purpose = Purpose::Roll { call: id, n: call.rolls };
+        out.push(purpose, EffectKind::KeepRoll { call: id, roll: roll.clone() });
         if call.is_active() && members.is_present(&self.own) {
             call.saved = true;
             out.run(EffectKind::SaveCall { call: id, roll: roll.clone(), media });
@@ -171,9 +173,9 @@ impl Machine {
         self.plan_rekey(now, id);
     }
 
-    /// The words are kept, and this is their name.
-    pub(super) fn on_roll_kept(&mut self, now: Instant, id: CallId, hash: RollHash) {
-        if let Some(call) = self.calls.get_mut(&id).filter(|c| c.roll != hash) {
+    /// The words are kept, and this is their name. Results may come in any order: the last words count.
+    pub(super) fn on_roll_kept(&mut self, now: Instant, id: CallId, n: u32, hash: RollHash) {
+        if let Some(call) = self.calls.get_mut(&id).filter(|c| c.rolls == n && c.roll != hash) {
             call.roll = hash;
             if call.is_active() && call.announce_at.is_some() {
                 Self::news(now, call);

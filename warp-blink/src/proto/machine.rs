@@ -43,7 +43,7 @@ pub(super) enum Purpose {
     Announce { call: CallId },
     Reach { call: CallId, peer: PublicKey, since: Instant },
     Key { call: CallId, n: u32 },
-    Roll { call: CallId },
+    Roll { call: CallId, n: u32 },
     Link(LinkId),
     Audio { call: CallId },
     Remember { call: CallId },

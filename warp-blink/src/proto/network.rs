@@ -96,6 +96,9 @@ impl Machine {
         {
             *heard_until = silent;
         }
+        if self.peer(id, &from).is_some_and(|p| p.stage == Stage::Lost) {
+            self.heard_of(now, id, &from, out);
+        }
         // Somebody who is met is in the call before it is heard what they say. Of an offer the body comes first: a
         // confirmation that is a cancel must not ring.
         let (met, offers) = match answered {

@@ -66,9 +66,9 @@ impl Machine {
                 };
                 self.on_key_made(now, call, n, key, out);
             }
-            Purpose::Roll { call } => {
+            Purpose::Roll { call, n } => {
                 if let Outcome::Roll(hash) = outcome {
-                    self.on_roll_kept(now, call, hash);
+                    self.on_roll_kept(now, call, n, hash);
                 }
             }
             Purpose::Remember { call } => {

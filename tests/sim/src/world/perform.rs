@@ -52,13 +52,7 @@ impl World {
                     self.drive(index, link, command)?;
                     Outcome::Ok
                 }
-                other => {
-                    // What is kept is kept at once, so its results come in order; all others overtake each other.
-                    if matches!(other, EffectKind::KeepRoll { .. }) {
-                        wait = self.conditions.driver.0;
-                    }
-                    self.perform_signal(index, other)?
-                }
+                other => self.perform_signal(index, other)?,
             };
             let life = self.nodes[index].life;
             let input = Box::new(Input::Done { effect: id, outcome });

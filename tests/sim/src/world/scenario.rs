@@ -108,7 +108,14 @@ impl Scenario {
             script.push((at, node, action));
         }
         let friends = if rng.chance(0.3) { some(&mut rng, count, 2) } else { Nodes::default() };
-        Self { conditions, nodes, script, cuts: cuts(&mut rng, count), friends, real: seed % SEALED == 0 }
+        Self {
+            conditions,
+            nodes,
+            script,
+            cuts: cuts(&mut rng, count),
+            friends,
+            real: seed.is_multiple_of(SEALED),
+        }
     }
 
     /// Lives it through, to the end.

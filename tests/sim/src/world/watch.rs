@@ -99,6 +99,8 @@ impl Watch {
                 }
                 !(self.began && self.accepted) && self.misses <= self.offers
             }
+            // A link that fails while it rings is made anew when somebody answers.
+            Event::Ended { reason: EndReason::Failed { .. }, .. } if !self.accepted => false,
             Event::Ended { .. } => std::mem::take(&mut self.began),
             _ => self.began,
         }
