@@ -278,6 +278,10 @@ impl Machine {
         for key in call.keys() {
             let Some(stage) = self.peer(id, &key).map(|p| p.stage) else { continue };
             let left = members.has_left(&key);
+            // Whoever comes back may have forgotten the call in between, and counts its announcements anew.
+            if let Some(p) = self.peer_mut(id, &key).filter(|p| !p.may_come() && members.is_present(&key)) {
+                p.heard = 0;
+            }
             match stage {
                 // Nothing more is said to those who were removed, not even if they had left before.
                 _ if members.was_removed(&key) && stage != Stage::Out(Presence::Removed) => {
