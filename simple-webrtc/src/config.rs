@@ -49,6 +49,11 @@ pub struct Timeouts {
     /// Until the DTLS handshake is done. 15 s: four retransmissions from 1 s doubling (RFC 6347 section 4.2.4.1). The
     /// engine itself never gives up on a handshake, for instance when the certificate does not match.
     pub securing: Duration,
+    /// Until a restart has found another path. 60 s: as long as a silent path is given.
+    pub reconnecting: Duration,
+    /// Until the engine has done what it is asked for. 10 s: measured below 10 ms, but it does nothing else while it looks
+    /// up the name of a server, for which it is given 5 s.
+    pub engine: Duration,
     /// Until the engine has let go of its sockets. 2 s: measured below 0.11 s; after it the connection is abandoned.
     pub closing: Duration,
     /// Without an answer for this long a path counts as disconnected. 1.5 s: three keepalives, measured.
@@ -77,6 +82,8 @@ impl Default for Timeouts {
             gathering: Duration::from_secs(10),
             checking: Duration::from_millis(39_500),
             securing: Duration::from_secs(15),
+            reconnecting: Duration::from_secs(60),
+            engine: Duration::from_secs(10),
             closing: Duration::from_secs(2),
             ice_disconnected: Duration::from_millis(1_500),
             ice_failed: Duration::from_secs(60),
@@ -224,6 +231,8 @@ impl ConfigBuilder {
             ("gathering", t.gathering),
             ("checking", t.checking),
             ("securing", t.securing),
+            ("reconnecting", t.reconnecting),
+            ("engine", t.engine),
             ("closing", t.closing),
             ("ice_disconnected", t.ice_disconnected),
             ("ice_failed", t.ice_failed),

@@ -16,11 +16,13 @@ pub enum Error {
         "the peer has no connection of that generation: dial or accept first, or drop the message as stale"
     )]
     NoLink,
-    /// `accept` wants an offer.
-    #[error("this description is an answer: `accept` takes the peer's offer, answers go to `apply`")]
+    /// An offer is wanted here.
+    #[error(
+        "this description is an answer: `accept` and `Remote::Offer` take the peer's offer, `Remote::Answer` its answer"
+    )]
     NotAnOffer,
-    /// `apply` got an offer, or an answer for a connection that did not make the offer.
-    #[error("no answer is expected here: only the side that dialled applies an answer, and never an offer")]
+    /// `Remote::Answer` with an offer in it, or for a connection that made no offer.
+    #[error("no answer is expected here: this connection made no offer, or the description is an offer")]
     UnexpectedDescription,
     /// The connection has not yet worked off what was applied before.
     #[error("the connection has too many unprocessed messages: apply this one again later")]

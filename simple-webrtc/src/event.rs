@@ -36,7 +36,8 @@ pub struct Event<K> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum EventKind {
-    /// The description to send to the peer: an offer after `dial`, an answer after `accept`. It holds no candidates.
+    /// The description to send to the peer: an offer after `dial` and `restart`, an answer after `accept` and after an
+    /// offer was applied. It holds no candidates.
     LocalDescription(Description),
     /// A candidate to send to the peer. Always after the description.
     LocalCandidate(Candidate),
@@ -48,7 +49,7 @@ pub enum EventKind {
     RemoteTrack(RemoteTrack),
 }
 
-/// How far a connection has come. Only moves forward, but for `Connected` and `Disconnected`.
+/// How far a connection has come. Only moves forward, but for `Connected`, `Disconnected` and `Reconnecting`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LinkState {
@@ -60,8 +61,12 @@ pub enum LinkState {
     Securing,
     /// Media flows.
     Connected,
-    /// The peer has stopped answering. Heals by itself if the path comes back.
+    /// The peer has stopped answering: the last answer came [`ice_disconnected`](crate::Timeouts) before the event. Heals
+    /// by itself if the path comes back.
     Disconnected,
+    /// A path is being looked for anew, on fresh sockets, because one of the two sides asked for it
+    /// ([`Peers::restart`](crate::Peers::restart)). Nothing is sent or received meanwhile.
+    Reconnecting,
     /// It did not work, or does no longer. Final: nothing of the connection is left.
     Failed {
         /// The step that failed.
@@ -91,6 +96,7 @@ impl fmt::Display for LinkState {
             Self::Securing => f.write_str("securing the path"),
             Self::Connected => f.write_str("connected"),
             Self::Disconnected => f.write_str("disconnected"),
+            Self::Reconnecting => f.write_str("reconnecting"),
             Self::Failed { step, reason } => write!(f, "failed while {step}: {reason}"),
             Self::Closed { by_remote: true } => f.write_str("closed by the peer"),
             Self::Closed { by_remote: false } => f.write_str("closed"),
@@ -112,6 +118,8 @@ pub enum Step {
     Securing,
     /// Once connected.
     Connected,
+    /// Looking for another path once connected.
+    Reconnecting,
 }
 
 impl fmt::Display for Step {
@@ -122,6 +130,7 @@ impl fmt::Display for Step {
             Self::Checking => "looking for a path",
             Self::Securing => "securing the path",
             Self::Connected => "connected",
+            Self::Reconnecting => "reconnecting",
         })
     }
 }

@@ -8,6 +8,8 @@ use crate::event::{FailReason, LinkState, Step};
 pub(crate) enum Observation {
     /// Both descriptions are set.
     Negotiated,
+    /// ICE was restarted, by us or by the peer.
+    Restarted,
     /// ICE has a path.
     PathFound,
     /// The path stopped answering.
@@ -48,8 +50,14 @@ impl Steps {
             LinkState::Negotiating => Step::Negotiating,
             LinkState::Checking => Step::Checking,
             LinkState::Securing => Step::Securing,
+            LinkState::Reconnecting => Step::Reconnecting,
             _ => Step::Connected,
         }
+    }
+
+    /// Whether there was a path that could be looked for anew.
+    pub(crate) fn can_restart(&self) -> bool {
+        matches!(self.state, LinkState::Connected | LinkState::Disconnected | LinkState::Reconnecting)
     }
 
     /// The states that this observation leads through, in order.
@@ -64,11 +72,22 @@ impl Steps {
                     return self.advance(now, LinkState::Checking);
                 }
             }
+            Observation::Restarted => {
+                if self.can_restart() {
+                    self.path = false;
+                    // Restarts upon restarts do not prolong it.
+                    if before != LinkState::Reconnecting {
+                        return self.enter(now, LinkState::Reconnecting);
+                    }
+                }
+            }
             Observation::PathFound => {
                 self.path = true;
                 match before {
                     LinkState::Checking => return self.advance(now, LinkState::Securing),
-                    LinkState::Disconnected => return self.enter(now, LinkState::Connected),
+                    LinkState::Disconnected | LinkState::Reconnecting => {
+                        return self.enter(now, LinkState::Connected);
+                    }
                     _ => {}
                 }
             }
@@ -125,6 +144,7 @@ impl Steps {
             LinkState::Negotiating => Some(timeouts.negotiating),
             LinkState::Checking => Some(timeouts.checking),
             LinkState::Securing => Some(timeouts.securing),
+            LinkState::Reconnecting => Some(timeouts.reconnecting),
             _ => None,
         }
     }
@@ -177,6 +197,41 @@ mod tests {
         assert_eq!(run(&[PathFound, PathSilent, Negotiated]), [Checking]);
         // While securing, silence is left to the deadline.
         assert_eq!(run(&[Negotiated, PathFound, PathSilent]), [Checking, Securing]);
+    }
+
+    #[test]
+    fn a_restart_is_over_when_a_path_is_found() {
+        let up = [Negotiated, PathFound, Secured];
+        let after = |observations: &[Observation]| run(&[&up[..], observations].concat())[3..].to_vec();
+        assert_eq!(after(&[Restarted, PathFound]), [Reconnecting, Connected]);
+        assert_eq!(after(&[PathSilent, Restarted, PathFound]), [Disconnected, Reconnecting, Connected]);
+        assert_eq!(after(&[Restarted, PathSilent, Restarted, PathFound]), [Reconnecting, Connected]);
+        let lost = Failed { step: Step::Reconnecting, reason: FailReason::PathLost };
+        assert_eq!(after(&[Restarted, PathLost]), [Reconnecting, lost]);
+        assert_eq!(after(&[Restarted, RemoteClosed]), [Reconnecting, Closed { by_remote: true }]);
+        // Before there was a path there is nothing to restart.
+        assert_eq!(
+            run(&[Restarted, Negotiated, Restarted, PathFound, Secured]),
+            [Checking, Securing, Connected]
+        );
+    }
+
+    #[test]
+    fn restarts_do_not_prolong_each_other() {
+        let timeouts = Timeouts::default();
+        let start = Instant::now();
+        let mut steps = Steps::new(start);
+        for observation in [Negotiated, PathFound, Secured, Restarted] {
+            steps.observe(start, observation);
+        }
+        let end = start + timeouts.reconnecting;
+        steps.observe(end - Duration::from_secs(1), Restarted);
+        assert_eq!(steps.deadline(&timeouts), Some(end));
+        let failed = Failed {
+            step: Step::Reconnecting,
+            reason: FailReason::TimedOut { after: timeouts.reconnecting },
+        };
+        assert_eq!(steps.expire(end, &timeouts), [failed]);
     }
 
     #[test]

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -12,6 +13,7 @@ use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 use webrtc::rtp_transceiver::RtpSender;
 
 use super::settings::{AUDIO_LEVEL_URI, OPUS};
+use crate::engine::Incoming;
 use crate::queue::Queue;
 use crate::stats::Counters;
 use crate::track::{Frame, Packet};
@@ -90,7 +92,7 @@ pub(super) async fn write(
 }
 
 /// A track of the peer whose first packet has arrived.
-pub(crate) struct IncomingTrack {
+pub(super) struct IncomingTrack {
     track: Arc<dyn TrackRemote>,
 }
 
@@ -98,14 +100,17 @@ impl IncomingTrack {
     pub(super) fn new(track: Arc<dyn TrackRemote>) -> Self {
         Self { track }
     }
+}
 
-    /// Moves packets into the queue until the track ends. The engine drops what it cannot put anywhere, so this never
-    /// waits for a reader.
-    pub(crate) async fn read_into(
-        self,
-        queue: Arc<Queue<Packet>>,
-        counters: Arc<Counters>,
-    ) -> JoinHandle<()> {
+impl fmt::Debug for IncomingTrack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IncomingTrack(..)")
+    }
+}
+
+impl Incoming for IncomingTrack {
+    /// The engine drops what it cannot put anywhere, so this never waits for a reader.
+    fn read_into(self: Box<Self>, queue: Arc<Queue<Packet>>, counters: Arc<Counters>) -> JoinHandle<()> {
         tokio::spawn(async move {
             while let Some(event) = self.track.poll().await {
                 match event {

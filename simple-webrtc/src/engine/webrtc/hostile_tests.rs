@@ -1,6 +1,7 @@
 //! Damaged descriptions and candidates: the engine may refuse them, but must not panic.
 
 use super::*;
+use crate::engine::Inbox;
 
 /// Small and repeatable; quality does not matter here.
 struct Dice(u64);
@@ -47,8 +48,8 @@ fn config() -> Config {
 #[tokio::test]
 async fn damaged_descriptions_and_candidates_do_not_panic() {
     let inbox = Inbox::new();
-    let source = Connection::open(&config(), inbox.sender()).await.expect("loopback");
-    let offer = source.offer().await.expect("offer");
+    let source = WebrtcConnection::open(&config(), inbox.sender()).await.expect("loopback");
+    let offer = source.offer(false).await.expect("offer");
     source.close().await;
 
     let mut dice = Dice(7);
@@ -58,7 +59,7 @@ async fn damaged_descriptions_and_candidates_do_not_panic() {
         let Ok(description) = Description::parse(DescriptionKind::Offer, &damaged) else { continue };
         parsed += 1;
         let inbox = Inbox::new();
-        let connection = Connection::open(&config(), inbox.sender()).await.expect("loopback");
+        let connection = WebrtcConnection::open(&config(), inbox.sender()).await.expect("loopback");
         match connection.answer(&description).await {
             Ok(_) => {
                 answered += 1;

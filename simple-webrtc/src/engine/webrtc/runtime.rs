@@ -10,7 +10,7 @@ use webrtc::runtime::{
     AsyncInterval, AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, JoinHandle, Runtime, TokioRuntime,
 };
 
-use super::handler::{Outbox, Signal};
+use super::{Outbox, Signal};
 
 /// How long looking up a STUN or TURN server may take. 5 s: the time in which a resolver asks its second server
 /// (resolv.conf(5)). The engine does nothing else meanwhile, not even ICE.

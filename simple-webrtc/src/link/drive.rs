@@ -1,0 +1,238 @@
+//! What a connection does while it lives: one loop over everything that can happen to it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+use tokio::time::{self, MissedTickBehavior};
+
+use super::negotiation::Negotiation;
+use super::{Command, End, Link, Role, Stop, failed, now, sleep_until, stopped};
+use crate::description::{Candidate, CandidateKind};
+use crate::engine::{Connection, Dtls, EngineError, Inbox, Incoming, Signal};
+use crate::event::{EventKind, FailReason, LinkState};
+use crate::parking::Parking;
+use crate::queue::Queue;
+use crate::steps::{Observation, Steps};
+use crate::track::{IN_QUEUE, RemoteTrack, Subscription, TrackKind};
+
+/// Tracks of a peer that are read; one is negotiated, a change of its source can look like another.
+const MAX_TRACKS: usize = 4;
+/// How often to look whether the peer has closed, should a sign of it have been missed.
+const CLOSED_CHECK: Duration = Duration::from_millis(250);
+
+/// What a connection holds while it lives; everything in here is given back by `Link::close`.
+pub(super) struct Live {
+    pub(super) connection: Arc<dyn Connection>,
+    pub(super) inbox: Inbox,
+    pub(super) steps: Steps,
+    pub(super) negotiation: Negotiation,
+    pub(super) remote_candidates: Parking,
+    /// The ICE session of our last description.
+    pub(super) session: Option<String>,
+    pub(super) local_candidates: usize,
+    /// Until gathering is done.
+    pub(super) gathering_until: Option<Instant>,
+    pub(super) tasks: Vec<JoinHandle<()>>,
+    pub(super) tracks: usize,
+    pub(super) subscription: Option<Subscription>,
+    pub(super) sending: bool,
+}
+
+impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
+    /// Runs the connection until it ends. What it holds is left in `slot`, to be closed.
+    pub(super) async fn drive(&mut self, slot: &mut Option<Live>) -> Result<Infallible, End> {
+        let steps = Steps::new(now());
+        self.emit_state(steps.state()).await?;
+        let inbox = Inbox::new();
+        let connection = self.open(&inbox, &steps).await?;
+        if self.probe.connection.set(Arc::downgrade(&connection)).is_err() {
+            tracing::error!("a link opened two connections");
+        }
+        let live = slot.insert(Live {
+            connection,
+            inbox,
+            steps,
+            negotiation: Negotiation::new(matches!(self.role, Role::Dial)),
+            remote_candidates: Parking::default(),
+            session: None,
+            local_candidates: 0,
+            gathering_until: None,
+            tasks: Vec::new(),
+            tracks: 0,
+            subscription: None,
+            sending: false,
+        });
+        let states = self.begin(live).await?;
+        self.advance(live, states).await?;
+
+        let mut closed_check = time::interval(CLOSED_CHECK);
+        closed_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let deadline = live.steps.deadline(&self.config.timeouts);
+            let states = tokio::select! {
+                biased;
+                stop = stopped(&mut self.stop) => return Err(stop.into()),
+                () = self.lease.events.closed() => return Err(Stop::HangUp.into()),
+                () = sleep_until(deadline) => live.steps.expire(now(), &self.config.timeouts),
+                signal = live.inbox.recv() => self.on_signal(live, signal).await?,
+                Some(command) = self.commands.recv() => match command {
+                    Command::Apply(remote) => self.on_remote(live, remote).await?,
+                    Command::Restart => self.restart(live).await?,
+                },
+                Ok(()) = self.audio.changed() => {
+                    self.hear_track(live);
+                    Vec::new()
+                }
+                () = sleep_until(live.gathering_until) => self.on_gathering_done(live).await?,
+                _ = closed_check.tick() => self.look_for_close(live).await?,
+            };
+            self.advance(live, states).await?;
+        }
+    }
+
+    /// Opening must not be cancelled half way: the engine would keep what it had made so far. So it runs on its own.
+    async fn open(&mut self, inbox: &Inbox, steps: &Steps) -> Result<Arc<dyn Connection>, End> {
+        let (engine, config, outbox) = (self.engine.clone(), self.config.clone(), inbox.sender());
+        let mut opening = tokio::spawn(async move { engine.open(&config, outbox).await });
+        let opened = match self.ask(steps.step(), &mut opening).await {
+            Ok(opened) => opened,
+            Err(end) => {
+                let mut late = tokio::spawn(async move {
+                    if let Ok(Ok(connection)) = opening.await {
+                        connection.close().await;
+                    }
+                });
+                if time::timeout(self.config.timeouts.closing, &mut late).await.is_err() {
+                    tracing::warn!("the engine still opens a connection that nobody wants any more");
+                }
+                return Err(end);
+            }
+        };
+        let panicked = EngineError::Failed { doing: "set up a connection: it panicked" };
+        opened.unwrap_or(Err(panicked)).map_err(|error| failed(steps.step(), error.into()))
+    }
+
+    /// Tells what state was reached, and does what belongs to it.
+    async fn advance(&mut self, live: &mut Live, states: Vec<LinkState>) -> Result<(), End> {
+        for state in states {
+            if state.is_final() {
+                return Err(End::ByItself(state));
+            }
+            if state == LinkState::Connected && !live.sending {
+                self.start_sending(live);
+            }
+            self.emit_state(state).await?;
+        }
+        Ok(())
+    }
+
+    async fn on_signal(&mut self, live: &mut Live, signal: Option<Signal>) -> Result<Vec<LinkState>, End> {
+        let Some(signal) = signal else {
+            return Ok(live.steps.fail(now(), FailReason::Overloaded));
+        };
+        let observation = match signal {
+            Signal::Candidate(candidate) => {
+                self.on_local_candidate(live, candidate).await?;
+                return Ok(Vec::new());
+            }
+            Signal::GatheringDone => return self.on_gathering_done(live).await,
+            Signal::Track(track) => {
+                self.on_track(live, track).await?;
+                return Ok(Vec::new());
+            }
+            Signal::PerhapsClosed => return self.look_for_close(live).await,
+            // It may be of the time before the restart, so the engine is asked for what it has now.
+            Signal::PathFound if live.steps.state() == LinkState::Reconnecting => {
+                let path = self.ask(live.steps.step(), live.connection.path()).await?;
+                if path.route.is_none() {
+                    return Ok(Vec::new());
+                }
+                Observation::PathFound
+            }
+            Signal::PathFound => Observation::PathFound,
+            Signal::PathSilent => match self.dtls(live).await? {
+                Dtls::Closed => Observation::RemoteClosed,
+                _ => Observation::PathSilent,
+            },
+            // A handshake that the peer ends with close_notify makes the engine report a connection, too.
+            Signal::Secured => match self.dtls(live).await? {
+                Dtls::Closed => Observation::RemoteClosed,
+                _ => Observation::Secured,
+            },
+            Signal::Failed => match self.dtls(live).await? {
+                Dtls::Failed => Observation::HandshakeFailed,
+                _ => Observation::PathLost,
+            },
+            Signal::Stopped => Observation::Stopped,
+        };
+        Ok(live.steps.observe(now(), observation))
+    }
+
+    async fn dtls(&mut self, live: &Live) -> Result<Dtls, End> {
+        self.ask(live.steps.step(), live.connection.dtls()).await
+    }
+
+    /// The engine tells nobody that the peer has closed when the last thing on a connection is media.
+    async fn look_for_close(&mut self, live: &mut Live) -> Result<Vec<LinkState>, End> {
+        if live.steps.state() == LinkState::Negotiating || self.dtls(live).await? != Dtls::Closed {
+            return Ok(Vec::new());
+        }
+        Ok(live.steps.observe(now(), Observation::RemoteClosed))
+    }
+
+    /// All servers have answered, or were given enough time.
+    async fn on_gathering_done(&mut self, live: &mut Live) -> Result<Vec<LinkState>, End> {
+        if live.gathering_until.take().is_none() {
+            return Ok(Vec::new());
+        }
+        // While connecting anew there may be no network for a moment; there will be another restart when there is.
+        if live.local_candidates == 0 && !live.steps.can_restart() {
+            return Ok(live.steps.fail(now(), FailReason::NoLocalCandidates));
+        }
+        self.emit(EventKind::GatheringDone).await?;
+        Ok(Vec::new())
+    }
+
+    async fn on_local_candidate(&mut self, live: &mut Live, candidate: Candidate) -> Result<(), End> {
+        let hidden = self.config.relay_only && candidate.kind() != CandidateKind::Relay;
+        let late = live.gathering_until.is_none();
+        if !candidate.is_usable() || hidden || late {
+            tracing::trace!(kind = ?candidate.kind(), hidden, late, "own candidate not shown");
+            return Ok(());
+        }
+        live.local_candidates += 1;
+        let candidate = if self.config.relay_only { candidate.without_related_address() } else { candidate };
+        let candidate = candidate.with_ufrag(live.session.as_deref());
+        self.emit(EventKind::LocalCandidate(candidate)).await
+    }
+
+    async fn on_track(&mut self, live: &mut Live, track: Box<dyn Incoming>) -> Result<(), End> {
+        if live.tracks >= MAX_TRACKS {
+            tracing::debug!(limit = MAX_TRACKS, "further track of the peer ignored");
+            return Ok(());
+        }
+        live.tracks += 1;
+        let queue = Arc::new(Queue::new(IN_QUEUE));
+        self.probe.incoming().push(queue.clone());
+        live.tasks.push(track.read_into(queue.clone(), self.probe.counters.clone()));
+        self.emit(EventKind::RemoteTrack(RemoteTrack { kind: TrackKind::Audio, queue })).await
+    }
+
+    /// From here on, what is written to the shared track is heard on this connection.
+    fn start_sending(&mut self, live: &mut Live) {
+        live.sending = true;
+        let writer = live.connection.write_from(self.probe.outgoing.clone(), self.probe.counters.clone());
+        live.tasks.push(writer);
+        self.hear_track(live);
+    }
+
+    fn hear_track(&mut self, live: &mut Live) {
+        let track = self.audio.borrow_and_update().clone();
+        live.subscription = match track {
+            Some(track) if live.sending => Some(track.subscribe(self.probe.outgoing.clone())),
+            _ => None,
+        };
+    }
+}
