@@ -157,6 +157,13 @@ pub enum FailReason {
     /// The DTLS handshake was refused.
     #[error("the handshake failed")]
     Handshake,
+    /// The peer showed another certificate than the one in its description: somebody is in between, or the description is
+    /// of another connection.
+    #[error("the peer's certificate is not the one it had described")]
+    FingerprintMismatch,
+    /// The peer says that of our certificate, and the handshake did not end in time.
+    #[error("the peer refused our certificate")]
+    CertificateRefused,
     /// The peer's description cannot be used, for instance because no codec is common.
     #[error("the peer's description cannot be used")]
     BadDescription,

@@ -76,7 +76,7 @@ impl<K: Clone + Ord + fmt::Debug + Send + Sync + 'static> Peers<K> {
     /// # Errors
     /// [`Error::NoRuntime`] outside of a tokio runtime: connections run on the one that is current here.
     pub fn new(config: Config) -> Result<(Self, Events<K>), Error> {
-        Self::with_engine(config, Arc::new(Webrtc))
+        Self::with_engine(config, Arc::new(Webrtc::default()))
     }
 
     pub(crate) fn with_engine(config: Config, engine: Arc<dyn Engine>) -> Result<(Self, Events<K>), Error> {

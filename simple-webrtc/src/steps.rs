@@ -20,6 +20,8 @@ pub(crate) enum Observation {
     Secured,
     /// The DTLS handshake failed.
     HandshakeFailed,
+    /// A certificate was refused: the peer's by us, or ours by what may be the peer.
+    CertificateRefused { by_us: bool },
     /// The peer closed.
     RemoteClosed,
     /// The engine stopped working.
@@ -33,11 +35,13 @@ pub(crate) struct Steps {
     since: Instant,
     path: bool,
     secured: bool,
+    /// The peer, or somebody in its place, does not take our certificate.
+    refused: bool,
 }
 
 impl Steps {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { state: LinkState::Negotiating, since: now, path: false, secured: false }
+        Self { state: LinkState::Negotiating, since: now, path: false, secured: false, refused: false }
     }
 
     pub(crate) fn state(&self) -> LinkState {
@@ -111,6 +115,14 @@ impl Steps {
                 let reason = if never { FailReason::NoPath } else { FailReason::PathLost };
                 return self.fail(now, reason);
             }
+            // The engine itself would wait for ever (RFC 5246 section 7.2.2 ends a session with this alert).
+            Observation::CertificateRefused { by_us: true } => {
+                if !self.secured {
+                    return self.fail(now, FailReason::FingerprintMismatch);
+                }
+            }
+            // Anybody can say this, so it is believed when nothing better came in time.
+            Observation::CertificateRefused { by_us: false } => self.refused = true,
             Observation::HandshakeFailed => return self.fail(now, FailReason::Handshake),
             Observation::Stopped => return self.fail(now, FailReason::Engine { doing: "keep running" }),
             Observation::RemoteClosed => return self.enter(now, LinkState::Closed { by_remote: true }),
@@ -126,7 +138,12 @@ impl Steps {
     /// Fails the present step if its time is up.
     pub(crate) fn expire(&mut self, now: Instant, timeouts: &Timeouts) -> Vec<LinkState> {
         match self.allowance(timeouts) {
-            Some(after) if now >= self.since + after => self.fail(now, FailReason::TimedOut { after }),
+            Some(after) if now >= self.since + after => {
+                let refused = self.refused && self.state == LinkState::Securing;
+                let reason =
+                    if refused { FailReason::CertificateRefused } else { FailReason::TimedOut { after } };
+                self.fail(now, reason)
+            }
             _ => Vec::new(),
         }
     }
@@ -232,6 +249,21 @@ mod tests {
             reason: FailReason::TimedOut { after: timeouts.reconnecting },
         };
         assert_eq!(steps.expire(end, &timeouts), [failed]);
+    }
+
+    #[test]
+    fn a_refused_certificate_is_the_reason_if_there_was_no_connection() {
+        let mismatch = Failed { step: Step::Securing, reason: FailReason::FingerprintMismatch };
+        let (ours, theirs) = (CertificateRefused { by_us: true }, CertificateRefused { by_us: false });
+        assert_eq!(run(&[Negotiated, PathFound, ours]), [Checking, Securing, mismatch]);
+        assert_eq!(run(&[Negotiated, PathFound, theirs, Secured, ours]), [Checking, Securing, Connected]);
+        let (start, timeouts) = (Instant::now(), Timeouts::default());
+        let mut steps = Steps::new(start);
+        for observation in [Negotiated, PathFound, theirs] {
+            steps.observe(start, observation);
+        }
+        let refused = Failed { step: Step::Securing, reason: FailReason::CertificateRefused };
+        assert_eq!(steps.expire(start + timeouts.securing, &timeouts), [refused]);
     }
 
     #[test]

@@ -58,8 +58,11 @@ pub(crate) enum Signal {
     /// ICE or DTLS has failed.
     Failed,
     /// Something passed by that can mean that the peer has closed: ask for the state of DTLS.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the real engine does not tell yet"))]
     PerhapsClosed,
+    /// A side has refused the other's certificate. That of the peer is not authenticated: anybody could say it.
+    CertificateRefused {
+        by_us: bool,
+    },
     Track(Box<dyn Incoming>),
     /// The engine's task has ended, though nobody closed the connection.
     Stopped,

@@ -143,6 +143,7 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
                 return Ok(Vec::new());
             }
             Signal::PerhapsClosed => return self.look_for_close(live).await,
+            Signal::CertificateRefused { by_us } => Observation::CertificateRefused { by_us },
             // It may be of the time before the restart, so the engine is asked for what it has now.
             Signal::PathFound if live.steps.state() == LinkState::Reconnecting => {
                 let path = self.ask(live.steps.step(), live.connection.path()).await?;

@@ -7,17 +7,19 @@ use webrtc::peer_connection::{
 };
 
 use super::media::IncomingTrack;
+use super::pace::Pace;
 use super::{Outbox, Signal};
 use crate::description::Candidate;
 
 /// Turns what the engine calls back with into signals.
 pub(super) struct Handler {
     outbox: Outbox,
+    pace: Arc<Pace>,
 }
 
 impl Handler {
-    pub(super) fn new(outbox: Outbox) -> Self {
-        Self { outbox }
+    pub(super) fn new(outbox: Outbox, pace: Arc<Pace>) -> Self {
+        Self { outbox, pace }
     }
 }
 
@@ -39,6 +41,7 @@ impl PeerConnectionEventHandler for Handler {
 
     async fn on_ice_connection_state_change(&self, state: RTCIceConnectionState) {
         match state {
+            RTCIceConnectionState::Checking => self.pace.set_up(false),
             RTCIceConnectionState::Connected | RTCIceConnectionState::Completed => {
                 self.outbox.put(Signal::PathFound);
             }
@@ -49,7 +52,10 @@ impl PeerConnectionEventHandler for Handler {
 
     async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
         match state {
-            RTCPeerConnectionState::Connected => self.outbox.put(Signal::Secured),
+            RTCPeerConnectionState::Connected => {
+                self.pace.set_up(true);
+                self.outbox.put(Signal::Secured);
+            }
             RTCPeerConnectionState::Failed => self.outbox.put(Signal::Failed),
             _ => {}
         }

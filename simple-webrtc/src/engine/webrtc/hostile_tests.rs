@@ -48,7 +48,8 @@ fn config() -> Config {
 #[tokio::test]
 async fn damaged_descriptions_and_candidates_do_not_panic() {
     let inbox = Inbox::new();
-    let source = WebrtcConnection::open(&config(), inbox.sender()).await.expect("loopback");
+    let source =
+        WebrtcConnection::open(&Webrtc::default(), &config(), inbox.sender()).await.expect("loopback");
     let offer = source.offer(false).await.expect("offer");
     source.close().await;
 
@@ -59,7 +60,8 @@ async fn damaged_descriptions_and_candidates_do_not_panic() {
         let Ok(description) = Description::parse(DescriptionKind::Offer, &damaged) else { continue };
         parsed += 1;
         let inbox = Inbox::new();
-        let connection = WebrtcConnection::open(&config(), inbox.sender()).await.expect("loopback");
+        let connection =
+            WebrtcConnection::open(&Webrtc::default(), &config(), inbox.sender()).await.expect("loopback");
         match connection.answer(&description).await {
             Ok(_) => {
                 answered += 1;

@@ -12,6 +12,7 @@ use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 use webrtc::rtp_transceiver::RtpSender;
 
+use super::pace::Pace;
 use super::settings::{AUDIO_LEVEL_URI, OPUS};
 use crate::engine::Incoming;
 use crate::queue::Queue;
@@ -73,6 +74,7 @@ pub(super) async fn write(
     sender: Arc<dyn RtpSender>,
     queue: Arc<Queue<Frame>>,
     counters: Arc<Counters>,
+    pace: Arc<Pace>,
 ) {
     let Some(mut stamp) = Stamp::negotiated(&sender).await else {
         // The peer takes no audio from us; it may still send.
@@ -82,7 +84,11 @@ pub(super) async fn write(
     while let Some(frame) = queue.pop().await {
         let payload = frame.payload.len();
         match track.write_rtp(stamp.packet(frame)).await {
-            Ok(()) => counters.on_sent(payload),
+            Ok(()) => {
+                // It is in the loop's hands now: through a relay it would leave with the next one only.
+                pace.input();
+                counters.on_sent(payload);
+            }
             Err(error) => {
                 tracing::trace!(%error, "a frame was refused");
                 counters.refused.fetch_add(1, Ordering::Relaxed);

@@ -4,10 +4,18 @@ mod handler;
 #[cfg(test)]
 mod hostile_tests;
 mod media;
+#[cfg(test)]
+mod net;
+mod pace;
+#[cfg(test)]
+mod relay;
 mod runtime;
 mod settings;
+mod socket;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod virtual_tests;
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,6 +32,8 @@ use webrtc::peer_connection::{
 };
 use webrtc::rtp_transceiver::RtpSender;
 
+use self::pace::Pace;
+use self::socket::{Sockets, Watch};
 use super::{Connection, Dtls, Engine, EngineError, Outbox, Path, Signal};
 use crate::config::Config;
 use crate::description::{Candidate, CandidateKind, Description, DescriptionKind};
@@ -38,12 +48,29 @@ fn failed(doing: &'static str, error: impl fmt::Display) -> EngineError {
 
 /// Makes connections with the `webrtc` crate.
 #[derive(Debug)]
-pub(crate) struct Webrtc;
+pub(crate) struct Webrtc {
+    sockets: Arc<dyn Sockets>,
+    /// Off only to measure what it is for.
+    paced: bool,
+    #[cfg(test)]
+    paces: std::sync::Mutex<Vec<Arc<Pace>>>,
+}
+
+impl Default for Webrtc {
+    fn default() -> Self {
+        Self {
+            sockets: Arc::new(socket::Real),
+            paced: true,
+            #[cfg(test)]
+            paces: std::sync::Mutex::default(),
+        }
+    }
+}
 
 #[async_trait]
 impl Engine for Webrtc {
     async fn open(&self, config: &Config, outbox: Outbox) -> Result<Arc<dyn Connection>, EngineError> {
-        Ok(Arc::new(WebrtcConnection::open(config, outbox).await?))
+        Ok(Arc::new(WebrtcConnection::open(self, config, outbox).await?))
     }
 }
 
@@ -52,22 +79,28 @@ struct WebrtcConnection {
     engine: Arc<dyn PeerConnection>,
     track: Arc<TrackLocalStaticRTP>,
     sender: Arc<dyn RtpSender>,
+    pace: Arc<Pace>,
     /// Descriptions so far.
     described: AtomicU64,
     closed: AtomicBool,
 }
 
 impl WebrtcConnection {
-    async fn open(config: &Config, outbox: Outbox) -> Result<Self, EngineError> {
+    async fn open(own: &Webrtc, config: &Config, outbox: Outbox) -> Result<Self, EngineError> {
         let failed = |error| failed("set up a connection", error);
         let (media, interceptors) = settings::media().map_err(failed)?;
+        let pace = Arc::new(Pace::new(own.paced));
+        #[cfg(test)]
+        own.paces.lock().expect("not poisoned").push(pace.clone());
+        let watch = Arc::new(Watch::new(pace.clone(), outbox.clone()));
+        let runtime = runtime::Watched::new(outbox.clone(), own.sockets.clone(), watch);
         let engine = PeerConnectionBuilder::new()
             .with_configuration(settings::configuration(config))
             .with_setting_engine(settings::setting_engine(config))
             .with_media_engine(media)
             .with_interceptor_registry(interceptors)
-            .with_runtime(Arc::new(runtime::Watched::new(outbox.clone())))
-            .with_handler(Arc::new(handler::Handler::new(outbox)))
+            .with_runtime(Arc::new(runtime))
+            .with_handler(Arc::new(handler::Handler::new(outbox, pace.clone())))
             .with_udp_addrs(settings::bind_addresses(config))
             .build()
             .await
@@ -79,7 +112,7 @@ impl WebrtcConnection {
         match Self::add_audio(&engine).await {
             Ok((track, sender)) => {
                 let (described, closed) = (AtomicU64::new(0), AtomicBool::new(false));
-                Ok(Self { engine, track, sender, described, closed })
+                Ok(Self { engine, track, sender, pace, described, closed })
             }
             Err(error) => {
                 close(&engine).await;
@@ -110,7 +143,9 @@ impl WebrtcConnection {
             tracing::trace!(%error, "the engine refused the peer's description");
             EngineError::BadDescription
         };
-        self.engine.set_remote_description(parsed.map_err(bad)?).await.map_err(bad)
+        let set = self.engine.set_remote_description(parsed.map_err(bad)?).await.map_err(bad);
+        self.pace.turn();
+        set
     }
 
     async fn describe(
@@ -168,10 +203,18 @@ impl Connection for WebrtcConnection {
         if let Err(error) = self.engine.add_ice_candidate(init).await {
             tracing::trace!(%error, "the engine refused a candidate of the peer");
         }
+        // Nothing tells the loop that there is one more to be checked.
+        self.pace.turn();
     }
 
     fn write_from(&self, queue: Arc<Queue<Frame>>, counters: Arc<Counters>) -> JoinHandle<()> {
-        tokio::spawn(media::write(self.track.clone(), self.sender.clone(), queue, counters))
+        tokio::spawn(media::write(
+            self.track.clone(),
+            self.sender.clone(),
+            queue,
+            counters,
+            self.pace.clone(),
+        ))
     }
 
     async fn dtls(&self) -> Dtls {

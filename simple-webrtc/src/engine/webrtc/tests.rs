@@ -8,7 +8,8 @@ use crate::engine::Inbox;
 async fn connection() -> (WebrtcConnection, Inbox) {
     let config = Config::builder().addresses([IpAddr::from(Ipv4Addr::LOCALHOST)]).build().expect("valid");
     let inbox = Inbox::new();
-    let connection = WebrtcConnection::open(&config, inbox.sender()).await.expect("loopback");
+    let connection =
+        WebrtcConnection::open(&Webrtc::default(), &config, inbox.sender()).await.expect("loopback");
     (connection, inbox)
 }
 
