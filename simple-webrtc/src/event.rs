@@ -47,6 +47,12 @@ pub enum EventKind {
     State(LinkState),
     /// The first packet of a track of the peer has arrived.
     RemoteTrack(RemoteTrack),
+    /// The addresses of this machine have changed while the connection lived. Noticed within 0.5 s.
+    AddressChanged {
+        /// Whether the address that this connection goes out from is gone. Then nothing will come of the path, and
+        /// [`Peers::restart`](crate::Peers::restart) finds another one; otherwise it may well work on.
+        lost: bool,
+    },
 }
 
 /// How far a connection has come. Only moves forward, but for `Connected`, `Disconnected` and `Reconnecting`.

@@ -38,6 +38,7 @@
 //!   does log addresses, also as errors and through the `log` crate, under targets that begin with `webrtc` and `rtc`:
 //!   an app that collects those should filter them (`webrtc=off,rtc=off`).
 
+mod addresses;
 mod config;
 mod description;
 mod engine;

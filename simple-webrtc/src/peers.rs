@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::{mpsc, watch};
 
+use crate::addresses::{self, Interfaces, System};
 use crate::config::Config;
 use crate::description::{Candidate, Description, DescriptionKind};
 use crate::engine::Engine;
@@ -48,6 +49,7 @@ struct Handle<K> {
     events: mpsc::Sender<Event<K>>,
     config: Arc<Config>,
     engine: Arc<dyn Engine>,
+    interfaces: Arc<dyn Interfaces>,
     runtime: Runtime,
 }
 
@@ -55,11 +57,14 @@ pub(crate) struct Shared<K> {
     links: Mutex<Links<K>>,
     live: watch::Sender<usize>,
     audio: watch::Sender<Option<LocalTrack>>,
+    addresses: addresses::Known,
 }
 
 struct Links<K> {
     present: BTreeMap<K, Entry>,
     shut_down: bool,
+    /// Whether the addresses of this machine are being watched.
+    watching: bool,
 }
 
 struct Entry {
@@ -76,19 +81,24 @@ impl<K: Clone + Ord + fmt::Debug + Send + Sync + 'static> Peers<K> {
     /// # Errors
     /// [`Error::NoRuntime`] outside of a tokio runtime: connections run on the one that is current here.
     pub fn new(config: Config) -> Result<(Self, Events<K>), Error> {
-        Self::with_engine(config, Arc::new(Webrtc::default()))
+        Self::with_ports(config, Arc::new(Webrtc::default()), Arc::new(System))
     }
 
-    pub(crate) fn with_engine(config: Config, engine: Arc<dyn Engine>) -> Result<(Self, Events<K>), Error> {
+    pub(crate) fn with_ports(
+        config: Config,
+        engine: Arc<dyn Engine>,
+        interfaces: Arc<dyn Interfaces>,
+    ) -> Result<(Self, Events<K>), Error> {
         let runtime = Runtime::try_current().map_err(|_| Error::NoRuntime)?;
         let shared = Arc::new(Shared {
-            links: Mutex::new(Links { present: BTreeMap::new(), shut_down: false }),
+            links: Mutex::new(Links { present: BTreeMap::new(), shut_down: false, watching: false }),
             live: watch::Sender::new(0),
             audio: watch::Sender::new(None),
+            addresses: watch::Sender::default(),
         });
         let (events, receiver) = mpsc::channel(config.limits.events);
         let events_out = Events { receiver, shared: shared.clone() };
-        let handle = Handle { shared, events, config: Arc::new(config), engine, runtime };
+        let handle = Handle { shared, events, config: Arc::new(config), engine, interfaces, runtime };
         Ok((Self { handle: Arc::new(handle) }, events_out))
     }
 
@@ -272,6 +282,7 @@ impl<K: Clone + Ord + fmt::Debug + Send + Sync + 'static> Peers<K> {
             commands: inbox,
             stop: stopped,
             audio: shared.audio.subscribe(),
+            addresses: shared.addresses.subscribe(),
             probe,
             lease: Lease {
                 shared: shared.clone(),
@@ -282,6 +293,13 @@ impl<K: Clone + Ord + fmt::Debug + Send + Sync + 'static> Peers<K> {
             },
         };
         self.handle.runtime.spawn(link.run());
+        if !std::mem::replace(&mut links.watching, true) {
+            let shared = shared.clone();
+            let (interfaces, known) = (self.handle.interfaces.clone(), shared.addresses.clone());
+            let live = shared.live.subscribe();
+            let idle = move || shared.stop_watching();
+            self.handle.runtime.spawn(addresses::observe(interfaces, known, live, idle));
+        }
         Ok(())
     }
 }
@@ -308,6 +326,14 @@ impl<K> Shared<K> {
     fn lock(&self) -> MutexGuard<'_, Links<K>> {
         // Nothing that can panic runs between two changes that belong together.
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there is no connection, so that addresses are of no interest until there is one again.
+    fn stop_watching(&self) -> bool {
+        let mut links = self.lock();
+        let idle = *self.live.borrow() == 0;
+        links.watching = !idle;
+        idle
     }
 
     fn stop_all(&self) {

@@ -1,5 +1,6 @@
 //! An engine that does what a test says, on tokio's clock.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -236,7 +237,9 @@ impl Connection for Fake {
         let reply = self.script.lock().expect("not poisoned").state;
         let _ = reply.come().await;
         let route = Route { local: CandidateKind::Host, remote: CandidateKind::Host };
-        Path { round_trip_ms: None, route: self.path.load(Ordering::Acquire).then_some(route) }
+        let up = self.path.load(Ordering::Acquire);
+        let own = IpAddr::from([192, 0, 2, 7]);
+        Path { round_trip_ms: None, route: up.then_some(route), local: up.then_some(own) }
     }
 
     async fn close(&self) {

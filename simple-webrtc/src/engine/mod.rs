@@ -7,6 +7,7 @@ mod inbox;
 pub(crate) mod webrtc;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -44,6 +45,8 @@ pub(crate) enum Dtls {
 pub(crate) struct Path {
     pub(crate) round_trip_ms: Option<f64>,
     pub(crate) route: Option<Route>,
+    /// The address of this machine that it goes out from.
+    pub(crate) local: Option<IpAddr>,
 }
 
 /// What the engine reports.

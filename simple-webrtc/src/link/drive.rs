@@ -85,6 +85,7 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
                     self.hear_track(live);
                     Vec::new()
                 }
+                Ok(()) = self.addresses.changed() => self.on_addresses(live).await?,
                 () = sleep_until(live.gathering_until) => self.on_gathering_done(live).await?,
                 _ = closed_check.tick() => self.look_for_close(live).await?,
             };
@@ -181,6 +182,14 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
             return Ok(Vec::new());
         }
         Ok(live.steps.observe(now(), Observation::RemoteClosed))
+    }
+
+    async fn on_addresses(&mut self, live: &mut Live) -> Result<Vec<LinkState>, End> {
+        let present = self.addresses.borrow_and_update().clone();
+        let path = self.ask(live.steps.step(), live.connection.path()).await?;
+        let lost = path.local.is_some_and(|own| !present.contains(&own));
+        self.emit(EventKind::AddressChanged { lost }).await?;
+        Ok(Vec::new())
     }
 
     /// All servers have answered, or were given enough time.

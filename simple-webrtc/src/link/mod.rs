@@ -8,7 +8,9 @@ mod probe;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -54,6 +56,7 @@ pub(crate) struct Link<K: Clone + Ord> {
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) stop: watch::Receiver<Option<Stop>>,
     pub(crate) audio: watch::Receiver<Option<LocalTrack>>,
+    pub(crate) addresses: watch::Receiver<Arc<BTreeSet<IpAddr>>>,
     pub(crate) probe: Arc<Probe>,
     pub(crate) lease: Lease<K>,
 }

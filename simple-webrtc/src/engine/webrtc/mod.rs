@@ -251,7 +251,12 @@ impl Connection for WebrtcConnection {
             }
             _ => None,
         });
-        Path { round_trip_ms, route }
+        let own = pair.local();
+        let address = match own.typ {
+            RTCIceCandidateType::Host => &own.address,
+            _ => &own.related_address,
+        };
+        Path { round_trip_ms, route, local: address.parse().ok() }
     }
 
     async fn close(&self) {

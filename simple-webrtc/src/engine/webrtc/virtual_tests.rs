@@ -8,6 +8,7 @@ use tokio::time::{self, Instant};
 
 use super::net::{Net, Wires};
 use super::*;
+use crate::addresses::System;
 use crate::*;
 
 const FIRST: Generation = Generation(1);
@@ -27,7 +28,8 @@ impl Side {
     pub(super) fn new(net: &Arc<Net>, paced: bool, config: ConfigBuilder) -> Self {
         let engine = Arc::new(Webrtc { sockets: Arc::new(Wires(net.clone())), paced, ..Webrtc::default() });
         let (peers, events) =
-            Peers::with_engine(config.build().expect("valid"), engine.clone()).expect("inside a runtime");
+            Peers::with_ports(config.build().expect("valid"), engine.clone(), Arc::new(System))
+                .expect("inside a runtime");
         let track = LocalTrack::audio();
         peers.add_track(&track).expect("the first");
         Self { peers, events, track, engine }

@@ -1,16 +1,21 @@
 //! Everything above the engine, in virtual time: the engine follows a script, and tokio's clock jumps to what comes next.
 
+mod addresses;
 mod dying;
 mod random;
 mod restarts;
 mod time_limits;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{self, Instant};
 
+use crate::addresses::Interfaces;
 use crate::engine::fake::{Call, Fake, FakeEngine, Script};
 use crate::*;
 
@@ -24,13 +29,34 @@ struct Side {
     events: Events<Name>,
     engine: Arc<FakeEngine>,
     made: UnboundedReceiver<Arc<Fake>>,
+    machine: Arc<Machine>,
+}
+
+/// A machine with the addresses that the test says.
+#[derive(Debug, Default)]
+struct Machine(Mutex<BTreeSet<IpAddr>>);
+
+impl Machine {
+    fn has(&self, addresses: &[&str]) {
+        let addresses = addresses.iter().map(|address| address.parse().expect("an address"));
+        *self.0.lock().expect("not poisoned") = addresses.collect();
+    }
+}
+
+impl Interfaces for Machine {
+    fn addresses(&self) -> io::Result<BTreeSet<IpAddr>> {
+        Ok(self.0.lock().expect("not poisoned").clone())
+    }
 }
 
 impl Side {
     fn new(config: Config, script: Script) -> Self {
         let (engine, made) = FakeEngine::new(script);
-        let (peers, events) = Peers::with_engine(config, engine.clone()).expect("inside a runtime");
-        Self { peers, events, engine, made }
+        let machine = Arc::new(Machine::default());
+        machine.has(&["192.0.2.7", "127.0.0.1"]);
+        let (peers, events) =
+            Peers::with_ports(config, engine.clone(), machine.clone()).expect("inside a runtime");
+        Self { peers, events, engine, made, machine }
     }
 
     fn plain() -> Self {
