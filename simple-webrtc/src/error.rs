@@ -39,6 +39,12 @@ pub enum Error {
         /// The kind that is taken.
         kind: TrackKind,
     },
+    /// A channel's name is empty, or longer than [`MAX_CHANNEL_NAME_BYTES`](crate::MAX_CHANNEL_NAME_BYTES).
+    #[error("a channel's name must have 1 to {} bytes, not {len}", crate::MAX_CHANNEL_NAME_BYTES)]
+    ChannelName {
+        /// Bytes in the name.
+        len: usize,
+    },
     /// `shutdown` was called.
     #[error("this `Peers` was shut down: make a new one")]
     ShutDown,

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use crate::channel::Channel;
 use crate::description::{Candidate, Description};
 use crate::peers::Shared;
 use crate::track::RemoteTrack;
@@ -47,6 +48,9 @@ pub enum EventKind {
     State(LinkState),
     /// The first packet of a track of the peer has arrived.
     RemoteTrack(RemoteTrack),
+    /// A data channel is open, opened by either side. Each connection has one from the start
+    /// ([`Channel::is_signaling`]), which comes once it is connected.
+    Channel(Channel),
     /// The addresses of this machine have changed while the connection lived. Noticed within 0.5 s.
     AddressChanged {
         /// Whether the address that this connection goes out from is gone. Then nothing will come of the path, and

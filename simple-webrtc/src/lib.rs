@@ -39,6 +39,7 @@
 //!   an app that collects those should filter them (`webrtc=off,rtc=off`).
 
 mod addresses;
+mod channel;
 mod config;
 mod description;
 mod engine;
@@ -53,6 +54,10 @@ mod stats;
 mod steps;
 mod track;
 
+pub use channel::{
+    Channel, ChannelOptions, ChannelSender, MAX_CHANNEL_NAME_BYTES, MAX_MESSAGE_BYTES, Message, Reliability,
+    SendError,
+};
 pub use config::{Config, ConfigBuilder, ConfigError, IceServer, Timeouts};
 pub use description::{
     Candidate, CandidateError, CandidateKind, Description, DescriptionError, DescriptionKind, Fingerprint,

@@ -6,6 +6,7 @@ use tokio::runtime::Handle as Runtime;
 use tokio::sync::{mpsc, watch};
 
 use crate::addresses::{self, Interfaces, System};
+use crate::channel::{ChannelOptions, MAX_CHANNEL_NAME_BYTES};
 use crate::config::Config;
 use crate::description::{Candidate, Description, DescriptionKind};
 use crate::engine::Engine;
@@ -195,6 +196,28 @@ impl<K: Clone + Ord + fmt::Debug + Send + Sync + 'static> Peers<K> {
     pub fn restart(&self, peer: &K, generation: Generation) -> Result<(), Error> {
         let links = self.handle.shared.lock();
         links.live_entry(peer, generation)?.command(Command::Restart)
+    }
+
+    /// Opens a data channel to the peer. It comes to both sides as [`EventKind::Channel`](crate::EventKind) once it is open.
+    ///
+    /// One of 16 that a connection has room for, those of the peer included; a further one is not opened, and if it is the
+    /// peer's, closed. May be called from `dial` or `accept` on.
+    ///
+    /// # Errors
+    /// [`Error::ChannelName`], [`Error::NoLink`] if there is no connection of this generation, or it is closing already,
+    /// [`Error::Busy`] if 128 messages wait already.
+    pub fn open_channel(
+        &self,
+        peer: &K,
+        generation: Generation,
+        options: ChannelOptions,
+    ) -> Result<(), Error> {
+        let len = options.name.len();
+        if len == 0 || len > MAX_CHANNEL_NAME_BYTES {
+            return Err(Error::ChannelName { len });
+        }
+        let links = self.handle.shared.lock();
+        links.live_entry(peer, generation)?.command(Command::OpenChannel(options))
     }
 
     /// Whether what is written to the tracks is sent on this connection; it is, unless this says otherwise. Others are not

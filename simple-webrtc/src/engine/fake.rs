@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time;
 
 use super::{Connection, Dtls, Engine, EngineError, Outbox, Path, Signal};
+use crate::channel::{ChannelOptions, Message, RawChannel, RawEvent};
 use crate::config::Config;
 use crate::description::{Candidate, CandidateKind, Description, DescriptionKind};
 use crate::queue::Queue;
@@ -121,6 +122,37 @@ pub(crate) struct Fake {
     path: AtomicBool,
 }
 
+/// A channel that never opens.
+#[derive(Debug)]
+pub(crate) struct FakeChannel {
+    options: Option<ChannelOptions>,
+    events: mpsc::UnboundedSender<RawEvent>,
+    incoming: tokio::sync::Mutex<mpsc::UnboundedReceiver<RawEvent>>,
+}
+
+#[async_trait]
+impl RawChannel for FakeChannel {
+    fn is_signaling(&self) -> bool {
+        self.options.is_none()
+    }
+
+    async fn about(&self) -> Option<(String, bool)> {
+        None
+    }
+
+    async fn next(&self) -> Option<RawEvent> {
+        self.incoming.lock().await.recv().await
+    }
+
+    async fn send(&self, _message: Message) -> bool {
+        true
+    }
+
+    async fn close(&self) {
+        let _ = self.events.send(RawEvent::Closed);
+    }
+}
+
 impl Fake {
     pub(crate) fn signal(&self, signal: Signal) {
         self.outbox.put(signal);
@@ -225,6 +257,18 @@ impl Connection for Fake {
                 counters.on_sent(frame.payload.len());
             }
         })
+    }
+
+    async fn open_channel(
+        &self,
+        options: Option<&ChannelOptions>,
+    ) -> Result<Arc<dyn RawChannel>, EngineError> {
+        let (events, incoming) = mpsc::unbounded_channel();
+        Ok(Arc::new(FakeChannel {
+            options: options.cloned(),
+            events,
+            incoming: tokio::sync::Mutex::new(incoming),
+        }))
     }
 
     async fn dtls(&self) -> Dtls {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::task::JoinHandle;
 
+use crate::channel::{Channel, ChannelOptions, RawChannel};
 use crate::config::Config;
 use crate::description::{Candidate, Description};
 use crate::queue::Queue;
@@ -67,6 +68,10 @@ pub(crate) enum Signal {
         by_us: bool,
     },
     Track(Box<dyn Incoming>),
+    /// The peer opens a channel.
+    ChannelOpening(Arc<dyn RawChannel>),
+    /// A channel of either side is open.
+    Channel(Channel),
     /// The engine's task has ended, though nobody closed the connection.
     Stopped,
 }
@@ -93,6 +98,12 @@ pub(crate) trait Connection: Send + Sync + fmt::Debug + 'static {
     async fn add_candidate(&self, candidate: &Candidate);
     /// Sends what comes in the queue, until it is closed. Only after negotiation: the payload type is known then.
     fn write_from(&self, queue: Arc<Queue<Frame>>, counters: Arc<Counters>) -> JoinHandle<()>;
+    /// Opens a channel; without options, the one that both sides know of without a word, which has to be there before the
+    /// first description.
+    async fn open_channel(
+        &self,
+        options: Option<&ChannelOptions>,
+    ) -> Result<Arc<dyn RawChannel>, EngineError>;
     async fn dtls(&self) -> Dtls;
     async fn path(&self) -> Path;
     /// Ends everything the engine holds: sockets, its task, the streams of the tracks. Tells the peer.

@@ -9,6 +9,7 @@ use tokio::time::{self, MissedTickBehavior};
 
 use super::negotiation::Negotiation;
 use super::{Command, End, Link, Role, Stop, failed, now, sleep_until, stopped};
+use crate::channel::{self, ChannelOptions, Places, RawChannel};
 use crate::description::{Candidate, CandidateKind};
 use crate::engine::{Connection, Dtls, EngineError, Inbox, Incoming, Signal};
 use crate::event::{EventKind, FailReason, LinkState};
@@ -38,6 +39,7 @@ pub(super) struct Live {
     pub(super) tracks: usize,
     pub(super) subscription: Option<Subscription>,
     pub(super) sending: bool,
+    pub(super) channels: Places,
 }
 
 impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
@@ -63,7 +65,9 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
             tracks: 0,
             subscription: None,
             sending: false,
+            channels: Places::new(),
         });
+        self.open_signaling(live).await?;
         let states = self.begin(live).await?;
         self.advance(live, states).await?;
 
@@ -80,6 +84,10 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
                 Some(command) = self.commands.recv() => match command {
                     Command::Apply(remote) => self.on_remote(live, remote).await?,
                     Command::Restart => self.restart(live).await?,
+                    Command::OpenChannel(options) => {
+                        open_channel(live, options);
+                        Vec::new()
+                    }
                 },
                 Ok(()) = self.audio.changed() => {
                     self.hear_track(live);
@@ -141,6 +149,14 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
             Signal::GatheringDone => return self.on_gathering_done(live).await,
             Signal::Track(track) => {
                 self.on_track(live, track).await?;
+                return Ok(Vec::new());
+            }
+            Signal::ChannelOpening(raw) => {
+                carry_channel(live, raw);
+                return Ok(Vec::new());
+            }
+            Signal::Channel(channel) => {
+                self.emit(EventKind::Channel(channel)).await?;
                 return Ok(Vec::new());
             }
             Signal::PerhapsClosed => return self.look_for_close(live).await,
@@ -230,6 +246,15 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
         self.emit(EventKind::RemoteTrack(RemoteTrack { kind: TrackKind::Audio, queue })).await
     }
 
+    /// The channel that every connection has; both sides make it before the first description.
+    async fn open_signaling(&mut self, live: &mut Live) -> Result<(), End> {
+        let connection = live.connection.clone();
+        let opened = self.ask(live.steps.step(), connection.open_channel(None)).await?;
+        let raw = opened.map_err(|error| failed(live.steps.step(), error.into()))?;
+        carry_channel(live, raw);
+        Ok(())
+    }
+
     /// From here on, what is written to the shared track is heard on this connection.
     fn start_sending(&mut self, live: &mut Live) {
         live.sending = true;
@@ -245,4 +270,30 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
             _ => None,
         };
     }
+}
+
+fn open_channel(live: &mut Live, options: ChannelOptions) {
+    let Some(place) = live.channels.take() else { return };
+    let (connection, outbox, places) = (live.connection.clone(), live.inbox.sender(), live.channels.clone());
+    live.tasks.retain(|task| !task.is_finished());
+    live.tasks.push(tokio::spawn(async move {
+        places.pause().await;
+        match connection.open_channel(Some(&options)).await {
+            Ok(raw) => {
+                drop(connection);
+                channel::carry(raw, outbox, place).await;
+            }
+            Err(error) => tracing::debug!(?error, "a channel could not be opened"),
+        }
+    }));
+}
+
+fn carry_channel(live: &mut Live, raw: Arc<dyn RawChannel>) {
+    live.tasks.retain(|task| !task.is_finished());
+    let outbox = live.inbox.sender();
+    let task = match live.channels.take() {
+        Some(place) => tokio::spawn(channel::carry(raw, outbox, place)),
+        None => tokio::spawn(async move { raw.close().await }),
+    };
+    live.tasks.push(task);
 }

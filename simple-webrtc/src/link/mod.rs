@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time;
 
 use self::drive::Live;
+use crate::channel::ChannelOptions;
 use crate::config::Config;
 use crate::description::Description;
 use crate::engine::{Engine, EngineError};
@@ -39,6 +40,7 @@ pub(crate) enum Role {
 pub(crate) enum Command {
     Apply(Remote),
     Restart,
+    OpenChannel(ChannelOptions),
 }
 
 /// Why a connection is to end, as told from outside.

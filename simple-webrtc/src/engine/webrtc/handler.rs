@@ -1,11 +1,13 @@
 use std::sync::Arc;
 
+use webrtc::data_channel::DataChannel;
 use webrtc::media_stream::track_remote::TrackRemote;
 use webrtc::peer_connection::{
     PeerConnectionEventHandler, RTCIceConnectionState, RTCIceGatheringState, RTCPeerConnectionIceEvent,
     RTCPeerConnectionState,
 };
 
+use super::channel::WebrtcChannel;
 use super::media::IncomingTrack;
 use super::pace::Pace;
 use super::{Outbox, Signal};
@@ -59,6 +61,11 @@ impl PeerConnectionEventHandler for Handler {
             RTCPeerConnectionState::Failed => self.outbox.put(Signal::Failed),
             _ => {}
         }
+    }
+
+    async fn on_data_channel(&self, channel: Arc<dyn DataChannel>) {
+        let channel = WebrtcChannel::new(channel, self.pace.clone());
+        self.outbox.put(Signal::ChannelOpening(Arc::new(channel)));
     }
 
     async fn on_track(&self, track: Arc<dyn TrackRemote>) {

@@ -1,5 +1,8 @@
 //! The only place that knows the WebRTC engine.
 
+mod channel;
+#[cfg(test)]
+mod channel_tests;
 mod handler;
 #[cfg(test)]
 mod hostile_tests;
@@ -35,6 +38,7 @@ use webrtc::rtp_transceiver::RtpSender;
 use self::pace::Pace;
 use self::socket::{Sockets, Watch};
 use super::{Connection, Dtls, Engine, EngineError, Outbox, Path, Signal};
+use crate::channel::{ChannelOptions, RawChannel, SEND_BUFFER};
 use crate::config::Config;
 use crate::description::{Candidate, CandidateKind, Description, DescriptionKind};
 use crate::queue::Queue;
@@ -101,6 +105,7 @@ impl WebrtcConnection {
             .with_interceptor_registry(interceptors)
             .with_runtime(Arc::new(runtime))
             .with_handler(Arc::new(handler::Handler::new(outbox, pace.clone())))
+            .with_data_channel_send_buffer_limit(SEND_BUFFER)
             .with_udp_addrs(settings::bind_addresses(config))
             .build()
             .await
@@ -215,6 +220,14 @@ impl Connection for WebrtcConnection {
             counters,
             self.pace.clone(),
         ))
+    }
+
+    async fn open_channel(
+        &self,
+        options: Option<&ChannelOptions>,
+    ) -> Result<Arc<dyn RawChannel>, EngineError> {
+        let opened = channel::WebrtcChannel::open(&self.engine, self.pace.clone(), options).await;
+        Ok(Arc::new(opened.map_err(|error| failed("open a channel", error))?))
     }
 
     async fn dtls(&self) -> Dtls {

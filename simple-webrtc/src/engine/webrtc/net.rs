@@ -19,6 +19,8 @@ pub(crate) struct Net {
     delay: Duration,
     ports: Mutex<HashMap<SocketAddr, Arc<Port>>>,
     down: Mutex<bool>,
+    /// Every how manyth datagram is lost; 0 for none.
+    loss: Mutex<usize>,
     dead: Mutex<Vec<SocketAddr>>,
     /// What was sent: when, from where, and its first byte.
     log: Mutex<Vec<(Instant, SocketAddr, u8)>>,
@@ -46,6 +48,7 @@ impl Net {
             delay,
             ports: Mutex::default(),
             down: Mutex::new(false),
+            loss: Mutex::new(0),
             dead: Mutex::default(),
             log: Mutex::default(),
         })
@@ -53,6 +56,10 @@ impl Net {
 
     pub(crate) fn set_down(&self, down: bool) {
         *self.down.lock().expect("not poisoned") = down;
+    }
+
+    pub(crate) fn lose_every(&self, nth: usize) {
+        *self.loss.lock().expect("not poisoned") = nth;
     }
 
     /// Nothing goes through the sockets any more that are there now.
@@ -74,7 +81,15 @@ impl Net {
     fn send(&self, from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
         let now = Instant::now();
         let first = datagram.first().copied().unwrap_or_default();
-        self.log.lock().expect("not poisoned").push((now, from, first));
+        let sent = {
+            let mut log = self.log.lock().expect("not poisoned");
+            log.push((now, from, first));
+            log.len()
+        };
+        let loss = *self.loss.lock().expect("not poisoned");
+        if loss > 0 && sent.is_multiple_of(loss) {
+            return;
+        }
         let dead = self.dead.lock().expect("not poisoned");
         if *self.down.lock().expect("not poisoned") || dead.contains(&from) || dead.contains(&to) {
             return;

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use rtc::ice::mdns::MulticastDnsMode;
 use rtc::media_stream::MediaStreamTrack;
+use rtc::peer_connection::configuration::setting_engine::SctpMaxMessageSize;
 use rtc::rtp_transceiver::rtp_sender::{
     RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters, RTCRtpEncodingParameters,
     RTCRtpHeaderExtensionCapability, RtpCodecKind,
@@ -13,9 +14,12 @@ use webrtc::peer_connection::{
     SettingEngine, SettingEngineBuilder, configure_rtcp_reports,
 };
 
+use crate::channel::{MAX_MESSAGE_BYTES, SEND_BUFFER};
 use crate::config::{Config, IceServer};
 use crate::track::AUDIO_CLOCK_RATE;
 
+/// What the peer may send until we have worked it off: what one channel of ours may have on its way.
+const SCTP_RECEIVE_BUFFER: u32 = SEND_BUFFER as u32;
 /// RFC 6464.
 pub(super) const AUDIO_LEVEL_URI: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
 pub(super) const OPUS: &str = "audio/opus";
@@ -88,6 +92,8 @@ pub(super) fn setting_engine(config: &Config) -> SettingEngine {
         .with_srflx_acceptance_min_wait(Some(t.srflx_wait))
         .with_relay_acceptance_min_wait(Some(relay_wait))
         .with_discard_local_candidates_during_ice_restart(true)
+        .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(MAX_MESSAGE_BYTES as u32))
+        .with_sctp_max_receive_buffer_size(SCTP_RECEIVE_BUFFER)
         // Neither asks the local network for names nor shows ours to it.
         .with_multicast_dns_mode(MulticastDnsMode::Disabled)
         .build()

@@ -45,6 +45,8 @@ pub(super) struct Pair {
     pub(super) a: Side,
     pub(super) b: Side,
     tracks: Vec<(bool, RemoteTrack)>,
+    /// Channels that are open, and whether at the first side.
+    pub(super) channels: Vec<(bool, Channel)>,
     paces: Vec<Arc<Pace>>,
 }
 
@@ -55,7 +57,7 @@ impl Pair {
 
     pub(super) fn with(net: Arc<Net>, paced: bool, config: impl Fn() -> ConfigBuilder) -> Self {
         let (a, b) = (Side::new(&net, paced, config()), Side::new(&net, paced, config()));
-        Self { net, a, b, tracks: Vec::new(), paces: Vec::new() }
+        Self { net, a, b, tracks: Vec::new(), channels: Vec::new(), paces: Vec::new() }
     }
 
     /// Carries what is signalled, which takes no time, until both sides have the state. How long that took.
@@ -97,6 +99,10 @@ impl Pair {
                     self.tracks.push((is_a, track));
                     Ok(())
                 }
+                EventKind::Channel(channel) => {
+                    self.channels.push((is_a, channel));
+                    Ok(())
+                }
                 _ => Ok(()),
             };
             applied.expect("the other side takes it");
@@ -110,6 +116,25 @@ impl Pair {
             self.paces.append(&mut side.engine.paces.lock().expect("not poisoned"));
         }
         up
+    }
+
+    /// Both ends of a channel of this name, once they are there: that of the first side first.
+    pub(super) async fn channel(&mut self, name: &str) -> (Channel, Channel) {
+        let find = |channels: &mut Vec<(bool, Channel)>, at_a| {
+            let at = channels.iter().position(|(is_a, channel)| *is_a == at_a && channel.name() == name)?;
+            Some(channels.remove(at).1)
+        };
+        let (mut a, mut b) = (None, None);
+        let start = Instant::now();
+        loop {
+            a = a.or_else(|| find(&mut self.channels, true));
+            b = b.or_else(|| find(&mut self.channels, false));
+            if a.is_some() && b.is_some() {
+                break a.zip(b).expect("both");
+            }
+            assert!(start.elapsed() < LONG, "{name}: {a:?} {b:?}");
+            drop(time::timeout(Duration::from_millis(10), self.step()).await);
+        }
     }
 
     /// The first side speaks every 20 ms from now on until the second one hears it. How long that takes.
