@@ -96,6 +96,15 @@ impl Description {
         self.answers.is_none() || offer.is_none() || self.answers == offer
     }
 
+    /// Whether the describing side sends the track of this name (RFC 8830); `None` if it names no such track.
+    pub(crate) fn sends(&self, name: &str) -> Option<bool> {
+        let section = self.sdp.split("\r\nm=").skip(1).find(|section| {
+            let names = section.lines().filter_map(|line| line.strip_prefix("a=msid:")?.split(' ').nth(1));
+            names.into_iter().any(|of| of == name)
+        })?;
+        Some(!section.lines().any(|line| line == "a=recvonly" || line == "a=inactive"))
+    }
+
     /// The same description with another version.
     pub(crate) fn numbered(mut self, version: u64) -> Self {
         let renumber = |line: &str| match line.strip_prefix("o=") {
@@ -434,6 +443,22 @@ mod tests {
         assert_eq!(parse(renumbered.as_str()), Ok(renumbered));
         let unnumbered = parse(&sdp(&["o=-", &fingerprint])).expect("valid");
         assert_eq!(unnumbered.version(), None);
+    }
+
+    #[test]
+    fn a_description_says_which_tracks_are_sent() {
+        let fingerprint = format!("a=fingerprint:sha-256 {HASH}");
+        let section =
+            |name: &str, direction: &str| format!("m=video 9 x 96\r\na=msid:- {name}\r\na={direction}");
+        let text = sdp(&[
+            &fingerprint,
+            &section("one", "sendonly"),
+            &section("two", "inactive"),
+            &section("three", "recvonly"),
+        ]);
+        let description = parse(&text).expect("valid");
+        let sends = ["one", "two", "three", "on"].map(|name| description.sends(name));
+        assert_eq!(sends, [Some(true), Some(false), Some(false), None]);
     }
 
     #[test]

@@ -39,6 +39,12 @@ pub enum Error {
         /// The kind that is taken.
         kind: TrackKind,
     },
+    /// As many videos are sent as may be.
+    #[error("{limit} videos are being sent already: remove one first")]
+    TooManyVideos {
+        /// How many may be.
+        limit: usize,
+    },
     /// A channel's name is empty, or longer than [`MAX_CHANNEL_NAME_BYTES`](crate::MAX_CHANNEL_NAME_BYTES).
     #[error("a channel's name must have 1 to {} bytes, not {len}", crate::MAX_CHANNEL_NAME_BYTES)]
     ChannelName {

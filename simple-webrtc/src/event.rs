@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use crate::channel::Channel;
 use crate::description::{Candidate, Description};
 use crate::peers::Shared;
-use crate::track::RemoteTrack;
+use crate::track::{LocalTrack, RemoteTrack, TrackId};
 
 /// Tells the connections that were made to one peer apart; later ones have higher numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,6 +48,11 @@ pub enum EventKind {
     State(LinkState),
     /// The first packet of a track of the peer has arrived.
     RemoteTrack(RemoteTrack),
+    /// The peer has removed a track. The same is said by `RemoteTrack::recv`, which then gives `None`.
+    RemoteTrackEnded(TrackId),
+    /// The peer needs a picture of this video that needs no other one: it has lost some, or has just begun. At most four
+    /// times a second for each video.
+    KeyframeWanted(LocalTrack),
     /// A data channel is open, opened by either side. Each connection has one from the start
     /// ([`Channel::is_signaling`]), which comes once it is connected.
     Channel(Channel),

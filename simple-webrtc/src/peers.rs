@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::event::{Event, Events, Generation};
 use crate::link::{Command, Lease, Link, Probe, Role, Stop};
 use crate::stats::Stats;
-use crate::track::LocalTrack;
+use crate::track::{LocalTrack, MAX_VIDEOS, TrackKind};
 
 /// Messages from the peer that may wait for a connection. A peer sends about 20 in all.
 const COMMANDS: usize = 128;
@@ -57,7 +57,7 @@ struct Handle<K> {
 pub(crate) struct Shared<K> {
     links: Mutex<Links<K>>,
     live: watch::Sender<usize>,
-    audio: watch::Sender<Option<LocalTrack>>,
+    tracks: watch::Sender<Vec<LocalTrack>>,
     addresses: addresses::Known,
 }
 
@@ -94,7 +94,7 @@ impl<K: Clone + Ord + fmt::Debug + Send + Sync + 'static> Peers<K> {
         let shared = Arc::new(Shared {
             links: Mutex::new(Links { present: BTreeMap::new(), shut_down: false, watching: false }),
             live: watch::Sender::new(0),
-            audio: watch::Sender::new(None),
+            tracks: watch::Sender::default(),
             addresses: watch::Sender::default(),
         });
         let (events, receiver) = mpsc::channel(config.limits.events);
@@ -103,36 +103,41 @@ impl<K: Clone + Ord + fmt::Debug + Send + Sync + 'static> Peers<K> {
         Ok((Self { handle: Arc::new(handle) }, events_out))
     }
 
-    /// Sends this track to every peer: those connected now, those connecting, and those that come later. No new
-    /// negotiation is needed, every connection has room for one track of each kind. Adding it again changes nothing.
+    /// Sends this track to every peer: those connected now, those connecting, and those that come later. Adding it again
+    /// changes nothing.
+    ///
+    /// Every connection has room for one audio track from the start, so that needs no new negotiation. A video does, in a
+    /// connection that has none free: an offer follows as an event.
     ///
     /// # Errors
-    /// [`Error::TrackKindTaken`] if another track of its kind is being sent.
+    /// [`Error::TrackKindTaken`] if another audio track is being sent, [`Error::TooManyVideos`] if four videos are.
     pub fn add_track(&self, track: &LocalTrack) -> Result<(), Error> {
         let mut result = Ok(());
-        self.handle.shared.audio.send_if_modified(|audio| match audio {
-            None => {
-                *audio = Some(track.clone());
-                true
+        self.handle.shared.tracks.send_if_modified(|tracks| {
+            if tracks.iter().any(|present| present.is(track)) {
+                return false;
             }
-            Some(present) => {
-                if !present.is(track) {
-                    result = Err(Error::TrackKindTaken { kind: track.kind() });
+            let kind = track.kind();
+            let same = tracks.iter().filter(|present| present.kind() == kind).count();
+            match kind {
+                TrackKind::Audio if same > 0 => result = Err(Error::TrackKindTaken { kind }),
+                TrackKind::Video if same >= MAX_VIDEOS => {
+                    result = Err(Error::TooManyVideos { limit: MAX_VIDEOS });
                 }
-                false
+                _ => tracks.push(track.clone()),
             }
+            result.is_ok()
         });
         result
     }
 
-    /// Stops sending this track. Says whether it was being sent.
+    /// Stops sending this track. Says whether it was being sent. For a video, an offer that tells the peer follows as an
+    /// event.
     pub fn remove_track(&self, track: &LocalTrack) -> bool {
-        self.handle.shared.audio.send_if_modified(|audio| {
-            let present = audio.as_ref().is_some_and(|present| present.is(track));
-            if present {
-                *audio = None;
-            }
-            present
+        self.handle.shared.tracks.send_if_modified(|tracks| {
+            let before = tracks.len();
+            tracks.retain(|present| !present.is(track));
+            tracks.len() < before
         })
     }
 
@@ -220,7 +225,7 @@ impl<K: Clone + Ord + fmt::Debug + Send + Sync + 'static> Peers<K> {
         links.live_entry(peer, generation)?.command(Command::OpenChannel(options))
     }
 
-    /// Whether what is written to the tracks is sent on this connection; it is, unless this says otherwise. Others are not
+    /// Whether what is written to the tracks, audio and video, is sent on this connection; it is, unless this says otherwise. Others are not
     /// touched, nor is what the peer sends.
     ///
     /// May be called at any time from `dial` or `accept` on, and holds for this connection only: the next one to the peer
@@ -304,7 +309,7 @@ impl<K: Clone + Ord + fmt::Debug + Send + Sync + 'static> Peers<K> {
             role,
             commands: inbox,
             stop: stopped,
-            audio: shared.audio.subscribe(),
+            tracks: shared.tracks.subscribe(),
             addresses: shared.addresses.subscribe(),
             probe,
             lease: Lease {

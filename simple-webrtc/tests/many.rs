@@ -58,9 +58,13 @@ async fn settled(descriptors_before: usize, tasks_before: usize) {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     };
-    if tokio::time::timeout(PATIENCE, settle).await.is_err() {
-        panic!("{} descriptors of {descriptors_before}, {} tasks of {tasks_before}", descriptors(), tasks());
-    }
+    let in_time = tokio::time::timeout(PATIENCE, settle).await.is_ok();
+    assert!(
+        in_time,
+        "{} descriptors of {descriptors_before}, {} tasks of {tasks_before}",
+        descriptors(),
+        tasks()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,13 +10,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time;
 
-use super::{Connection, Dtls, Engine, EngineError, Outbox, Path, Signal};
+use super::{Connection, Dtls, Engine, EngineError, Outbox, Path, Signal, VideoSlot};
 use crate::channel::{ChannelOptions, Message, RawChannel, RawEvent};
 use crate::config::Config;
 use crate::description::{Candidate, CandidateKind, Description, DescriptionKind};
 use crate::queue::Queue;
 use crate::stats::{Counters, Route};
-use crate::track::Frame;
+use crate::track::{Frame, VideoCodec};
 
 /// How the engine takes one kind of call.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +71,7 @@ pub(crate) enum Call {
     RollBack,
     Candidate(Candidate),
     Write,
+    AddVideo(VideoCodec),
     Close,
 }
 
@@ -120,6 +121,25 @@ pub(crate) struct Fake {
     described: Mutex<(u64, u64)>,
     dtls: Mutex<Dtls>,
     path: AtomicBool,
+}
+
+/// Room for a video that goes nowhere.
+#[derive(Debug)]
+struct FakeSlot;
+
+#[async_trait]
+impl VideoSlot for FakeSlot {
+    async fn set_active(&self, _active: bool) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    fn ssrc(&self) -> u32 {
+        7
+    }
+
+    fn write_from(&self, queue: Arc<Queue<Frame>>, _counters: Arc<Counters>) -> JoinHandle<()> {
+        tokio::spawn(async move { while queue.pop().await.is_some() {} })
+    }
 }
 
 /// A channel that never opens.
@@ -257,6 +277,11 @@ impl Connection for Fake {
                 counters.on_sent(frame.payload.len());
             }
         })
+    }
+
+    async fn add_video(&self, codec: VideoCodec) -> Result<Arc<dyn VideoSlot>, EngineError> {
+        self.called(Call::AddVideo(codec));
+        Ok(Arc::new(FakeSlot))
     }
 
     async fn open_channel(

@@ -17,8 +17,9 @@ use crate::channel::{Channel, ChannelOptions, RawChannel};
 use crate::config::Config;
 use crate::description::{Candidate, Description};
 use crate::queue::Queue;
+use crate::sink::Sink;
 use crate::stats::{Counters, Route};
-use crate::track::{Frame, Packet};
+use crate::track::{Frame, RemoteTrack, VideoCodec};
 
 pub(crate) use inbox::{Inbox, Outbox};
 
@@ -68,6 +69,12 @@ pub(crate) enum Signal {
         by_us: bool,
     },
     Track(Box<dyn Incoming>),
+    /// The first packet after a track was added, or added again.
+    Heard(RemoteTrack),
+    /// The peer wants a picture of one of our videos that needs no other one.
+    KeyframeWanted {
+        ssrc: u32,
+    },
     /// The peer opens a channel.
     ChannelOpening(Arc<dyn RawChannel>),
     /// A channel of either side is open.
@@ -98,6 +105,8 @@ pub(crate) trait Connection: Send + Sync + fmt::Debug + 'static {
     async fn add_candidate(&self, candidate: &Candidate);
     /// Sends what comes in the queue, until it is closed. Only after negotiation: the payload type is known then.
     fn write_from(&self, queue: Arc<Queue<Frame>>, counters: Arc<Counters>) -> JoinHandle<()>;
+    /// Makes room for one more video, active. The next offer tells the peer.
+    async fn add_video(&self, codec: VideoCodec) -> Result<Arc<dyn VideoSlot>, EngineError>;
     /// Opens a channel; without options, the one that both sides know of without a word, which has to be there before the
     /// first description.
     async fn open_channel(
@@ -110,8 +119,20 @@ pub(crate) trait Connection: Send + Sync + fmt::Debug + 'static {
     async fn close(&self);
 }
 
+/// Room for one video in a connection. What it is told holds from the next negotiation on.
+#[async_trait]
+pub(crate) trait VideoSlot: Send + Sync + fmt::Debug + 'static {
+    async fn set_active(&self, active: bool) -> Result<(), EngineError>;
+    fn ssrc(&self) -> u32;
+    /// As that of the connection.
+    fn write_from(&self, queue: Arc<Queue<Frame>>, counters: Arc<Counters>) -> JoinHandle<()>;
+}
+
 /// A track of the peer whose first packet has arrived.
-pub(crate) trait Incoming: Send + fmt::Debug + 'static {
-    /// Moves packets into the queue until the track ends, without ever waiting for a reader.
-    fn read_into(self: Box<Self>, queue: Arc<Queue<Packet>>, counters: Arc<Counters>) -> JoinHandle<()>;
+#[async_trait]
+pub(crate) trait Incoming: Send + Sync + fmt::Debug + 'static {
+    /// Its name in the peer's description, and its codec if it is a video.
+    async fn about(&self) -> (String, Option<VideoCodec>);
+    /// Moves packets into the sink until the track ends, without ever waiting for a reader; asks for keyframes.
+    fn read_into(self: Box<Self>, sink: Arc<Sink>, counters: Arc<Counters>) -> JoinHandle<()>;
 }

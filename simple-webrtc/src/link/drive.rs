@@ -2,24 +2,23 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 use tokio::time::{self, MissedTickBehavior};
 
 use super::negotiation::Negotiation;
+use super::tracks::{Heard, Videos};
 use super::{Command, End, Link, Role, Stop, failed, now, sleep_until, stopped};
 use crate::channel::{self, ChannelOptions, Places, RawChannel};
-use crate::description::{Candidate, CandidateKind};
-use crate::engine::{Connection, Dtls, EngineError, Inbox, Incoming, Signal};
+use crate::description::{Candidate, CandidateKind, Description};
+use crate::engine::{Connection, Dtls, EngineError, Inbox, Signal};
 use crate::event::{EventKind, FailReason, LinkState};
 use crate::parking::Parking;
-use crate::queue::Queue;
 use crate::steps::{Observation, Steps};
-use crate::track::{IN_QUEUE, RemoteTrack, Subscription, TrackKind};
+use crate::track::Subscription;
 
-/// Tracks of a peer that are read; one is negotiated, a change of its source can look like another.
-const MAX_TRACKS: usize = 4;
 /// How often to look whether the peer has closed, should a sign of it have been missed.
 const CLOSED_CHECK: Duration = Duration::from_millis(250);
 
@@ -36,7 +35,12 @@ pub(super) struct Live {
     /// Until gathering is done.
     pub(super) gathering_until: Option<Instant>,
     pub(super) tasks: Vec<JoinHandle<()>>,
-    pub(super) tracks: usize,
+    /// Tracks of the peer.
+    pub(super) heard: Vec<Heard>,
+    pub(super) track_ids: Arc<AtomicU32>,
+    /// What the peer describes.
+    pub(super) described: Option<Description>,
+    pub(super) videos: Videos,
     pub(super) subscription: Option<Subscription>,
     pub(super) sending: bool,
     pub(super) channels: Places,
@@ -62,7 +66,10 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
             local_candidates: 0,
             gathering_until: None,
             tasks: Vec::new(),
-            tracks: 0,
+            heard: Vec::new(),
+            track_ids: Arc::default(),
+            described: None,
+            videos: Videos::default(),
             subscription: None,
             sending: false,
             channels: Places::new(),
@@ -89,9 +96,9 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
                         Vec::new()
                     }
                 },
-                Ok(()) = self.audio.changed() => {
-                    self.hear_track(live);
-                    Vec::new()
+                Ok(()) = self.tracks.changed() => {
+                    self.hear_tracks(live);
+                    self.offer_what_is_due(live).await?
                 }
                 Ok(()) = self.addresses.changed() => self.on_addresses(live).await?,
                 () = sleep_until(live.gathering_until) => self.on_gathering_done(live).await?,
@@ -129,10 +136,15 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
             if state.is_final() {
                 return Err(End::ByItself(state));
             }
-            if state == LinkState::Connected && !live.sending {
+            let first = state == LinkState::Connected && !live.sending;
+            if first {
                 self.start_sending(live);
             }
             self.emit_state(state).await?;
+            if first {
+                // What came up while there was nobody to tell. It leads to no further state.
+                self.offer_what_is_due(live).await?;
+            }
         }
         Ok(())
     }
@@ -149,6 +161,17 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
             Signal::GatheringDone => return self.on_gathering_done(live).await,
             Signal::Track(track) => {
                 self.on_track(live, track).await?;
+                return Ok(Vec::new());
+            }
+            Signal::Heard(track) => {
+                self.probe.heard(track.kind(), &track.queue);
+                self.emit(EventKind::RemoteTrack(track)).await?;
+                return Ok(Vec::new());
+            }
+            Signal::KeyframeWanted { ssrc } => {
+                if let Some(track) = live.videos.of(ssrc) {
+                    self.emit(EventKind::KeyframeWanted(track)).await?;
+                }
                 return Ok(Vec::new());
             }
             Signal::ChannelOpening(raw) => {
@@ -234,18 +257,6 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
         self.emit(EventKind::LocalCandidate(candidate)).await
     }
 
-    async fn on_track(&mut self, live: &mut Live, track: Box<dyn Incoming>) -> Result<(), End> {
-        if live.tracks >= MAX_TRACKS {
-            tracing::debug!(limit = MAX_TRACKS, "further track of the peer ignored");
-            return Ok(());
-        }
-        live.tracks += 1;
-        let queue = Arc::new(Queue::new(IN_QUEUE));
-        self.probe.incoming().push(queue.clone());
-        live.tasks.push(track.read_into(queue.clone(), self.probe.counters.clone()));
-        self.emit(EventKind::RemoteTrack(RemoteTrack { kind: TrackKind::Audio, queue })).await
-    }
-
     /// The channel that every connection has; both sides make it before the first description.
     async fn open_signaling(&mut self, live: &mut Live) -> Result<(), End> {
         let connection = live.connection.clone();
@@ -253,22 +264,6 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
         let raw = opened.map_err(|error| failed(live.steps.step(), error.into()))?;
         carry_channel(live, raw);
         Ok(())
-    }
-
-    /// From here on, what is written to the shared track is heard on this connection.
-    fn start_sending(&mut self, live: &mut Live) {
-        live.sending = true;
-        let writer = live.connection.write_from(self.probe.outgoing.clone(), self.probe.counters.clone());
-        live.tasks.push(writer);
-        self.hear_track(live);
-    }
-
-    fn hear_track(&mut self, live: &mut Live) {
-        let track = self.audio.borrow_and_update().clone();
-        live.subscription = match track {
-            Some(track) if live.sending => Some(track.subscribe(self.probe.outgoing.clone())),
-            _ => None,
-        };
     }
 }
 

@@ -17,7 +17,10 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
         };
         match offer {
             Some(offer) => self.answer(live, &offer).await,
-            None => self.offer(live, false).await.map(|()| Vec::new()),
+            None => {
+                self.arrange_videos(live).await?;
+                self.offer(live, false).await.map(|()| Vec::new())
+            }
         }
     }
 
@@ -46,6 +49,7 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
                         let done = self.ask(live.steps.step(), connection.roll_back()).await?;
                         done.map_err(|error| failed(live.steps.step(), error.into()))?;
                         live.negotiation.rolled_back();
+                        live.videos.rolled_back();
                     }
                     let mut states = self.answer(live, &offer).await?;
                     states.extend(self.offer_what_is_due(live).await?);
@@ -70,6 +74,9 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
             return Ok(live.steps.fail(now(), error.into()));
         }
         live.negotiation.accepted(answer);
+        live.videos.accepted();
+        self.hear_tracks(live);
+        self.on_described(live, answer).await?;
         self.use_parked(live, answer).await?;
         let mut states = live.steps.observe(now(), Observation::Negotiated);
         states.extend(self.offer_what_is_due(live).await?);
@@ -87,6 +94,7 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
             self.expect_candidates(live, &answer);
         }
         self.emit(EventKind::LocalDescription(answer)).await?;
+        self.on_described(live, offer).await?;
         self.use_parked(live, offer).await?;
         let observation = if restarts { Observation::Restarted } else { Observation::Negotiated };
         Ok(live.steps.observe(now(), observation))
@@ -97,6 +105,7 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
         let offer = self.ask(live.steps.step(), connection.offer(restart)).await?;
         let offer = offer.map_err(|error| failed(live.steps.step(), error.into()))?;
         live.negotiation.offered(&offer, restart);
+        live.videos.offered();
         self.probe.set_offered();
         if restart || !live.negotiation.is_established() {
             self.expect_candidates(live, &offer);
@@ -104,12 +113,18 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
         self.emit(EventKind::LocalDescription(offer)).await
     }
 
-    async fn offer_what_is_due(&mut self, live: &mut Live) -> Result<Vec<LinkState>, End> {
-        if !live.negotiation.due() || !live.steps.can_restart() {
+    pub(super) async fn offer_what_is_due(&mut self, live: &mut Live) -> Result<Vec<LinkState>, End> {
+        if !live.steps.can_restart() {
             return Ok(Vec::new());
         }
-        self.offer(live, true).await?;
-        Ok(live.steps.observe(now(), Observation::Restarted))
+        self.arrange_videos(live).await?;
+        match live.negotiation.due() {
+            Some(restart) => {
+                self.offer(live, restart).await?;
+                Ok(if restart { live.steps.observe(now(), Observation::Restarted) } else { Vec::new() })
+            }
+            None => Ok(Vec::new()),
+        }
     }
 
     /// The engine gathers anew for this description.

@@ -7,6 +7,7 @@ mod negotiation;
 mod probe;
 #[cfg(test)]
 mod tests;
+mod tracks;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -57,7 +58,7 @@ pub(crate) struct Link<K: Clone + Ord> {
     pub(crate) role: Role,
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) stop: watch::Receiver<Option<Stop>>,
-    pub(crate) audio: watch::Receiver<Option<LocalTrack>>,
+    pub(crate) tracks: watch::Receiver<Vec<LocalTrack>>,
     pub(crate) addresses: watch::Receiver<Arc<BTreeSet<IpAddr>>>,
     pub(crate) probe: Arc<Probe>,
     pub(crate) lease: Lease<K>,
@@ -109,6 +110,7 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
         drop(live.subscription.take());
         self.probe.outgoing.clear();
         self.probe.outgoing.close();
+        live.tasks.append(&mut live.videos.end());
         if time::timeout(self.config.timeouts.closing, live.connection.close()).await.is_err() {
             tracing::warn!("the engine did not let go of the connection in time, it is abandoned");
         }
@@ -122,8 +124,8 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
                 tracing::error!("a media task panicked");
             }
         }
-        for queue in self.probe.incoming().iter() {
-            queue.close();
+        for heard in &live.heard {
+            heard.sink.end();
         }
     }
 

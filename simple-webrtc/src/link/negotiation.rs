@@ -23,6 +23,8 @@ pub(super) struct Negotiation {
     pending: Option<(Option<u64>, bool)>,
     /// Whether ICE is to be restarted with our next offer.
     restart: bool,
+    /// Whether there is something else that an offer has to tell.
+    change: bool,
     /// The peer's last offer that was answered, with the answer.
     answered: Option<(Description, Description)>,
     /// The ICE session of the peer.
@@ -31,7 +33,15 @@ pub(super) struct Negotiation {
 
 impl Negotiation {
     pub(super) fn new(dialled: bool) -> Self {
-        Self { dialled, established: false, pending: None, restart: false, answered: None, session: None }
+        Self {
+            dialled,
+            established: false,
+            pending: None,
+            restart: false,
+            change: false,
+            answered: None,
+            session: None,
+        }
     }
 
     pub(super) fn is_established(&self) -> bool {
@@ -43,14 +53,26 @@ impl Negotiation {
         self.restart = true;
     }
 
-    /// Whether an offer that restarts ICE is to be made now.
-    pub(super) fn due(&self) -> bool {
-        self.established && self.restart
+    /// Something has changed that the peer has to be told. Unlike a restart, that can wait for the exchange on its way.
+    pub(super) fn want_change(&mut self) {
+        self.change = true;
+    }
+
+    /// Whether an offer is to be made now, and if so, whether it is to restart ICE.
+    pub(super) fn due(&self) -> Option<bool> {
+        let change = self.change && self.pending.is_none();
+        (self.established && (self.restart || change)).then_some(self.restart)
+    }
+
+    /// Whether an offer of ours waits for its answer.
+    pub(super) fn is_pending(&self) -> bool {
+        self.pending.is_some()
     }
 
     pub(super) fn offered(&mut self, offer: &Description, restart: bool) {
         self.pending = Some((offer.version(), restart));
         self.restart &= !restart;
+        self.change = false;
     }
 
     /// Whether this answer is the one that we wait for.
@@ -87,6 +109,7 @@ impl Negotiation {
     pub(super) fn rolled_back(&mut self) {
         if let Some((_, restart)) = self.pending.take() {
             self.restart |= restart;
+            self.change = true;
         }
     }
 
@@ -156,9 +179,9 @@ mod tests {
         accepted.offered(&description(Offer, 2, "mine"), true);
         assert_eq!(accepted.on_offer(&theirs), OnOffer::Answer { roll_back: true });
         accepted.rolled_back();
-        assert!(accepted.due());
+        assert_eq!(accepted.due(), Some(true));
         accepted.answered(&theirs, &answer(&theirs, 3, "again"));
-        assert!(!accepted.due(), "their offer was the restart that was wanted");
+        assert_eq!(accepted.due(), Some(false), "their offer was the restart that was wanted");
         assert!(!accepted.expects(&answer(&description(Offer, 2, "mine"), 9, "z")));
     }
 
@@ -166,15 +189,15 @@ mod tests {
     fn a_restart_that_gave_way_to_something_else_comes_after_it() {
         let mut accepted = established(false);
         accepted.want_restart();
-        assert!(accepted.due());
+        assert_eq!(accepted.due(), Some(true));
         accepted.offered(&description(Offer, 2, "mine"), true);
-        assert!(!accepted.due());
+        assert_eq!(accepted.due(), None);
         let theirs = description(Offer, 2, "theirs");
         assert!(!accepted.restarts(&theirs));
         assert_eq!(accepted.on_offer(&theirs), OnOffer::Answer { roll_back: true });
         accepted.rolled_back();
         accepted.answered(&theirs, &answer(&theirs, 3, "ours"));
-        assert!(accepted.due());
+        assert_eq!(accepted.due(), Some(true));
     }
 
     #[test]
@@ -194,10 +217,27 @@ mod tests {
     fn nothing_is_restarted_before_there_is_something() {
         let mut dialled = Negotiation::new(true);
         dialled.want_restart();
-        assert!(!dialled.due());
+        assert_eq!(dialled.due(), None);
         dialled.offered(&description(Offer, 1, "x"), false);
-        assert!(!dialled.due());
+        assert_eq!(dialled.due(), None);
         dialled.accepted(&description(Answer, 1, "theirs"));
-        assert!(dialled.due(), "now there is");
+        assert_eq!(dialled.due(), Some(true), "now there is");
+    }
+
+    #[test]
+    fn a_change_waits_for_the_exchange_on_its_way_and_a_restart_does_not() {
+        let mut dialled = established(true);
+        dialled.want_change();
+        assert_eq!(dialled.due(), Some(false));
+        let first = description(Offer, 2, "ours");
+        dialled.offered(&first, false);
+        dialled.want_change();
+        assert_eq!(dialled.due(), None);
+        dialled.want_restart();
+        assert_eq!(dialled.due(), Some(true));
+        let second = description(Offer, 3, "fresh");
+        dialled.offered(&second, true);
+        dialled.accepted(&answer(&second, 2, "theirs-2"));
+        assert_eq!(dialled.due(), None, "it told the change, too");
     }
 }

@@ -6,6 +6,7 @@ mod channel_tests;
 mod handler;
 #[cfg(test)]
 mod hostile_tests;
+mod keyframes;
 mod media;
 #[cfg(test)]
 mod net;
@@ -17,6 +18,9 @@ mod settings;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod video;
+#[cfg(test)]
+mod video_tests;
 #[cfg(test)]
 mod virtual_tests;
 
@@ -37,13 +41,13 @@ use webrtc::rtp_transceiver::RtpSender;
 
 use self::pace::Pace;
 use self::socket::{Sockets, Watch};
-use super::{Connection, Dtls, Engine, EngineError, Outbox, Path, Signal};
+use super::{Connection, Dtls, Engine, EngineError, Outbox, Path, Signal, VideoSlot};
 use crate::channel::{ChannelOptions, RawChannel, SEND_BUFFER};
 use crate::config::Config;
 use crate::description::{Candidate, CandidateKind, Description, DescriptionKind};
 use crate::queue::Queue;
 use crate::stats::{Counters, Route};
-use crate::track::Frame;
+use crate::track::{Frame, VideoCodec};
 
 fn failed(doing: &'static str, error: impl fmt::Display) -> EngineError {
     tracing::trace!(doing, %error, "the engine failed");
@@ -81,9 +85,8 @@ impl Engine for Webrtc {
 /// One PeerConnection with one audio section that sends and receives.
 struct WebrtcConnection {
     engine: Arc<dyn PeerConnection>,
-    track: Arc<TrackLocalStaticRTP>,
-    sender: Arc<dyn RtpSender>,
-    pace: Arc<Pace>,
+    /// Of the sound.
+    outlet: media::Outlet,
     /// Descriptions so far.
     described: AtomicU64,
     closed: AtomicBool,
@@ -92,7 +95,7 @@ struct WebrtcConnection {
 impl WebrtcConnection {
     async fn open(own: &Webrtc, config: &Config, outbox: Outbox) -> Result<Self, EngineError> {
         let failed = |error| failed("set up a connection", error);
-        let (media, interceptors) = settings::media().map_err(failed)?;
+        let (media, interceptors) = settings::media(outbox.clone()).map_err(failed)?;
         let pace = Arc::new(Pace::new(own.paced));
         #[cfg(test)]
         own.paces.lock().expect("not poisoned").push(pace.clone());
@@ -115,9 +118,10 @@ impl WebrtcConnection {
             })?;
         let engine: Arc<dyn PeerConnection> = Arc::new(engine);
         match Self::add_audio(&engine).await {
-            Ok((track, sender)) => {
+            Ok((track, sender, sequence)) => {
+                let outlet = media::Outlet { track, sender, sequence: Arc::new(sequence), pace };
                 let (described, closed) = (AtomicU64::new(0), AtomicBool::new(false));
-                Ok(Self { engine, track, sender, pace, described, closed })
+                Ok(Self { engine, outlet, described, closed })
             }
             Err(error) => {
                 close(&engine).await;
@@ -130,12 +134,12 @@ impl WebrtcConnection {
     /// onto the offered section, so that both directions share one.
     async fn add_audio(
         engine: &Arc<dyn PeerConnection>,
-    ) -> Result<(Arc<TrackLocalStaticRTP>, Arc<dyn RtpSender>), webrtc::error::Error> {
+    ) -> Result<(Arc<TrackLocalStaticRTP>, Arc<dyn RtpSender>, media::Sequence), webrtc::error::Error> {
         let track = Arc::new(TrackLocalStaticRTP::new(settings::audio_track()?));
         let transceiver = engine.add_transceiver_from_track(track.clone(), None).await?;
         let sender = transceiver.sender().await?;
         let sender = sender.ok_or(webrtc::error::Error::ErrRTPSenderNotExisted)?;
-        Ok((track, sender))
+        Ok((track, sender, media::Sequence::random()?))
     }
 
     async fn set_remote(&self, description: &Description) -> Result<(), EngineError> {
@@ -149,7 +153,7 @@ impl WebrtcConnection {
             EngineError::BadDescription
         };
         let set = self.engine.set_remote_description(parsed.map_err(bad)?).await.map_err(bad);
-        self.pace.turn();
+        self.outlet.pace.turn();
         set
     }
 
@@ -209,29 +213,28 @@ impl Connection for WebrtcConnection {
             tracing::trace!(%error, "the engine refused a candidate of the peer");
         }
         // Nothing tells the loop that there is one more to be checked.
-        self.pace.turn();
+        self.outlet.pace.turn();
     }
 
     fn write_from(&self, queue: Arc<Queue<Frame>>, counters: Arc<Counters>) -> JoinHandle<()> {
-        tokio::spawn(media::write(
-            self.track.clone(),
-            self.sender.clone(),
-            queue,
-            counters,
-            self.pace.clone(),
-        ))
+        tokio::spawn(media::write(self.outlet.clone(), settings::OPUS, queue, counters))
+    }
+
+    async fn add_video(&self, codec: VideoCodec) -> Result<Arc<dyn VideoSlot>, EngineError> {
+        let slot = video::Slot::open(&self.engine, codec, self.outlet.pace.clone()).await;
+        Ok(Arc::new(slot.map_err(|error| failed("make room for a video", error))?))
     }
 
     async fn open_channel(
         &self,
         options: Option<&ChannelOptions>,
     ) -> Result<Arc<dyn RawChannel>, EngineError> {
-        let opened = channel::WebrtcChannel::open(&self.engine, self.pace.clone(), options).await;
+        let opened = channel::WebrtcChannel::open(&self.engine, self.outlet.pace.clone(), options).await;
         Ok(Arc::new(opened.map_err(|error| failed("open a channel", error))?))
     }
 
     async fn dtls(&self) -> Dtls {
-        let state = match self.sender.transport().await {
+        let state = match self.outlet.sender.transport().await {
             Ok(Some(transport)) => transport.state().await.ok(),
             _ => None,
         };
@@ -244,7 +247,7 @@ impl Connection for WebrtcConnection {
     }
 
     async fn path(&self) -> Path {
-        let selected = match self.sender.transport().await {
+        let selected = match self.outlet.sender.transport().await {
             Ok(Some(dtls)) => dtls.ice_transport().get_selected_candidate_pair().await.ok().flatten(),
             _ => None,
         };

@@ -47,6 +47,8 @@ pub(super) struct Pair {
     tracks: Vec<(bool, RemoteTrack)>,
     /// Channels that are open, and whether at the first side.
     pub(super) channels: Vec<(bool, Channel)>,
+    ended: Vec<TrackId>,
+    keyframes: usize,
     paces: Vec<Arc<Pace>>,
 }
 
@@ -57,7 +59,16 @@ impl Pair {
 
     pub(super) fn with(net: Arc<Net>, paced: bool, config: impl Fn() -> ConfigBuilder) -> Self {
         let (a, b) = (Side::new(&net, paced, config()), Side::new(&net, paced, config()));
-        Self { net, a, b, tracks: Vec::new(), channels: Vec::new(), paces: Vec::new() }
+        Self {
+            net,
+            a,
+            b,
+            tracks: Vec::new(),
+            channels: Vec::new(),
+            ended: Vec::new(),
+            keyframes: 0,
+            paces: Vec::new(),
+        }
     }
 
     /// Carries what is signalled, which takes no time, until both sides have the state. How long that took.
@@ -99,6 +110,14 @@ impl Pair {
                     self.tracks.push((is_a, track));
                     Ok(())
                 }
+                EventKind::RemoteTrackEnded(id) => {
+                    self.ended.push(id);
+                    Ok(())
+                }
+                EventKind::KeyframeWanted(_) => {
+                    self.keyframes += 1;
+                    Ok(())
+                }
                 EventKind::Channel(channel) => {
                     self.channels.push((is_a, channel));
                     Ok(())
@@ -116,6 +135,27 @@ impl Pair {
             self.paces.append(&mut side.engine.paces.lock().expect("not poisoned"));
         }
         up
+    }
+
+    /// Carries signals for this long.
+    pub(super) async fn run(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        while time::timeout_at(until, self.step()).await.is_ok() {}
+    }
+
+    pub(super) fn take_track(&mut self, at_a: bool, kind: TrackKind) -> Option<RemoteTrack> {
+        let at = self.tracks.iter().position(|(is_a, track)| *is_a == at_a && track.kind() == kind)?;
+        Some(self.tracks.remove(at).1)
+    }
+
+    /// Tracks of either side that have ended since this was last asked.
+    pub(super) fn ended(&mut self) -> Vec<TrackId> {
+        std::mem::take(&mut self.ended)
+    }
+
+    /// Requests for keyframes since this was last asked.
+    pub(super) fn keyframes(&mut self) -> usize {
+        std::mem::take(&mut self.keyframes)
     }
 
     /// Both ends of a channel of this name, once they are there: that of the first side first.
@@ -141,7 +181,7 @@ impl Pair {
     pub(super) async fn heard(&mut self) -> Duration {
         let start = Instant::now();
         let mut tick = time::interval(Duration::from_millis(20));
-        let mut track = self.tracks.iter().position(|(at_a, _)| !at_a).map(|at| self.tracks.remove(at).1);
+        let mut track = self.take_track(false, TrackKind::Audio);
         // What is still there is from before.
         while let Some(track) = &mut track
             && time::timeout(Duration::ZERO, track.recv()).await.is_ok()
@@ -158,7 +198,7 @@ impl Pair {
                 }
                 None => {
                     drop(time::timeout(Duration::from_millis(19), self.step()).await);
-                    track = self.tracks.pop().map(|(_, track)| track);
+                    track = self.take_track(false, TrackKind::Audio);
                 }
             }
         }
