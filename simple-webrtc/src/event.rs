@@ -56,6 +56,13 @@ pub enum EventKind {
     /// A data channel is open, opened by either side. Each connection has one from the start
     /// ([`Channel::is_signaling`]), which comes once it is connected.
     Channel(Channel),
+    /// A STUN or TURN server is of no use to this connection. Told once for each gathering; others may do.
+    ServerFailed {
+        /// Its URL, as it was configured.
+        url: String,
+        /// What is wrong with it.
+        problem: ServerProblem,
+    },
     /// The addresses of this machine have changed while the connection lived. Noticed within 0.5 s.
     AddressChanged {
         /// Whether the address that this connection goes out from is gone. Then nothing will come of the path, and
@@ -150,6 +157,30 @@ impl fmt::Display for Step {
     }
 }
 
+/// What is wrong with a STUN or TURN server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerProblem {
+    /// Its name is not known, or cannot be looked up now.
+    #[error("its name cannot be resolved")]
+    Unresolved,
+    /// It does not answer, or takes no connection.
+    #[error("it does not answer")]
+    Unreachable,
+    /// Its certificate is not trusted or not its own, or TLS failed otherwise.
+    #[error("TLS with it failed")]
+    Tls,
+    /// It does not take the user name and credential.
+    #[error("it refuses the credentials")]
+    WrongCredentials,
+    /// It refuses for another reason, for instance 486: too many allocations (RFC 8656 section 19).
+    #[error("it refuses with error {code}")]
+    Refused {
+        /// The error code of its answer.
+        code: u16,
+    },
+}
+
 /// Why a connection failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -163,6 +194,12 @@ pub enum FailReason {
     /// Nothing to be reached at: no network, or, with `relay_only`, no relay that accepted us.
     #[error("no address to be reached at (no network, or no relay that accepts the credentials)")]
     NoLocalCandidates,
+    /// With `relay_only`: no relay that can be used. This is what is wrong with the first one that failed.
+    #[error("no relay can be used: {problem}")]
+    NoRelay {
+        /// What is wrong with it.
+        problem: ServerProblem,
+    },
     /// No pair of addresses worked.
     #[error("no path to the peer works")]
     NoPath,

@@ -65,7 +65,7 @@ pub use description::{
     MAX_CANDIDATE_BYTES, MAX_DESCRIPTION_BYTES,
 };
 pub use error::{Error, FrameTooLarge};
-pub use event::{Event, EventKind, Events, FailReason, Generation, LinkState, Step};
+pub use event::{Event, EventKind, Events, FailReason, Generation, LinkState, ServerProblem, Step};
 pub use peers::{Peers, Remote};
 pub use stats::{Received, Route, Sent, Stats};
 pub use track::{Frame, LocalTrack, MAX_PAYLOAD_BYTES, Packet, RemoteTrack, TrackId, TrackKind, VideoCodec};

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::addresses::{self, Interfaces, System};
 use crate::channel::{ChannelOptions, MAX_CHANNEL_NAME_BYTES};
-use crate::config::Config;
+use crate::config::{Config, ConfigError, IceServer, check_servers};
 use crate::description::{Candidate, Description, DescriptionKind};
 use crate::engine::Engine;
 use crate::engine::webrtc::Webrtc;
@@ -49,6 +49,7 @@ struct Handle<K> {
     shared: Arc<Shared<K>>,
     events: mpsc::Sender<Event<K>>,
     config: Arc<Config>,
+    servers: watch::Sender<Arc<Config>>,
     engine: Arc<dyn Engine>,
     interfaces: Arc<dyn Interfaces>,
     runtime: Runtime,
@@ -99,8 +100,23 @@ impl<K: Clone + Ord + fmt::Debug + Send + Sync + 'static> Peers<K> {
         });
         let (events, receiver) = mpsc::channel(config.limits.events);
         let events_out = Events { receiver, shared: shared.clone() };
-        let handle = Handle { shared, events, config: Arc::new(config), engine, interfaces, runtime };
+        let config = Arc::new(config);
+        let servers = watch::Sender::new(config.clone());
+        let handle = Handle { shared, events, config, servers, engine, interfaces, runtime };
         Ok((Self { handle: Arc::new(handle) }, events_out))
+    }
+
+    /// Uses these STUN and TURN servers from now on, in place of those before: new credentials, or other servers. Connections
+    /// that exist take them with an offer that follows as an event; their relayed paths go on.
+    ///
+    /// # Errors
+    /// [`ConfigError`], as for [`Config`]; an empty list leaves connections that exist with what they have.
+    pub fn set_ice_servers(&self, servers: Vec<IceServer>) -> Result<(), ConfigError> {
+        check_servers(&servers, self.handle.config.relay_only)?;
+        self.handle.servers.send_modify(|config| {
+            *config = Arc::new(Config { ice_servers: servers, ..Config::clone(config) });
+        });
+        Ok(())
     }
 
     /// Sends this track to every peer: those connected now, those connecting, and those that come later. Adding it again
@@ -305,6 +321,7 @@ impl<K: Clone + Ord + fmt::Debug + Send + Sync + 'static> Peers<K> {
         shared.live.send_modify(|live| *live += 1);
         let link = Link {
             config: self.handle.config.clone(),
+            servers: self.handle.servers.subscribe(),
             engine: self.handle.engine.clone(),
             role,
             commands: inbox,

@@ -150,7 +150,7 @@ impl Steps {
 
     pub(crate) fn fail(&mut self, now: Instant, reason: FailReason) -> Vec<LinkState> {
         let step = match reason {
-            FailReason::NoLocalCandidates => Step::Gathering,
+            FailReason::NoLocalCandidates | FailReason::NoRelay { .. } => Step::Gathering,
             _ => self.step(),
         };
         self.enter(now, LinkState::Failed { step, reason })

@@ -5,8 +5,8 @@ mod support;
 use std::time::Duration;
 
 use simple_webrtc::{
-    Description, DescriptionKind, Error, EventKind, FailReason, Generation, LinkState, Peers, Remote, Step,
-    Timeouts,
+    Description, DescriptionKind, Error, EventKind, FailReason, Generation, LinkState, Peers, Remote,
+    ServerProblem, Step, Timeouts,
 };
 use support::*;
 use tokio::sync::Mutex;
@@ -337,15 +337,22 @@ async fn without_a_relay_a_relayed_connection_fails_and_shows_no_address() {
         let config = loopback().ice_server(relay).relay_only(true).timeouts(timeouts);
         let mut side = Side::new(config.build().expect("valid"));
         side.peers.dial("b", FIRST).expect("dial");
+        let problem = if silent { ServerProblem::Unreachable } else { ServerProblem::Refused { code: 403 } };
+        let mut told = 0;
         let end = loop {
             match side.next().await.kind {
+                EventKind::ServerFailed { url, problem: found } => {
+                    assert_eq!((url, found), (format!("turn:127.0.0.1:{port}"), problem));
+                    told += 1;
+                }
                 EventKind::LocalCandidate(candidate) => panic!("shown: {candidate:?}"),
                 EventKind::LocalDescription(offer) => assert!(!offer.as_str().contains("127.0.0.1")),
                 EventKind::State(state) if state.is_final() => break state,
                 _ => {}
             }
         };
-        assert_eq!(end, Failed { step: Step::Gathering, reason: FailReason::NoLocalCandidates });
+        assert_eq!(end, Failed { step: Step::Gathering, reason: FailReason::NoRelay { problem } });
+        assert_eq!(told, 1);
         server.abort();
     }
 }

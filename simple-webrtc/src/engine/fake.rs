@@ -72,6 +72,7 @@ pub(crate) enum Call {
     Candidate(Candidate),
     Write,
     AddVideo(VideoCodec),
+    SetServers(usize),
     Close,
 }
 
@@ -294,6 +295,13 @@ impl Connection for Fake {
             events,
             incoming: tokio::sync::Mutex::new(incoming),
         }))
+    }
+
+    fn gathering_is_over(&self) {}
+
+    async fn set_servers(&self, config: &Config) -> Result<(), EngineError> {
+        self.called(Call::SetServers(config.ice_servers.len()));
+        Ok(())
     }
 
     async fn dtls(&self) -> Dtls {

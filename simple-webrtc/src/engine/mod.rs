@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use crate::channel::{Channel, ChannelOptions, RawChannel};
 use crate::config::Config;
 use crate::description::{Candidate, Description};
+use crate::event::ServerProblem;
 use crate::queue::Queue;
 use crate::sink::Sink;
 use crate::stats::{Counters, Route};
@@ -79,6 +80,11 @@ pub(crate) enum Signal {
     ChannelOpening(Arc<dyn RawChannel>),
     /// A channel of either side is open.
     Channel(Channel),
+    /// The server at this place in the configuration is of no use.
+    ServerFailed {
+        index: usize,
+        problem: ServerProblem,
+    },
     /// The engine's task has ended, though nobody closed the connection.
     Stopped,
 }
@@ -113,6 +119,10 @@ pub(crate) trait Connection: Send + Sync + fmt::Debug + 'static {
         &self,
         options: Option<&ChannelOptions>,
     ) -> Result<Arc<dyn RawChannel>, EngineError>;
+    /// Gathering has had its time: servers that have not answered by now are told of.
+    fn gathering_is_over(&self);
+    /// Uses these servers, and their credentials, from the next description on.
+    async fn set_servers(&self, config: &Config) -> Result<(), EngineError>;
     async fn dtls(&self) -> Dtls;
     async fn path(&self) -> Path;
     /// Ends everything the engine holds: sockets, its task, the streams of the tracks. Tells the peer.

@@ -14,7 +14,7 @@ use super::{Command, End, Link, Role, Stop, failed, now, sleep_until, stopped};
 use crate::channel::{self, ChannelOptions, Places, RawChannel};
 use crate::description::{Candidate, CandidateKind, Description};
 use crate::engine::{Connection, Dtls, EngineError, Inbox, Signal};
-use crate::event::{EventKind, FailReason, LinkState};
+use crate::event::{EventKind, FailReason, LinkState, ServerProblem};
 use crate::parking::Parking;
 use crate::steps::{Observation, Steps};
 use crate::track::Subscription;
@@ -32,6 +32,8 @@ pub(super) struct Live {
     /// The ICE session of our last description.
     pub(super) session: Option<String>,
     pub(super) local_candidates: usize,
+    /// What is wrong with the first server that failed.
+    pub(super) server_problem: Option<ServerProblem>,
     /// Until gathering is done.
     pub(super) gathering_until: Option<Instant>,
     pub(super) tasks: Vec<JoinHandle<()>>,
@@ -64,6 +66,7 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
             remote_candidates: Parking::default(),
             session: None,
             local_candidates: 0,
+            server_problem: None,
             gathering_until: None,
             tasks: Vec::new(),
             heard: Vec::new(),
@@ -101,7 +104,23 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
                     self.offer_what_is_due(live).await?
                 }
                 Ok(()) = self.addresses.changed() => self.on_addresses(live).await?,
-                () = sleep_until(live.gathering_until) => self.on_gathering_done(live).await?,
+                Ok(()) = self.servers.changed() => {
+                    let config = self.servers.borrow_and_update().clone();
+                    let connection = live.connection.clone();
+                    match self.ask(live.steps.step(), connection.set_servers(&config)).await? {
+                        // They are used from the next description on.
+                        Ok(()) => live.negotiation.want_change(),
+                        Err(error) => tracing::warn!(?error, "the engine keeps the servers it has"),
+                    }
+                    self.offer_what_is_due(live).await?
+                }
+                () = sleep_until(live.gathering_until) => {
+                    live.connection.gathering_is_over();
+                    // Behind what that has to tell.
+                    live.inbox.sender().put(Signal::GatheringDone);
+                    live.gathering_until = Some(now() + self.config.timeouts.gathering);
+                    Vec::new()
+                }
                 _ = closed_check.tick() => self.look_for_close(live).await?,
             };
             self.advance(live, states).await?;
@@ -110,7 +129,8 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
 
     /// Opening must not be cancelled half way: the engine would keep what it had made so far. So it runs on its own.
     async fn open(&mut self, inbox: &Inbox, steps: &Steps) -> Result<Arc<dyn Connection>, End> {
-        let (engine, config, outbox) = (self.engine.clone(), self.config.clone(), inbox.sender());
+        let config = self.servers.borrow_and_update().clone();
+        let (engine, outbox) = (self.engine.clone(), inbox.sender());
         let mut opening = tokio::spawn(async move { engine.open(&config, outbox).await });
         let opened = match self.ask(steps.step(), &mut opening).await {
             Ok(opened) => opened,
@@ -172,6 +192,13 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
                 if let Some(track) = live.videos.of(ssrc) {
                     self.emit(EventKind::KeyframeWanted(track)).await?;
                 }
+                return Ok(Vec::new());
+            }
+            Signal::ServerFailed { index, problem } => {
+                live.server_problem.get_or_insert(problem);
+                let config = self.servers.borrow().clone();
+                let url = config.ice_servers.get(index).map(|server| server.url.clone()).unwrap_or_default();
+                self.emit(EventKind::ServerFailed { url, problem }).await?;
                 return Ok(Vec::new());
             }
             Signal::ChannelOpening(raw) => {
@@ -238,7 +265,11 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
         }
         // While connecting anew there may be no network for a moment; there will be another restart when there is.
         if live.local_candidates == 0 && !live.steps.can_restart() {
-            return Ok(live.steps.fail(now(), FailReason::NoLocalCandidates));
+            let reason = match live.server_problem {
+                Some(problem) if self.config.relay_only => FailReason::NoRelay { problem },
+                _ => FailReason::NoLocalCandidates,
+            };
+            return Ok(live.steps.fail(now(), reason));
         }
         self.emit(EventKind::GatheringDone).await?;
         Ok(Vec::new())

@@ -131,6 +131,7 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
     fn expect_candidates(&mut self, live: &mut Live, description: &Description) {
         live.session = description.ufrag().map(str::to_owned);
         live.local_candidates = 0;
+        live.server_problem = None;
         live.gathering_until = Some(now() + self.config.timeouts.gathering);
     }
 

@@ -54,6 +54,8 @@ pub(crate) enum Stop {
 
 pub(crate) struct Link<K: Clone + Ord> {
     pub(crate) config: Arc<Config>,
+    /// The same, with the servers of the moment.
+    pub(crate) servers: watch::Receiver<Arc<Config>>,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) role: Role,
     pub(crate) commands: mpsc::Receiver<Command>,

@@ -10,6 +10,7 @@ use webrtc::peer_connection::{
 use super::channel::WebrtcChannel;
 use super::media::IncomingTrack;
 use super::pace::Pace;
+use super::servers::Servers;
 use super::{Outbox, Signal};
 use crate::description::Candidate;
 
@@ -17,11 +18,12 @@ use crate::description::Candidate;
 pub(super) struct Handler {
     outbox: Outbox,
     pace: Arc<Pace>,
+    servers: Arc<Servers>,
 }
 
 impl Handler {
-    pub(super) fn new(outbox: Outbox, pace: Arc<Pace>) -> Self {
-        Self { outbox, pace }
+    pub(super) fn new(outbox: Outbox, pace: Arc<Pace>, servers: Arc<Servers>) -> Self {
+        Self { outbox, pace, servers }
     }
 }
 
@@ -37,6 +39,7 @@ impl PeerConnectionEventHandler for Handler {
 
     async fn on_ice_gathering_state_change(&self, state: RTCIceGatheringState) {
         if state == RTCIceGatheringState::Complete {
+            self.servers.time_is_up();
             self.outbox.put(Signal::GatheringDone);
         }
     }

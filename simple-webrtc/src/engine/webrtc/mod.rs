@@ -14,10 +14,12 @@ mod pace;
 #[cfg(test)]
 mod relay;
 mod runtime;
+mod servers;
 mod settings;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 mod video;
 #[cfg(test)]
 mod video_tests;
@@ -40,6 +42,7 @@ use webrtc::peer_connection::{
 use webrtc::rtp_transceiver::RtpSender;
 
 use self::pace::Pace;
+use self::servers::Servers;
 use self::socket::{Sockets, Watch};
 use super::{Connection, Dtls, Engine, EngineError, Outbox, Path, Signal, VideoSlot};
 use crate::channel::{ChannelOptions, RawChannel, SEND_BUFFER};
@@ -87,6 +90,7 @@ struct WebrtcConnection {
     engine: Arc<dyn PeerConnection>,
     /// Of the sound.
     outlet: media::Outlet,
+    servers: Arc<Servers>,
     /// Descriptions so far.
     described: AtomicU64,
     closed: AtomicBool,
@@ -97,9 +101,10 @@ impl WebrtcConnection {
         let failed = |error| failed("set up a connection", error);
         let (media, interceptors) = settings::media(outbox.clone()).map_err(failed)?;
         let pace = Arc::new(Pace::new(own.paced));
+        let servers = Arc::new(Servers::new(&config.ice_servers, outbox.clone()));
         #[cfg(test)]
         own.paces.lock().expect("not poisoned").push(pace.clone());
-        let watch = Arc::new(Watch::new(pace.clone(), outbox.clone()));
+        let watch = Arc::new(Watch::new(pace.clone(), outbox.clone(), servers.clone()));
         let runtime = runtime::Watched::new(outbox.clone(), own.sockets.clone(), watch);
         let engine = PeerConnectionBuilder::new()
             .with_configuration(settings::configuration(config))
@@ -107,7 +112,7 @@ impl WebrtcConnection {
             .with_media_engine(media)
             .with_interceptor_registry(interceptors)
             .with_runtime(Arc::new(runtime))
-            .with_handler(Arc::new(handler::Handler::new(outbox, pace.clone())))
+            .with_handler(Arc::new(handler::Handler::new(outbox, pace.clone(), servers.clone())))
             .with_data_channel_send_buffer_limit(SEND_BUFFER)
             .with_udp_addrs(settings::bind_addresses(config))
             .build()
@@ -121,7 +126,7 @@ impl WebrtcConnection {
             Ok((track, sender, sequence)) => {
                 let outlet = media::Outlet { track, sender, sequence: Arc::new(sequence), pace };
                 let (described, closed) = (AtomicU64::new(0), AtomicBool::new(false));
-                Ok(Self { engine, outlet, described, closed })
+                Ok(Self { engine, outlet, servers, described, closed })
             }
             Err(error) => {
                 close(&engine).await;
@@ -231,6 +236,16 @@ impl Connection for WebrtcConnection {
     ) -> Result<Arc<dyn RawChannel>, EngineError> {
         let opened = channel::WebrtcChannel::open(&self.engine, self.outlet.pace.clone(), options).await;
         Ok(Arc::new(opened.map_err(|error| failed("open a channel", error))?))
+    }
+
+    fn gathering_is_over(&self) {
+        self.servers.time_is_up();
+    }
+
+    async fn set_servers(&self, config: &Config) -> Result<(), EngineError> {
+        self.servers.set(&config.ice_servers);
+        let set = self.engine.set_configuration(settings::configuration(config)).await;
+        set.map_err(|error| failed("take other servers", error))
     }
 
     async fn dtls(&self) -> Dtls {

@@ -11,8 +11,10 @@ use webrtc::runtime::{
 };
 
 use super::pace::Sleep;
+use super::servers::Lookup;
 use super::socket::{Socket, Sockets, Watch};
 use super::{Outbox, Signal};
+use crate::event::ServerProblem;
 
 /// How long looking up a STUN or TURN server may take. 5 s: the time in which a resolver asks its second server
 /// (resolv.conf(5)). The engine does nothing else meanwhile, not even ICE.
@@ -78,10 +80,18 @@ impl Runtime for Watched {
 
     fn resolve_host<'a>(&'a self, host: &'a str) -> Boxed<'a, io::Result<Vec<SocketAddr>>> {
         Box::pin(async move {
-            let found = tokio::time::timeout(RESOLVE, TokioRuntime.resolve_host(host)).await;
-            let found = found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
-            self.watch.add_servers(&found);
-            Ok(found)
+            let (index, name) = match self.watch.servers.lookup(host) {
+                Some((_, Lookup::Aliases(aliases))) => return Ok(aliases),
+                Some((index, Lookup::Name(name))) => (index, name),
+                None => return Err(io::ErrorKind::NotFound.into()),
+            };
+            let found = tokio::time::timeout(RESOLVE, TokioRuntime.resolve_host(&name)).await;
+            let found = found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            match &found {
+                Ok(addresses) => self.watch.servers.found(index, addresses),
+                Err(_) => self.watch.servers.failed(index, ServerProblem::Unresolved),
+            }
+            found
         })
     }
 
@@ -119,7 +129,8 @@ mod tests {
     use crate::engine::Inbox;
 
     fn watched(inbox: &Inbox) -> Watched {
-        let watch = Watch::new(Arc::new(Pace::new(true)), inbox.sender());
+        let servers = Arc::new(super::super::servers::Servers::new(&[], inbox.sender()));
+        let watch = Watch::new(Arc::new(Pace::new(true)), inbox.sender(), servers);
         Watched::new(inbox.sender(), Arc::new(Real), Arc::new(watch))
     }
 

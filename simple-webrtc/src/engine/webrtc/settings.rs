@@ -21,6 +21,7 @@ use crate::track::{AUDIO_CLOCK_RATE, VIDEO_CLOCK_RATE, VideoCodec};
 
 use super::Outbox;
 use super::keyframes::Keyframes;
+use super::servers::engine_url;
 
 /// What the peer may send until we have worked it off: what one channel of ours may have on its way.
 const SCTP_RECEIVE_BUFFER: u32 = SEND_BUFFER as u32;
@@ -123,17 +124,17 @@ fn track(kind: RtpCodecKind, codec: RTCRtpCodec) -> Result<(MediaStreamTrack, u3
 pub(super) fn configuration(config: &Config) -> RTCConfiguration {
     let policy = if config.relay_only { RTCIceTransportPolicy::Relay } else { RTCIceTransportPolicy::All };
     RTCConfigurationBuilder::new()
-        .with_ice_servers(config.ice_servers.iter().map(server).collect())
+        .with_ice_servers(config.ice_servers.iter().enumerate().filter_map(server).collect())
         .with_ice_transport_policy(policy)
         .build()
 }
 
-fn server(server: &IceServer) -> RTCIceServer {
-    RTCIceServer {
-        urls: vec![server.url.clone()],
+fn server((index, server): (usize, &IceServer)) -> Option<RTCIceServer> {
+    Some(RTCIceServer {
+        urls: vec![engine_url(index, server)?],
         username: server.username.clone(),
         credential: server.credential.clone(),
-    }
+    })
 }
 
 pub(super) fn setting_engine(config: &Config) -> SettingEngine {

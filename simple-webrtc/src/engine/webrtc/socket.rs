@@ -1,15 +1,18 @@
 //! The sockets of one connection: every datagram passes here on its way into the engine and out of it.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Runtime, TokioRuntime, Transmit};
 
 use super::pace::Pace;
+use super::servers::Servers;
+use super::tunnel::{Arrived, Tunnel};
 use super::{Outbox, Signal};
 
 /// The content type of an alert (RFC 6347 section 4.1), which is in clear also where the alert is not.
@@ -39,8 +42,7 @@ impl Sockets for Real {
 pub(super) struct Watch {
     pub(super) pace: Arc<Pace>,
     outbox: Outbox,
-    /// Addresses of STUN and TURN servers.
-    servers: RwLock<Vec<SocketAddr>>,
+    pub(super) servers: Arc<Servers>,
     /// The peer has sent an alert, which the engine has not looked at yet.
     alert: AtomicBool,
     /// A certificate was refused, by either side.
@@ -50,22 +52,9 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(pace: Arc<Pace>, outbox: Outbox) -> Self {
+    pub(super) fn new(pace: Arc<Pace>, outbox: Outbox, servers: Arc<Servers>) -> Self {
         let (alert, refused, unsent) = Default::default();
-        Self { pace, outbox, servers: RwLock::default(), alert, refused, unsent }
-    }
-
-    pub(super) fn add_servers(&self, found: &[SocketAddr]) {
-        let mut servers = self.servers.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        for address in found {
-            if !servers.contains(address) {
-                servers.push(*address);
-            }
-        }
-    }
-
-    fn is_server(&self, address: SocketAddr) -> bool {
-        self.servers.read().unwrap_or_else(std::sync::PoisonError::into_inner).contains(&address)
+        Self { pace, outbox, servers, alert, refused, unsent }
     }
 
     /// The engine has worked off what it was given.
@@ -75,8 +64,12 @@ impl Watch {
         }
     }
 
-    fn received(&self, datagram: &[u8]) {
+    fn received(&self, from: SocketAddr, datagram: &[u8]) {
         self.pace.input();
+        // STUN (RFC 7983).
+        if matches!(datagram.first(), Some(0..=3)) {
+            self.servers.received(from, datagram);
+        }
         if datagram.first() == Some(&ALERT) {
             if is_bad_certificate(datagram) && !self.refused.swap(true, Ordering::AcqRel) {
                 self.outbox.put(Signal::CertificateRefused { by_us: false });
@@ -95,6 +88,9 @@ impl Watch {
             _ => {}
         }
         // The engine answers such an alert with the same one, which then says nothing of the peer's certificate.
+        if to_server {
+            self.servers.sent(datagram);
+        }
         if is_bad_certificate(datagram) && !self.refused.swap(true, Ordering::AcqRel) {
             self.outbox.put(Signal::CertificateRefused { by_us: true });
         }
@@ -113,11 +109,34 @@ fn is_bad_certificate(datagram: &[u8]) -> bool {
 pub(super) struct Socket {
     socket: Arc<dyn AsyncUdpSocket>,
     watch: Arc<Watch>,
+    /// To servers over TCP and TLS.
+    tunnels: Mutex<HashMap<SocketAddr, Tunnel>>,
+    arrived: Arc<Arrived>,
 }
 
 impl Socket {
     pub(super) fn new(socket: Arc<dyn AsyncUdpSocket>, watch: Arc<Watch>) -> Self {
-        Self { socket, watch }
+        Self { socket, watch, tunnels: Mutex::default(), arrived: Arc::default() }
+    }
+
+    /// Whether this is for a tunnel. Then it is on its way.
+    fn takes_tunnel(&self, transmit: &Transmit<'_>) -> bool {
+        let alias = transmit.destination;
+        let mut tunnels = self.tunnels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tunnel) = tunnels.get(&alias) {
+            tunnel.send(transmit.contents);
+            return true;
+        }
+        let (Some((index, exit)), Ok(own)) = (self.watch.servers.exit(alias), self.socket.local_addr())
+        else {
+            return false;
+        };
+        let servers = self.watch.servers.clone();
+        let failed = move |problem| servers.failed(index, problem);
+        let tunnel = Tunnel::open(exit, own, alias, self.arrived.clone(), failed);
+        tunnel.send(transmit.contents);
+        tunnels.insert(alias, tunnel);
+        true
     }
 }
 
@@ -127,7 +146,11 @@ impl AsyncUdpSocket for Socket {
     }
 
     fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
-        let to_server = self.watch.is_server(transmit.destination);
+        let to_server = self.watch.servers.contains(transmit.destination);
+        if to_server && self.takes_tunnel(transmit) {
+            self.watch.sending(transmit.contents, true);
+            return Poll::Ready(Ok(transmit.contents.len()));
+        }
         let sent = ready!(self.socket.poll_send(cx, transmit));
         self.watch.sending(transmit.contents, to_server);
         match sent {
@@ -150,11 +173,21 @@ impl AsyncUdpSocket for Socket {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
+        if let (Some((from, datagram)), Some(buf), Some(meta)) =
+            (self.arrived.pop(cx.waker()), bufs.first_mut(), meta.first_mut())
+        {
+            let len = datagram.len().min(buf.len());
+            buf[..len].copy_from_slice(&datagram[..len]);
+            *meta = RecvMeta::default();
+            (meta.addr, meta.len, meta.stride) = (from, len, len.max(1));
+            self.watch.received(from, &datagram);
+            return Poll::Ready(Ok(1));
+        }
         let received = ready!(self.socket.poll_recv(cx, bufs, meta));
         if let Ok(messages) = received {
             for (buf, meta) in bufs.iter().zip(meta.iter()).take(messages) {
                 for datagram in buf.get(..meta.len).unwrap_or_default().chunks(meta.stride.max(1)) {
-                    self.watch.received(datagram);
+                    self.watch.received(meta.addr, datagram);
                 }
             }
         }

@@ -170,3 +170,24 @@ async fn before_there_was_a_path_nothing_is_restarted() {
     assert_eq!(restarts(&fake), 0);
     assert_eq!(a.peers.restart(&"b", Generation(2)), Err(Error::NoLink));
 }
+
+/// New credentials reach the engine at once, and an offer that restarts nothing puts them to use.
+#[tokio::test(start_paused = true)]
+async fn servers_are_replaced_in_place() {
+    let mut a = Side::plain();
+    let fake = a.connected("b", 1).await;
+    let server = |credential| IceServer::turn("turn:host", "user", credential);
+    assert!(a.peers.set_ice_servers(vec![server("")]).is_err());
+    a.peers.set_ice_servers(vec![server("fresh"), server("other")]).expect("valid");
+    let ours = a.description().await;
+    assert_eq!((ours.kind(), ours.ufrag()), (DescriptionKind::Offer, Some("s1")));
+    let calls = fake.calls();
+    assert_eq!(calls[calls.len() - 2..], [Call::SetServers(2), Call::Offer { restart: false }]);
+    // A change that comes while this one is on its way waits for the answer.
+    a.peers.set_ice_servers(vec![server("fresher")]).expect("valid");
+    time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(fake.calls().last(), Some(&Call::SetServers(1)));
+    a.peers.apply(&"b", FIRST, Remote::Answer(answer_to(&ours, 2, "theirs"))).expect("apply");
+    assert_eq!(a.description().await.ufrag(), Some("s1"));
+    a.silence().await;
+}
