@@ -32,6 +32,11 @@
 //!   before it, and makes every event of the older one fall.
 //! - Each connection ends with exactly one [`LinkState::Failed`] or [`LinkState::Closed`], sent once its sockets and
 //!   tasks are gone; a superseded connection ends silently.
+//! - A connection outlives a change of network: [`Peers::restart`] looks for another path, and [`EventKind::AddressChanged`]
+//!   says when there is a reason to. When to restart is the caller's decision; offers and answers then travel as at the
+//!   start, through [`Remote::Offer`] and [`Remote::Answer`], and may cross.
+//! - The same goes for a video that is added or removed, and for servers that are replaced ([`Peers::set_ice_servers`]).
+//! - Beside media, each connection carries [`Channel`]s: one for signaling from the start, others that either side opens.
 //! - Every queue is bounded. Media queues drop their oldest entry and count it; a connection whose events nobody reads
 //!   fails with [`FailReason::Overloaded`].
 //! - Descriptions, candidates and addresses are in no log above trace and in no `Debug` of this crate. The engine below
