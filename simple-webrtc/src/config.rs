@@ -49,6 +49,11 @@ pub struct Timeouts {
     /// Until the DTLS handshake is done. 15 s: four retransmissions from 1 s doubling (RFC 6347 section 4.2.4.1). The
     /// engine itself never gives up on a handshake, for instance when the certificate does not match.
     pub securing: Duration,
+    /// Until a restart has found another path. 60 s: as long as a silent path is given.
+    pub reconnecting: Duration,
+    /// Until the engine has done what it is asked for. 10 s: measured below 10 ms, but it does nothing else while it looks
+    /// up the name of a server, for which it is given 5 s.
+    pub engine: Duration,
     /// Until the engine has let go of its sockets. 2 s: measured below 0.11 s; after it the connection is abandoned.
     pub closing: Duration,
     /// Without an answer for this long a path counts as disconnected. 1.5 s: three keepalives, measured.
@@ -77,6 +82,8 @@ impl Default for Timeouts {
             gathering: Duration::from_secs(10),
             checking: Duration::from_millis(39_500),
             securing: Duration::from_secs(15),
+            reconnecting: Duration::from_secs(60),
+            engine: Duration::from_secs(10),
             closing: Duration::from_secs(2),
             ice_disconnected: Duration::from_millis(1_500),
             ice_failed: Duration::from_secs(60),
@@ -89,27 +96,95 @@ impl Default for Timeouts {
     }
 }
 
-/// A STUN or TURN server, over UDP. `Debug` shows no credential.
+/// A STUN or TURN server. `Debug` shows no credential.
 #[derive(Clone, PartialEq, Eq)]
 pub struct IceServer {
     pub(crate) url: String,
     pub(crate) username: String,
     pub(crate) credential: String,
+    roots: Vec<Vec<u8>>,
 }
 
+/// Where a server is, and how it is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) transport: Transport,
+    pub(crate) turn: bool,
+    /// Certificates that it may be signed by, beside those of the public authorities.
+    pub(crate) roots: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Udp,
+    Tcp,
+    Tls,
+}
+
+/// Each is asked from each address of this machine, and each answer is a candidate.
+const MAX_SERVERS: usize = 16;
+
+/// RFC 8489 section 8.6 and RFC 8656 section 5.
+const PORT: u16 = 3478;
+const TLS_PORT: u16 = 5349;
+
 impl IceServer {
-    /// A STUN server: `stun:host` or `stun:host:port` (3478 if absent).
+    /// A STUN server over UDP: `stun:host` or `stun:host:port` (3478 if absent).
     pub fn stun(url: impl Into<String>) -> Self {
-        Self { url: url.into(), username: String::new(), credential: String::new() }
+        Self::new(url.into(), String::new(), String::new())
     }
 
-    /// A TURN server: `turn:host`, `turn:host:port`, optionally with `?transport=udp`.
+    /// A TURN server: `turn:host[:port]` over UDP, the same with `?transport=tcp` over TCP (3478 if absent), or
+    /// `turns:host[:port]` over TLS (5349 if absent).
     pub fn turn(url: impl Into<String>, username: impl Into<String>, credential: impl Into<String>) -> Self {
-        Self { url: url.into(), username: username.into(), credential: credential.into() }
+        Self::new(url.into(), username.into(), credential.into())
+    }
+
+    fn new(url: String, username: String, credential: String) -> Self {
+        Self { url, username, credential, roots: Vec::new() }
+    }
+
+    /// Trusts this certificate (DER) for the TLS of this server, beside those of the public authorities: for a server of
+    /// one's own.
+    pub fn with_root(mut self, certificate: Vec<u8>) -> Self {
+        self.roots.push(certificate);
+        self
     }
 
     fn is_turn(&self) -> bool {
-        self.url.starts_with("turn:")
+        self.target().is_some_and(|target| target.turn)
+    }
+
+    /// `None` if the URL is none that can be used.
+    pub(crate) fn target(&self) -> Option<Target> {
+        let (scheme, rest) = self.url.split_once(':')?;
+        let (address, query) =
+            rest.split_once('?').map_or((rest, None), |(address, query)| (address, Some(query)));
+        let (turn, transport) = match (scheme, query) {
+            ("stun", None) => (false, Transport::Udp),
+            ("turn", None | Some("transport=udp")) => (true, Transport::Udp),
+            ("turn", Some("transport=tcp")) => (true, Transport::Tcp),
+            ("turns", None | Some("transport=tcp")) => (true, Transport::Tls),
+            _ => return None,
+        };
+        let (host, port) = match address.strip_prefix('[') {
+            Some(literal) => {
+                let (host, port) = literal.split_once(']')?;
+                (host, if port.is_empty() { None } else { Some(port.strip_prefix(':')?) })
+            }
+            None => address.split_once(':').map_or((address, None), |(host, port)| (host, Some(port))),
+        };
+        if host.is_empty() || host.contains(['/', '@', ' ']) {
+            return None;
+        }
+        let port = match port {
+            Some(port) => port.parse().ok().filter(|port| *port != 0)?,
+            None if transport == Transport::Tls => TLS_PORT,
+            None => PORT,
+        };
+        Some(Target { host: host.to_owned(), port, transport, turn, roots: self.roots.clone() })
     }
 }
 
@@ -123,13 +198,19 @@ impl fmt::Debug for IceServer {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// Not a `stun:` or `turn:` URL over UDP.
+    /// No URL of a server that can be used.
     #[error(
-        "ICE server `{url}` is not usable: give `stun:host[:port]` or `turn:host[:port]`; TCP and TLS do not work"
+        "ICE server `{url}` is not usable: give `stun:host[:port]`, `turn:host[:port][?transport=tcp]` or `turns:host[:port]`"
     )]
     IceServer {
         /// The URL as given.
         url: String,
+    },
+    /// More servers than are of any use.
+    #[error("more than {limit} ICE servers: give fewer")]
+    TooManyServers {
+        /// How many may be given.
+        limit: usize,
     },
     /// A TURN server without a user name or credential.
     #[error("TURN server `{url}` needs a user name and a credential")]
@@ -212,18 +293,15 @@ impl ConfigBuilder {
                 return Err(ConfigError::Address { address: *address });
             }
         }
-        for server in &config.ice_servers {
-            check_server(server)?;
-        }
-        if config.relay_only && !config.ice_servers.iter().any(IceServer::is_turn) {
-            return Err(ConfigError::NoRelay);
-        }
+        check_servers(&config.ice_servers, config.relay_only)?;
         let t = &config.timeouts;
         for (what, duration) in [
             ("negotiating", t.negotiating),
             ("gathering", t.gathering),
             ("checking", t.checking),
             ("securing", t.securing),
+            ("reconnecting", t.reconnecting),
+            ("engine", t.engine),
             ("closing", t.closing),
             ("ice_disconnected", t.ice_disconnected),
             ("ice_failed", t.ice_failed),
@@ -247,24 +325,18 @@ impl ConfigBuilder {
     }
 }
 
-fn check_server(server: &IceServer) -> Result<(), ConfigError> {
-    let unusable = || ConfigError::IceServer { url: server.url.clone() };
-    // The engine skips TCP, TLS and malformed servers with a log line at most, so they are refused here.
-    let (rest, turn) = match (server.url.strip_prefix("stun:"), server.url.strip_prefix("turn:")) {
-        (Some(rest), _) => (rest, false),
-        (_, Some(rest)) => (rest, true),
-        _ => return Err(unusable()),
-    };
-    let (host, query) = rest.split_once('?').map_or((rest, None), |(host, query)| (host, Some(query)));
-    let usable_query = match query {
-        None => true,
-        Some(query) => turn && query == "transport=udp",
-    };
-    if host.is_empty() || host.starts_with('/') || host.contains('@') || !usable_query {
-        return Err(unusable());
+pub(crate) fn check_servers(servers: &[IceServer], relay_only: bool) -> Result<(), ConfigError> {
+    for server in servers {
+        let target = server.target().ok_or_else(|| ConfigError::IceServer { url: server.url.clone() })?;
+        if target.turn && (server.username.is_empty() || server.credential.is_empty()) {
+            return Err(ConfigError::Credential { url: server.url.clone() });
+        }
     }
-    if turn && (server.username.is_empty() || server.credential.is_empty()) {
-        return Err(ConfigError::Credential { url: server.url.clone() });
+    if servers.len() > MAX_SERVERS {
+        return Err(ConfigError::TooManyServers { limit: MAX_SERVERS });
+    }
+    if relay_only && !servers.iter().any(IceServer::is_turn) {
+        return Err(ConfigError::NoRelay);
     }
     Ok(())
 }
@@ -277,15 +349,29 @@ mod tests {
     fn servers_that_the_engine_would_skip_are_refused() {
         for url in [
             "stuns:host",
-            "turns:host",
-            "turn:host?transport=tcp",
+            "turns:host?transport=udp",
+            "turn:host?transport=sctp",
             "host:3478",
             "stun:",
             "stun:h?transport=udp",
+            "turn:host:0",
+            "turn:host:port",
+            "turn:user@host",
+            "turn:[::1",
         ] {
             let server = IceServer::turn(url, "user", "secret");
             let result = Config::builder().ice_server(server).build();
             assert_eq!(result.err(), Some(ConfigError::IceServer { url: url.to_owned() }), "{url}");
+        }
+        for (url, host, port, transport) in [
+            ("turn:host", "host", 3478, Transport::Udp),
+            ("turn:host:9?transport=udp", "host", 9, Transport::Udp),
+            ("turn:[2001:db8::1]:9?transport=tcp", "2001:db8::1", 9, Transport::Tcp),
+            ("turns:host", "host", 5349, Transport::Tls),
+            ("turns:[::1]", "::1", 5349, Transport::Tls),
+        ] {
+            let target = IceServer::turn(url, "user", "secret").target().expect(url);
+            assert_eq!((&*target.host, target.port, target.transport), (host, port, transport), "{url}");
         }
         let ok = Config::builder()
             .ice_server(IceServer::stun("stun:host"))

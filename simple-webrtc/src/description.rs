@@ -23,7 +23,14 @@ pub struct Description {
     kind: DescriptionKind,
     sdp: String,
     fingerprint: Fingerprint,
+    version: Option<u64>,
+    ufrag: Option<String>,
+    answers: Option<u64>,
 }
+
+/// Says in an answer which offer it is for, so that the answer to an offer that was replaced meanwhile is told apart.
+/// Who does not know it ignores it (RFC 8866 section 5.13), and answers without it are taken as they come.
+const ANSWERS: &str = "a=x-answers:";
 
 impl Description {
     /// Reads a description from the peer.
@@ -39,7 +46,15 @@ impl Description {
             return Err(DescriptionError::NotSdp);
         }
         let mut found: Option<Fingerprint> = None;
+        let (mut version, mut ufrag, mut answers) = (None, None, None);
         for line in sdp.lines() {
+            if let Some(origin) = line.strip_prefix("o=") {
+                version = version.or_else(|| origin.split(' ').nth(2)?.parse().ok());
+            } else if let Some(value) = line.strip_prefix("a=ice-ufrag:") {
+                ufrag = ufrag.or_else(|| Some(value.trim_end().to_owned()));
+            } else if let Some(value) = line.strip_prefix(ANSWERS) {
+                answers = answers.or_else(|| value.trim_end().parse().ok());
+            }
             let Some(attribute) = line.strip_prefix("a=fingerprint:") else { continue };
             let fingerprint = Fingerprint::parse(attribute)?;
             if found.is_some_and(|before| before != fingerprint) {
@@ -48,7 +63,7 @@ impl Description {
             found = Some(fingerprint);
         }
         let fingerprint = found.ok_or(DescriptionError::NoFingerprint)?;
-        Ok(Self { kind, sdp: sdp.to_owned(), fingerprint })
+        Ok(Self { kind, sdp: sdp.to_owned(), fingerprint, version, ufrag, answers })
     }
 
     /// The SDP text, to be sent to the peer.
@@ -64,6 +79,56 @@ impl Description {
     /// The SHA-256 fingerprint of the certificate that the describing side will show.
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
+    }
+
+    /// Counts the descriptions of one side of one connection (RFC 8866 section 5.2); `None` if the text has no number.
+    pub(crate) fn version(&self) -> Option<u64> {
+        self.version
+    }
+
+    /// Names the ICE session, which a restart replaces.
+    pub(crate) fn ufrag(&self) -> Option<&str> {
+        self.ufrag.as_deref()
+    }
+
+    /// Whether this can be the answer to an offer of this version.
+    pub(crate) fn can_answer(&self, offer: Option<u64>) -> bool {
+        self.answers.is_none() || offer.is_none() || self.answers == offer
+    }
+
+    /// Whether the describing side sends the track of this name (RFC 8830); `None` if it names no such track.
+    pub(crate) fn sends(&self, name: &str) -> Option<bool> {
+        let section = self.sdp.split("\r\nm=").skip(1).find(|section| {
+            let names = section.lines().filter_map(|line| line.strip_prefix("a=msid:")?.split(' ').nth(1));
+            names.into_iter().any(|of| of == name)
+        })?;
+        Some(!section.lines().any(|line| line == "a=recvonly" || line == "a=inactive"))
+    }
+
+    /// The same description with another version.
+    pub(crate) fn numbered(mut self, version: u64) -> Self {
+        let renumber = |line: &str| match line.strip_prefix("o=") {
+            Some(origin) => {
+                let mut fields: Vec<String> = origin.split(' ').map(str::to_owned).collect();
+                if let Some(field) = fields.get_mut(2) {
+                    *field = version.to_string();
+                }
+                format!("o={}", fields.join(" "))
+            }
+            None => line.to_owned(),
+        };
+        self.sdp = self.sdp.split("\r\n").map(renumber).collect::<Vec<_>>().join("\r\n");
+        self.version = Some(version);
+        self
+    }
+
+    /// The same answer, marked as that to this offer.
+    pub(crate) fn answering(mut self, offer: &Self) -> Self {
+        if let (Some(version), Some(at)) = (offer.version, self.sdp.find("m=")) {
+            self.sdp.insert_str(at, &format!("{ANSWERS}{version}\r\n"));
+            self.answers = Some(version);
+        }
+        self
     }
 }
 
@@ -212,6 +277,22 @@ impl Candidate {
         self.usable
     }
 
+    /// The ICE session that the candidate belongs to, if it says so (RFC 8839 section 5.1 leaves room for such extensions;
+    /// browsers write this one).
+    pub(crate) fn ufrag(&self) -> Option<&str> {
+        let mut fields = self.text.split(' ').skip(8);
+        fields.by_ref().find(|field| *field == "ufrag")?;
+        fields.next()
+    }
+
+    /// The same candidate, saying which ICE session it belongs to.
+    pub(crate) fn with_ufrag(mut self, ufrag: Option<&str>) -> Self {
+        if let (Some(ufrag), None) = (ufrag, self.ufrag()) {
+            self.text = format!("{} ufrag {ufrag}", self.text);
+        }
+        self
+    }
+
     /// The same candidate without the address it was derived from (RFC 8839 section 5.1 allows these values to hide it).
     pub(crate) fn without_related_address(&self) -> Self {
         let mut fields: Vec<&str> = self.text.split(' ').collect();
@@ -335,6 +416,65 @@ mod tests {
         }
         let long = format!("{text} {}", "x".repeat(MAX_CANDIDATE_BYTES));
         assert!(matches!(Candidate::parse(&long), Err(CandidateError::TooLong { .. })));
+    }
+
+    #[test]
+    fn an_answer_says_which_offer_it_is_for() {
+        let fingerprint = format!("a=fingerprint:sha-256 {HASH}");
+        let text = |version| {
+            sdp(&[
+                &format!("o=- 77 {version} IN IP4 0.0.0.0"),
+                "a=ice-ufrag:abCD",
+                &fingerprint,
+                "m=audio 9 x 0",
+            ])
+        };
+        let offer = parse(&text("4")).expect("valid");
+        assert_eq!((offer.version(), offer.ufrag()), (Some(4), Some("abCD")));
+        let answer = parse(&text("9")).expect("valid");
+        assert!(answer.can_answer(Some(3)) && answer.can_answer(Some(4)), "a browser says nothing");
+        let sent = answer.clone().answering(&offer);
+        let read = Description::parse(DescriptionKind::Offer, sent.as_str()).expect("still valid");
+        assert_eq!(read, sent);
+        assert!(read.can_answer(Some(4)) && read.can_answer(None) && !read.can_answer(Some(3)));
+        assert_eq!(read.as_str().replace("a=x-answers:4\r\n", ""), answer.as_str());
+        let renumbered = offer.clone().numbered(12);
+        assert_eq!(renumbered.as_str(), offer.as_str().replace("o=- 77 4 ", "o=- 77 12 "));
+        assert_eq!(parse(renumbered.as_str()), Ok(renumbered));
+        let unnumbered = parse(&sdp(&["o=-", &fingerprint])).expect("valid");
+        assert_eq!(unnumbered.version(), None);
+    }
+
+    #[test]
+    fn a_description_says_which_tracks_are_sent() {
+        let fingerprint = format!("a=fingerprint:sha-256 {HASH}");
+        let section =
+            |name: &str, direction: &str| format!("m=video 9 x 96\r\na=msid:- {name}\r\na={direction}");
+        let text = sdp(&[
+            &fingerprint,
+            &section("one", "sendonly"),
+            &section("two", "inactive"),
+            &section("three", "recvonly"),
+        ]);
+        let description = parse(&text).expect("valid");
+        let sends = ["one", "two", "three", "on"].map(|name| description.sends(name));
+        assert_eq!(sends, [Some(true), Some(false), Some(false), None]);
+    }
+
+    #[test]
+    fn a_candidate_says_which_session_it_belongs_to() {
+        let text = "candidate:1 1 udp 1 203.0.113.9 5000 typ srflx raddr 192.168.1.5 rport 40000";
+        let plain = Candidate::parse(text).expect("valid");
+        assert_eq!(plain.ufrag(), None);
+        let marked = plain.clone().with_ufrag(Some("abCD"));
+        assert_eq!(marked.as_str(), format!("{text} ufrag abCD"));
+        let read = Candidate::parse(marked.as_str()).expect("valid");
+        assert_eq!(read.ufrag(), Some("abCD"));
+        assert_eq!(read.with_ufrag(Some("other")), marked, "it knows better");
+        let browser =
+            Candidate::parse("candidate:1 1 udp 1 192.0.2.7 9 typ host generation 0 ufrag x network-id 1");
+        assert_eq!(browser.expect("valid").ufrag(), Some("x"));
+        assert_eq!(plain.clone().with_ufrag(None), plain);
     }
 
     #[test]

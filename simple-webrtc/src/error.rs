@@ -16,11 +16,13 @@ pub enum Error {
         "the peer has no connection of that generation: dial or accept first, or drop the message as stale"
     )]
     NoLink,
-    /// `accept` wants an offer.
-    #[error("this description is an answer: `accept` takes the peer's offer, answers go to `apply`")]
+    /// An offer is wanted here.
+    #[error(
+        "this description is an answer: `accept` and `Remote::Offer` take the peer's offer, `Remote::Answer` its answer"
+    )]
     NotAnOffer,
-    /// `apply` got an offer, or an answer for a connection that did not make the offer.
-    #[error("no answer is expected here: only the side that dialled applies an answer, and never an offer")]
+    /// `Remote::Answer` with an offer in it, or for a connection that made no offer.
+    #[error("no answer is expected here: this connection made no offer, or the description is an offer")]
     UnexpectedDescription,
     /// The connection has not yet worked off what was applied before.
     #[error("the connection has too many unprocessed messages: apply this one again later")]
@@ -36,6 +38,18 @@ pub enum Error {
     TrackKindTaken {
         /// The kind that is taken.
         kind: TrackKind,
+    },
+    /// As many videos are sent as may be.
+    #[error("{limit} videos are being sent already: remove one first")]
+    TooManyVideos {
+        /// How many may be.
+        limit: usize,
+    },
+    /// A channel's name is empty, or longer than [`MAX_CHANNEL_NAME_BYTES`](crate::MAX_CHANNEL_NAME_BYTES).
+    #[error("a channel's name must have 1 to {} bytes, not {len}", crate::MAX_CHANNEL_NAME_BYTES)]
+    ChannelName {
+        /// Bytes in the name.
+        len: usize,
     },
     /// `shutdown` was called.
     #[error("this `Peers` was shut down: make a new one")]

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use crate::channel::Channel;
 use crate::description::{Candidate, Description};
 use crate::peers::Shared;
-use crate::track::RemoteTrack;
+use crate::track::{LocalTrack, RemoteTrack, TrackId};
 
 /// Tells the connections that were made to one peer apart; later ones have higher numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,7 +37,8 @@ pub struct Event<K> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum EventKind {
-    /// The description to send to the peer: an offer after `dial`, an answer after `accept`. It holds no candidates.
+    /// The description to send to the peer: an offer after `dial` and `restart`, an answer after `accept` and after an
+    /// offer was applied. It holds no candidates.
     LocalDescription(Description),
     /// A candidate to send to the peer. Always after the description.
     LocalCandidate(Candidate),
@@ -46,9 +48,30 @@ pub enum EventKind {
     State(LinkState),
     /// The first packet of a track of the peer has arrived.
     RemoteTrack(RemoteTrack),
+    /// The peer has removed a track. The same is said by `RemoteTrack::recv`, which then gives `None`.
+    RemoteTrackEnded(TrackId),
+    /// The peer needs a picture of this video that needs no other one: it has lost some, or has just begun. At most four
+    /// times a second for each video.
+    KeyframeWanted(LocalTrack),
+    /// A data channel is open, opened by either side. Each connection has one from the start
+    /// ([`Channel::is_signaling`]), which comes once it is connected.
+    Channel(Channel),
+    /// A STUN or TURN server is of no use to this connection. Told once for each gathering; others may do.
+    ServerFailed {
+        /// Its URL, as it was configured.
+        url: String,
+        /// What is wrong with it.
+        problem: ServerProblem,
+    },
+    /// The addresses of this machine have changed while the connection lived. Noticed within 0.5 s.
+    AddressChanged {
+        /// Whether the address that this connection goes out from is gone. Then nothing will come of the path, and
+        /// [`Peers::restart`](crate::Peers::restart) finds another one; otherwise it may well work on.
+        lost: bool,
+    },
 }
 
-/// How far a connection has come. Only moves forward, but for `Connected` and `Disconnected`.
+/// How far a connection has come. Only moves forward, but for `Connected`, `Disconnected` and `Reconnecting`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LinkState {
@@ -60,8 +83,12 @@ pub enum LinkState {
     Securing,
     /// Media flows.
     Connected,
-    /// The peer has stopped answering. Heals by itself if the path comes back.
+    /// The peer has stopped answering: the last answer came [`ice_disconnected`](crate::Timeouts) before the event. Heals
+    /// by itself if the path comes back.
     Disconnected,
+    /// A path is being looked for anew, on fresh sockets, because one of the two sides asked for it
+    /// ([`Peers::restart`](crate::Peers::restart)). Nothing is sent or received meanwhile.
+    Reconnecting,
     /// It did not work, or does no longer. Final: nothing of the connection is left.
     Failed {
         /// The step that failed.
@@ -91,6 +118,7 @@ impl fmt::Display for LinkState {
             Self::Securing => f.write_str("securing the path"),
             Self::Connected => f.write_str("connected"),
             Self::Disconnected => f.write_str("disconnected"),
+            Self::Reconnecting => f.write_str("reconnecting"),
             Self::Failed { step, reason } => write!(f, "failed while {step}: {reason}"),
             Self::Closed { by_remote: true } => f.write_str("closed by the peer"),
             Self::Closed { by_remote: false } => f.write_str("closed"),
@@ -112,6 +140,8 @@ pub enum Step {
     Securing,
     /// Once connected.
     Connected,
+    /// Looking for another path once connected.
+    Reconnecting,
 }
 
 impl fmt::Display for Step {
@@ -122,8 +152,33 @@ impl fmt::Display for Step {
             Self::Checking => "looking for a path",
             Self::Securing => "securing the path",
             Self::Connected => "connected",
+            Self::Reconnecting => "reconnecting",
         })
     }
+}
+
+/// What is wrong with a STUN or TURN server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerProblem {
+    /// Its name is not known, or cannot be looked up now.
+    #[error("its name cannot be resolved")]
+    Unresolved,
+    /// It does not answer, or takes no connection.
+    #[error("it does not answer")]
+    Unreachable,
+    /// Its certificate is not trusted or not its own, or TLS failed otherwise.
+    #[error("TLS with it failed")]
+    Tls,
+    /// It does not take the user name and credential.
+    #[error("it refuses the credentials")]
+    WrongCredentials,
+    /// It refuses for another reason, for instance 486: too many allocations (RFC 8656 section 19).
+    #[error("it refuses with error {code}")]
+    Refused {
+        /// The error code of its answer.
+        code: u16,
+    },
 }
 
 /// Why a connection failed.
@@ -139,6 +194,12 @@ pub enum FailReason {
     /// Nothing to be reached at: no network, or, with `relay_only`, no relay that accepted us.
     #[error("no address to be reached at (no network, or no relay that accepts the credentials)")]
     NoLocalCandidates,
+    /// With `relay_only`: no relay that can be used. This is what is wrong with the first one that failed.
+    #[error("no relay can be used: {problem}")]
+    NoRelay {
+        /// What is wrong with it.
+        problem: ServerProblem,
+    },
     /// No pair of addresses worked.
     #[error("no path to the peer works")]
     NoPath,
@@ -148,6 +209,13 @@ pub enum FailReason {
     /// The DTLS handshake was refused.
     #[error("the handshake failed")]
     Handshake,
+    /// The peer showed another certificate than the one in its description: somebody is in between, or the description is
+    /// of another connection.
+    #[error("the peer's certificate is not the one it had described")]
+    FingerprintMismatch,
+    /// The peer says that of our certificate, and the handshake did not end in time.
+    #[error("the peer refused our certificate")]
+    CertificateRefused,
     /// The peer's description cannot be used, for instance because no codec is common.
     #[error("the peer's description cannot be used")]
     BadDescription,

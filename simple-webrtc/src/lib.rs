@@ -32,12 +32,19 @@
 //!   before it, and makes every event of the older one fall.
 //! - Each connection ends with exactly one [`LinkState::Failed`] or [`LinkState::Closed`], sent once its sockets and
 //!   tasks are gone; a superseded connection ends silently.
+//! - A connection outlives a change of network: [`Peers::restart`] looks for another path, and [`EventKind::AddressChanged`]
+//!   says when there is a reason to. When to restart is the caller's decision; offers and answers then travel as at the
+//!   start, through [`Remote::Offer`] and [`Remote::Answer`], and may cross.
+//! - The same goes for a video that is added or removed, and for servers that are replaced ([`Peers::set_ice_servers`]).
+//! - Beside media, each connection carries [`Channel`]s: one for signaling from the start, others that either side opens.
 //! - Every queue is bounded. Media queues drop their oldest entry and count it; a connection whose events nobody reads
 //!   fails with [`FailReason::Overloaded`].
 //! - Descriptions, candidates and addresses are in no log above trace and in no `Debug` of this crate. The engine below
 //!   does log addresses, also as errors and through the `log` crate, under targets that begin with `webrtc` and `rtc`:
 //!   an app that collects those should filter them (`webrtc=off,rtc=off`).
 
+mod addresses;
+mod channel;
 mod config;
 mod description;
 mod engine;
@@ -48,17 +55,22 @@ mod parking;
 mod peers;
 mod queue;
 mod reception;
+mod sink;
 mod stats;
 mod steps;
 mod track;
 
+pub use channel::{
+    Channel, ChannelOptions, ChannelSender, MAX_CHANNEL_NAME_BYTES, MAX_MESSAGE_BYTES, Message, Reliability,
+    SendError,
+};
 pub use config::{Config, ConfigBuilder, ConfigError, IceServer, Timeouts};
 pub use description::{
     Candidate, CandidateError, CandidateKind, Description, DescriptionError, DescriptionKind, Fingerprint,
     MAX_CANDIDATE_BYTES, MAX_DESCRIPTION_BYTES,
 };
 pub use error::{Error, FrameTooLarge};
-pub use event::{Event, EventKind, Events, FailReason, Generation, LinkState, Step};
+pub use event::{Event, EventKind, Events, FailReason, Generation, LinkState, ServerProblem, Step};
 pub use peers::{Peers, Remote};
 pub use stats::{Received, Route, Sent, Stats};
-pub use track::{Frame, LocalTrack, MAX_PAYLOAD_BYTES, Packet, RemoteTrack, TrackKind};
+pub use track::{Frame, LocalTrack, MAX_PAYLOAD_BYTES, Packet, RemoteTrack, TrackId, TrackKind, VideoCodec};

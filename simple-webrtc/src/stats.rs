@@ -14,10 +14,14 @@ pub struct Stats {
     pub round_trip_ms: Option<f64>,
     /// How packets travel; `None` until a pair is nominated.
     pub route: Option<Route>,
-    /// What was sent.
+    /// What was sent of sound.
     pub sent: Sent,
-    /// What was received.
+    /// What was received of sound.
     pub received: Received,
+    /// What was sent of videos, all together.
+    pub video_sent: Sent,
+    /// What was received of videos, all together. Loss and jitter are of one of them.
+    pub video_received: Received,
     /// When each state was reached, in order, on tokio's clock. Bounded: after 32 entries the last one is replaced.
     pub timeline: Vec<(LinkState, Instant)>,
 }
@@ -47,7 +51,7 @@ pub struct Sent {
     pub packets: u64,
     /// Bytes of payload in them.
     pub bytes: u64,
-    /// Frames that this connection was too slow to take.
+    /// Frames that this connection was too slow to take; of videos, those that are sent now.
     pub dropped: u64,
     /// Frames that the engine refused.
     pub refused: u64,
@@ -67,7 +71,7 @@ pub struct Received {
     pub loss: Option<f64>,
     /// Milliseconds of interarrival jitter (RFC 3550 section 6.4.1); `None` before the second packet.
     pub jitter_ms: Option<f64>,
-    /// Packets that the reader of the track was too slow to take.
+    /// Packets that the readers of the present tracks were too slow to take.
     pub dropped: u64,
 }
 
@@ -85,17 +89,21 @@ pub(crate) struct Counters {
 
 impl Default for Counters {
     fn default() -> Self {
-        Self {
-            sent_packets: AtomicU64::new(0),
-            sent_bytes: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
-            reception: Mutex::new(Reception::new(crate::track::AUDIO_CLOCK_RATE)),
-            timeline: Mutex::new(Vec::new()),
-        }
+        Self::new(crate::track::AUDIO_CLOCK_RATE)
     }
 }
 
 impl Counters {
+    pub(crate) fn new(clock_rate: u32) -> Self {
+        Self {
+            sent_packets: AtomicU64::new(0),
+            sent_bytes: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            reception: Mutex::new(Reception::new(clock_rate)),
+            timeline: Mutex::new(Vec::new()),
+        }
+    }
+
     pub(crate) fn reception(&self) -> MutexGuard<'_, Reception> {
         self.reception.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -132,6 +140,8 @@ impl Counters {
                 jitter_ms: reception.jitter_ms(),
                 dropped: dropped_in,
             },
+            video_sent: Sent::default(),
+            video_received: Received::default(),
             timeline: self.timeline.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }

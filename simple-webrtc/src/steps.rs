@@ -8,6 +8,8 @@ use crate::event::{FailReason, LinkState, Step};
 pub(crate) enum Observation {
     /// Both descriptions are set.
     Negotiated,
+    /// ICE was restarted, by us or by the peer.
+    Restarted,
     /// ICE has a path.
     PathFound,
     /// The path stopped answering.
@@ -18,6 +20,8 @@ pub(crate) enum Observation {
     Secured,
     /// The DTLS handshake failed.
     HandshakeFailed,
+    /// A certificate was refused: the peer's by us, or ours by what may be the peer.
+    CertificateRefused { by_us: bool },
     /// The peer closed.
     RemoteClosed,
     /// The engine stopped working.
@@ -31,11 +35,13 @@ pub(crate) struct Steps {
     since: Instant,
     path: bool,
     secured: bool,
+    /// The peer, or somebody in its place, does not take our certificate.
+    refused: bool,
 }
 
 impl Steps {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { state: LinkState::Negotiating, since: now, path: false, secured: false }
+        Self { state: LinkState::Negotiating, since: now, path: false, secured: false, refused: false }
     }
 
     pub(crate) fn state(&self) -> LinkState {
@@ -48,8 +54,14 @@ impl Steps {
             LinkState::Negotiating => Step::Negotiating,
             LinkState::Checking => Step::Checking,
             LinkState::Securing => Step::Securing,
+            LinkState::Reconnecting => Step::Reconnecting,
             _ => Step::Connected,
         }
+    }
+
+    /// Whether there was a path that could be looked for anew.
+    pub(crate) fn can_restart(&self) -> bool {
+        matches!(self.state, LinkState::Connected | LinkState::Disconnected | LinkState::Reconnecting)
     }
 
     /// The states that this observation leads through, in order.
@@ -64,11 +76,22 @@ impl Steps {
                     return self.advance(now, LinkState::Checking);
                 }
             }
+            Observation::Restarted => {
+                if self.can_restart() {
+                    self.path = false;
+                    // Restarts upon restarts do not prolong it.
+                    if before != LinkState::Reconnecting {
+                        return self.enter(now, LinkState::Reconnecting);
+                    }
+                }
+            }
             Observation::PathFound => {
                 self.path = true;
                 match before {
                     LinkState::Checking => return self.advance(now, LinkState::Securing),
-                    LinkState::Disconnected => return self.enter(now, LinkState::Connected),
+                    LinkState::Disconnected | LinkState::Reconnecting => {
+                        return self.enter(now, LinkState::Connected);
+                    }
                     _ => {}
                 }
             }
@@ -92,6 +115,14 @@ impl Steps {
                 let reason = if never { FailReason::NoPath } else { FailReason::PathLost };
                 return self.fail(now, reason);
             }
+            // The engine itself would wait for ever (RFC 5246 section 7.2.2 ends a session with this alert).
+            Observation::CertificateRefused { by_us: true } => {
+                if !self.secured {
+                    return self.fail(now, FailReason::FingerprintMismatch);
+                }
+            }
+            // Anybody can say this, so it is believed when nothing better came in time.
+            Observation::CertificateRefused { by_us: false } => self.refused = true,
             Observation::HandshakeFailed => return self.fail(now, FailReason::Handshake),
             Observation::Stopped => return self.fail(now, FailReason::Engine { doing: "keep running" }),
             Observation::RemoteClosed => return self.enter(now, LinkState::Closed { by_remote: true }),
@@ -107,14 +138,19 @@ impl Steps {
     /// Fails the present step if its time is up.
     pub(crate) fn expire(&mut self, now: Instant, timeouts: &Timeouts) -> Vec<LinkState> {
         match self.allowance(timeouts) {
-            Some(after) if now >= self.since + after => self.fail(now, FailReason::TimedOut { after }),
+            Some(after) if now >= self.since + after => {
+                let refused = self.refused && self.state == LinkState::Securing;
+                let reason =
+                    if refused { FailReason::CertificateRefused } else { FailReason::TimedOut { after } };
+                self.fail(now, reason)
+            }
             _ => Vec::new(),
         }
     }
 
     pub(crate) fn fail(&mut self, now: Instant, reason: FailReason) -> Vec<LinkState> {
         let step = match reason {
-            FailReason::NoLocalCandidates => Step::Gathering,
+            FailReason::NoLocalCandidates | FailReason::NoRelay { .. } => Step::Gathering,
             _ => self.step(),
         };
         self.enter(now, LinkState::Failed { step, reason })
@@ -125,6 +161,7 @@ impl Steps {
             LinkState::Negotiating => Some(timeouts.negotiating),
             LinkState::Checking => Some(timeouts.checking),
             LinkState::Securing => Some(timeouts.securing),
+            LinkState::Reconnecting => Some(timeouts.reconnecting),
             _ => None,
         }
     }
@@ -177,6 +214,56 @@ mod tests {
         assert_eq!(run(&[PathFound, PathSilent, Negotiated]), [Checking]);
         // While securing, silence is left to the deadline.
         assert_eq!(run(&[Negotiated, PathFound, PathSilent]), [Checking, Securing]);
+    }
+
+    #[test]
+    fn a_restart_is_over_when_a_path_is_found() {
+        let up = [Negotiated, PathFound, Secured];
+        let after = |observations: &[Observation]| run(&[&up[..], observations].concat())[3..].to_vec();
+        assert_eq!(after(&[Restarted, PathFound]), [Reconnecting, Connected]);
+        assert_eq!(after(&[PathSilent, Restarted, PathFound]), [Disconnected, Reconnecting, Connected]);
+        assert_eq!(after(&[Restarted, PathSilent, Restarted, PathFound]), [Reconnecting, Connected]);
+        let lost = Failed { step: Step::Reconnecting, reason: FailReason::PathLost };
+        assert_eq!(after(&[Restarted, PathLost]), [Reconnecting, lost]);
+        assert_eq!(after(&[Restarted, RemoteClosed]), [Reconnecting, Closed { by_remote: true }]);
+        // Before there was a path there is nothing to restart.
+        assert_eq!(
+            run(&[Restarted, Negotiated, Restarted, PathFound, Secured]),
+            [Checking, Securing, Connected]
+        );
+    }
+
+    #[test]
+    fn restarts_do_not_prolong_each_other() {
+        let timeouts = Timeouts::default();
+        let start = Instant::now();
+        let mut steps = Steps::new(start);
+        for observation in [Negotiated, PathFound, Secured, Restarted] {
+            steps.observe(start, observation);
+        }
+        let end = start + timeouts.reconnecting;
+        steps.observe(end - Duration::from_secs(1), Restarted);
+        assert_eq!(steps.deadline(&timeouts), Some(end));
+        let failed = Failed {
+            step: Step::Reconnecting,
+            reason: FailReason::TimedOut { after: timeouts.reconnecting },
+        };
+        assert_eq!(steps.expire(end, &timeouts), [failed]);
+    }
+
+    #[test]
+    fn a_refused_certificate_is_the_reason_if_there_was_no_connection() {
+        let mismatch = Failed { step: Step::Securing, reason: FailReason::FingerprintMismatch };
+        let (ours, theirs) = (CertificateRefused { by_us: true }, CertificateRefused { by_us: false });
+        assert_eq!(run(&[Negotiated, PathFound, ours]), [Checking, Securing, mismatch]);
+        assert_eq!(run(&[Negotiated, PathFound, theirs, Secured, ours]), [Checking, Securing, Connected]);
+        let (start, timeouts) = (Instant::now(), Timeouts::default());
+        let mut steps = Steps::new(start);
+        for observation in [Negotiated, PathFound, theirs] {
+            steps.observe(start, observation);
+        }
+        let refused = Failed { step: Step::Securing, reason: FailReason::CertificateRefused };
+        assert_eq!(steps.expire(start + timeouts.securing, &timeouts), [refused]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
+use tokio::sync::Notify;
 
 use crate::error::FrameTooLarge;
 use crate::queue::Queue;
@@ -18,8 +19,20 @@ pub(crate) const AUDIO_CLOCK_RATE: u32 = 48_000;
 /// Frames that may wait for one connection: 320 ms at 20 ms, beyond which late audio is of no use to the peer.
 pub(crate) const OUT_QUEUE: usize = 16;
 
+/// Pieces of pictures that may wait for one connection: two keyframes of 100 kB.
+pub(crate) const VIDEO_QUEUE: usize = 160;
+
+/// Videos that are sent at once. 4: cameras and screens of one machine.
+pub(crate) const MAX_VIDEOS: usize = 4;
+
+/// RFC 7741 section 4.1 and RFC 6184 section 5.1.
+pub(crate) const VIDEO_CLOCK_RATE: u32 = 90_000;
+
 /// Packets that may wait for the reader of a remote track: 2.5 s at 20 ms.
 pub(crate) const IN_QUEUE: usize = 128;
+
+/// The same of a video: 2.5 s at 2 Mbit/s.
+pub(crate) const IN_VIDEO_QUEUE: usize = 512;
 
 /// What a track carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,24 +40,42 @@ pub(crate) const IN_QUEUE: usize = 128;
 pub enum TrackKind {
     /// Opus at 48 kHz.
     Audio,
+    /// VP8 or H.264 at 90 kHz.
+    Video,
 }
+
+/// How a video is encoded. Payloads pass through as they are: packets of RFC 7741, or of RFC 6184 in packetization mode 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum VideoCodec {
+    /// RFC 7741.
+    Vp8,
+    /// RFC 6184, constrained baseline profile.
+    H264,
+}
+
+/// Names a track of a peer among those of one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TrackId(pub(crate) u32);
 
 impl fmt::Display for TrackKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Audio => f.write_str("audio"),
+            Self::Video => f.write_str("video"),
         }
     }
 }
 
-/// One encoded frame, the payload of one RTP packet.
+/// One encoded frame of sound, or a piece of a picture: the payload of one RTP packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     /// The encoded frame, at most [`MAX_PAYLOAD_BYTES`].
     pub payload: Bytes,
-    /// RTP timestamp in units of 1/48000 s. Sent as it is, to every connection.
+    /// RTP timestamp in units of 1/48000 s, for video of 1/90000 s. Sent as it is, to every connection. It has to run on
+    /// with the time also while nothing is written (muted, no camera): the receiver tells from it how long that was.
     pub timestamp: u32,
-    /// Whether this is the first frame after silence (RFC 7587 section 4.2).
+    /// Whether this is the first frame after silence (RFC 7587 section 4.2), or the last piece of a picture.
     pub marker: bool,
     /// Level in -dBov (0 is loudest, 127 silence; higher values count as 127) and whether there is voice, as in RFC
     /// 6464; sent if the peer takes it. Unlike the payload, it can be read by whoever sees the packet.
@@ -58,7 +89,7 @@ pub struct LocalTrack {
 }
 
 struct Inner {
-    kind: TrackKind,
+    codec: Option<VideoCodec>,
     listeners: Mutex<Vec<(u64, Arc<Queue<Frame>>)>>,
     next: AtomicU64,
 }
@@ -66,14 +97,30 @@ struct Inner {
 impl LocalTrack {
     /// An audio track: Opus, 48 kHz clock, mono or stereo.
     pub fn audio() -> Self {
-        let inner =
-            Inner { kind: TrackKind::Audio, listeners: Mutex::new(Vec::new()), next: AtomicU64::new(0) };
+        Self::new(None)
+    }
+
+    /// A video track.
+    pub fn video(codec: VideoCodec) -> Self {
+        Self::new(Some(codec))
+    }
+
+    fn new(codec: Option<VideoCodec>) -> Self {
+        let inner = Inner { codec, listeners: Mutex::new(Vec::new()), next: AtomicU64::new(0) };
         Self { inner: Arc::new(inner) }
     }
 
     /// What the track carries.
     pub fn kind(&self) -> TrackKind {
-        self.inner.kind
+        match self.inner.codec {
+            None => TrackKind::Audio,
+            Some(_) => TrackKind::Video,
+        }
+    }
+
+    /// How it is encoded, if it is a video.
+    pub fn codec(&self) -> Option<VideoCodec> {
+        self.inner.codec
     }
 
     /// Hands a frame to every connected connection, from any thread and without waiting.
@@ -113,7 +160,7 @@ impl LocalTrack {
 impl fmt::Debug for LocalTrack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LocalTrack")
-            .field("kind", &self.inner.kind)
+            .field("kind", &self.kind())
             .field("listeners", &self.listeners().len())
             .finish()
     }
@@ -137,9 +184,9 @@ impl Drop for Subscription {
 pub struct Packet {
     /// RTP sequence number.
     pub sequence: u16,
-    /// RTP timestamp in units of 1/48000 s.
+    /// RTP timestamp in units of 1/48000 s, for video of 1/90000 s.
     pub timestamp: u32,
-    /// Whether this is the first frame after silence.
+    /// Whether this is the first frame after silence, or the last piece of a picture.
     pub marker: bool,
     /// RTP payload type.
     pub payload_type: u8,
@@ -158,19 +205,39 @@ pub struct Packet {
 /// Packets come as the network delivers them: out of order, twice, or not at all. Dropping it discards what comes.
 #[derive(Debug)]
 pub struct RemoteTrack {
-    pub(crate) kind: TrackKind,
+    pub(crate) id: TrackId,
+    pub(crate) codec: Option<VideoCodec>,
     pub(crate) queue: Arc<Queue<Packet>>,
+    pub(crate) keyframe: Arc<Notify>,
 }
 
 impl RemoteTrack {
-    /// What the track carries.
-    pub fn kind(&self) -> TrackKind {
-        self.kind
+    /// Names it among the tracks of its connection.
+    pub fn id(&self) -> TrackId {
+        self.id
     }
 
-    /// The next packet; `None` once the connection has ended. Cancel safe.
+    /// What the track carries.
+    pub fn kind(&self) -> TrackKind {
+        match self.codec {
+            None => TrackKind::Audio,
+            Some(_) => TrackKind::Video,
+        }
+    }
+
+    /// How it is encoded, if it is a video.
+    pub fn codec(&self) -> Option<VideoCodec> {
+        self.codec
+    }
+
+    /// Asks the peer for a picture that needs no other one (RFC 4585 section 6.3.1). For video only.
+    pub fn request_keyframe(&self) {
+        self.keyframe.notify_one();
+    }
+
+    /// The next packet; `None` once the peer has removed the track or the connection has ended. Cancel safe.
     ///
-    /// Up to 128 packets wait to be read; beyond that the oldest is dropped and counted.
+    /// Up to 128 packets (512 of a video) wait to be read; beyond that the oldest is dropped and counted.
     pub async fn recv(&mut self) -> Option<Packet> {
         self.queue.pop().await
     }

@@ -5,8 +5,8 @@ mod support;
 use std::time::Duration;
 
 use simple_webrtc::{
-    Description, DescriptionKind, Error, EventKind, FailReason, Generation, LinkState, Peers, Remote, Step,
-    Timeouts,
+    Description, DescriptionKind, Error, EventKind, FailReason, Generation, LinkState, Peers, Remote,
+    ServerProblem, Step, Timeouts,
 };
 use support::*;
 use tokio::sync::Mutex;
@@ -179,18 +179,17 @@ fn forged(description: &Description) -> Description {
 }
 
 /// The engine never ends a handshake whose certificate does not match, and takes the end of one for a connection.
-/// Whoever is lied to gives up; the other side, which would wait for ever, hears of it.
+/// Whoever is lied to ends it at once; the other side, which would wait for ever, hears of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_certificate_never_connects() {
     let _turn = TURN.lock().await;
-    let after = Duration::from_millis(500);
     let side = |after| {
         let mut timeouts = Timeouts::default();
         timeouts.securing = after;
         Side::new(loopback().timeouts(timeouts).build().expect("valid"))
     };
     for lie in [DescriptionKind::Offer, DescriptionKind::Answer] {
-        let (mut deceived, mut other) = (side(after), side(Duration::from_secs(3600)));
+        let (mut deceived, mut other) = (side(Duration::from_secs(3600)), side(Duration::from_secs(3600)));
         let (from, to) = match lie {
             DescriptionKind::Answer => (&deceived, &other),
             _ => (&other, &deceived),
@@ -228,7 +227,7 @@ async fn a_wrong_certificate_never_connects() {
             };
             assert_eq!(signalled, Ok(()));
         }
-        let reason = FailReason::TimedOut { after };
+        let reason = FailReason::FingerprintMismatch;
         assert_eq!(end, Some(Failed { step: Step::Securing, reason }), "the lie is in the {lie:?}");
         assert_eq!(other_end, Some(Closed { by_remote: true }), "the lie is in the {lie:?}");
     }
@@ -338,15 +337,22 @@ async fn without_a_relay_a_relayed_connection_fails_and_shows_no_address() {
         let config = loopback().ice_server(relay).relay_only(true).timeouts(timeouts);
         let mut side = Side::new(config.build().expect("valid"));
         side.peers.dial("b", FIRST).expect("dial");
+        let problem = if silent { ServerProblem::Unreachable } else { ServerProblem::Refused { code: 403 } };
+        let mut told = 0;
         let end = loop {
             match side.next().await.kind {
+                EventKind::ServerFailed { url, problem: found } => {
+                    assert_eq!((url, found), (format!("turn:127.0.0.1:{port}"), problem));
+                    told += 1;
+                }
                 EventKind::LocalCandidate(candidate) => panic!("shown: {candidate:?}"),
                 EventKind::LocalDescription(offer) => assert!(!offer.as_str().contains("127.0.0.1")),
                 EventKind::State(state) if state.is_final() => break state,
                 _ => {}
             }
         };
-        assert_eq!(end, Failed { step: Step::Gathering, reason: FailReason::NoLocalCandidates });
+        assert_eq!(end, Failed { step: Step::Gathering, reason: FailReason::NoRelay { problem } });
+        assert_eq!(told, 1);
         server.abort();
     }
 }

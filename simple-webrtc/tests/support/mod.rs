@@ -57,6 +57,9 @@ pub(crate) fn carry(name: Name, event: Event<Name>, to: &Side) -> Option<Event<N
     let generation = event.generation;
     let applied = match &event.kind {
         EventKind::LocalDescription(description) => match description.kind() {
+            simple_webrtc::DescriptionKind::Offer if to.peers.generation(&name) == Some(generation) => {
+                to.peers.apply(&name, generation, Remote::Offer(description.clone()))
+            }
             simple_webrtc::DescriptionKind::Offer => to.peers.accept(name, generation, description.clone()),
             _ => to.peers.apply(&name, generation, Remote::Answer(description.clone())),
         },

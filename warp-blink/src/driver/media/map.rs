@@ -57,7 +57,7 @@ fn step(step: engine::Step) -> Step {
     match step {
         engine::Step::Gathering | engine::Step::Checking => Step::Checking,
         engine::Step::Securing => Step::Securing,
-        engine::Step::Connected => Step::Connected,
+        engine::Step::Connected | engine::Step::Reconnecting => Step::Connected,
         _ => Step::Negotiating,
     }
 }

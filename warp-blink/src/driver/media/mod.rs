@@ -9,7 +9,7 @@ mod stats;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use simple_webrtc::{EventKind, Events, Generation, LocalTrack, Peers, Remote};
+use simple_webrtc::{EventKind, Events, Generation, LocalTrack, Peers, Remote, TrackKind};
 use tokio::{
     sync::mpsc,
     task::{AbortHandle, JoinHandle},
@@ -134,7 +134,7 @@ async fn pump(mut links: Events<Key>, sound: Arc<Sound>, events: mpsc::Sender<Me
                 MediaInput::LocalCandidate { link, candidate: map::from_candidate(&candidate) }
             }
             EventKind::GatheringDone => MediaInput::GatheringDone { link },
-            EventKind::RemoteTrack(track) => {
+            EventKind::RemoteTrack(track) if track.kind() == TrackKind::Audio => {
                 sound.play(key, link, track);
                 continue;
             }

@@ -10,7 +10,11 @@ use webrtc::runtime::{
     AsyncInterval, AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, JoinHandle, Runtime, TokioRuntime,
 };
 
-use super::handler::{Outbox, Signal};
+use super::pace::Sleep;
+use super::servers::Lookup;
+use super::socket::{Socket, Sockets, Watch};
+use super::{Outbox, Signal};
+use crate::event::ServerProblem;
 
 /// How long looking up a STUN or TURN server may take. 5 s: the time in which a resolver asks its second server
 /// (resolv.conf(5)). The engine does nothing else meanwhile, not even ICE.
@@ -18,17 +22,24 @@ const RESOLVE: Duration = Duration::from_secs(5);
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// The tokio runtime as one connection sees it: on tokio's clock, without TCP, and telling when the engine's task ends,
-/// which the engine itself does not.
+tokio::task_local! {
+    /// Set in the task that drives a connection.
+    static DRIVER: ();
+}
+
+/// The tokio runtime as one connection sees it: on tokio's clock, without TCP, with sockets that are watched, and telling
+/// when the engine's task ends, which the engine itself does not.
 #[derive(Debug)]
 pub(super) struct Watched {
     outbox: Outbox,
     started: AtomicBool,
+    sockets: Arc<dyn Sockets>,
+    watch: Arc<Watch>,
 }
 
 impl Watched {
-    pub(super) fn new(outbox: Outbox) -> Self {
-        Self { outbox, started: AtomicBool::new(false) }
+    pub(super) fn new(outbox: Outbox, sockets: Arc<dyn Sockets>, watch: Arc<Watch>) -> Self {
+        Self { outbox, started: AtomicBool::new(false), sockets, watch }
     }
 }
 
@@ -48,14 +59,14 @@ impl Runtime for Watched {
             return TokioRuntime.spawn(future);
         }
         let on_end = OnEnd(self.outbox.clone());
-        TokioRuntime.spawn(Box::pin(async move {
+        TokioRuntime.spawn(Box::pin(DRIVER.scope((), async move {
             let _on_end = on_end;
             future.await;
-        }))
+        })))
     }
 
     fn wrap_udp_socket(&self, socket: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-        TokioRuntime.wrap_udp_socket(socket)
+        Ok(Arc::new(Socket::new(self.sockets.wrap(socket)?, self.watch.clone())))
     }
 
     fn wrap_tcp_listener(&self, _listener: std::net::TcpListener) -> io::Result<Arc<dyn AsyncTcpListener>> {
@@ -69,10 +80,18 @@ impl Runtime for Watched {
 
     fn resolve_host<'a>(&'a self, host: &'a str) -> Boxed<'a, io::Result<Vec<SocketAddr>>> {
         Box::pin(async move {
-            match tokio::time::timeout(RESOLVE, TokioRuntime.resolve_host(host)).await {
-                Ok(addresses) => addresses,
-                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            let (index, name) = match self.watch.servers.lookup(host) {
+                Some((_, Lookup::Aliases(aliases))) => return Ok(aliases),
+                Some((index, Lookup::Name(name))) => (index, name),
+                None => return Err(io::ErrorKind::NotFound.into()),
+            };
+            let found = tokio::time::timeout(RESOLVE, TokioRuntime.resolve_host(&name)).await;
+            let found = found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            match &found {
+                Ok(addresses) => self.watch.servers.found(index, addresses),
+                Err(_) => self.watch.servers.failed(index, ServerProblem::Unresolved),
             }
+            found
         })
     }
 
@@ -81,7 +100,12 @@ impl Runtime for Watched {
     }
 
     fn sleep(&self, duration: Duration) -> Boxed<'static, ()> {
-        TokioRuntime.sleep(duration)
+        if DRIVER.try_with(|()| ()).is_err() {
+            return TokioRuntime.sleep(duration);
+        }
+        // The loop sleeps when it has nothing left to do.
+        self.watch.settled();
+        Box::pin(Sleep::new(self.watch.pace.clone(), TokioRuntime.sleep(duration)))
     }
 
     fn interval(&self, period: Duration) -> Box<dyn AsyncInterval> {
@@ -99,18 +123,26 @@ impl Runtime for Watched {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pace::Pace;
+    use super::super::socket::Real;
     use super::*;
     use crate::engine::Inbox;
+
+    fn watched(inbox: &Inbox) -> Watched {
+        let servers = Arc::new(super::super::servers::Servers::new(&[], inbox.sender()));
+        let watch = Watch::new(Arc::new(Pace::new(true)), inbox.sender(), servers);
+        Watched::new(inbox.sender(), Arc::new(Real), Arc::new(watch))
+    }
 
     #[tokio::test]
     async fn the_end_of_the_engines_task_is_signalled_even_if_it_panics() {
         let mut inbox = Inbox::new();
-        let runtime = Watched::new(inbox.sender());
+        let runtime = watched(&inbox);
         let _driver = runtime.spawn(Box::pin(async { panic!("on purpose") }));
         assert!(matches!(inbox.recv().await, Some(Signal::Stopped)));
 
         let mut inbox = Inbox::new();
-        let runtime = Watched::new(inbox.sender());
+        let runtime = watched(&inbox);
         let driver = runtime.spawn(Box::pin(std::future::pending()));
         let helper = runtime.spawn(Box::pin(async {}));
         while !helper.is_finished() {

@@ -1,6 +1,7 @@
 //! Damaged descriptions and candidates: the engine may refuse them, but must not panic.
 
 use super::*;
+use crate::engine::Inbox;
 
 /// Small and repeatable; quality does not matter here.
 struct Dice(u64);
@@ -47,8 +48,9 @@ fn config() -> Config {
 #[tokio::test]
 async fn damaged_descriptions_and_candidates_do_not_panic() {
     let inbox = Inbox::new();
-    let source = Connection::open(&config(), inbox.sender()).await.expect("loopback");
-    let offer = source.offer().await.expect("offer");
+    let source =
+        WebrtcConnection::open(&Webrtc::default(), &config(), inbox.sender()).await.expect("loopback");
+    let offer = source.offer(false).await.expect("offer");
     source.close().await;
 
     let mut dice = Dice(7);
@@ -58,7 +60,8 @@ async fn damaged_descriptions_and_candidates_do_not_panic() {
         let Ok(description) = Description::parse(DescriptionKind::Offer, &damaged) else { continue };
         parsed += 1;
         let inbox = Inbox::new();
-        let connection = Connection::open(&config(), inbox.sender()).await.expect("loopback");
+        let connection =
+            WebrtcConnection::open(&Webrtc::default(), &config(), inbox.sender()).await.expect("loopback");
         match connection.answer(&description).await {
             Ok(_) => {
                 answered += 1;
@@ -75,5 +78,54 @@ async fn damaged_descriptions_and_candidates_do_not_panic() {
     assert!(
         parsed > 100 && refused > 10 && answered > 10,
         "{parsed} parsed: {refused} refused, {answered} answered"
+    );
+}
+
+/// The same on a connection that exists: further offers and answers, with videos in them, over and over.
+#[tokio::test]
+async fn damaged_renegotiations_do_not_panic() {
+    let mut dice = Dice(11);
+    let (mut refused, mut answered, mut accepted) = (0, 0, 0);
+    for _ in 0..25 {
+        let (inbox_a, inbox_b) = (Inbox::new(), Inbox::new());
+        let own = Webrtc::default();
+        let a = WebrtcConnection::open(&own, &config(), inbox_a.sender()).await.expect("loopback");
+        let b = WebrtcConnection::open(&own, &config(), inbox_b.sender()).await.expect("loopback");
+        for connection in [&a, &b] {
+            connection.open_channel(None).await.expect("a channel");
+        }
+        let offer = a.offer(false).await.expect("offer");
+        a.accept_answer(&b.answer(&offer).await.expect("answer")).await.expect("accept");
+        a.add_video(crate::track::VideoCodec::Vp8).await.expect("room");
+        for round in 0..12 {
+            let Ok(offer) = a.offer(dice.roll(3) == 0).await else { break };
+            let damaged = dice.damage(offer.as_str());
+            if let Ok(damaged) = Description::parse(DescriptionKind::Offer, &damaged) {
+                match b.answer(&damaged).await {
+                    Ok(answer) => {
+                        answered += 1;
+                        let damaged = dice.damage(answer.as_str());
+                        if let Ok(damaged) = Description::parse(DescriptionKind::Answer, &damaged) {
+                            match a.accept_answer(&damaged).await {
+                                Ok(()) => accepted += 1,
+                                Err(_) => refused += 1,
+                            }
+                        }
+                    }
+                    Err(_) => refused += 1,
+                }
+            }
+            if round % 4 == 3 {
+                let _ = b.add_video(crate::track::VideoCodec::H264).await;
+                let _ = b.offer(false).await;
+                let _ = b.roll_back().await;
+            }
+        }
+        a.close().await;
+        b.close().await;
+    }
+    assert!(
+        refused > 10 && answered > 10 && accepted > 5,
+        "{refused} refused, {answered} answered, {accepted} accepted"
     );
 }

@@ -2,9 +2,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use rtc::ice::mdns::MulticastDnsMode;
+use rtc::interceptor::Slot;
 use rtc::media_stream::MediaStreamTrack;
+use rtc::peer_connection::configuration::setting_engine::SctpMaxMessageSize;
 use rtc::rtp_transceiver::rtp_sender::{
-    RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters, RTCRtpEncodingParameters,
+    RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters, RTCRtpEncodingParameters,
     RTCRtpHeaderExtensionCapability, RtpCodecKind,
 };
 use webrtc::error::{Error, Result};
@@ -13,9 +15,18 @@ use webrtc::peer_connection::{
     SettingEngine, SettingEngineBuilder, configure_rtcp_reports,
 };
 
+use crate::channel::{MAX_MESSAGE_BYTES, SEND_BUFFER};
 use crate::config::{Config, IceServer};
-use crate::track::AUDIO_CLOCK_RATE;
+use crate::track::{AUDIO_CLOCK_RATE, VIDEO_CLOCK_RATE, VideoCodec};
 
+use super::Outbox;
+use super::keyframes::Keyframes;
+use super::servers::engine_url;
+
+/// What the peer may send until we have worked it off: what one channel of ours may have on its way.
+const SCTP_RECEIVE_BUFFER: u32 = SEND_BUFFER as u32;
+/// Nearest to the application, where nothing else is.
+const KEYFRAMES_SLOT: usize = 14_000;
 /// RFC 6464.
 pub(super) const AUDIO_LEVEL_URI: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
 pub(super) const OPUS: &str = "audio/opus";
@@ -24,14 +35,26 @@ const OPUS_PAYLOAD_TYPE: u8 = 111;
 /// In-band FEC lets a receiver rebuild a lost frame from the next one (RFC 7587 section 6.1).
 const OPUS_PARAMETERS: &str = "minptime=10;useinbandfec=1";
 
-/// Only Opus: registering telephone-event makes the engine write an answer that names a codec nobody offered.
-pub(super) fn media() -> Result<(MediaEngine, Registry)> {
+/// What browsers use, too.
+const VP8_PAYLOAD_TYPE: u8 = 96;
+const H264_PAYLOAD_TYPE: u8 = 102;
+/// Constrained baseline, which every implementation has (RFC 7742 section 6.2), in pieces of a packet each.
+const H264_PARAMETERS: &str = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f";
+
+/// Of sound only Opus: registering telephone-event makes the engine write an answer that names a codec nobody offered.
+///
+/// Of videos both codecs, and in every description: the first answer with a video freezes what its kind can use.
+pub(super) fn media(outbox: Outbox) -> Result<(MediaEngine, Registry)> {
     let mut media = MediaEngine::default();
     let opus = RTCRtpCodecParameters { rtp_codec: opus(), payload_type: OPUS_PAYLOAD_TYPE };
     media.register_codec(opus, RtpCodecKind::Audio)?;
+    for codec in video_codecs(VideoCodec::Vp8) {
+        media.register_codec(codec, RtpCodecKind::Video)?;
+    }
     let level = RTCRtpHeaderExtensionCapability { uri: AUDIO_LEVEL_URI.to_owned() };
     media.register_header_extension(level, RtpCodecKind::Audio, None)?;
-    Ok((media, configure_rtcp_reports(Registry::new())))
+    let registry = configure_rtcp_reports(Registry::new());
+    Ok((media, registry.with(Slot::from(KEYFRAMES_SLOT), Keyframes::new(outbox))))
 }
 
 fn opus() -> RTCRtpCodec {
@@ -44,37 +67,74 @@ fn opus() -> RTCRtpCodec {
     }
 }
 
-/// A track of one connection; its names mean nothing.
+/// All codecs of videos, this one first.
+pub(super) fn video_codecs(first: VideoCodec) -> Vec<RTCRtpCodecParameters> {
+    let vp8 = RTCRtpCodecParameters { rtp_codec: video(VideoCodec::Vp8), payload_type: VP8_PAYLOAD_TYPE };
+    let h264 = RTCRtpCodecParameters { rtp_codec: video(VideoCodec::H264), payload_type: H264_PAYLOAD_TYPE };
+    match first {
+        VideoCodec::Vp8 => vec![vp8, h264],
+        VideoCodec::H264 => vec![h264, vp8],
+    }
+}
+
+fn video(codec: VideoCodec) -> RTCRtpCodec {
+    let feedback =
+        |typ: &str, parameter: &str| RTCPFeedback { typ: typ.to_owned(), parameter: parameter.to_owned() };
+    RTCRtpCodec {
+        mime_type: video_mime(codec).to_owned(),
+        clock_rate: VIDEO_CLOCK_RATE,
+        channels: 0,
+        sdp_fmtp_line: match codec {
+            VideoCodec::Vp8 => String::new(),
+            VideoCodec::H264 => H264_PARAMETERS.to_owned(),
+        },
+        rtcp_feedback: vec![feedback("nack", "pli"), feedback("ccm", "fir")],
+    }
+}
+
+pub(super) fn video_mime(codec: VideoCodec) -> &'static str {
+    match codec {
+        VideoCodec::Vp8 => "video/VP8",
+        VideoCodec::H264 => "video/H264",
+    }
+}
+
 pub(super) fn audio_track() -> Result<MediaStreamTrack> {
+    Ok(track(RtpCodecKind::Audio, opus())?.0)
+}
+
+/// With its source, which names it in requests for keyframes.
+pub(super) fn video_track(codec: VideoCodec) -> Result<(MediaStreamTrack, u32)> {
+    track(RtpCodecKind::Video, video(codec))
+}
+
+/// A track of one connection; its names mean nothing.
+fn track(kind: RtpCodecKind, codec: RTCRtpCodec) -> Result<(MediaStreamTrack, u32)> {
     let mut random = [0; 12];
     getrandom::fill(&mut random).map_err(|error| Error::Other(error.to_string()))?;
     let [a, b, c, d, name @ ..] = random;
-    let coding =
-        RTCRtpCodingParameters { ssrc: Some(u32::from_ne_bytes([a, b, c, d]).max(1)), ..Default::default() };
-    let encoding = RTCRtpEncodingParameters {
-        rtp_coding_parameters: coding,
-        active: true,
-        codec: opus(),
-        ..Default::default()
-    };
+    let ssrc = u32::from_ne_bytes([a, b, c, d]).max(1);
+    let coding = RTCRtpCodingParameters { ssrc: Some(ssrc), ..Default::default() };
+    let encoding =
+        RTCRtpEncodingParameters { rtp_coding_parameters: coding, active: true, codec, ..Default::default() };
     let name = format!("{:016x}", u64::from_ne_bytes(name));
-    Ok(MediaStreamTrack::new("-".to_owned(), name, String::new(), RtpCodecKind::Audio, vec![encoding]))
+    Ok((MediaStreamTrack::new("-".to_owned(), name, String::new(), kind, vec![encoding]), ssrc))
 }
 
 pub(super) fn configuration(config: &Config) -> RTCConfiguration {
     let policy = if config.relay_only { RTCIceTransportPolicy::Relay } else { RTCIceTransportPolicy::All };
     RTCConfigurationBuilder::new()
-        .with_ice_servers(config.ice_servers.iter().map(server).collect())
+        .with_ice_servers(config.ice_servers.iter().enumerate().filter_map(server).collect())
         .with_ice_transport_policy(policy)
         .build()
 }
 
-fn server(server: &IceServer) -> RTCIceServer {
-    RTCIceServer {
-        urls: vec![server.url.clone()],
+fn server((index, server): (usize, &IceServer)) -> Option<RTCIceServer> {
+    Some(RTCIceServer {
+        urls: vec![engine_url(index, server)?],
         username: server.username.clone(),
         credential: server.credential.clone(),
-    }
+    })
 }
 
 pub(super) fn setting_engine(config: &Config) -> SettingEngine {
@@ -88,6 +148,8 @@ pub(super) fn setting_engine(config: &Config) -> SettingEngine {
         .with_srflx_acceptance_min_wait(Some(t.srflx_wait))
         .with_relay_acceptance_min_wait(Some(relay_wait))
         .with_discard_local_candidates_during_ice_restart(true)
+        .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(MAX_MESSAGE_BYTES as u32))
+        .with_sctp_max_receive_buffer_size(SCTP_RECEIVE_BUFFER)
         // Neither asks the local network for names nor shows ours to it.
         .with_multicast_dns_mode(MulticastDnsMode::Disabled)
         .build()

@@ -1,0 +1,332 @@
+//! The only place that knows the WebRTC engine.
+
+mod channel;
+#[cfg(test)]
+mod channel_tests;
+mod handler;
+#[cfg(test)]
+mod hostile_tests;
+mod keyframes;
+mod media;
+#[cfg(test)]
+mod net;
+mod pace;
+#[cfg(test)]
+mod relay;
+mod runtime;
+mod servers;
+mod settings;
+mod socket;
+#[cfg(test)]
+mod tests;
+mod tunnel;
+mod video;
+#[cfg(test)]
+mod video_tests;
+#[cfg(test)]
+mod virtual_tests;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use rtc::peer_connection::configuration::RTCOfferOptions;
+use rtc::peer_connection::transport::RTCDtlsTransportState;
+use tokio::task::JoinHandle;
+use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
+use webrtc::peer_connection::{
+    PeerConnection, PeerConnectionBuilder, RTCIceCandidateInit, RTCIceCandidateType, RTCSdpType,
+    RTCSessionDescription, RTCStatsReportEntry, StatsSelector,
+};
+use webrtc::rtp_transceiver::RtpSender;
+
+use self::pace::Pace;
+use self::servers::Servers;
+use self::socket::{Sockets, Watch};
+use super::{Connection, Dtls, Engine, EngineError, Outbox, Path, Signal, VideoSlot};
+use crate::channel::{ChannelOptions, RawChannel, SEND_BUFFER};
+use crate::config::Config;
+use crate::description::{Candidate, CandidateKind, Description, DescriptionKind};
+use crate::queue::Queue;
+use crate::stats::{Counters, Route};
+use crate::track::{Frame, VideoCodec};
+
+fn failed(doing: &'static str, error: impl fmt::Display) -> EngineError {
+    tracing::trace!(doing, %error, "the engine failed");
+    EngineError::Failed { doing }
+}
+
+/// Makes connections with the `webrtc` crate.
+#[derive(Debug)]
+pub(crate) struct Webrtc {
+    sockets: Arc<dyn Sockets>,
+    /// Off only to measure what it is for.
+    paced: bool,
+    #[cfg(test)]
+    paces: std::sync::Mutex<Vec<Arc<Pace>>>,
+}
+
+impl Default for Webrtc {
+    fn default() -> Self {
+        Self {
+            sockets: Arc::new(socket::Real),
+            paced: true,
+            #[cfg(test)]
+            paces: std::sync::Mutex::default(),
+        }
+    }
+}
+
+#[async_trait]
+impl Engine for Webrtc {
+    async fn open(&self, config: &Config, outbox: Outbox) -> Result<Arc<dyn Connection>, EngineError> {
+        Ok(Arc::new(WebrtcConnection::open(self, config, outbox).await?))
+    }
+}
+
+/// One PeerConnection with one audio section that sends and receives.
+struct WebrtcConnection {
+    engine: Arc<dyn PeerConnection>,
+    /// Of the sound.
+    outlet: media::Outlet,
+    servers: Arc<Servers>,
+    /// Descriptions so far.
+    described: AtomicU64,
+    closed: AtomicBool,
+}
+
+impl WebrtcConnection {
+    async fn open(own: &Webrtc, config: &Config, outbox: Outbox) -> Result<Self, EngineError> {
+        let failed = |error| failed("set up a connection", error);
+        let (media, interceptors) = settings::media(outbox.clone()).map_err(failed)?;
+        let pace = Arc::new(Pace::new(own.paced));
+        let servers = Arc::new(Servers::new(&config.ice_servers, outbox.clone()));
+        #[cfg(test)]
+        own.paces.lock().expect("not poisoned").push(pace.clone());
+        let watch = Arc::new(Watch::new(pace.clone(), outbox.clone(), servers.clone()));
+        let runtime = runtime::Watched::new(outbox.clone(), own.sockets.clone(), watch);
+        let engine = PeerConnectionBuilder::new()
+            .with_configuration(settings::configuration(config))
+            .with_setting_engine(settings::setting_engine(config))
+            .with_media_engine(media)
+            .with_interceptor_registry(interceptors)
+            .with_runtime(Arc::new(runtime))
+            .with_handler(Arc::new(handler::Handler::new(outbox, pace.clone(), servers.clone())))
+            .with_data_channel_send_buffer_limit(SEND_BUFFER)
+            .with_udp_addrs(settings::bind_addresses(config))
+            .build()
+            .await
+            .map_err(|error| {
+                tracing::trace!(%error, "no socket");
+                EngineError::NoAddress
+            })?;
+        let engine: Arc<dyn PeerConnection> = Arc::new(engine);
+        match Self::add_audio(&engine).await {
+            Ok((track, sender, sequence)) => {
+                let outlet = media::Outlet { track, sender, sequence: Arc::new(sequence), pace };
+                let (described, closed) = (AtomicU64::new(0), AtomicBool::new(false));
+                Ok(Self { engine, outlet, servers, described, closed })
+            }
+            Err(error) => {
+                close(&engine).await;
+                Err(failed(error))
+            }
+        }
+    }
+
+    /// Both sides add the transceiver before any description: the offer then has it, and the engine puts the answerer's
+    /// onto the offered section, so that both directions share one.
+    async fn add_audio(
+        engine: &Arc<dyn PeerConnection>,
+    ) -> Result<(Arc<TrackLocalStaticRTP>, Arc<dyn RtpSender>, media::Sequence), webrtc::error::Error> {
+        let track = Arc::new(TrackLocalStaticRTP::new(settings::audio_track()?));
+        let transceiver = engine.add_transceiver_from_track(track.clone(), None).await?;
+        let sender = transceiver.sender().await?;
+        let sender = sender.ok_or(webrtc::error::Error::ErrRTPSenderNotExisted)?;
+        Ok((track, sender, media::Sequence::random()?))
+    }
+
+    async fn set_remote(&self, description: &Description) -> Result<(), EngineError> {
+        let sdp = description.as_str().to_owned();
+        let parsed = match description.kind() {
+            DescriptionKind::Offer => RTCSessionDescription::offer(sdp),
+            DescriptionKind::Answer => RTCSessionDescription::answer(sdp),
+        };
+        let bad = |error| {
+            tracing::trace!(%error, "the engine refused the peer's description");
+            EngineError::BadDescription
+        };
+        let set = self.engine.set_remote_description(parsed.map_err(bad)?).await.map_err(bad);
+        self.outlet.pace.turn();
+        set
+    }
+
+    async fn describe(
+        &self,
+        doing: &'static str,
+        kind: DescriptionKind,
+        sdp: RTCSessionDescription,
+    ) -> Result<Description, EngineError> {
+        debug_assert_eq!(sdp.sdp_type == RTCSdpType::Offer, kind == DescriptionKind::Offer);
+        let description = Description::parse(kind, &sdp.sdp).map_err(|error| failed(doing, error))?;
+        self.engine.set_local_description(sdp).await.map_err(|error| failed(doing, error))?;
+        // The engine writes the nanoseconds of the clock there, so that a later description can have the lower number;
+        // RFC 8866 section 5.2 wants it to count.
+        Ok(description.numbered(1 + self.described.fetch_add(1, Ordering::Relaxed)))
+    }
+}
+
+#[async_trait]
+impl Connection for WebrtcConnection {
+    async fn offer(&self, restart: bool) -> Result<Description, EngineError> {
+        let doing = "make an offer";
+        let options = RTCOfferOptions { ice_restart: restart };
+        let offer = self.engine.create_offer(Some(options)).await.map_err(|error| failed(doing, error))?;
+        self.describe(doing, DescriptionKind::Offer, offer).await
+    }
+
+    async fn answer(&self, offer: &Description) -> Result<Description, EngineError> {
+        self.set_remote(offer).await?;
+        let doing = "make an answer";
+        let answer = self.engine.create_answer(None).await.map_err(|error| failed(doing, error))?;
+        let answer = self.describe(doing, DescriptionKind::Answer, answer).await?;
+        Ok(answer.answering(offer))
+    }
+
+    async fn accept_answer(&self, answer: &Description) -> Result<(), EngineError> {
+        self.set_remote(answer).await
+    }
+
+    async fn roll_back(&self) -> Result<(), EngineError> {
+        let mut rollback = RTCSessionDescription::default();
+        rollback.sdp_type = RTCSdpType::Rollback;
+        let done = self.engine.set_local_description(rollback).await;
+        done.map_err(|error| failed("take its offer back", error))
+    }
+
+    async fn add_candidate(&self, candidate: &Candidate) {
+        let init = RTCIceCandidateInit {
+            candidate: candidate.as_str().to_owned(),
+            sdp_mid: None,
+            // Everything is bundled onto the first section.
+            sdp_mline_index: Some(0),
+            username_fragment: None,
+            url: None,
+        };
+        if let Err(error) = self.engine.add_ice_candidate(init).await {
+            tracing::trace!(%error, "the engine refused a candidate of the peer");
+        }
+        // Nothing tells the loop that there is one more to be checked.
+        self.outlet.pace.turn();
+    }
+
+    fn write_from(&self, queue: Arc<Queue<Frame>>, counters: Arc<Counters>) -> JoinHandle<()> {
+        tokio::spawn(media::write(self.outlet.clone(), settings::OPUS, queue, counters))
+    }
+
+    async fn add_video(&self, codec: VideoCodec) -> Result<Arc<dyn VideoSlot>, EngineError> {
+        let slot = video::Slot::open(&self.engine, codec, self.outlet.pace.clone()).await;
+        Ok(Arc::new(slot.map_err(|error| failed("make room for a video", error))?))
+    }
+
+    async fn open_channel(
+        &self,
+        options: Option<&ChannelOptions>,
+    ) -> Result<Arc<dyn RawChannel>, EngineError> {
+        let opened = channel::WebrtcChannel::open(&self.engine, self.outlet.pace.clone(), options).await;
+        Ok(Arc::new(opened.map_err(|error| failed("open a channel", error))?))
+    }
+
+    fn gathering_is_over(&self) {
+        self.servers.time_is_up();
+    }
+
+    async fn set_servers(&self, config: &Config) -> Result<(), EngineError> {
+        self.servers.set(&config.ice_servers);
+        let set = self.engine.set_configuration(settings::configuration(config)).await;
+        set.map_err(|error| failed("take other servers", error))
+    }
+
+    async fn dtls(&self) -> Dtls {
+        let state = match self.outlet.sender.transport().await {
+            Ok(Some(transport)) => transport.state().await.ok(),
+            _ => None,
+        };
+        match state {
+            Some(RTCDtlsTransportState::Connected) => Dtls::Connected,
+            Some(RTCDtlsTransportState::Closed) => Dtls::Closed,
+            Some(RTCDtlsTransportState::Failed) => Dtls::Failed,
+            _ => Dtls::Opening,
+        }
+    }
+
+    async fn path(&self) -> Path {
+        let selected = match self.outlet.sender.transport().await {
+            Ok(Some(dtls)) => dtls.ice_transport().get_selected_candidate_pair().await.ok().flatten(),
+            _ => None,
+        };
+        let Some(pair) = selected else { return Path::default() };
+        let route = kind(pair.local().typ)
+            .zip(kind(pair.remote().typ))
+            .map(|(local, remote)| Route { local, remote });
+        let now = tokio::time::Instant::now().into_std();
+        let report = self.engine.get_stats(now, StatsSelector::None).await;
+        let round_trip_ms = report.iter().find_map(|entry| match entry {
+            RTCStatsReportEntry::IceCandidatePair(stats)
+                if stats.local_candidate_id.ends_with(&pair.local().id)
+                    && stats.remote_candidate_id.ends_with(&pair.remote().id)
+                    && stats.responses_received > 0 =>
+            {
+                Some(stats.current_round_trip_time * 1000.0)
+            }
+            _ => None,
+        });
+        let own = pair.local();
+        let address = match own.typ {
+            RTCIceCandidateType::Host => &own.address,
+            _ => &own.related_address,
+        };
+        Path { round_trip_ms, route, local: address.parse().ok() }
+    }
+
+    async fn close(&self) {
+        close(&self.engine).await;
+        self.closed.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for WebrtcConnection {
+    fn drop(&mut self) {
+        // The engine's task owns its sockets and does not end because its handle is dropped.
+        if self.closed.load(Ordering::Acquire) {
+            return;
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let engine = self.engine.clone();
+            runtime.spawn(async move { close(&engine).await });
+        }
+    }
+}
+
+impl fmt::Debug for WebrtcConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebrtcConnection").field("closed", &self.closed).finish_non_exhaustive()
+    }
+}
+
+async fn close(engine: &Arc<dyn PeerConnection>) {
+    if let Err(error) = engine.close().await {
+        tracing::trace!(%error, "closing");
+    }
+}
+
+fn kind(typ: RTCIceCandidateType) -> Option<CandidateKind> {
+    match typ {
+        RTCIceCandidateType::Host => Some(CandidateKind::Host),
+        RTCIceCandidateType::Srflx => Some(CandidateKind::ServerReflexive),
+        RTCIceCandidateType::Prflx => Some(CandidateKind::PeerReflexive),
+        RTCIceCandidateType::Relay => Some(CandidateKind::Relay),
+        _ => None,
+    }
+}

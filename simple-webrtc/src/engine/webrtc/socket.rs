@@ -1,0 +1,204 @@
+//! The sockets of one connection: every datagram passes here on its way into the engine and out of it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io::{self, IoSliceMut};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Runtime, TokioRuntime, Transmit};
+
+use super::pace::Pace;
+use super::servers::Servers;
+use super::tunnel::{Arrived, Tunnel};
+use super::{Outbox, Signal};
+
+/// The content type of an alert (RFC 6347 section 4.1), which is in clear also where the alert is not.
+const ALERT: u8 = 21;
+/// Where level and description are in an alert that is in clear: behind the header of its record.
+const ALERT_BODY: usize = 13;
+/// RFC 5246 section 7.2.2.
+const BAD_CERTIFICATE: u8 = 42;
+
+/// Where sockets come from.
+pub(super) trait Sockets: Send + Sync + fmt::Debug {
+    fn wrap(&self, socket: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>>;
+}
+
+/// The sockets of this machine.
+#[derive(Debug)]
+pub(super) struct Real;
+
+impl Sockets for Real {
+    fn wrap(&self, socket: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        TokioRuntime.wrap_udp_socket(socket)
+    }
+}
+
+/// What the sockets of a connection have in common.
+#[derive(Debug)]
+pub(super) struct Watch {
+    pub(super) pace: Arc<Pace>,
+    outbox: Outbox,
+    pub(super) servers: Arc<Servers>,
+    /// The peer has sent an alert, which the engine has not looked at yet.
+    alert: AtomicBool,
+    /// A certificate was refused, by either side.
+    refused: AtomicBool,
+    /// Datagrams that the system did not take.
+    unsent: AtomicU64,
+}
+
+impl Watch {
+    pub(super) fn new(pace: Arc<Pace>, outbox: Outbox, servers: Arc<Servers>) -> Self {
+        let (alert, refused, unsent) = Default::default();
+        Self { pace, outbox, servers, alert, refused, unsent }
+    }
+
+    /// The engine has worked off what it was given.
+    pub(super) fn settled(&self) {
+        if self.alert.swap(false, Ordering::AcqRel) {
+            self.outbox.put(Signal::PerhapsClosed);
+        }
+    }
+
+    fn received(&self, from: SocketAddr, datagram: &[u8]) {
+        self.pace.input();
+        // STUN (RFC 7983).
+        if matches!(datagram.first(), Some(0..=3)) {
+            self.servers.received(from, datagram);
+        }
+        if datagram.first() == Some(&ALERT) {
+            if is_bad_certificate(datagram) && !self.refused.swap(true, Ordering::AcqRel) {
+                self.outbox.put(Signal::CertificateRefused { by_us: false });
+            }
+            self.alert.store(true, Ordering::Release);
+        }
+    }
+
+    fn sending(&self, datagram: &[u8], to_server: bool) {
+        match datagram.first() {
+            // ChannelData, or a Send indication: what goes to the peer goes through a relay (RFC 8656 sections 10 and 12).
+            Some(0x40..=0x4f) if to_server => self.pace.set_relayed(true),
+            Some(0x00) if to_server && datagram.get(1) == Some(&0x16) => self.pace.set_relayed(true),
+            // DTLS, RTP or RTCP, which go along the path in use (RFC 7983).
+            Some(20..=63 | 128..=191) if !to_server => self.pace.set_relayed(false),
+            _ => {}
+        }
+        // The engine answers such an alert with the same one, which then says nothing of the peer's certificate.
+        if to_server {
+            self.servers.sent(datagram);
+        }
+        if is_bad_certificate(datagram) && !self.refused.swap(true, Ordering::AcqRel) {
+            self.outbox.put(Signal::CertificateRefused { by_us: true });
+        }
+    }
+}
+
+fn is_bad_certificate(datagram: &[u8]) -> bool {
+    datagram.first() == Some(&ALERT)
+        // Of epoch 0, so that it is in clear.
+        && datagram.get(3..5) == Some(&[0, 0])
+        && datagram.get(ALERT_BODY + 1) == Some(&BAD_CERTIFICATE)
+}
+
+/// One socket.
+#[derive(Debug)]
+pub(super) struct Socket {
+    socket: Arc<dyn AsyncUdpSocket>,
+    watch: Arc<Watch>,
+    /// To servers over TCP and TLS.
+    tunnels: Mutex<HashMap<SocketAddr, Tunnel>>,
+    arrived: Arc<Arrived>,
+}
+
+impl Socket {
+    pub(super) fn new(socket: Arc<dyn AsyncUdpSocket>, watch: Arc<Watch>) -> Self {
+        Self { socket, watch, tunnels: Mutex::default(), arrived: Arc::default() }
+    }
+
+    /// Whether this is for a tunnel. Then it is on its way.
+    fn takes_tunnel(&self, transmit: &Transmit<'_>) -> bool {
+        let alias = transmit.destination;
+        let mut tunnels = self.tunnels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tunnel) = tunnels.get(&alias) {
+            tunnel.send(transmit.contents);
+            return true;
+        }
+        let (Some((index, exit)), Ok(own)) = (self.watch.servers.exit(alias), self.socket.local_addr())
+        else {
+            return false;
+        };
+        let servers = self.watch.servers.clone();
+        let failed = move |problem| servers.failed(index, problem);
+        let tunnel = Tunnel::open(exit, own, alias, self.arrived.clone(), failed);
+        tunnel.send(transmit.contents);
+        tunnels.insert(alias, tunnel);
+        true
+    }
+}
+
+impl AsyncUdpSocket for Socket {
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
+        let to_server = self.watch.servers.contains(transmit.destination);
+        if to_server && self.takes_tunnel(transmit) {
+            self.watch.sending(transmit.contents, true);
+            return Poll::Ready(Ok(transmit.contents.len()));
+        }
+        let sent = ready!(self.socket.poll_send(cx, transmit));
+        self.watch.sending(transmit.contents, to_server);
+        match sent {
+            Err(error) if !to_server => {
+                // The engine would write one error for each, 50 in a second while it looks for a path. What is lost is
+                // lost, as on any network; only for a server does it draw a conclusion.
+                let before = self.watch.unsent.fetch_add(1, Ordering::Relaxed);
+                if before.is_power_of_two() || before == 0 {
+                    tracing::debug!(%error, unsent = before + 1, "datagrams could not be sent");
+                }
+                Poll::Ready(Ok(transmit.contents.len()))
+            }
+            sent => Poll::Ready(sent),
+        }
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        if let (Some((from, datagram)), Some(buf), Some(meta)) =
+            (self.arrived.pop(cx.waker()), bufs.first_mut(), meta.first_mut())
+        {
+            let len = datagram.len().min(buf.len());
+            buf[..len].copy_from_slice(&datagram[..len]);
+            *meta = RecvMeta::default();
+            (meta.addr, meta.len, meta.stride) = (from, len, len.max(1));
+            self.watch.received(from, &datagram);
+            return Poll::Ready(Ok(1));
+        }
+        let received = ready!(self.socket.poll_recv(cx, bufs, meta));
+        if let Ok(messages) = received {
+            for (buf, meta) in bufs.iter().zip(meta.iter()).take(messages) {
+                for datagram in buf.get(..meta.len).unwrap_or_default().chunks(meta.stride.max(1)) {
+                    self.watch.received(meta.addr, datagram);
+                }
+            }
+        }
+        Poll::Ready(received)
+    }
+
+    fn max_gso_segments(&self) -> usize {
+        self.socket.max_gso_segments()
+    }
+
+    fn max_gro_segments(&self) -> usize {
+        self.socket.max_gro_segments()
+    }
+}

@@ -1,0 +1,325 @@
+//! What a connection does while it lives: one loop over everything that can happen to it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+use tokio::time::{self, MissedTickBehavior};
+
+use super::negotiation::Negotiation;
+use super::tracks::{Heard, Videos};
+use super::{Command, End, Link, Role, Stop, failed, now, sleep_until, stopped};
+use crate::channel::{self, ChannelOptions, Places, RawChannel};
+use crate::description::{Candidate, CandidateKind, Description};
+use crate::engine::{Connection, Dtls, EngineError, Inbox, Signal};
+use crate::event::{EventKind, FailReason, LinkState, ServerProblem};
+use crate::parking::Parking;
+use crate::steps::{Observation, Steps};
+use crate::track::Subscription;
+
+/// How often to look whether the peer has closed, should a sign of it have been missed.
+const CLOSED_CHECK: Duration = Duration::from_millis(250);
+
+/// What a connection holds while it lives; everything in here is given back by `Link::close`.
+pub(super) struct Live {
+    pub(super) connection: Arc<dyn Connection>,
+    pub(super) inbox: Inbox,
+    pub(super) steps: Steps,
+    pub(super) negotiation: Negotiation,
+    pub(super) remote_candidates: Parking,
+    /// The ICE session of our last description.
+    pub(super) session: Option<String>,
+    pub(super) local_candidates: usize,
+    /// What is wrong with the first server that failed.
+    pub(super) server_problem: Option<ServerProblem>,
+    /// Until gathering is done.
+    pub(super) gathering_until: Option<Instant>,
+    pub(super) tasks: Vec<JoinHandle<()>>,
+    /// Tracks of the peer.
+    pub(super) heard: Vec<Heard>,
+    pub(super) track_ids: Arc<AtomicU32>,
+    /// What the peer describes.
+    pub(super) described: Option<Description>,
+    pub(super) videos: Videos,
+    pub(super) subscription: Option<Subscription>,
+    pub(super) sending: bool,
+    pub(super) channels: Places,
+}
+
+impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
+    /// Runs the connection until it ends. What it holds is left in `slot`, to be closed.
+    pub(super) async fn drive(&mut self, slot: &mut Option<Live>) -> Result<Infallible, End> {
+        let steps = Steps::new(now());
+        self.emit_state(steps.state()).await?;
+        let inbox = Inbox::new();
+        let connection = self.open(&inbox, &steps).await?;
+        if self.probe.connection.set(Arc::downgrade(&connection)).is_err() {
+            tracing::error!("a link opened two connections");
+        }
+        let live = slot.insert(Live {
+            connection,
+            inbox,
+            steps,
+            negotiation: Negotiation::new(matches!(self.role, Role::Dial)),
+            remote_candidates: Parking::default(),
+            session: None,
+            local_candidates: 0,
+            server_problem: None,
+            gathering_until: None,
+            tasks: Vec::new(),
+            heard: Vec::new(),
+            track_ids: Arc::default(),
+            described: None,
+            videos: Videos::default(),
+            subscription: None,
+            sending: false,
+            channels: Places::new(),
+        });
+        self.open_signaling(live).await?;
+        let states = self.begin(live).await?;
+        self.advance(live, states).await?;
+
+        let mut closed_check = time::interval(CLOSED_CHECK);
+        closed_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let deadline = live.steps.deadline(&self.config.timeouts);
+            let states = tokio::select! {
+                biased;
+                stop = stopped(&mut self.stop) => return Err(stop.into()),
+                () = self.lease.events.closed() => return Err(Stop::HangUp.into()),
+                () = sleep_until(deadline) => live.steps.expire(now(), &self.config.timeouts),
+                signal = live.inbox.recv() => self.on_signal(live, signal).await?,
+                Some(command) = self.commands.recv() => match command {
+                    Command::Apply(remote) => self.on_remote(live, remote).await?,
+                    Command::Restart => self.restart(live).await?,
+                    Command::OpenChannel(options) => {
+                        open_channel(live, options);
+                        Vec::new()
+                    }
+                },
+                Ok(()) = self.tracks.changed() => {
+                    self.hear_tracks(live);
+                    self.offer_what_is_due(live).await?
+                }
+                Ok(()) = self.addresses.changed() => self.on_addresses(live).await?,
+                Ok(()) = self.servers.changed() => {
+                    let config = self.servers.borrow_and_update().clone();
+                    let connection = live.connection.clone();
+                    match self.ask(live.steps.step(), connection.set_servers(&config)).await? {
+                        // They are used from the next description on.
+                        Ok(()) => live.negotiation.want_change(),
+                        Err(error) => tracing::warn!(?error, "the engine keeps the servers it has"),
+                    }
+                    self.offer_what_is_due(live).await?
+                }
+                () = sleep_until(live.gathering_until) => {
+                    live.connection.gathering_is_over();
+                    // Behind what that has to tell.
+                    live.inbox.sender().put(Signal::GatheringDone);
+                    live.gathering_until = Some(now() + self.config.timeouts.gathering);
+                    Vec::new()
+                }
+                _ = closed_check.tick() => self.look_for_close(live).await?,
+            };
+            self.advance(live, states).await?;
+        }
+    }
+
+    /// Opening must not be cancelled half way: the engine would keep what it had made so far. So it runs on its own.
+    async fn open(&mut self, inbox: &Inbox, steps: &Steps) -> Result<Arc<dyn Connection>, End> {
+        let config = self.servers.borrow_and_update().clone();
+        let (engine, outbox) = (self.engine.clone(), inbox.sender());
+        let mut opening = tokio::spawn(async move { engine.open(&config, outbox).await });
+        let opened = match self.ask(steps.step(), &mut opening).await {
+            Ok(opened) => opened,
+            Err(end) => {
+                let mut late = tokio::spawn(async move {
+                    if let Ok(Ok(connection)) = opening.await {
+                        connection.close().await;
+                    }
+                });
+                if time::timeout(self.config.timeouts.closing, &mut late).await.is_err() {
+                    tracing::warn!("the engine still opens a connection that nobody wants any more");
+                }
+                return Err(end);
+            }
+        };
+        let panicked = EngineError::Failed { doing: "set up a connection: it panicked" };
+        opened.unwrap_or(Err(panicked)).map_err(|error| failed(steps.step(), error.into()))
+    }
+
+    /// Tells what state was reached, and does what belongs to it.
+    async fn advance(&mut self, live: &mut Live, states: Vec<LinkState>) -> Result<(), End> {
+        for state in states {
+            if state.is_final() {
+                return Err(End::ByItself(state));
+            }
+            let first = state == LinkState::Connected && !live.sending;
+            if first {
+                self.start_sending(live);
+            }
+            self.emit_state(state).await?;
+            if first {
+                // What came up while there was nobody to tell. It leads to no further state.
+                self.offer_what_is_due(live).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn on_signal(&mut self, live: &mut Live, signal: Option<Signal>) -> Result<Vec<LinkState>, End> {
+        let Some(signal) = signal else {
+            return Ok(live.steps.fail(now(), FailReason::Overloaded));
+        };
+        let observation = match signal {
+            Signal::Candidate(candidate) => {
+                self.on_local_candidate(live, candidate).await?;
+                return Ok(Vec::new());
+            }
+            Signal::GatheringDone => return self.on_gathering_done(live).await,
+            Signal::Track(track) => {
+                self.on_track(live, track).await?;
+                return Ok(Vec::new());
+            }
+            Signal::Heard(track) => {
+                self.probe.heard(track.kind(), &track.queue);
+                self.emit(EventKind::RemoteTrack(track)).await?;
+                return Ok(Vec::new());
+            }
+            Signal::KeyframeWanted { ssrc } => {
+                if let Some(track) = live.videos.of(ssrc) {
+                    self.emit(EventKind::KeyframeWanted(track)).await?;
+                }
+                return Ok(Vec::new());
+            }
+            Signal::ServerFailed { index, problem } => {
+                live.server_problem.get_or_insert(problem);
+                let config = self.servers.borrow().clone();
+                let url = config.ice_servers.get(index).map(|server| server.url.clone()).unwrap_or_default();
+                self.emit(EventKind::ServerFailed { url, problem }).await?;
+                return Ok(Vec::new());
+            }
+            Signal::ChannelOpening(raw) => {
+                carry_channel(live, raw);
+                return Ok(Vec::new());
+            }
+            Signal::Channel(channel) => {
+                self.emit(EventKind::Channel(channel)).await?;
+                return Ok(Vec::new());
+            }
+            Signal::PerhapsClosed => return self.look_for_close(live).await,
+            Signal::CertificateRefused { by_us } => Observation::CertificateRefused { by_us },
+            // It may be of the time before the restart, so the engine is asked for what it has now.
+            Signal::PathFound if live.steps.state() == LinkState::Reconnecting => {
+                let path = self.ask(live.steps.step(), live.connection.path()).await?;
+                if path.route.is_none() {
+                    return Ok(Vec::new());
+                }
+                Observation::PathFound
+            }
+            Signal::PathFound => Observation::PathFound,
+            Signal::PathSilent => match self.dtls(live).await? {
+                Dtls::Closed => Observation::RemoteClosed,
+                _ => Observation::PathSilent,
+            },
+            // A handshake that the peer ends with close_notify makes the engine report a connection, too.
+            Signal::Secured => match self.dtls(live).await? {
+                Dtls::Closed => Observation::RemoteClosed,
+                _ => Observation::Secured,
+            },
+            Signal::Failed => match self.dtls(live).await? {
+                Dtls::Failed => Observation::HandshakeFailed,
+                _ => Observation::PathLost,
+            },
+            Signal::Stopped => Observation::Stopped,
+        };
+        Ok(live.steps.observe(now(), observation))
+    }
+
+    async fn dtls(&mut self, live: &Live) -> Result<Dtls, End> {
+        self.ask(live.steps.step(), live.connection.dtls()).await
+    }
+
+    /// The engine tells nobody that the peer has closed when the last thing on a connection is media.
+    async fn look_for_close(&mut self, live: &mut Live) -> Result<Vec<LinkState>, End> {
+        if live.steps.state() == LinkState::Negotiating || self.dtls(live).await? != Dtls::Closed {
+            return Ok(Vec::new());
+        }
+        Ok(live.steps.observe(now(), Observation::RemoteClosed))
+    }
+
+    async fn on_addresses(&mut self, live: &mut Live) -> Result<Vec<LinkState>, End> {
+        let present = self.addresses.borrow_and_update().clone();
+        let path = self.ask(live.steps.step(), live.connection.path()).await?;
+        let lost = path.local.is_some_and(|own| !present.contains(&own));
+        self.emit(EventKind::AddressChanged { lost }).await?;
+        Ok(Vec::new())
+    }
+
+    /// All servers have answered, or were given enough time.
+    async fn on_gathering_done(&mut self, live: &mut Live) -> Result<Vec<LinkState>, End> {
+        if live.gathering_until.take().is_none() {
+            return Ok(Vec::new());
+        }
+        // While connecting anew there may be no network for a moment; there will be another restart when there is.
+        if live.local_candidates == 0 && !live.steps.can_restart() {
+            let reason = match live.server_problem {
+                Some(problem) if self.config.relay_only => FailReason::NoRelay { problem },
+                _ => FailReason::NoLocalCandidates,
+            };
+            return Ok(live.steps.fail(now(), reason));
+        }
+        self.emit(EventKind::GatheringDone).await?;
+        Ok(Vec::new())
+    }
+
+    async fn on_local_candidate(&mut self, live: &mut Live, candidate: Candidate) -> Result<(), End> {
+        let hidden = self.config.relay_only && candidate.kind() != CandidateKind::Relay;
+        let late = live.gathering_until.is_none();
+        if !candidate.is_usable() || hidden || late {
+            tracing::trace!(kind = ?candidate.kind(), hidden, late, "own candidate not shown");
+            return Ok(());
+        }
+        live.local_candidates += 1;
+        let candidate = if self.config.relay_only { candidate.without_related_address() } else { candidate };
+        let candidate = candidate.with_ufrag(live.session.as_deref());
+        self.emit(EventKind::LocalCandidate(candidate)).await
+    }
+
+    /// The channel that every connection has; both sides make it before the first description.
+    async fn open_signaling(&mut self, live: &mut Live) -> Result<(), End> {
+        let connection = live.connection.clone();
+        let opened = self.ask(live.steps.step(), connection.open_channel(None)).await?;
+        let raw = opened.map_err(|error| failed(live.steps.step(), error.into()))?;
+        carry_channel(live, raw);
+        Ok(())
+    }
+}
+
+fn open_channel(live: &mut Live, options: ChannelOptions) {
+    let Some(place) = live.channels.take() else { return };
+    let (connection, outbox, places) = (live.connection.clone(), live.inbox.sender(), live.channels.clone());
+    live.tasks.retain(|task| !task.is_finished());
+    live.tasks.push(tokio::spawn(async move {
+        places.pause().await;
+        match connection.open_channel(Some(&options)).await {
+            Ok(raw) => {
+                drop(connection);
+                channel::carry(raw, outbox, place).await;
+            }
+            Err(error) => tracing::debug!(?error, "a channel could not be opened"),
+        }
+    }));
+}
+
+fn carry_channel(live: &mut Live, raw: Arc<dyn RawChannel>) {
+    live.tasks.retain(|task| !task.is_finished());
+    let outbox = live.inbox.sender();
+    let task = match live.channels.take() {
+        Some(place) => tokio::spawn(channel::carry(raw, outbox, place)),
+        None => tokio::spawn(async move { raw.close().await }),
+    };
+    live.tasks.push(task);
+}
