@@ -80,6 +80,10 @@ pub struct Config {
     pub reach_timeout: Duration,
     /// From accept until a link must be connected. Default 30 s: the common ICE failure time of browsers.
     pub connect_timeout: Duration,
+    /// How long a link may be interrupted before another path is looked for. Default 6 s: most interruptions end by themselves
+    /// before, and a restart gives up the path that would have come back (measured: an outage of 5 s heals 0.06 to 0.23 s after
+    /// its end).
+    pub restart_after: Duration,
     /// How long a link may be interrupted before the participant is lost. Default 60 s.
     pub reconnect_window: Duration,
     /// How long a call in which everybody else has left, or was lost, waits for somebody to come back. Default 30 s, as
@@ -128,6 +132,7 @@ impl Default for Config {
             max_ring: Duration::from_secs(120),
             reach_timeout: Duration::from_secs(15),
             connect_timeout: Duration::from_secs(30),
+            restart_after: Duration::from_secs(6),
             reconnect_window: Duration::from_secs(60),
             empty_call_grace: Duration::from_secs(30),
             rejoin_window: Duration::from_secs(600),

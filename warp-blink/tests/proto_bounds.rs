@@ -168,7 +168,7 @@ fn candidates_that_overtake_their_description_wait_for_it() {
     // What is older than the link in use is no longer wanted.
     let description = Description { kind: DescriptionKind::Offer, text: "again".into() };
     let packet =
-        Packet { seq: 9, ack: 0, ack_bits: 0, call, generation: 1, body: Body::Description(description) };
+        Packet { seq: 9, ack: 0, ack_bits: 0, call, generation: 0, body: Body::Description(description) };
     pair.deliver(A, Wire::Packet(SessionNo(1), Box::new(packet)));
     assert_eq!(told(&pair), 2);
 }

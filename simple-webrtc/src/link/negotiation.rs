@@ -1,6 +1,6 @@
 //! Who offers what, and which answer belongs to which offer (RFC 3264, RFC 9429), apart from any engine and clock.
 
-use crate::description::Description;
+use crate::description::{Description, Fingerprint};
 
 /// What to do with the peer's offer.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub(super) struct Negotiation {
     answered: Option<(Description, Description)>,
     /// The ICE session of the peer.
     session: Option<String>,
+    /// The certificate of the peer. It stays: a description with another one is of another connection.
+    certificate: Option<Fingerprint>,
 }
 
 impl Negotiation {
@@ -41,7 +43,13 @@ impl Negotiation {
             change: false,
             answered: None,
             session: None,
+            certificate: None,
         }
+    }
+
+    /// Whether this description is of the connection that the first one was of.
+    fn is_of_this(&self, description: &Description) -> bool {
+        self.certificate.is_none_or(|known| known == description.fingerprint())
     }
 
     pub(super) fn is_established(&self) -> bool {
@@ -77,16 +85,20 @@ impl Negotiation {
 
     /// Whether this answer is the one that we wait for.
     pub(super) fn expects(&self, answer: &Description) -> bool {
-        self.pending.is_some_and(|(version, _)| answer.can_answer(version))
+        self.is_of_this(answer) && self.pending.is_some_and(|(version, _)| answer.can_answer(version))
     }
 
     pub(super) fn accepted(&mut self, answer: &Description) {
         self.pending = None;
         self.established = true;
         self.session = answer.ufrag().map(str::to_owned);
+        self.certificate = Some(answer.fingerprint());
     }
 
     pub(super) fn on_offer(&self, offer: &Description) -> OnOffer {
+        if !self.is_of_this(offer) {
+            return OnOffer::Ignore;
+        }
         if let Some((before, answer)) = &self.answered {
             if before == offer {
                 return OnOffer::Repeat(answer.clone());
@@ -120,6 +132,7 @@ impl Negotiation {
         }
         self.established = true;
         self.session = offer.ufrag().map(str::to_owned);
+        self.certificate = Some(offer.fingerprint());
         self.answered = Some((offer.clone(), answer.clone()));
     }
 }
@@ -130,7 +143,11 @@ mod tests {
     use crate::description::DescriptionKind::{self, Answer, Offer};
 
     fn description(kind: DescriptionKind, version: u64, ufrag: &str) -> Description {
-        let hash = ["AB"; 32].join(":");
+        certified("AB", kind, version, ufrag)
+    }
+
+    fn certified(byte: &str, kind: DescriptionKind, version: u64, ufrag: &str) -> Description {
+        let hash = [byte; 32].join(":");
         let text = format!(
             "v=0\r\no=- 1 {version} IN IP4 0.0.0.0\r\na=fingerprint:sha-256 {hash}\r\nm=audio 9 x 0\r\na=ice-ufrag:{ufrag}\r\n"
         );
@@ -198,6 +215,19 @@ mod tests {
         accepted.rolled_back();
         accepted.answered(&theirs, &answer(&theirs, 3, "ours"));
         assert_eq!(accepted.due(), Some(true));
+    }
+
+    #[test]
+    fn hostile_description_with_another_certificate_is_of_no_connection_here() {
+        let mut dialled = established(true);
+        assert_eq!(dialled.on_offer(&certified("CD", Offer, 2, "x")), OnOffer::Ignore);
+        let offer = description(Offer, 2, "mine");
+        dialled.offered(&offer, true);
+        assert!(!dialled.expects(&certified("CD", Answer, 2, "x").answering(&offer)));
+        assert!(dialled.expects(&answer(&offer, 2, "x")));
+        let accepted = established(false);
+        assert_eq!(accepted.on_offer(&certified("CD", Offer, 2, "x")), OnOffer::Ignore);
+        assert_eq!(accepted.on_offer(&description(Offer, 2, "x")), OnOffer::Answer { roll_back: false });
     }
 
     #[test]

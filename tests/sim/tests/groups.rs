@@ -374,6 +374,28 @@ fn a_phone_that_sleeps_is_with_everybody_again_when_it_wakes() -> Result<(), Str
     Ok(())
 }
 
+#[test]
+fn a_phone_that_goes_to_another_network_is_with_everybody_again_on_the_same_links() -> Result<(), String> {
+    let times = Times::default();
+    each_seed(100, |seed| {
+        let (conditions, _) = networks(seed);
+        let mut world = world(seed, 4, conditions)?;
+        let call = gather(&mut world, 4, ROUGH, &Times::default())?;
+        let begin = world.now();
+        world.act_later(Duration::ZERO, (seed % 4) as usize, Action::Roam);
+        if seed % 3 == 0 {
+            world.act_later(Duration::ZERO, ((seed + 1) % 4) as usize, Action::Roam);
+        }
+        let noticed = |w: &World| !w.together(call, &[0, 1, 2, 3]);
+        within(&mut world, 2 * SECOND, "it is noticed", noticed)?;
+        together(&mut world, call, &[0, 1, 2, 3], ROUGH)?;
+        times.borrow_mut().push(world.now().since(begin));
+        world.finish()
+    })?;
+    report("another network: to all connected over other paths", times);
+    Ok(())
+}
+
 /// That nobody in a held call hears the microphone is a rule of the world.
 #[test]
 fn a_held_call_is_shown_as_held_and_goes_on() -> Result<(), String> {

@@ -135,6 +135,7 @@ fn actions() -> impl Strategy<Value = Action> {
         2 => (millis(20_000), prop::option::weighted(0.7, millis(30_000)))
             .prop_map(|(down, resume)| Crash { down, resume }),
         2 => millis(80_000).prop_map(Suspend),
+        1 => Just(Roam),
         1 => (-3_600_000..3_600_000i64).prop_map(Clock),
         2 => (nodes(), millis(80_000)).prop_map(|(island, time)| Cut(island, time)),
         1 => (0..30u32).prop_map(Loss),

@@ -192,6 +192,8 @@ fn media() -> impl Strategy<Value = MediaInput> {
         Just(EngineLink::Connected),
         Just(EngineLink::Connected),
         Just(EngineLink::Disconnected),
+        Just(EngineLink::Reconnecting),
+        Just(EngineLink::FingerprintMismatch),
         Just(EngineLink::Failed(Step::Checking)),
         Just(EngineLink::Closed),
     ];

@@ -144,7 +144,8 @@ impl MemoryMedia {
                 }
                 hear(&mut ends)
             }
-            LinkCommand::Candidate(_) | LinkCommand::EndOfCandidates => Ok(()),
+            // There is one path, which is always the best.
+            LinkCommand::Candidate(_) | LinkCommand::EndOfCandidates | LinkCommand::Restart => Ok(()),
             LinkCommand::Send(sending) => match own.and_then(|name| ends.get_mut(&name)) {
                 Some(end) => {
                     end.sending = *sending;

@@ -85,8 +85,10 @@ pub enum LinkCommand {
     Dial,
     /// Answer this offer.
     Accept(Description),
-    /// Take this answer.
+    /// Take this answer; once the link was connected also this offer, to another path or other tracks.
     Apply(Description),
+    /// Look for another path, giving up the present one. An offer follows.
+    Restart,
     /// Take this candidate.
     Candidate(Candidate),
     /// No further candidates come.

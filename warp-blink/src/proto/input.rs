@@ -308,6 +308,10 @@ pub enum EngineLink {
     Connected,
     /// No answer for a while; may heal.
     Disconnected,
+    /// Another path is looked for, since one of the two sides asked for it.
+    Reconnecting,
+    /// Over: who answered has another certificate than the description said.
+    FingerprintMismatch,
     /// Over, at this step.
     Failed(Step),
     /// Closed by the other end.
@@ -343,6 +347,13 @@ pub enum MediaInput {
         link: LinkId,
         /// How.
         state: EngineLink,
+    },
+    /// The addresses of this machine have changed.
+    AddressChanged {
+        /// A link that was there before.
+        link: LinkId,
+        /// The address that it goes out from is gone: nothing will come of its path.
+        lost: bool,
     },
     /// First decoded audio was played.
     FirstAudio {

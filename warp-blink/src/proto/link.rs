@@ -40,6 +40,8 @@ pub(super) struct Link {
     pub(super) until: Option<Instant>,
     /// When it is tried again.
     pub(super) retry_at: Option<Instant>,
+    /// When another path is looked for.
+    pub(super) restart_at: Option<Instant>,
     pub(super) parked: Parked,
     pub(super) route: Option<String>,
     pub(super) connected_at: Option<Instant>,
@@ -66,7 +68,7 @@ impl Link {
     pub(super) fn begin(&mut self, generation: u32) {
         self.generation = generation;
         self.attempts = self.attempts.saturating_add(1);
-        self.retry_at = None;
+        (self.retry_at, self.restart_at) = (None, None);
         (self.open, self.sending) = (true, true);
         (self.was_connected, self.answered) = (false, false);
         self.state = LinkState::Init;

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     config::PreConnect,
-    event::{Event, LinkState, Milestone, Warning},
+    event::{EndReason, Event, LinkState, Milestone, Step, Warning},
     id::{CallId, PublicKey},
     time::Instant,
 };
@@ -128,6 +128,9 @@ impl Machine {
         let current = p.link.generation == generation && p.link.open;
         let link = LinkId { call: id, peer: from, generation };
         match body {
+            Body::Description(description) if current && p.link.was_connected => {
+                self.on_renegotiation(link, description, out);
+            }
             Body::Description(answer @ Description { kind: DescriptionKind::Answer, .. })
                 if current && larger && !p.link.answered =>
             {
@@ -185,6 +188,7 @@ impl Machine {
                 self.say_link(now, link, Body::EndOfCandidates);
             }
             MediaInput::State { link, state } => self.on_engine(now, link, state, out),
+            MediaInput::AddressChanged { link, lost } => self.on_address_changed(now, link, lost, out),
             MediaInput::FirstAudio { link } => {
                 if let Some(peer) = self.linked(link) {
                     peer.mark(now, Milestone::FirstAudio);
@@ -222,8 +226,6 @@ impl Machine {
 
     fn on_engine(&mut self, now: Instant, link: LinkId, state: EngineLink, out: &mut Out<'_>) {
         let LinkId { call: id, peer: key, .. } = link;
-        let reconnect = now + self.config.reconnect_window;
-        let active = self.calls.get(&id).is_some_and(Call::is_active);
         let Some(p) = self.linked(link) else { return };
         let was_connected = p.link.was_connected;
         let connected = p.link.state == LinkState::Connected;
@@ -236,7 +238,7 @@ impl Machine {
             EngineLink::Connected => {
                 p.link.was_connected = true;
                 p.link.attempts = 0;
-                (p.link.until, p.link.disconnected_at) = (None, None);
+                (p.link.until, p.link.disconnected_at, p.link.restart_at) = (None, None, None);
                 p.link.connected_at.get_or_insert(now);
                 self.set_link(now, id, &key, LinkState::Connected, out);
                 self.note_joined(now, id, &key, out);
@@ -246,14 +248,20 @@ impl Machine {
                     self.send_sync(now, id, &key);
                 }
             }
-            EngineLink::Disconnected if connected => {
-                p.link.disconnected_at = Some(now);
-                p.link.until = active.then_some(reconnect);
-                self.set_link(now, id, &key, LinkState::Reconnecting { since: now, attempt: 1 }, out);
-                self.tell(id, &key, out);
-                self.send_sync(now, id, &key);
+            EngineLink::Disconnected | EngineLink::Reconnecting if connected => {
+                self.plan_restart(now, link);
+                self.interrupted(now, link, LinkState::Reconnecting { since: now, attempt: 1 }, out);
             }
-            EngineLink::Disconnected => {}
+            EngineLink::Disconnected | EngineLink::Reconnecting => {}
+            EngineLink::FingerprintMismatch => {
+                p.link.open = false;
+                out.run(EffectKind::Link { link, command: LinkCommand::Close });
+                self.set_link(now, id, &key, LinkState::Failed { step: Step::Securing }, out);
+                // Another attempt would meet the same stranger. While it rings nothing has been said to anybody.
+                if self.calls.get(&id).is_some_and(Call::is_active) {
+                    self.lose_for(now, id, &key, EndReason::FingerprintMismatch, out);
+                }
+            }
             EngineLink::Failed(step) => {
                 p.link.open = false;
                 p.link.disconnected_at = p.link.disconnected_at.or(connected.then_some(now));
@@ -273,6 +281,7 @@ impl Machine {
                     // What is closed does not heal. The hang-up has as long to arrive as it is sent.
                     let farewell = now + self.config.farewell;
                     if let Some(p) = self.peer_mut(id, &key) {
+                        p.link.restart_at = None;
                         p.link.until = Some(p.link.until.map_or(farewell, |t| t.min(farewell)));
                     }
                 }
@@ -367,7 +376,7 @@ impl Machine {
     }
 
     /// The participant at the other end of that very link.
-    fn linked(&mut self, link: LinkId) -> Option<&mut Participant> {
+    pub(super) fn linked(&mut self, link: LinkId) -> Option<&mut Participant> {
         self.calls
             .get_mut(&link.call)
             .filter(|c| !matches!(c.state, State::Leaving { .. }))

@@ -81,6 +81,7 @@ mod participant;
 mod people;
 mod presence;
 mod replay;
+mod restarting;
 mod resume;
 mod sessions;
 pub mod signal;

@@ -278,7 +278,7 @@ impl Participant {
             _ => None,
         };
         let own = [hello, welcome, retired, called, self.pair_at, self.here_at, self.wipe_at];
-        let link = [self.link.until, self.link.retry_at, self.delivery.next_timeout()];
+        let link = [self.link.until, self.link.retry_at, self.link.restart_at, self.delivery.next_timeout()];
         own.into_iter().chain(link).flatten().min()
     }
 }

@@ -101,6 +101,18 @@ impl Machine {
             false if came_back => EndReason::Unreachable,
             false => EndReason::Failed { step: p.link.step() },
         };
+        self.lose_for(now, id, key, reason, out);
+    }
+
+    /// A participant cannot be talked to, for this reason.
+    pub(super) fn lose_for(
+        &mut self,
+        now: Instant,
+        id: CallId,
+        key: &PublicKey,
+        reason: EndReason,
+        out: &mut Out<'_>,
+    ) {
         self.note_failure(now, id, Some(*key), reason);
         if self.calls.get(&id).is_some_and(|c| c.is_with(key)) {
             self.end(now, id, Ending::nobodys(reason, Some(Body::LinkLost)), out);

@@ -99,6 +99,7 @@ impl Machine {
             p.link.retry_at = None;
             self.start_link(now, id, key, out);
         }
+        self.restart(now, id, key, out);
         self.give_up_pairing(now, id, key);
         self.pair(now, id, key, out);
         let Some(p) = self.peer_mut(id, key) else { return };

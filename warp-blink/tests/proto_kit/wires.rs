@@ -168,6 +168,18 @@ impl Pair {
                 assert!(this.links.insert(link), "accepted twice");
                 self.todo.push_back((side, describe(DescriptionKind::Answer)));
             }
+            LinkCommand::Restart => {
+                assert!(this.links.contains(&link));
+                self.todo.push_back((side, describe(DescriptionKind::Offer)));
+                let state = MediaInput::State { link, state: EngineLink::Reconnecting };
+                self.todo.push_back((side, Input::Media(state)));
+            }
+            LinkCommand::Apply(offer) if offer.kind == DescriptionKind::Offer => {
+                assert!(this.links.contains(&link));
+                let state = MediaInput::State { link, state: EngineLink::Reconnecting };
+                self.todo.push_back((side, Input::Media(state)));
+                self.todo.push_back((side, describe(DescriptionKind::Answer)));
+            }
             LinkCommand::Apply(_) => {
                 assert!(this.links.contains(&link));
                 let states: &[_] = if self.path {

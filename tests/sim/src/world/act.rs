@@ -53,6 +53,8 @@ pub enum Action {
     },
     /// The process is stopped for this long.
     Suspend(Duration),
+    /// The phone goes to another network: its address is another one.
+    Roam,
     /// The wall clock is set so far off the true time, in milliseconds.
     Clock(i64),
     /// These and the others hear nothing of each other for so long.
@@ -220,6 +222,10 @@ impl World {
                 return Ok(());
             }
             _ if !self.nodes[node].is_awake() => return Ok(()),
+            Action::Roam => {
+                self.roam(node);
+                return Ok(());
+            }
             Action::Suspend(time) => {
                 self.suspend(node);
                 let life = self.nodes[node].life;

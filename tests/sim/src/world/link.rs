@@ -52,6 +52,10 @@ impl End {
         !matches!(self, Self::Absent | Self::Closed(_) | Self::Died)
     }
 
+    fn was_connected(self) -> bool {
+        matches!(self, Self::Connected(_) | Self::Interrupted(_))
+    }
+
     fn works(self) -> bool {
         self.is_open() && self != Self::Over
     }
@@ -68,6 +72,8 @@ pub(super) struct Connection {
     sending: [bool; 2],
     /// Somebody knows a candidate of the other, so that there is a path to try.
     candidates: bool,
+    /// An end has another address now: nothing comes of the path until another one was agreed on.
+    dead: bool,
     /// When it looks at its path next.
     review_at: Option<Instant>,
 }
@@ -98,8 +104,30 @@ impl World {
         let Some(connection) = self.links.get_mut(&name) else { return Ok(()) };
         let end = usize::from(connection.nodes[0] != node);
         match command {
+            // Of a connection of the same generation that the peer began after it had forgotten this one: its certificate is
+            // another.
+            LinkCommand::Apply(other) if named(&other.text) != Some(name) => {
+                if !connection.ends[end].was_connected() {
+                    let what = format!("a description that is not of {link:?}: {}", other.text);
+                    return Err(self.fault(node, what));
+                }
+            }
+            // It is over, which the machine will hear in a moment.
+            LinkCommand::Apply(_) | LinkCommand::Restart if connection.ends[end] == End::Over => {}
+            LinkCommand::Apply(offer) if offer.kind == DescriptionKind::Offer => {
+                if !connection.ends[end].was_connected() {
+                    return Err(self.fault(node, format!("another offer for {link:?}")));
+                }
+                self.interrupt(node, link, name, end);
+                self.describe(node, link, DescriptionKind::Answer, name);
+            }
+            LinkCommand::Apply(_) if connection.ends[end].was_connected() => connection.dead = false,
+            LinkCommand::Restart => {
+                self.interrupt(node, link, name, end);
+                self.describe(node, link, DescriptionKind::Offer, name);
+            }
             LinkCommand::Apply(answer) => {
-                if connection.ends[end] != End::New || named(&answer.text) != Some(name) {
+                if connection.ends[end] != End::New {
                     return Err(
                         self.fault(node, format!("an answer that is not of {link:?}: {}", answer.text))
                     );
@@ -121,6 +149,30 @@ impl World {
         Ok(())
     }
 
+    /// The path is given up for another one.
+    fn interrupt(&mut self, node: usize, link: LinkId, name: Name, end: usize) {
+        let now = self.now;
+        if let Some(connection) = self.links.get_mut(&name)
+            && matches!(connection.ends[end], End::Connected(_))
+        {
+            connection.ends[end] = End::Interrupted(now);
+        }
+        self.tell(node, link, EngineLink::Reconnecting);
+    }
+
+    /// This node has another address.
+    pub(super) fn roam(&mut self, node: usize) {
+        let links: Vec<(LinkId, Name)> = self.nodes[node].links.iter().map(|(l, n)| (*l, *n)).collect();
+        for (link, name) in links {
+            if let Some(connection) = self.links.get_mut(&name) {
+                connection.dead = true;
+            }
+            let wait = self.rng.between(ms(0, 500));
+            self.media(node, wait, MediaInput::AddressChanged { link, lost: true });
+            self.touch(name);
+        }
+    }
+
     fn dial(&mut self, node: usize, peer: usize, link: LinkId) -> Result<(), Fault> {
         self.only_link(node, link)?;
         let name = self.secret();
@@ -131,6 +183,7 @@ impl World {
             ends: [End::New, End::Absent],
             sending: [true; 2],
             candidates: false,
+            dead: false,
             review_at: None,
         };
         self.links.insert(name, connection);
@@ -151,6 +204,7 @@ impl World {
             ends: [End::Died, End::Absent],
             sending: [true; 2],
             candidates: false,
+            dead: false,
             review_at: None,
         });
         let fits = connection.nodes == [peer, node]
@@ -247,6 +301,7 @@ impl World {
         let [a, b] = connection.nodes;
         let apart = self.apart_since(a, b).is_some();
         let described = |e: End| e.works() && e != End::New;
+        let apart = apart || connection.dead;
         let path = !apart && connection.candidates && connection.ends.iter().all(|e| described(*e));
         let (mut changed, mut timer) = (false, None::<Instant>);
         for end in 0..2 {

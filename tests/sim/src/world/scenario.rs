@@ -224,7 +224,8 @@ pub(super) fn action(rng: &mut Rng, count: usize) -> Action {
             down: rng.between(ms(0, 20_000)),
             resume: rng.chance(0.7).then(|| rng.between(ms(0, 30_000))),
         },
-        92..=96 => Action::Suspend(rng.between(ms(100, 80_000))),
+        92..=95 => Action::Suspend(rng.between(ms(100, 80_000))),
+        96..=97 => Action::Roam,
         _ => Action::Clock(rng.below(7_200_000) as i64 - 3_600_000),
     }
 }

@@ -43,6 +43,11 @@ pub(super) fn state(state: engine::LinkState) -> Option<EngineLink> {
         engine::LinkState::Securing => Some(EngineLink::Securing),
         engine::LinkState::Connected => Some(EngineLink::Connected),
         engine::LinkState::Disconnected => Some(EngineLink::Disconnected),
+        engine::LinkState::Reconnecting => Some(EngineLink::Reconnecting),
+        engine::LinkState::Failed { reason: engine::FailReason::FingerprintMismatch, .. } => {
+            tracing::warn!("the certificate of the other end is not the one that it had described");
+            Some(EngineLink::FingerprintMismatch)
+        }
         engine::LinkState::Failed { step: at, reason } => {
             tracing::info!(step = %at, %reason, "link failed");
             Some(EngineLink::Failed(step(at)))

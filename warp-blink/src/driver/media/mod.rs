@@ -21,7 +21,7 @@ use crate::{
     driver::clock,
     id::{CallId, PublicKey},
     ports::media::{Media, MediaCommand, MediaError},
-    proto::{LinkCommand, LinkId, MediaInput},
+    proto::{LinkCommand, LinkId, MediaInput, signal::DescriptionKind},
 };
 
 /// Events that wait for the driver. A link makes about thirty while it is set up; connections wait beyond that.
@@ -66,7 +66,13 @@ impl RealMedia {
                 let offer = map::to_engine(&offer)?;
                 self.peers.accept(key, generation, offer).map_err(|e| MediaError(e.to_string()))
             }
-            LinkCommand::Apply(answer) => apply(Remote::Answer(map::to_engine(&answer)?)),
+            LinkCommand::Apply(description) => match description.kind {
+                DescriptionKind::Offer => apply(Remote::Offer(map::to_engine(&description)?)),
+                DescriptionKind::Answer => apply(Remote::Answer(map::to_engine(&description)?)),
+            },
+            LinkCommand::Restart => {
+                self.peers.restart(&key, generation).map_err(|e| MediaError(e.to_string()))
+            }
             LinkCommand::Candidate(candidate) => apply(Remote::Candidate(map::candidate(&candidate)?)),
             LinkCommand::EndOfCandidates => apply(Remote::EndOfCandidates),
             LinkCommand::Send(sending) => match self.peers.set_sending(&key, generation, sending) {
@@ -134,6 +140,7 @@ async fn pump(mut links: Events<Key>, sound: Arc<Sound>, events: mpsc::Sender<Me
                 MediaInput::LocalCandidate { link, candidate: map::from_candidate(&candidate) }
             }
             EventKind::GatheringDone => MediaInput::GatheringDone { link },
+            EventKind::AddressChanged { lost } => MediaInput::AddressChanged { link, lost },
             EventKind::RemoteTrack(track) if track.kind() == TrackKind::Audio => {
                 sound.play(key, link, track);
                 continue;

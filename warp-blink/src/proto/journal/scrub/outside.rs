@@ -23,7 +23,7 @@ stays!(Gift, Milestone, Other, PostQuantum, PreConnect, Presence, Step, Via, Whe
 
 fields!(struct Arrived { hello, suite, wall, verdict });
 fields!(struct Config {
-    ring_timeout, max_ring, reach_timeout, connect_timeout, reconnect_window, empty_call_grace, rejoin_window,
+    ring_timeout, max_ring, reach_timeout, connect_timeout, restart_after, reconnect_window, empty_call_grace, rejoin_window,
     caller_silent, announce_period, farewell, when_busy, pre_connect, admission, open_inbox, post_quantum, media,
     may_invite, max_members, max_held, max_pending,
 });
@@ -116,6 +116,8 @@ variants!(
         Securing,
         Connected,
         Disconnected,
+        Reconnecting,
+        FingerprintMismatch,
         Failed(step),
         Closed,
     }
@@ -164,6 +166,7 @@ variants!(
         Accept(offer),
         Apply(answer),
         Candidate(candidate),
+        Restart,
         EndOfCandidates,
         Send(on),
         Close,
@@ -178,6 +181,7 @@ variants!(enum MediaInput {
     LocalCandidate { link, candidate },
     GatheringDone { link },
     State { link, state },
+    AddressChanged { link, lost },
     FirstAudio { link },
     Stats { link, stats },
     Started { call, mic_us => micros, speaker_us => micros },
