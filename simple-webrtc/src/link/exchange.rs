@@ -133,6 +133,7 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
         live.session = description.ufrag().map(str::to_owned);
         live.local_candidates = 0;
         live.server_problem = None;
+        live.gathering_timed_out = false;
         live.gathering_until = Some(now() + self.config.timeouts.gathering);
     }
 
