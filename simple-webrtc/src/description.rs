@@ -124,8 +124,9 @@ impl Description {
 
     /// The same answer, marked as that to this offer.
     pub(crate) fn answering(mut self, offer: &Self) -> Self {
-        if let (Some(version), Some(at)) = (offer.version, self.sdp.find("m=")) {
-            self.sdp.insert_str(at, &format!("{ANSWERS}{version}\r\n"));
+        // What concerns the whole session stands before the first section.
+        if let (Some(version), Some(at)) = (offer.version, self.sdp.find("\r\nm=")) {
+            self.sdp.insert_str(at, &format!("\r\n{ANSWERS}{version}"));
             self.answers = Some(version);
         }
         self

@@ -42,7 +42,7 @@ pub enum EventKind {
     LocalDescription(Description),
     /// A candidate to send to the peer. Always after the description.
     LocalCandidate(Candidate),
-    /// No further candidates will come.
+    /// No further candidates are to be expected. (After a restart that interrupts a gathering, some may.)
     GatheringDone,
     /// The connection has reached another state.
     State(LinkState),

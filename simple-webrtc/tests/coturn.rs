@@ -247,3 +247,41 @@ async fn what_is_wrong_with_a_server_is_told() {
         );
     }
 }
+
+/// Of several servers one that works is enough, and does not wait for those that do not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs coturn: run by `make test-turn`"]
+async fn a_server_that_works_is_enough() {
+    let coturn = Coturn::start("several", "secret").await;
+    let [udp, tcp, _] = coturn.urls();
+    let dead = format!("turn:127.0.0.1:{}", free_port());
+    let config = || {
+        let mut timeouts = Timeouts::default();
+        timeouts.gathering = Duration::from_secs(2);
+        relayed(IceServer::turn(&dead, "user", "secret"))
+            .ice_server(IceServer::turn(&udp, "user", "wrong"))
+            .ice_server(IceServer::turn(&tcp, "user", "secret"))
+            .timeouts(timeouts)
+            .build()
+            .expect("valid")
+    };
+    let (mut a, mut b) = (Side::new(config()), Side::new(config()));
+    a.peers.dial("b", FIRST).expect("dial");
+    let (mut told, mut up) = (Vec::new(), 0);
+    while told.len() < 2 || up < 2 {
+        let (left, is_a) = tokio::select! {
+            event = a.next() => (carry("a", event, &b), true),
+            event = b.next() => (carry("b", event, &a), false),
+        };
+        match left.map(|event| event.kind) {
+            Some(EventKind::ServerFailed { url, problem }) if is_a => told.push((url, problem, up)),
+            Some(EventKind::State(Connected)) => up += 1,
+            _ => {}
+        }
+    }
+    told.sort_by_key(|(url, ..)| *url == dead);
+    assert_eq!((&told[0].0, told[0].1), (&udp, ServerProblem::WrongCredentials));
+    assert_eq!(told[1], (dead, ServerProblem::Unreachable, 2), "connected before that one was given up");
+    a.peers.shutdown().await;
+    b.peers.shutdown().await;
+}

@@ -85,3 +85,27 @@ async fn a_thousand_connections_leave_no_socket_no_task_and_no_memory() {
     // allocator keeps is some megabytes, whatever the number; 10 kB for each of a thousand is more than that.
     assert!(grown < 10_000, "{grown} kB");
 }
+
+/// Prints what connections hold while they live; asserts nothing about it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement, run by hand and alone"]
+async fn measure_what_a_connection_holds() {
+    // Once, for what every process holds.
+    life(0).await;
+    let (memory_before, tasks_before, descriptors_before) = (memory(), tasks(), descriptors());
+    let mut pairs = Vec::new();
+    for _ in 0..50 {
+        let mut a = Side::new(loopback().build().expect("valid"));
+        let mut b = Side::new(loopback().build().expect("valid"));
+        a.peers.dial("b", Generation(1)).expect("dial");
+        connect(&mut a, &mut b, LinkState::Connected).await;
+        pairs.push((a, b));
+    }
+    let each = |now: usize, before: usize| now.saturating_sub(before) as f64 / 100.0;
+    println!(
+        "each of 100 connections: {:.0} kB, {:.1} tasks, {:.1} descriptors",
+        each(memory() as usize, memory_before as usize),
+        each(tasks(), tasks_before),
+        each(descriptors(), descriptors_before)
+    );
+}

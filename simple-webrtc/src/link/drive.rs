@@ -36,6 +36,8 @@ pub(super) struct Live {
     pub(super) server_problem: Option<ServerProblem>,
     /// Until gathering is done.
     pub(super) gathering_until: Option<Instant>,
+    /// Whether the engine was not done in time.
+    pub(super) gathering_timed_out: bool,
     pub(super) tasks: Vec<JoinHandle<()>>,
     /// Tracks of the peer.
     pub(super) heard: Vec<Heard>,
@@ -68,6 +70,7 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
             local_candidates: 0,
             server_problem: None,
             gathering_until: None,
+            gathering_timed_out: false,
             tasks: Vec::new(),
             heard: Vec::new(),
             track_ids: Arc::default(),
@@ -119,6 +122,7 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
                     // Behind what that has to tell.
                     live.inbox.sender().put(Signal::GatheringDone);
                     live.gathering_until = Some(now() + self.config.timeouts.gathering);
+                    live.gathering_timed_out = true;
                     Vec::new()
                 }
                 _ = closed_check.tick() => self.look_for_close(live).await?,
@@ -277,7 +281,8 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
 
     async fn on_local_candidate(&mut self, live: &mut Live, candidate: Candidate) -> Result<(), End> {
         let hidden = self.config.relay_only && candidate.kind() != CandidateKind::Relay;
-        let late = live.gathering_until.is_none();
+        // Where the engine itself said that it was done and goes on, what it had finished was the gathering before a restart.
+        let late = live.gathering_until.is_none() && live.gathering_timed_out;
         if !candidate.is_usable() || hidden || late {
             tracing::trace!(kind = ?candidate.kind(), hidden, late, "own candidate not shown");
             return Ok(());

@@ -101,6 +101,7 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
     }
 
     async fn offer(&mut self, live: &mut Live, restart: bool) -> Result<(), End> {
+        self.direct_videos(live).await?;
         let connection = live.connection.clone();
         let offer = self.ask(live.steps.step(), connection.offer(restart)).await?;
         let offer = offer.map_err(|error| failed(live.steps.step(), error.into()))?;
@@ -132,6 +133,7 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
         live.session = description.ufrag().map(str::to_owned);
         live.local_candidates = 0;
         live.server_problem = None;
+        live.gathering_timed_out = false;
         live.gathering_until = Some(now() + self.config.timeouts.gathering);
     }
 

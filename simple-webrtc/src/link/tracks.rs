@@ -161,8 +161,6 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
             wanted.retain(|track| !track.is(own));
             if wanted.len() == before {
                 (place.track, place.sending, place.told) = (None, None, Told::Nothing);
-                let slot = place.slot.clone();
-                self.set_active(step, &*slot, false).await?;
                 changed = true;
             }
         }
@@ -172,8 +170,6 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
                 live.videos.places.iter().position(|place| place.track.is_none() && place.codec == codec);
             match free {
                 Some(at) => {
-                    let slot = live.videos.places[at].slot.clone();
-                    self.set_active(step, &*slot, true).await?;
                     let place = &mut live.videos.places[at];
                     (place.track, place.told) = (Some(track), Told::Nothing);
                 }
@@ -202,6 +198,16 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
         }
         if changed {
             live.negotiation.want_change();
+        }
+        Ok(())
+    }
+
+    /// What each section is for, said anew: an answer that has no use for a section makes the engine forget what we want.
+    pub(super) async fn direct_videos(&mut self, live: &mut Live) -> Result<(), End> {
+        for at in 0..live.videos.places.len() {
+            let place = &live.videos.places[at];
+            let (slot, active) = (place.slot.clone(), place.track.is_some());
+            self.set_active(live.steps.step(), &*slot, active).await?;
         }
         Ok(())
     }

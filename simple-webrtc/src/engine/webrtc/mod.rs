@@ -3,6 +3,8 @@
 mod channel;
 #[cfg(test)]
 mod channel_tests;
+#[cfg(test)]
+mod chaos_tests;
 mod handler;
 #[cfg(test)]
 mod hostile_tests;
@@ -19,6 +21,8 @@ mod settings;
 mod socket;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trap_tests;
 mod tunnel;
 mod video;
 #[cfg(test)]

@@ -68,6 +68,11 @@ impl Net {
             self.ports.lock().expect("not poisoned").keys().copied().collect();
     }
 
+    /// Nothing goes through these sockets any more.
+    pub(crate) fn kill(&self, sockets: impl IntoIterator<Item = SocketAddr>) {
+        self.dead.lock().expect("not poisoned").extend(sockets);
+    }
+
     pub(crate) fn log(&self) -> Vec<(Instant, SocketAddr, u8)> {
         self.log.lock().expect("not poisoned").clone()
     }

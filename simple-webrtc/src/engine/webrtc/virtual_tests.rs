@@ -8,7 +8,7 @@ use tokio::time::{self, Instant};
 
 use super::net::{Net, Wires};
 use super::*;
-use crate::addresses::System;
+use crate::addresses::{Interfaces, System};
 use crate::*;
 
 const FIRST: Generation = Generation(1);
@@ -26,10 +26,18 @@ pub(super) struct Side {
 
 impl Side {
     pub(super) fn new(net: &Arc<Net>, paced: bool, config: ConfigBuilder) -> Self {
+        Self::on(net, paced, config, Arc::new(System))
+    }
+
+    pub(super) fn on(
+        net: &Arc<Net>,
+        paced: bool,
+        config: ConfigBuilder,
+        machine: Arc<dyn Interfaces>,
+    ) -> Self {
         let engine = Arc::new(Webrtc { sockets: Arc::new(Wires(net.clone())), paced, ..Webrtc::default() });
-        let (peers, events) =
-            Peers::with_ports(config.build().expect("valid"), engine.clone(), Arc::new(System))
-                .expect("inside a runtime");
+        let config = config.build().expect("valid");
+        let (peers, events) = Peers::with_ports(config, engine.clone(), machine).expect("inside a runtime");
         let track = LocalTrack::audio();
         peers.add_track(&track).expect("the first");
         Self { peers, events, track, engine }
@@ -49,6 +57,7 @@ pub(super) struct Pair {
     pub(super) channels: Vec<(bool, Channel)>,
     ended: Vec<TrackId>,
     keyframes: usize,
+    changes: Vec<bool>,
     paces: Vec<Arc<Pace>>,
 }
 
@@ -67,6 +76,7 @@ impl Pair {
             channels: Vec::new(),
             ended: Vec::new(),
             keyframes: 0,
+            changes: Vec::new(),
             paces: Vec::new(),
         }
     }
@@ -114,6 +124,10 @@ impl Pair {
                     self.ended.push(id);
                     Ok(())
                 }
+                EventKind::AddressChanged { lost } => {
+                    self.changes.push(lost);
+                    Ok(())
+                }
                 EventKind::KeyframeWanted(_) => {
                     self.keyframes += 1;
                     Ok(())
@@ -135,6 +149,36 @@ impl Pair {
             self.paces.append(&mut side.engine.paces.lock().expect("not poisoned"));
         }
         up
+    }
+
+    /// Changes of addresses since this was last asked, and whether the one in use was lost.
+    pub(super) fn changes(&mut self) -> Vec<bool> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// The next event, and whose it is: 0 for the first side, 1 for the second.
+    pub(super) async fn event(&mut self) -> (usize, Event<Name>) {
+        tokio::select! {
+            event = self.a.events.recv() => (0, event.expect("open stream")),
+            event = self.b.events.recv() => (1, event.expect("open stream")),
+        }
+    }
+
+    pub(super) fn keep_track(&mut self, at_a: bool, track: RemoteTrack) {
+        self.tracks.push((at_a, track));
+    }
+
+    /// Whether a packet of a video waits at this side.
+    pub(super) async fn hears_video(&mut self, at_a: bool) -> bool {
+        for (is_a, track) in &mut self.tracks {
+            if *is_a == at_a && track.kind() == TrackKind::Video {
+                let packet = time::timeout(Duration::ZERO, track.recv()).await;
+                if matches!(packet, Ok(Some(_))) {
+                    return true;
+                }
+            }
+        }
+        false
     }
 
     /// Carries signals for this long.

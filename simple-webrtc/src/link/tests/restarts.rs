@@ -191,3 +191,20 @@ async fn servers_are_replaced_in_place() {
     assert_eq!(a.description().await.ufrag(), Some("s1"));
     a.silence().await;
 }
+
+/// The end of a gathering that a restart has interrupted arrives after the restart: what is gathered then counts all the same.
+#[tokio::test(start_paused = true)]
+async fn the_end_of_the_gathering_before_does_not_end_the_one_after_a_restart() {
+    let mut a = Side::plain();
+    let fake = a.connected("b", 1).await;
+    a.peers.restart(&"b", FIRST).expect("restart");
+    a.description().await;
+    fake.signal(Signal::GatheringDone);
+    fake.candidate(5);
+    let shown = loop {
+        if let EventKind::LocalCandidate(candidate) = a.next().await.kind {
+            break candidate;
+        }
+    };
+    assert_eq!(shown.ufrag(), Some("s2"));
+}
