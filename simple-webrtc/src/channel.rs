@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{self, Instant};
 
 use crate::engine::{Outbox, Signal};
+use crate::error::Error;
 
 /// The longest message, in bytes. 16 KiB, as RFC 8831 section 6.6 recommends: a longer one keeps all other channels of the
 /// connection waiting.
@@ -114,6 +115,13 @@ impl ChannelOptions {
         Self { name: name.into(), reliability: Reliability::Reliable }
     }
 
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        match self.name.len() {
+            1..=MAX_CHANNEL_NAME_BYTES => Ok(()),
+            len => Err(Error::ChannelName { len }),
+        }
+    }
+
     /// A channel whose messages are given up after this many repetitions, and come in any order.
     pub fn unreliable(name: impl Into<String>, retransmits: u16) -> Self {
         Self { name: name.into(), reliability: Reliability::Unreliable { retransmits } }
@@ -202,6 +210,22 @@ impl Channel {
     /// Whether it is the one that every connection has from the start, which no app can open.
     pub fn is_signaling(&self) -> bool {
         self.sender.signaling
+    }
+
+    /// Two ends of one channel without any connection between them, for tests.
+    ///
+    /// # Errors
+    /// [`Error::ChannelName`].
+    pub fn pair(options: ChannelOptions) -> Result<(Self, Self), Error> {
+        options.check()?;
+        let reliable = options.reliability == Reliability::Reliable;
+        let name: Arc<str> = options.name.into();
+        let ((to_b, at_b), (to_a, at_a)) = (mpsc::channel(IN), mpsc::channel(IN));
+        let end = |outgoing, incoming| Self {
+            sender: ChannelSender { name: name.clone(), reliable, signaling: false, outgoing },
+            incoming,
+        };
+        Ok((end(to_b, at_a), end(to_a, at_b)))
     }
 
     /// A handle that sends on this channel, for another task.

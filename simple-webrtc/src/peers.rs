@@ -233,10 +233,7 @@ impl<K: Clone + Ord + fmt::Debug + Send + Sync + 'static> Peers<K> {
         generation: Generation,
         options: ChannelOptions,
     ) -> Result<(), Error> {
-        let len = options.name.len();
-        if len == 0 || len > MAX_CHANNEL_NAME_BYTES {
-            return Err(Error::ChannelName { len });
-        }
+        options.check()?;
         let links = self.handle.shared.lock();
         links.live_entry(peer, generation)?.command(Command::OpenChannel(options))
     }

@@ -30,7 +30,7 @@ fn examples_are_short_and_say_how_to_run_them() {
         names.push(name);
     }
     names.sort();
-    assert_eq!(names, ["answerer", "caller", "echo_bot", "embed", "group", "in_memory"]);
+    assert_eq!(names, ["answerer", "caller", "chat", "echo_bot", "embed", "group", "in_memory"]);
 }
 
 /// Runs an example that needs nothing, and gives what it prints.
@@ -47,5 +47,7 @@ fn run(name: &str) -> String {
 #[test]
 fn the_calls_in_memory_take_place() {
     assert_eq!(run("in_memory"), "a whole call in memory\n");
+    let chat = "Bob reads: Some(\"Can you hear me?\")\nAlice reads: Some(\"Loud and clear.\")\n";
+    assert_eq!(run("chat"), chat);
     assert_eq!(run("group"), "a whole group call in memory\n");
 }

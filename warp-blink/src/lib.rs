@@ -55,6 +55,14 @@ pub use driver::{
     node::{BlinkBehaviour, NodeLink},
     store::{FileStore, MemoryStore},
 };
+/// Data channels beside a call's sound: see [`Blink::open_channel`].
+#[cfg(feature = "node")]
+pub mod channel {
+    pub use simple_webrtc::{
+        Channel, ChannelOptions, ChannelSender, MAX_CHANNEL_NAME_BYTES, MAX_MESSAGE_BYTES, Message,
+        Reliability, SendError,
+    };
+}
 pub use error::{Error, ImportError, Rejected};
 pub use event::{EndReason, Event, Snapshot};
 /// Sources, sinks, and measuring what was heard.

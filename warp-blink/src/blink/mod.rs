@@ -8,6 +8,7 @@ mod watch;
 
 use std::sync::Arc;
 
+use simple_webrtc::{Channel, ChannelOptions};
 use tokio::sync::{broadcast, mpsc, oneshot, watch as state};
 
 pub use self::{
@@ -24,7 +25,7 @@ use crate::{
         ledger::Ledger,
     },
     error::Error,
-    event::{Event, Snapshot},
+    event::{ChannelId, Event, Snapshot},
     id::{CallId, Identity, NodeId, PublicKey},
     ports::media::MediaCommand,
     proto::Command,
@@ -163,6 +164,37 @@ impl Blink {
         let command = MediaCommand::SetGain { peer, gain };
         self.requests.send(Request::Media(command, reply)).await.map_err(|_| Error::Closed)?;
         result.await.map_err(|_| Error::Closed)?.map_err(Error::Media)
+    }
+
+    /// Opens a data channel to a participant of an accepted call, straight between the two: for chat, files, or the state of a
+    /// game. It comes to both sides as [`Event::Channel`](crate::Event::Channel) once it is open; each of the two can open some,
+    /// 16 together. It ends with the link: after a crash, or a link that was lost, it is opened anew.
+    ///
+    /// # Errors
+    /// [`Error::Media`] if there is no connection to them in that call, or the name is empty or longer than
+    /// [`MAX_CHANNEL_NAME_BYTES`](crate::channel::MAX_CHANNEL_NAME_BYTES); [`Error::Closed`].
+    pub async fn open_channel(
+        &self,
+        call: CallId,
+        peer: PublicKey,
+        options: ChannelOptions,
+    ) -> Result<(), Error> {
+        let call = self.ledger.resolve(call);
+        let (reply, result) = oneshot::channel();
+        let command = MediaCommand::OpenChannel { call, peer, options };
+        self.requests.send(Request::Media(command, reply)).await.map_err(|_| Error::Closed)?;
+        result.await.map_err(|_| Error::Closed)?.map_err(Error::Media)
+    }
+
+    /// The channel that [`Event::Channel`](crate::Event::Channel) told of. It is given once; `None`: somebody has it, or its link
+    /// is over. One that nobody asks for is closed when 64 wait, the oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn channel(&self, channel: ChannelId) -> Result<Option<Channel>, Error> {
+        let (reply, found) = oneshot::channel();
+        self.requests.send(Request::Channel(channel, reply)).await.map_err(|_| Error::Closed)?;
+        found.await.map_err(|_| Error::Closed)
     }
 
     /// Remembers an address of a node, such as `/ip4/192.0.2.1/tcp/4001/p2p/12D3KooW…`, and connects to it.

@@ -6,6 +6,7 @@ mod run;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use simple_webrtc::Channel;
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
     task::JoinHandle,
@@ -31,7 +32,7 @@ use super::{
 use crate::{
     config::Config,
     error::{Error, Rejected},
-    event::{Event, Snapshot},
+    event::{ChannelId, Event, Snapshot},
     id::{CallId, Identity, NodeId, PublicKey},
     ports::{
         gossip::Gossip,
@@ -78,6 +79,7 @@ pub(crate) enum Request {
         node: NodeId,
         address: String,
     },
+    Channel(ChannelId, oneshot::Sender<Option<Channel>>),
     Shutdown(oneshot::Sender<()>),
     /// How many of these frames a key opens that is here.
     #[cfg(test)]

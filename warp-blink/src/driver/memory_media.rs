@@ -12,10 +12,13 @@ use std::{
 };
 
 use async_trait::async_trait;
+use simple_webrtc::{Channel, ChannelOptions};
 use tokio::sync::mpsc;
 
+use super::media::channels::Channels;
 use crate::{
-    id::CallId,
+    event::ChannelId,
+    id::{CallId, PublicKey},
     ports::media::{Media, MediaCommand, MediaError},
     proto::{
         EngineLink, LinkCommand, LinkId, MediaInput,
@@ -43,6 +46,7 @@ struct End {
     sending: bool,
     heard: bool,
     events: mpsc::Sender<MediaInput>,
+    channels: Arc<Channels>,
 }
 
 /// The media of one node in memory.
@@ -53,6 +57,7 @@ pub struct MemoryMedia {
     events: mpsc::Sender<MediaInput>,
     receiver: Mutex<Option<mpsc::Receiver<MediaInput>>>,
     open: Mutex<Option<CallId>>,
+    channels: Arc<Channels>,
 }
 
 impl MemoryLinks {
@@ -66,6 +71,7 @@ impl MemoryLinks {
             events,
             receiver: Mutex::new(Some(receiver)),
             open: Mutex::new(None),
+            channels: Arc::default(),
         }
     }
 
@@ -103,6 +109,7 @@ impl MemoryMedia {
             sending: true,
             heard: false,
             events,
+            channels: self.channels.clone(),
         };
         (name, end)
     }
@@ -156,12 +163,31 @@ impl MemoryMedia {
             },
             LinkCommand::Close => {
                 let closed = own.and_then(|name| ends.remove(&name));
+                self.channels.drop_link(link);
                 if let Some(other) = closed.and_then(|end| end.other).and_then(|name| ends.get(&name)) {
                     state(other, EngineLink::Closed)?;
                 }
                 Ok(())
             }
         }
+    }
+
+    fn open_channel(&self, call: CallId, peer: PublicKey, options: ChannelOptions) -> Result<(), MediaError> {
+        let ends = self.links.lock();
+        let is_it =
+            |e: &&End| e.node == self.node && (e.link.call, e.link.peer) == (call, peer) && e.connected;
+        let own = ends.values().find(is_it);
+        let far = own.and_then(|end| ends.get(&end.other?));
+        let (Some(own), Some(far)) = (own, far) else {
+            return Err(MediaError("there is no connection to them in that call".to_owned()));
+        };
+        let name = options.name.clone();
+        let (here, there) = Channel::pair(options).map_err(|e| MediaError(e.to_string()))?;
+        for (end, channel) in [(own, here), (far, there)] {
+            let (link, channel) = (end.link, end.channels.keep(end.link, channel));
+            tell(&end.events, MediaInput::Channel { link, channel, name: name.clone() })?;
+        }
+        Ok(())
     }
 
     fn audio(&self, call: CallId, open: bool) -> Result<(), MediaError> {
@@ -212,10 +238,15 @@ impl Media for MemoryMedia {
     async fn execute(&self, command: MediaCommand) -> Result<(), MediaError> {
         match command {
             MediaCommand::Link { link, command } => self.link(link, &command),
+            MediaCommand::OpenChannel { call, peer, options } => self.open_channel(call, peer, options),
             MediaCommand::OpenAudio { call, .. } => self.audio(call, true),
             MediaCommand::CloseAudio { call } => self.audio(call, false),
             MediaCommand::SetMuted(_) | MediaCommand::SetDeafened(_) | MediaCommand::SetGain { .. } => Ok(()),
         }
+    }
+
+    fn take_channel(&self, channel: ChannelId) -> Option<Channel> {
+        self.channels.take(channel)
     }
 
     async fn shutdown(&self) {

@@ -30,6 +30,10 @@ use crate::{
     time::UnixTime,
 };
 
+/// Tells the data channels of one phone apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ChannelId(pub u64);
+
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -112,6 +116,18 @@ pub enum Event {
         call: CallId,
         /// Held now.
         held: bool,
+    },
+    /// A data channel to a participant is open, whoever of the two opened it. [`Blink::channel`](crate::Blink::channel) gives
+    /// it.
+    Channel {
+        /// The call.
+        call: CallId,
+        /// Whose other end it is.
+        peer: PublicKey,
+        /// Which.
+        channel: ChannelId,
+        /// What both sides call it.
+        name: String,
     },
     /// This side has left the call, and can come back while it lasts.
     Left {

@@ -1,9 +1,11 @@
 //! The media port: links to other peers, microphone and speaker.
 
 use async_trait::async_trait;
+use simple_webrtc::{Channel, ChannelOptions};
 use tokio::sync::mpsc;
 
 use crate::{
+    event::ChannelId,
     id::{CallId, PublicKey},
     proto::{LinkCommand, LinkId, MediaInput, signal::MediaFormat},
 };
@@ -18,6 +20,15 @@ pub enum MediaCommand {
         link: LinkId,
         /// What.
         command: LinkCommand,
+    },
+    /// Open a data channel to a participant. [`MediaInput::Channel`] follows when it is open.
+    OpenChannel {
+        /// In which call.
+        call: CallId,
+        /// To whom.
+        peer: PublicKey,
+        /// How it is to be.
+        options: ChannelOptions,
     },
     /// Open microphone and speaker. [`MediaInput::Started`] follows when they run.
     OpenAudio {
@@ -60,6 +71,9 @@ pub trait Media: Send + Sync + 'static {
     /// # Errors
     /// [`MediaError`] if it cannot even be started.
     async fn execute(&self, command: MediaCommand) -> Result<(), MediaError>;
+
+    /// Gives a channel that was told of, once. One that nobody asks for is closed with its link at the latest.
+    fn take_channel(&self, channel: ChannelId) -> Option<Channel>;
 
     /// Closes every link and device, and waits until nothing of them is left.
     async fn shutdown(&self);

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     config::Admission,
-    event::{NodeState, Step, Warning},
+    event::{ChannelId, NodeState, Step, Warning},
     id::{CallId, PublicKey},
     stats::LinkStats,
     time::UnixTime,
@@ -354,6 +354,15 @@ pub enum MediaInput {
         link: LinkId,
         /// The address that it goes out from is gone: nothing will come of its path.
         lost: bool,
+    },
+    /// A data channel is open.
+    Channel {
+        /// On which link.
+        link: LinkId,
+        /// Which.
+        channel: ChannelId,
+        /// What both sides call it.
+        name: String,
     },
     /// First decoded audio was played.
     FirstAudio {

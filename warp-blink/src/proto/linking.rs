@@ -189,6 +189,15 @@ impl Machine {
             }
             MediaInput::State { link, state } => self.on_engine(now, link, state, out),
             MediaInput::AddressChanged { link, lost } => self.on_address_changed(now, link, lost, out),
+            MediaInput::Channel { link, channel, name } => {
+                // Before a call is accepted nothing is heard of anybody.
+                let accepted = self.calls.get(&link.call).is_some_and(Call::is_active);
+                if accepted && self.linked(link).is_some_and(|p| p.is_in()) {
+                    out.emit(Event::Channel { call: link.call, peer: link.peer, channel, name });
+                } else {
+                    self.counters.unexpected += 1;
+                }
+            }
             MediaInput::FirstAudio { link } => {
                 if let Some(peer) = self.linked(link) {
                     peer.mark(now, Milestone::FirstAudio);

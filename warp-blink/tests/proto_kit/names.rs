@@ -38,6 +38,7 @@ pub(crate) fn short(event: &Event) -> String {
         Event::FirstAudio { .. } => "first audio".into(),
         Event::Warning { warning } => format!("warning {warning:?}"),
         Event::Missed { reason, .. } => format!("missed {reason:?}"),
+        Event::Channel { name, .. } => format!("channel {name}"),
         Event::Held { held, .. } => format!("held {held}"),
         Event::Left { .. } => "left".into(),
         Event::Rejoined { .. } => "rejoined".into(),

@@ -247,6 +247,7 @@ fn name(event: &Event) -> &'static str {
         Event::Accepted { .. } => "accepted",
         Event::Merged { .. } => "merged",
         Event::Link { state, .. } => state.name(),
+        Event::Channel { .. } => "channel",
         Event::Held { .. } => "held",
         Event::Left { .. } => "left",
         Event::Rejoined { .. } => "rejoined",

@@ -44,6 +44,9 @@ impl Core {
                 let ended = self.reaches.want(clock::now(), node, None);
                 self.finish(ended);
             }
+            Request::Channel(channel, reply) => {
+                let _ = reply.send(self.media.take_channel(channel));
+            }
             Request::Shutdown(_) => {}
             #[cfg(test)]
             Request::Shares(call, with, reply) => {

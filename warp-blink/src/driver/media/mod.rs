@@ -1,6 +1,7 @@
 //! Real links and real sound: simple-webrtc and host-media behind the media port. The two crates never meet but here.
 
 mod audio;
+pub(in crate::driver) mod channels;
 mod map;
 mod rtp;
 mod sound;
@@ -9,16 +10,17 @@ mod stats;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use simple_webrtc::{EventKind, Events, Generation, LocalTrack, Peers, Remote, TrackKind};
+use simple_webrtc::{Channel, EventKind, Events, Generation, LocalTrack, Peers, Remote, TrackKind};
 use tokio::{
     sync::mpsc,
     task::{AbortHandle, JoinHandle},
 };
 
 pub use self::audio::Audio;
-use self::{rtp::RtpClock, sound::Sound};
+use self::{channels::Channels, rtp::RtpClock, sound::Sound};
 use crate::{
     driver::clock,
+    event::ChannelId,
     id::{CallId, PublicKey},
     ports::media::{Media, MediaCommand, MediaError},
     proto::{LinkCommand, LinkId, MediaInput, signal::DescriptionKind},
@@ -34,6 +36,7 @@ pub(super) type Key = (CallId, PublicKey);
 pub(crate) struct RealMedia {
     peers: Peers<Key>,
     sound: Arc<Sound>,
+    channels: Arc<Channels>,
     receiver: Mutex<Option<mpsc::Receiver<MediaInput>>>,
     pump: JoinHandle<()>,
     ticker: AbortHandle,
@@ -51,8 +54,9 @@ impl RealMedia {
         let sound = Arc::new(Sound::new(audio, track, clock, events.clone()));
         let ticker =
             tokio::spawn(stats::every_second(peers.clone(), sound.clone(), events.clone())).abort_handle();
-        let pump = tokio::spawn(pump(links, sound.clone(), events));
-        Ok(Self { peers, sound, receiver: Mutex::new(Some(receiver)), pump, ticker })
+        let channels = Arc::new(Channels::default());
+        let pump = tokio::spawn(pump(links, sound.clone(), channels.clone(), events));
+        Ok(Self { peers, sound, channels, receiver: Mutex::new(Some(receiver)), pump, ticker })
     }
 
     fn link(&self, link: LinkId, command: LinkCommand) -> Result<(), MediaError> {
@@ -101,6 +105,13 @@ impl Media for RealMedia {
     async fn execute(&self, command: MediaCommand) -> Result<(), MediaError> {
         match command {
             MediaCommand::Link { link, command } => return self.link(link, command),
+            MediaCommand::OpenChannel { call, peer, options } => {
+                let key = (call, peer);
+                let nobody = || MediaError("there is no connection to them in that call".to_owned());
+                let generation = self.peers.generation(&key).ok_or_else(nobody)?;
+                let opened = self.peers.open_channel(&key, generation, options);
+                return opened.map_err(|e| MediaError(e.to_string()));
+            }
             MediaCommand::OpenAudio { call, format } => return self.sound.clone().open(call, format),
             MediaCommand::CloseAudio { call } => return self.sound.clone().close(Some(call)).await,
             MediaCommand::SetMuted(muted) => self.sound.set_muted(muted),
@@ -108,6 +119,10 @@ impl Media for RealMedia {
             MediaCommand::SetGain { peer, gain } => self.sound.set_gain(peer, gain),
         }
         Ok(())
+    }
+
+    fn take_channel(&self, channel: ChannelId) -> Option<Channel> {
+        self.channels.take(channel)
     }
 
     async fn shutdown(&self) {
@@ -128,7 +143,12 @@ impl Drop for RealMedia {
 }
 
 /// Carries what connections do to the driver, in order.
-async fn pump(mut links: Events<Key>, sound: Arc<Sound>, events: mpsc::Sender<MediaInput>) {
+async fn pump(
+    mut links: Events<Key>,
+    sound: Arc<Sound>,
+    channels: Arc<Channels>,
+    events: mpsc::Sender<MediaInput>,
+) {
     while let Some(event) = links.recv().await {
         let key = event.peer;
         let link = LinkId { call: key.0, peer: key.1, generation: event.generation.0 };
@@ -141,6 +161,10 @@ async fn pump(mut links: Events<Key>, sound: Arc<Sound>, events: mpsc::Sender<Me
             }
             EventKind::GatheringDone => MediaInput::GatheringDone { link },
             EventKind::AddressChanged { lost } => MediaInput::AddressChanged { link, lost },
+            EventKind::Channel(channel) if !channel.is_signaling() => {
+                let name = channel.name().to_owned();
+                MediaInput::Channel { link, channel: channels.keep(link, channel), name }
+            }
             EventKind::RemoteTrack(track) if track.kind() == TrackKind::Audio => {
                 sound.play(key, link, track);
                 continue;
@@ -148,6 +172,7 @@ async fn pump(mut links: Events<Key>, sound: Arc<Sound>, events: mpsc::Sender<Me
             EventKind::State(state) => {
                 if state.is_final() {
                     sound.remove(key);
+                    channels.drop_link(link);
                 }
                 match map::state(state) {
                     Some(state) => MediaInput::State { link, state },

@@ -7,8 +7,8 @@ use crate::{
     config::{Admission, Config, PostQuantum, PreConnect, WhenBusy},
     error::Rejected,
     event::{
-        EndReason, Event, Failure, LinkState, Mark, Milestone, Mismatch, NodeState, ParticipantState,
-        ParticipantSummary, Presence, Step, Summary, Via, Warning,
+        ChannelId, EndReason, Event, Failure, LinkState, Mark, Milestone, Mismatch, NodeState,
+        ParticipantState, ParticipantSummary, Presence, Step, Summary, Via, Warning,
     },
     id::CallId,
     proto::{
@@ -19,7 +19,7 @@ use crate::{
 };
 
 stays!(bool, u8, u32, u64, usize, CallId, Duration, EffectId, SessionNo);
-stays!(Gift, Milestone, Other, PostQuantum, PreConnect, Presence, Step, Via, WhenBusy);
+stays!(ChannelId, Gift, Milestone, Other, PostQuantum, PreConnect, Presence, Step, Via, WhenBusy);
 
 fields!(struct Arrived { hello, suite, wall, verdict });
 fields!(struct Config {
@@ -124,6 +124,7 @@ variants!(
 );
 variants!(enum Event {
     Node { state },
+    Channel { call, peer, channel, name },
     Reached { peer, via, ms },
     Offering { call, peer },
     Incoming { call, from, app_data, media, sent_at },
@@ -182,6 +183,7 @@ variants!(enum MediaInput {
     GatheringDone { link },
     State { link, state },
     AddressChanged { link, lost },
+    Channel { link, channel, name },
     FirstAudio { link },
     Stats { link, stats },
     Started { call, mic_us => micros, speaker_us => micros },
