@@ -7,6 +7,7 @@
 mod friends;
 mod names;
 mod room;
+mod side;
 mod trace;
 mod wires;
 
@@ -161,48 +162,6 @@ pub(crate) struct Side {
     /// The last session here with each that was answered, and the last one that the other side has wiped.
     begun: BTreeMap<(CallId, PublicKey), SessionNo>,
     dead: BTreeMap<(CallId, PublicKey), SessionNo>,
-}
-
-impl Side {
-    /// What that one opens from now on is something else than what it opened in an earlier life.
-    pub(crate) fn forget(&mut self, key: PublicKey) {
-        self.seen.retain(|(_, from, ..)| *from != key);
-        self.asked.retain(|(_, from, ..)| *from != key);
-        self.numbers.retain(|(_, from, _), _| *from != key);
-    }
-
-    fn begun(&mut self, call: CallId, with: PublicKey, session: SessionNo) {
-        self.begun.insert((call, with), session);
-    }
-
-    fn is_dead(&self, call: CallId, with: PublicKey, session: SessionNo) -> bool {
-        self.dead.get(&(call, with)).is_some_and(|dead| session <= *dead)
-    }
-
-    /// This one has, and counts anew.
-    fn wipe_sessions(&mut self, which: impl Fn(CallId, PublicKey) -> bool) {
-        self.begun.retain(|(call, with), _| !which(*call, *with));
-        self.dead.retain(|(call, with), _| !which(*call, *with));
-        self.numbers.retain(|(call, with, _), _| !which(*call, *with));
-    }
-
-    /// The other one has forgotten every session of that call.
-    fn lose_sessions(&mut self, call: CallId, with: PublicKey) {
-        if let Some(last) = self.begun.get(&(call, with)) {
-            self.dead.insert((call, with), *last);
-        }
-        self.seen.retain(|(c, from, ..)| (*c, *from) != (call, with));
-        self.asked.retain(|(c, from, ..)| (*c, *from) != (call, with));
-        self.numbers.retain(|(c, from, _), _| (*c, *from) != (call, with));
-    }
-
-    pub(crate) fn reset(&mut self) {
-        self.begun.clear();
-        self.dead.clear();
-        self.numbers.clear();
-        self.seen.clear();
-        self.asked.clear();
-    }
 }
 
 pub(crate) type Held = fn(usize, &Wire) -> bool;
