@@ -73,3 +73,6 @@ pub use proto::{
     Other,
     signal::{AppData, MayInvite, MediaFormat},
 };
+/// A STUN or TURN server: see [`Builder::ice_server`].
+#[cfg(feature = "node")]
+pub use simple_webrtc::IceServer;

@@ -124,12 +124,12 @@ pub struct Common {
     /// Gather media addresses on this IP only; repeatable
     #[arg(long, value_name = "IP")]
     pub ice_ip: Vec<IpAddr>,
-    /// STUN server; repeatable (not built yet)
+    /// STUN server, stun:HOST[:PORT]; repeatable
     #[arg(long, value_name = "URL")]
     pub stun: Vec<String>,
-    /// TURN server; repeatable (not built yet)
-    #[arg(long, value_name = "URL,USER,PASSWORD")]
-    pub turn: Vec<String>,
+    /// TURN server, turn:HOST[:PORT][?transport=tcp] or turns:…; repeatable
+    #[arg(long, value_name = "URL,USER,PASSWORD", value_parser = turn)]
+    pub turn: Vec<Turn>,
     /// Show no address of this machine (not built yet)
     #[arg(long)]
     pub relay_only: bool,
@@ -308,6 +308,29 @@ fn node_address(text: &str) -> Result<String, String> {
             Ok(_) => Ok(text.to_owned()),
             Err(error) => Err(format!("after /p2p/: {error}")),
         },
+    }
+}
+
+/// A TURN server as it is given. `Debug` shows no password.
+#[derive(Clone)]
+pub(super) struct Turn {
+    pub(super) url: String,
+    pub(super) user: String,
+    pub(super) password: String,
+}
+
+impl std::fmt::Debug for Turn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Turn").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// A password may hold commas; neither of the others does.
+fn turn(text: &str) -> Result<Turn, String> {
+    let mut parts = text.splitn(3, ',').map(str::to_owned);
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(url), Some(user), Some(password)) => Ok(Turn { url, user, password }),
+        _ => Err("give URL,USER,PASSWORD, such as turn:relay.example.org,alice,secret".to_owned()),
     }
 }
 

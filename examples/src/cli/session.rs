@@ -439,6 +439,9 @@ fn warning_parts(warning: Warning) -> (&'static str, String, Option<PublicKey>) 
         Warning::ListenOnly { cause } => ("listen_only", format!("no microphone: {cause}"), None),
         Warning::NoSpeaker { cause } => ("no_speaker", format!("no speaker: {cause}"), None),
         Warning::DeviceLost { device } => ("device_lost", format!("{device} has gone"), None),
+        Warning::ServerFailed { url, cause } => {
+            ("server_failed", format!("the server {url} is of no use: {cause}"), None)
+        }
         Warning::NotReached { peer, cause } => {
             ("not_reached", format!("their node is not there: {cause}"), Some(peer))
         }

@@ -4,14 +4,14 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 use warp_blink::{
-    Audio, Blink, FileStore,
+    Audio, Blink, FileStore, IceServer,
     config::{Admission, Config, PostQuantum, PreConnect, WhenBusy},
     event::{NodeState, Snapshot},
     id::Identity,
 };
 
 use super::{
-    args::{self, Common, Processing},
+    args::{self, Common, Processing, Turn},
     failure::Failure,
     line::Line,
 };
@@ -39,8 +39,6 @@ pub(super) fn check(common: &Common) -> Result<(), Failure> {
     let later = [
         ("--bootstrap", !common.bootstrap.is_empty()),
         ("--relay", !common.relay.is_empty()),
-        ("--stun", !common.stun.is_empty()),
-        ("--turn", !common.turn.is_empty()),
         ("--relay-only", common.relay_only),
         ("--record", common.record.is_some()),
         ("--processing on", common.processing == Processing::On),
@@ -90,6 +88,12 @@ pub(super) async fn start(common: &Common, identity: Identity) -> Result<Blink, 
     }
     for address in &common.ice_ip {
         builder = builder.ice_address(*address);
+    }
+    for url in &common.stun {
+        builder = builder.ice_server(IceServer::stun(url));
+    }
+    for Turn { url, user, password } in &common.turn {
+        builder = builder.ice_server(IceServer::turn(url, user, password));
     }
     if let Some(folder) = &common.store {
         builder = builder.store(FileStore::open(folder).map_err(Failure::usage)?);

@@ -122,6 +122,9 @@ fn bad_usage_is_told_in_one_line() {
     refused(&["answer", "--ring-timeout", "soon"], &["seconds"]);
     refused(&["answer", "--duration=-1"], &["seconds"]);
     refused(&["answer", "--ice-ip", "localhost"], &["localhost"]);
+    refused(&["answer", "--turn", "turn:192.0.2.1"], &["URL,USER,PASSWORD"]);
+    refused(&["answer", "--turn", "turn:192.0.2.1,,"], &["turn:192.0.2.1", "user name"]);
+    refused(&["answer", "--stun", "https://192.0.2.1"], &["https://192.0.2.1", "stun:host"]);
     refused(&["answer", "--processing", "maybe"], &["off"]);
     refused(&["answer", "--no-such-option"], &["--no-such-option"]);
 }
@@ -206,8 +209,6 @@ fn a_key_file_that_others_can_read_is_refused() {
 #[test]
 fn what_is_not_built_says_so() {
     let values = |option: &str| match option {
-        "--turn" => vec!["turn:192.0.2.1,user,password"],
-        "--stun" => vec!["stun:192.0.2.1"],
         "--bootstrap" | "--relay" => vec!["/ip4/192.0.2.1/tcp/4001/p2p/12D3KooW"],
         "--relay-only" => vec![],
         _ => vec!["somewhere"],

@@ -4,6 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use futures::future::BoxFuture;
 use rust_ipfs::Ipfs;
+use simple_webrtc::IceServer;
 
 use super::Blink;
 use crate::{
@@ -48,6 +49,7 @@ pub struct Builder {
     listen: Vec<String>,
     peers: Vec<String>,
     ice: Vec<IpAddr>,
+    servers: Vec<IceServer>,
     carrier: Carrier,
     store: Option<Arc<dyn Store>>,
     contacts: Vec<PublicKey>,
@@ -69,6 +71,7 @@ impl Builder {
             listen: Vec::new(),
             peers: Vec::new(),
             ice: Vec::new(),
+            servers: Vec::new(),
             carrier: Carrier::Own,
             store: None,
             contacts: Vec::new(),
@@ -121,6 +124,14 @@ impl Builder {
     /// Media goes over this local address only (repeat for several). Default: all but loopback.
     pub fn ice_address(mut self, address: IpAddr) -> Self {
         self.ice.push(address);
+        self
+    }
+
+    /// A STUN or TURN server, which finds a way between two networks that let nobody in (repeat for several). Default: none; no
+    /// company's server is asked anything unless an app names it here. One that is of no use is told of as
+    /// [`Warning::ServerFailed`](crate::event::Warning::ServerFailed), and others go on being used.
+    pub fn ice_server(mut self, server: IceServer) -> Self {
+        self.servers.push(server);
         self
     }
 
@@ -223,7 +234,7 @@ impl Builder {
                 let audio = tokio::task::spawn_blocking(move || audio.check().map(|()| audio))
                     .await
                     .map_err(|e| Error::Media(e.to_string()))??;
-                let media = real_media(audio, self.ice)?;
+                let media = real_media(audio, self.ice, self.servers)?;
                 let gossip: Arc<dyn Gossip> = match carrier {
                     Carrier::App(ipfs, link) => Arc::new(
                         IpfsGossip::attach(*ipfs, link).await.map_err(|e| Error::Node(e.to_string()))?,
@@ -265,11 +276,12 @@ pub(super) fn address(text: &str) -> Result<(NodeId, String), Error> {
     Ok((address.node(), address.to_string()))
 }
 
-fn real_media(audio: Audio, ice: Vec<IpAddr>) -> Result<RealMedia, Error> {
+fn real_media(audio: Audio, ice: Vec<IpAddr>, servers: Vec<IceServer>) -> Result<RealMedia, Error> {
     let mut config = simple_webrtc::Config::builder();
     if !ice.is_empty() {
         config = config.addresses(ice);
     }
+    let config = servers.into_iter().fold(config, simple_webrtc::ConfigBuilder::ice_server);
     let config = config.build().map_err(|e| Error::Media(e.to_string()))?;
     RealMedia::start(config, audio).map_err(|e| Error::Media(e.to_string()))
 }

@@ -348,6 +348,14 @@ pub enum Warning {
         /// Which.
         device: String,
     },
+    /// A STUN or TURN server is of no use, for as long as the addresses of this machine stay as they are. Calls that need it
+    /// may find no path.
+    ServerFailed {
+        /// Its URL, as it was configured.
+        url: String,
+        /// What is wrong with it.
+        cause: String,
+    },
 }
 
 impl fmt::Display for Warning {
@@ -357,6 +365,7 @@ impl fmt::Display for Warning {
             Self::NoSpeaker { cause } => write!(f, "no speaker: {cause}"),
             Self::NotReached { cause, .. } => write!(f, "their node is not there: {cause}"),
             Self::DeviceLost { device } => write!(f, "{device} has gone"),
+            Self::ServerFailed { url, cause } => write!(f, "the server {url} is of no use: {cause}"),
         }
     }
 }

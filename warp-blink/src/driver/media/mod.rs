@@ -20,7 +20,7 @@ pub use self::audio::Audio;
 use self::{channels::Channels, rtp::RtpClock, sound::Sound};
 use crate::{
     driver::clock,
-    event::ChannelId,
+    event::{ChannelId, Warning},
     id::{CallId, PublicKey},
     ports::media::{Media, MediaCommand, MediaError},
     proto::{LinkCommand, LinkId, MediaInput, signal::DescriptionKind},
@@ -158,6 +158,9 @@ async fn pump(
             }
             EventKind::LocalCandidate(candidate) => {
                 MediaInput::LocalCandidate { link, candidate: map::from_candidate(&candidate) }
+            }
+            EventKind::ServerFailed { url, problem } => {
+                MediaInput::Warning(Warning::ServerFailed { url, cause: problem.to_string() })
             }
             EventKind::GatheringDone => MediaInput::GatheringDone { link },
             EventKind::AddressChanged { lost } => MediaInput::AddressChanged { link, lost },

@@ -229,4 +229,4 @@ variants!(enum Rejected {
     ShuttingDown,
 });
 variants!(enum TopicRef { Inbox { owner, lane }, Peer { call, owner }, Call { call, epoch } });
-variants!(enum Warning { ListenOnly { cause }, NoSpeaker { cause }, NotReached { peer, cause }, DeviceLost { device } });
+variants!(enum Warning { ListenOnly { cause }, NoSpeaker { cause }, NotReached { peer, cause }, DeviceLost { device }, ServerFailed { url, cause } });
