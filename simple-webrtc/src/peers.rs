@@ -6,7 +6,7 @@ use tokio::runtime::Handle as Runtime;
 use tokio::sync::{mpsc, watch};
 
 use crate::addresses::{self, Interfaces, System};
-use crate::channel::{ChannelOptions, MAX_CHANNEL_NAME_BYTES};
+use crate::channel::ChannelOptions;
 use crate::config::{Config, ConfigError, IceServer, check_servers};
 use crate::description::{Candidate, Description, DescriptionKind};
 use crate::engine::Engine;

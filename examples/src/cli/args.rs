@@ -313,10 +313,13 @@ fn node_address(text: &str) -> Result<String, String> {
 
 /// A TURN server as it is given. `Debug` shows no password.
 #[derive(Clone)]
-pub(super) struct Turn {
-    pub(super) url: String,
-    pub(super) user: String,
-    pub(super) password: String,
+pub struct Turn {
+    /// Where it is.
+    pub url: String,
+    /// Who asks.
+    pub user: String,
+    /// And proves it with.
+    pub password: String,
 }
 
 impl std::fmt::Debug for Turn {

@@ -106,11 +106,11 @@ impl World {
         match command {
             // Of a connection of the same generation that the peer began after it had forgotten this one: its certificate is
             // another.
+            LinkCommand::Apply(other)
+                if named(&other.text) != Some(name) && connection.ends[end].was_connected() => {}
             LinkCommand::Apply(other) if named(&other.text) != Some(name) => {
-                if !connection.ends[end].was_connected() {
-                    let what = format!("a description that is not of {link:?}: {}", other.text);
-                    return Err(self.fault(node, what));
-                }
+                let what = format!("a description that is not of {link:?}: {}", other.text);
+                return Err(self.fault(node, what));
             }
             // It is over, which the machine will hear in a moment.
             LinkCommand::Apply(_) | LinkCommand::Restart if connection.ends[end] == End::Over => {}
