@@ -124,10 +124,10 @@ pub struct Common {
     /// Gather media addresses on this IP only; repeatable
     #[arg(long, value_name = "IP")]
     pub ice_ip: Vec<IpAddr>,
-    /// STUN server, stun:HOST[:PORT]; repeatable
+    /// STUN server, such as stun:HOST; repeatable
     #[arg(long, value_name = "URL")]
     pub stun: Vec<String>,
-    /// TURN server, turn:HOST[:PORT][?transport=tcp] or turns:…; repeatable
+    /// TURN server, such as turn:HOST or turns:HOST; repeatable
     #[arg(long, value_name = "URL,USER,PASSWORD", value_parser = turn)]
     pub turn: Vec<Turn>,
     /// Show no address of this machine (not built yet)

@@ -12,7 +12,7 @@ use crate::{
     time::UnixTime,
 };
 
-/// The name of an effect. Every effect but [`EffectKind::Emit`] ends in exactly one [`Input::Done`].
+/// The name of an effect. Every effect but [`EffectKind::Emit`] ends in exactly one [`Input::Done`](super::Input::Done).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EffectId(pub(super) u64);
@@ -254,7 +254,7 @@ pub enum EffectKind {
         /// What.
         command: LinkCommand,
     },
-    /// Open microphone and speaker. Answered by [`MediaInput::Started`] as well.
+    /// Open microphone and speaker. Answered by [`MediaInput::Started`](super::MediaInput::Started) as well.
     OpenAudio {
         /// For which call.
         call: CallId,

@@ -56,7 +56,7 @@ impl World {
         Ok(())
     }
 
-    /// Everything heals; within [`SETTLED`] all who are in a call agree on it. Says how long it took.
+    /// Everything heals; within `SETTLED` all who are in a call agree on it. Says how long it took.
     ///
     /// # Errors
     /// The first [`Fault`].
