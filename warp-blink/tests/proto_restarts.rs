@@ -52,9 +52,19 @@ fn an_interruption_that_ends_by_itself_is_left_alone() {
     pair.assert_joined(&[A, B], call);
 }
 
+/// Signals cross, and the path does not work.
+fn blocked() -> (Pair, CallId) {
+    let mut pair = plain();
+    let call = pair.connected();
+    pair.path = false;
+    pair.engine_at(A, call, EngineLink::Disconnected);
+    pair.engine_at(B, call, EngineLink::Disconnected);
+    (pair, call)
+}
+
 #[test]
 fn one_that_does_not_is_restarted_after_six_seconds_first_by_the_larger_key() {
-    let (mut pair, call) = interrupted();
+    let (mut pair, call) = blocked();
     pair.pass(Duration::from_millis(5900));
     assert_eq!((restarts(&pair, A), restarts(&pair, B)), (0, 0));
     pair.pass(Duration::from_millis(200));
@@ -62,9 +72,8 @@ fn one_that_does_not_is_restarted_after_six_seconds_first_by_the_larger_key() {
     assert!(matches!(state(&pair, B, call), LinkState::Reconnecting { attempt: 2, .. }));
     pair.pass(2 * SECOND);
     assert_eq!((restarts(&pair, A), restarts(&pair, B)), (1, 1));
-    // Signals cross again, and with them the offers.
-    pair.cut = |_, _| false;
-    pair.pass(5 * SECOND);
+    pair.path = true;
+    pair.pass(10 * SECOND);
     pair.assert_joined(&[A, B], call);
     assert_eq!((state(&pair, A, call), state(&pair, B, call)), (LinkState::Connected, LinkState::Connected));
     let before = (restarts(&pair, A), restarts(&pair, B));
@@ -74,14 +83,45 @@ fn one_that_does_not_is_restarted_after_six_seconds_first_by_the_larger_key() {
 }
 
 #[test]
-fn it_is_restarted_every_ten_seconds_and_in_the_end_lost() {
+fn while_no_signal_crosses_the_old_path_is_kept_since_it_may_come_back() {
     let (mut pair, call) = interrupted();
+    pair.pass(33 * SECOND);
+    assert_eq!((restarts(&pair, A), restarts(&pair, B)), (0, 0));
+    // The network is back, and the engines have found their path again before anybody gave it up.
+    pair.cut = |_, _| false;
+    pair.pass(SECOND);
+    pair.engine_at(A, call, EngineLink::Connected);
+    pair.engine_at(B, call, EngineLink::Connected);
+    pair.pass(30 * SECOND);
+    assert_eq!((restarts(&pair, A), restarts(&pair, B)), (0, 0));
+    pair.assert_joined(&[A, B], call);
+}
+
+#[test]
+fn once_signals_cross_a_path_that_is_gone_is_replaced() {
+    let (mut pair, call) = interrupted();
+    pair.pass(9 * SECOND);
+    assert_eq!((restarts(&pair, A), restarts(&pair, B)), (0, 0));
+    pair.cut = |_, _| false;
+    pair.pass(8 * SECOND);
+    assert_eq!(restarts(&pair, B), 1);
+    pair.assert_joined(&[A, B], call);
+    // After longer the sessions are made anew, and the link with them.
+    let (mut pair, call) = interrupted();
+    pair.pass(33 * SECOND);
+    pair.cut = |_, _| false;
+    pair.pass(8 * SECOND);
+    pair.assert_joined(&[A, B], call);
+}
+
+#[test]
+fn it_is_restarted_every_ten_seconds_and_in_the_end_lost() {
+    let (mut pair, call) = blocked();
     pair.pass(59 * SECOND);
     assert_eq!(restarts(&pair, B), 6, "at 6, 16, 26, 36, 46 and 56 s");
     assert_eq!(pair.presence(B, A, call), Some(Presence::Reconnecting));
     pair.pass(2 * SECOND);
-    assert_eq!(pair.ended(B), Some((EndReason::Lost, None)));
-    pair.cut = |_, _| false;
+    assert_eq!(pair.ended(B).map(|e| e.0), Some(EndReason::Lost));
     pair.assert_clean();
 }
 

@@ -42,6 +42,10 @@ pub(super) struct Link {
     pub(super) retry_at: Option<Instant>,
     /// When another path is looked for.
     pub(super) restart_at: Option<Instant>,
+    /// When it was interrupted, or another path was last looked for.
+    pub(super) silent_since: Instant,
+    /// When a signal of the other side last came.
+    pub(super) heard: Instant,
     pub(super) parked: Parked,
     pub(super) route: Option<String>,
     pub(super) connected_at: Option<Instant>,

@@ -96,6 +96,7 @@ impl Machine {
         {
             *heard_until = silent;
         }
+        self.signals_cross(now, id, &from);
         if self.peer(id, &from).is_some_and(|p| p.stage == Stage::Lost) {
             self.heard_of(now, id, &from, out);
         }
