@@ -80,9 +80,9 @@ pub struct Config {
     pub reach_timeout: Duration,
     /// From accept until a link must be connected. Default 30 s: the common ICE failure time of browsers.
     pub connect_timeout: Duration,
-    /// How long a link may be interrupted before another path is looked for, if signals cross meanwhile. Default 6 s: most interruptions end by themselves
-    /// before, and a restart gives up the path that would have come back (measured: an outage of 5 s heals 0.06 to 0.23 s after
-    /// its end).
+    /// How long a link may be interrupted before another path is looked for, if signals cross meanwhile. Default 6 s: most
+    /// interruptions end by themselves before, and a restart gives up the path that would have come back (measured: an
+    /// outage of 5 s heals 0.06 to 0.23 s after its end).
     pub restart_after: Duration,
     /// How long a link may be interrupted before the participant is lost. Default 60 s.
     pub reconnect_window: Duration,

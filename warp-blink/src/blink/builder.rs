@@ -189,7 +189,8 @@ impl Builder {
 
     /// Remembers here what should outlive a restart: addresses of nodes, the contact token, what peers gave of theirs, which
     /// calls rang on their first message, the calls that a later run can [resume](Blink::resume) (for a day), and whom to tell
-    /// of a call that they missed (for a week). Entries are sealed under a key of the identity before the store sees them. Default: nothing is remembered. A directory on disk is
+    /// of a call that they missed (for a week). Entries are sealed under a key of the identity before the store sees them.
+    /// Default: nothing is remembered. A directory on disk is
     /// [`FileStore`](crate::FileStore).
     pub fn store(mut self, store: impl Store) -> Self {
         self.store = Some(Arc::new(store));
