@@ -15,6 +15,7 @@ mod net;
 mod pace;
 #[cfg(test)]
 mod relay;
+mod role;
 mod runtime;
 mod servers;
 mod settings;
@@ -46,6 +47,7 @@ use webrtc::peer_connection::{
 use webrtc::rtp_transceiver::RtpSender;
 
 use self::pace::Pace;
+use self::role::Role;
 use self::servers::Servers;
 use self::socket::{Sockets, Watch};
 use super::{Connection, Dtls, Engine, EngineError, Outbox, Path, Signal, VideoSlot};
@@ -95,6 +97,7 @@ struct WebrtcConnection {
     /// Of the sound.
     outlet: media::Outlet,
     servers: Arc<Servers>,
+    role: Role,
     /// Descriptions so far.
     described: AtomicU64,
     closed: AtomicBool,
@@ -130,7 +133,7 @@ impl WebrtcConnection {
             Ok((track, sender, sequence)) => {
                 let outlet = media::Outlet { track, sender, sequence: Arc::new(sequence), pace };
                 let (described, closed) = (AtomicU64::new(0), AtomicBool::new(false));
-                Ok(Self { engine, outlet, servers, described, closed })
+                Ok(Self { engine, outlet, servers, role: Role::default(), described, closed })
             }
             Err(error) => {
                 close(&engine).await;
@@ -173,7 +176,11 @@ impl WebrtcConnection {
         sdp: RTCSessionDescription,
     ) -> Result<Description, EngineError> {
         debug_assert_eq!(sdp.sdp_type == RTCSdpType::Offer, kind == DescriptionKind::Offer);
-        let description = Description::parse(kind, &sdp.sdp).map_err(|error| failed(doing, error))?;
+        let text = match kind {
+            DescriptionKind::Offer => sdp.sdp.clone(),
+            DescriptionKind::Answer => self.role.in_answer(&sdp.sdp),
+        };
+        let description = Description::parse(kind, &text).map_err(|error| failed(doing, error))?;
         self.engine.set_local_description(sdp).await.map_err(|error| failed(doing, error))?;
         // The engine writes the nanoseconds of the clock there, so that a later description can have the lower number;
         // RFC 8866 section 5.2 wants it to count.
@@ -199,7 +206,9 @@ impl Connection for WebrtcConnection {
     }
 
     async fn accept_answer(&self, answer: &Description) -> Result<(), EngineError> {
-        self.set_remote(answer).await
+        self.set_remote(answer).await?;
+        self.role.answered(answer.as_str());
+        Ok(())
     }
 
     async fn roll_back(&self) -> Result<(), EngineError> {
