@@ -21,7 +21,7 @@ use simple_webrtc::{Config, LinkState};
 use LinkState::{Closed, Connected, Reconnecting};
 
 /// Ends a test that hangs; no test waits for it to pass. A browser takes some seconds to start for the first time.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Packets at each of the four counters: a second of sound.
 const A_SECOND: u64 = 50;
 
@@ -34,7 +34,7 @@ struct Guest {
 impl Guest {
     async fn open(kind: Kind) -> Self {
         let page = Page::serve(0).await.expect("loopback");
-        let browser = Browser::open(kind, page.url());
+        let browser = Browser::open(kind, &format!("{}{}", page.url(), kind.query()));
         let config = Config::builder().addresses([IpAddr::from(Ipv4Addr::LOCALHOST)]).build().expect("valid");
         let mut call = Call::new(config, page).expect("inside a runtime");
         let wish = tokio::time::timeout(PATIENCE, async {

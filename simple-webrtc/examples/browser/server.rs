@@ -88,21 +88,23 @@ async fn serve(
     let (read, mut write) = stream.into_split();
     let request = tokio::time::timeout(PATIENCE, Request::read(BufReader::new(read), host));
     let request = request.await.map_err(|_| io::ErrorKind::TimedOut)??;
-    match (&*request.line, request.trusted) {
+    let path = request.line.split(['?', ' ']).take(2).collect::<Vec<_>>().join(" ");
+    match (&*path, request.trusted) {
         (_, false) => write.write_all(&answer("403 Forbidden", "text/plain", "not for you")).await,
-        ("GET / HTTP/1.1", _) => write.write_all(&answer("200 OK", "text/html", PAGE)).await,
-        ("GET /events HTTP/1.1", _) => {
+        ("GET /", _) => write.write_all(&answer("200 OK", "text/html", PAGE)).await,
+        ("GET /events", _) => {
             let (sender, mut messages) = mpsc::channel(WAITING);
             *listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+            // With a comment to begin with: Firefox says that it listens once something has come.
             let head =
-                "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n\r\n";
+                "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n\r\n:\n\n";
             write.write_all(head.as_bytes()).await?;
             while let Some(message) = messages.recv().await {
                 write.write_all(format!("data: {message}\n\n").as_bytes()).await?;
             }
             Ok(())
         }
-        ("POST /say HTTP/1.1", _) => match serde_json::from_slice(&request.body) {
+        ("POST /say", _) => match serde_json::from_slice(&request.body) {
             Ok(message) => {
                 // The program may be gone; then nobody needs the answer either.
                 let _ = said.send(message).await;

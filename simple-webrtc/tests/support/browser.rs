@@ -4,12 +4,23 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// Between two looks whether it has ended.
+/// Runs a browser until our end of the pipe is closed, which it also is when the test is killed. Then whatever belongs to
+/// its group is asked to end, has five seconds to do so, and is ended.
+const GUARD: &str = r#"
+profile=$1; shift
+"$@" </dev/null & browser=$!
+trap : TERM
+read -r _
+kill -TERM 0
+(trap '' TERM; sleep 5; kill -KILL 0) &
+wait $browser
+rm -rf "$profile"
+kill -KILL 0
+"#;
+/// Between two tries to remove the profile, into which something that ends may still write.
 const TICK: Duration = Duration::from_millis(20);
-/// How long it may take to end by itself when it is asked to.
-const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Paths on loopback, addresses as they are, sound without a click, and no network but this page's.
 const FIREFOX: &[(&str, &str)] = &[
@@ -18,6 +29,9 @@ const FIREFOX: &[(&str, &str)] = &[
     ("media.autoplay.default", "0"),
     ("media.autoplay.blocking_policy", "0"),
     ("network.dns.disabled", "true"),
+    // A tone. Its `AudioContext`, which would make one too, waits for ever where there is no sound card.
+    ("media.navigator.streams.fake", "true"),
+    ("media.navigator.permission.disabled", "true"),
     ("network.captive-portal-service.enabled", "false"),
     ("network.connectivity-service.enabled", "false"),
     ("browser.shell.checkDefaultBrowser", "false"),
@@ -57,6 +71,16 @@ pub(crate) enum Kind {
     Firefox,
 }
 
+impl Kind {
+    /// What the page's address has to end in.
+    pub(crate) fn query(self) -> &'static str {
+        match self {
+            Self::Chromium => "",
+            Self::Firefox => "?microphone",
+        }
+    }
+}
+
 pub(crate) struct Browser {
     process: Child,
     profile: PathBuf,
@@ -65,10 +89,11 @@ pub(crate) struct Browser {
 impl Browser {
     /// Opens the page.
     pub(crate) fn open(kind: Kind, url: &str) -> Self {
-        let name = format!("simple-webrtc-{}-{kind:?}-{}", std::process::id(), url.replace(['/', ':'], ""));
+        let name =
+            format!("simple-webrtc-{}-{kind:?}-{}", std::process::id(), url.replace(['/', ':', '?'], ""));
         let profile = std::env::temp_dir().join(name);
         fs::create_dir_all(&profile).expect("a directory");
-        let mut command = match kind {
+        let command = match kind {
             Kind::Chromium => {
                 let mut command = Command::new("chromium");
                 command.args(CHROMIUM).arg(format!("--user-data-dir={}", profile.display()));
@@ -82,40 +107,31 @@ impl Browser {
                 command
             }
         };
-        let process = command
+        let guarded = [command.get_program()].into_iter().chain(command.get_args());
+        let process = Command::new("sh")
+            .args(["-c", GUARD, "sh"])
+            .arg(&profile)
+            .args(guarded)
             .arg(url)
             .env("HOME", &profile)
             .env_remove("DISPLAY")
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             // A group of its own, so that what it starts ends with it.
             .process_group(0)
             .spawn()
-            .expect(
-                "the browser is not installed here: `make test-browser` installs it on Debian and Ubuntu",
-            );
+            .expect("there is a shell");
         Self { process, profile }
-    }
-
-    fn signal(&self, signal: &str) {
-        let group = format!("-{}", self.process.id());
-        let _ = Command::new("kill").args([signal, "--", &group]).stderr(Stdio::null()).status();
     }
 }
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        self.signal("-TERM");
-        let asked = Instant::now();
-        while asked.elapsed() < FAREWELL && matches!(self.process.try_wait(), Ok(None)) {
-            std::thread::sleep(TICK);
-        }
-        // Whatever is left of its group, and of what writes into the profile.
-        self.signal("-KILL");
+        drop(self.process.stdin.take());
         let _ = self.process.wait();
         for _ in 0..50 {
-            if fs::remove_dir_all(&self.profile).is_ok() {
+            if fs::remove_dir_all(&self.profile).is_ok() || !self.profile.exists() {
                 return;
             }
             std::thread::sleep(TICK);
