@@ -138,9 +138,7 @@ impl Guest {
             self.call.ask_for_restart()
         }
         self.reconnected().await;
-        let took = start.elapsed();
-        self.sound_flows().await;
-        took
+        start.elapsed()
     }
 
     async fn close(&mut self, ours: bool) -> Duration {
@@ -160,6 +158,10 @@ fn channels(we_offer: bool) -> &'static [&'static str] {
     if we_offer { &["signaling", "of the program"] } else { &["signaling", "of the program", "of the page"] }
 }
 
+fn side(ours: bool) -> &'static str {
+    if ours { "we" } else { "it" }
+}
+
 async fn talks(kind: Kind, we_offer: bool) {
     let mut guest = Guest::open(kind).await;
     let offerer = if we_offer { "we offer" } else { "it offers" };
@@ -169,21 +171,22 @@ async fn talks(kind: Kind, we_offer: bool) {
     guest.channels_speak(channels(we_offer)).await;
     for ours in [true, false, true, false] {
         let took = guest.restart(ours).await;
-        println!(
-            "{kind:?}, {offerer}: another path, {} side asks: {took:?}",
-            if ours { "our" } else { "its" }
-        );
+        println!("{kind:?}, {offerer}: another path after {took:?}, {} asked", side(ours));
+        guest.sound_flows().await;
     }
     for n in 0..10 {
         let ours = n % 2 == 0;
         let closed = guest.close(ours).await;
         let took = guest.connect(we_offer).await;
-        println!(
-            "{kind:?}, {offerer}: closed by {} after {closed:?}, connected after {took:?}",
-            if ours { "us" } else { "it" }
-        );
         guest.channels_speak(channels(we_offer)).await;
+        // Whose checks win where both choose the path is drawn anew in each connection.
+        let (first, second) = (guest.restart(ours).await, guest.restart(!ours).await);
         guest.sound_flows().await;
+        println!(
+            "{kind:?}, {offerer}: {} closed, over after {closed:?}, connected after {took:?}, other paths after {first:?} \
+             and {second:?}",
+            side(ours)
+        );
     }
     guest.call.peers.shutdown().await;
 }

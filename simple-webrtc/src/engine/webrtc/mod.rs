@@ -8,6 +8,7 @@ mod chaos_tests;
 mod handler;
 #[cfg(test)]
 mod hostile_tests;
+mod ice_role;
 mod keyframes;
 mod media;
 #[cfg(test)]
@@ -32,8 +33,8 @@ mod video_tests;
 mod virtual_tests;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use rtc::peer_connection::configuration::RTCOfferOptions;
@@ -98,6 +99,9 @@ struct WebrtcConnection {
     outlet: media::Outlet,
     servers: Arc<Servers>,
     role: Role,
+    watch: Arc<Watch>,
+    /// The peer's ICE session.
+    session: Mutex<Option<String>>,
     /// Descriptions so far.
     described: AtomicU64,
     closed: AtomicBool,
@@ -112,7 +116,7 @@ impl WebrtcConnection {
         #[cfg(test)]
         own.paces.lock().expect("not poisoned").push(pace.clone());
         let watch = Arc::new(Watch::new(pace.clone(), outbox.clone(), servers.clone()));
-        let runtime = runtime::Watched::new(outbox.clone(), own.sockets.clone(), watch);
+        let runtime = runtime::Watched::new(outbox.clone(), own.sockets.clone(), watch.clone());
         let engine = PeerConnectionBuilder::new()
             .with_configuration(settings::configuration(config))
             .with_setting_engine(settings::setting_engine(config))
@@ -133,7 +137,8 @@ impl WebrtcConnection {
             Ok((track, sender, sequence)) => {
                 let outlet = media::Outlet { track, sender, sequence: Arc::new(sequence), pace };
                 let (described, closed) = (AtomicU64::new(0), AtomicBool::new(false));
-                Ok(Self { engine, outlet, servers, role: Role::default(), described, closed })
+                let (role, session) = Default::default();
+                Ok(Self { engine, outlet, servers, role, watch, session, described, closed })
             }
             Err(error) => {
                 close(&engine).await;
@@ -166,7 +171,13 @@ impl WebrtcConnection {
         };
         let set = self.engine.set_remote_description(parsed.map_err(bad)?).await.map_err(bad);
         self.outlet.pace.turn();
-        set
+        set?;
+        *self.session() = description.ufrag().map(str::to_owned);
+        Ok(())
+    }
+
+    fn session(&self) -> MutexGuard<'_, Option<String>> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn describe(
@@ -192,12 +203,18 @@ impl WebrtcConnection {
 impl Connection for WebrtcConnection {
     async fn offer(&self, restart: bool) -> Result<Description, EngineError> {
         let doing = "make an offer";
+        if restart {
+            self.watch.ice_role.begin(true);
+        }
         let options = RTCOfferOptions { ice_restart: restart };
         let offer = self.engine.create_offer(Some(options)).await.map_err(|error| failed(doing, error))?;
         self.describe(doing, DescriptionKind::Offer, offer).await
     }
 
     async fn answer(&self, offer: &Description) -> Result<Description, EngineError> {
+        if self.session().as_deref().is_some_and(|session| Some(session) != offer.ufrag()) {
+            self.watch.ice_role.begin(false);
+        }
         self.set_remote(offer).await?;
         let doing = "make an answer";
         let answer = self.engine.create_answer(None).await.map_err(|error| failed(doing, error))?;
