@@ -5,10 +5,10 @@ mod channel;
 mod channel_tests;
 #[cfg(test)]
 mod chaos_tests;
+mod checks;
 mod handler;
 #[cfg(test)]
 mod hostile_tests;
-mod ice_role;
 mod keyframes;
 mod media;
 #[cfg(test)]
@@ -203,9 +203,6 @@ impl WebrtcConnection {
 impl Connection for WebrtcConnection {
     async fn offer(&self, restart: bool) -> Result<Description, EngineError> {
         let doing = "make an offer";
-        if restart {
-            self.watch.ice_role.begin(true);
-        }
         let options = RTCOfferOptions { ice_restart: restart };
         let offer = self.engine.create_offer(Some(options)).await.map_err(|error| failed(doing, error))?;
         self.describe(doing, DescriptionKind::Offer, offer).await
@@ -213,7 +210,7 @@ impl Connection for WebrtcConnection {
 
     async fn answer(&self, offer: &Description) -> Result<Description, EngineError> {
         if self.session().as_deref().is_some_and(|session| Some(session) != offer.ufrag()) {
-            self.watch.ice_role.begin(false);
+            self.watch.checks.restarted(offer.as_str());
         }
         self.set_remote(offer).await?;
         let doing = "make an answer";

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Runtime, TokioRuntime, Transmit};
 
-use super::ice_role::{IceRole, Leaving};
+use super::checks::{Checks, Leaving};
 use super::pace::Pace;
 use super::servers::Servers;
 use super::tunnel::{Arrived, Tunnel};
@@ -44,7 +44,7 @@ pub(super) struct Watch {
     pub(super) pace: Arc<Pace>,
     outbox: Outbox,
     pub(super) servers: Arc<Servers>,
-    pub(super) ice_role: IceRole,
+    pub(super) checks: Checks,
     /// The peer has sent an alert, which the engine has not looked at yet.
     alert: AtomicBool,
     /// A certificate was refused, by either side.
@@ -55,8 +55,8 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn new(pace: Arc<Pace>, outbox: Outbox, servers: Arc<Servers>) -> Self {
-        let (ice_role, alert, refused, unsent) = Default::default();
-        Self { pace, outbox, servers, ice_role, alert, refused, unsent }
+        let (checks, alert, refused, unsent) = Default::default();
+        Self { pace, outbox, servers, checks, alert, refused, unsent }
     }
 
     /// The engine has worked off what it was given.
@@ -144,14 +144,13 @@ impl Socket {
     /// Says something to the engine as if it had come from the network.
     fn remind(&self, reminder: Vec<u8>) {
         if let Ok(own) = self.socket.local_addr() {
-            self.arrived.push(IceRole::nobody(own), reminder);
+            self.arrived.push(Checks::nobody(own), reminder);
         }
     }
 
     /// Puts a reminder before what was received, if there has to be one. Then all of it is in `arrived`.
     fn reminds_before(&self, bufs: &[IoSliceMut<'_>], meta: &[RecvMeta]) -> bool {
-        let Some(reminder) = datagrams(bufs, meta).find_map(|(_, it)| self.watch.ice_role.receiving(it))
-        else {
+        let Some(reminder) = datagrams(bufs, meta).find_map(|(_, it)| self.watch.checks.receiving(it)) else {
             return false;
         };
         self.remind(reminder);
@@ -183,7 +182,7 @@ impl AsyncUdpSocket for Socket {
             self.watch.sending(transmit.contents, true);
             return Poll::Ready(Ok(transmit.contents.len()));
         }
-        let leaving = if to_server { Leaving::Goes } else { self.watch.ice_role.sending(transmit.contents) };
+        let leaving = if to_server { Leaving::Goes } else { self.watch.checks.sending(transmit.contents) };
         match leaving {
             Leaving::Goes => {}
             Leaving::Dropped => return Poll::Ready(Ok(transmit.contents.len())),
