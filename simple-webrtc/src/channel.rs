@@ -298,16 +298,10 @@ pub(crate) trait RawChannel: Send + Sync + fmt::Debug + 'static {
 
 /// Moves messages between the engine's channel and ours, which it hands out once the channel is open, until either ends.
 pub(crate) async fn carry(raw: Arc<dyn RawChannel>, outbox: Outbox, _place: Place) {
-    // A peer for which it is open already may have begun, where both sides knew of it without a word.
-    let mut early = Vec::new();
     loop {
         match raw.next().await {
             Some(RawEvent::Open) => break,
-            Some(RawEvent::Message(message)) if early.len() < IN => early.push(message),
-            Some(RawEvent::Message(_)) => {
-                tracing::debug!("too many messages on a channel that is not open");
-                return close(&*raw).await;
-            }
+            Some(RawEvent::Message(_)) => tracing::debug!("a message on a channel that is not open"),
             Some(RawEvent::Closed) | None => return,
         }
     }
@@ -319,10 +313,6 @@ pub(crate) async fn carry(raw: Arc<dyn RawChannel>, outbox: Outbox, _place: Plac
     let (outgoing, mut sent) = mpsc::channel(OUT);
     let (received, incoming) = mpsc::channel(IN);
     let sender = ChannelSender { name: name.into(), reliable, signaling: raw.is_signaling(), outgoing };
-    for message in early.into_iter().filter(|message| message.len() <= MAX_MESSAGE_BYTES) {
-        // There is room for all of them.
-        let _ = received.try_send(message);
-    }
     outbox.put(Signal::Channel(Channel { sender, incoming }));
     let write = async {
         while let Some(message) = sent.recv().await {
