@@ -2,6 +2,7 @@
 //! otherwise, since not every machine has them.
 
 #![cfg(unix)]
+#![allow(clippy::panic, reason = "only a test's own functions are taken for tests")]
 
 #[path = "support/browser.rs"]
 mod browser;

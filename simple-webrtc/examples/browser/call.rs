@@ -1,6 +1,8 @@
 //! One end of a call whose other end is the page: carries what either side signals, sends every sound back, and keeps what
 //! happened.
 
+#![allow(dead_code, reason = "`tests/browsers.rs` uses all of it, the example a part")]
+
 use std::error::Error;
 use std::time::Instant;
 
@@ -16,6 +18,9 @@ use super::server::Page;
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
+/// A channel's name, and what came over it.
+type Heard = (String, String);
+
 /// The page is the only peer.
 const PAGE: &str = "page";
 
@@ -27,9 +32,9 @@ pub(crate) struct Seen {
     /// Those of the page's end, and how long after the beginning it says that it reached them.
     pub(crate) page_states: Vec<(String, f64)>,
     /// What came over which channel here.
-    pub(crate) heard: Vec<(String, String)>,
+    pub(crate) heard: Vec<Heard>,
     /// What came over which channel there.
-    pub(crate) page_heard: Vec<(String, String)>,
+    pub(crate) page_heard: Vec<Heard>,
     /// What the page counts.
     pub(crate) report: Option<Value>,
 }
@@ -57,7 +62,7 @@ pub(crate) struct Call {
     page: Page,
     track: LocalTrack,
     generation: u32,
-    messages: (mpsc::Sender<(String, String)>, mpsc::Receiver<(String, String)>),
+    messages: (mpsc::Sender<Heard>, mpsc::Receiver<Heard>),
 }
 
 impl Call {
@@ -218,7 +223,7 @@ async fn echo(mut from: RemoteTrack, to: LocalTrack) {
 }
 
 /// Says something, and notes what comes.
-async fn greet(mut channel: Channel, heard: mpsc::Sender<(String, String)>) {
+async fn greet(mut channel: Channel, heard: mpsc::Sender<Heard>) {
     let name = channel.name().to_owned();
     let text = Message::Text(format!("hello from the program on {name}"));
     let bytes = Message::Binary(Bytes::from(vec![7; MAX_MESSAGE_BYTES]));
