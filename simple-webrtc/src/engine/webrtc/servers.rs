@@ -197,7 +197,7 @@ fn transaction(message: &[u8]) -> Option<[u8; 12]> {
 }
 
 /// The value of a STUN attribute.
-pub(super) fn attribute(message: &[u8], wanted: u16) -> Option<&[u8]> {
+fn attribute(message: &[u8], wanted: u16) -> Option<&[u8]> {
     let mut rest = message.get(20..)?;
     loop {
         let kind = u16::from_be_bytes([*rest.first()?, *rest.get(1)?]);

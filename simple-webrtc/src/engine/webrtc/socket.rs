@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Runtime, TokioRuntime, Transmit};
 
-use super::checks::{Checks, Leaving};
+use super::checks::Checks;
 use super::pace::Pace;
 use super::servers::Servers;
 use super::tunnel::{Arrived, Tunnel};
@@ -140,35 +140,6 @@ impl Socket {
         tunnels.insert(alias, tunnel);
         true
     }
-
-    /// Says something to the engine as if it had come from the network.
-    fn remind(&self, reminder: Vec<u8>) {
-        if let Ok(own) = self.socket.local_addr() {
-            self.arrived.push(Checks::nobody(own), reminder);
-        }
-    }
-
-    /// Puts a reminder before what was received, if there has to be one. Then all of it is in `arrived`.
-    fn reminds_before(&self, bufs: &[IoSliceMut<'_>], meta: &[RecvMeta]) -> bool {
-        let Some(reminder) = datagrams(bufs, meta).find_map(|(_, it)| self.watch.checks.receiving(it)) else {
-            return false;
-        };
-        self.remind(reminder);
-        for (from, datagram) in datagrams(bufs, meta) {
-            self.arrived.push(from, datagram.to_vec());
-        }
-        true
-    }
-}
-
-fn datagrams<'a>(
-    bufs: &'a [IoSliceMut<'_>],
-    meta: &'a [RecvMeta],
-) -> impl Iterator<Item = (SocketAddr, &'a [u8])> {
-    bufs.iter().zip(meta).flat_map(|(buf, meta)| {
-        let datagrams = buf.get(..meta.len).unwrap_or_default().chunks(meta.stride.max(1));
-        datagrams.map(|datagram| (meta.addr, datagram))
-    })
 }
 
 impl AsyncUdpSocket for Socket {
@@ -182,14 +153,8 @@ impl AsyncUdpSocket for Socket {
             self.watch.sending(transmit.contents, true);
             return Poll::Ready(Ok(transmit.contents.len()));
         }
-        let leaving = if to_server { Leaving::Goes } else { self.watch.checks.sending(transmit.contents) };
-        match leaving {
-            Leaving::Goes => {}
-            Leaving::Dropped => return Poll::Ready(Ok(transmit.contents.len())),
-            Leaving::Reminds(reminder) => {
-                self.remind(reminder);
-                return Poll::Ready(Ok(transmit.contents.len()));
-            }
+        if !to_server && !self.watch.checks.may_leave(transmit.contents) {
+            return Poll::Ready(Ok(transmit.contents.len()));
         }
         let sent = ready!(self.socket.poll_send(cx, transmit));
         self.watch.sending(transmit.contents, to_server);
@@ -225,11 +190,10 @@ impl AsyncUdpSocket for Socket {
         }
         let received = ready!(self.socket.poll_recv(cx, bufs, meta));
         if let Ok(messages) = received {
-            if self.reminds_before(bufs, meta.get(..messages).unwrap_or_default()) {
-                return self.poll_recv(cx, bufs, meta);
-            }
-            for (from, datagram) in datagrams(bufs, meta.get(..messages).unwrap_or_default()) {
-                self.watch.received(from, datagram);
+            for (buf, meta) in bufs.iter().zip(meta.iter()).take(messages) {
+                for datagram in buf.get(..meta.len).unwrap_or_default().chunks(meta.stride.max(1)) {
+                    self.watch.received(meta.addr, datagram);
+                }
             }
         }
         Poll::Ready(received)

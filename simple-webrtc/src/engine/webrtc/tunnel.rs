@@ -27,7 +27,7 @@ const CONNECT: Duration = Duration::from_secs(9);
 const STUN_HEADER: usize = 20;
 const CHANNEL_HEADER: usize = 4;
 
-/// What comes to one socket beside what its system gives: out of streams, or of our own.
+/// What came out of the streams of one socket.
 #[derive(Debug, Default)]
 pub(super) struct Arrived {
     inner: Mutex<Waiting>,
@@ -46,7 +46,7 @@ impl Arrived {
         inner.datagrams.pop_front()
     }
 
-    pub(super) fn push(&self, from: SocketAddr, datagram: Vec<u8>) {
+    fn push(&self, from: SocketAddr, datagram: Vec<u8>) {
         let waker = {
             let mut inner = self.lock();
             if inner.datagrams.len() >= WAITING {
