@@ -15,7 +15,7 @@ STEP := scripts/step.sh
 ALL := --workspace --locked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-turn lint fmt doc fuzz sim bench clean-demo
+.PHONY: help setup demo test test-turn test-browser lint fmt doc fuzz sim bench clean-demo
 
 # How long each fuzz target runs.
 SECONDS ?= 60
@@ -37,6 +37,9 @@ test: setup ## build once, run every test, build each crate without its default 
 
 test-turn: setup ## relayed calls through a real coturn on this machine, which is installed if it is missing (Debian, Ubuntu)
 	@scripts/turn.sh
+
+test-browser: setup ## calls with real Chromium and Firefox ESR, without a window; installs them if they are missing (Debian)
+	@scripts/browser.sh
 
 lint: setup ## formatting, clippy, documentation, licences and bans of dependencies; no warning allowed
 	@$(STEP) "formatting" $(CARGO) fmt --all -- --check

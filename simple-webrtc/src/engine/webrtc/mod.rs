@@ -5,6 +5,7 @@ mod channel;
 mod channel_tests;
 #[cfg(test)]
 mod chaos_tests;
+mod checks;
 mod handler;
 #[cfg(test)]
 mod hostile_tests;
@@ -15,6 +16,7 @@ mod net;
 mod pace;
 #[cfg(test)]
 mod relay;
+mod role;
 mod runtime;
 mod servers;
 mod settings;
@@ -31,8 +33,8 @@ mod video_tests;
 mod virtual_tests;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use rtc::peer_connection::configuration::RTCOfferOptions;
@@ -46,6 +48,7 @@ use webrtc::peer_connection::{
 use webrtc::rtp_transceiver::RtpSender;
 
 use self::pace::Pace;
+use self::role::Role;
 use self::servers::Servers;
 use self::socket::{Sockets, Watch};
 use super::{Connection, Dtls, Engine, EngineError, Outbox, Path, Signal, VideoSlot};
@@ -95,6 +98,10 @@ struct WebrtcConnection {
     /// Of the sound.
     outlet: media::Outlet,
     servers: Arc<Servers>,
+    role: Role,
+    watch: Arc<Watch>,
+    /// The peer's ICE session.
+    session: Mutex<Option<String>>,
     /// Descriptions so far.
     described: AtomicU64,
     closed: AtomicBool,
@@ -109,7 +116,7 @@ impl WebrtcConnection {
         #[cfg(test)]
         own.paces.lock().expect("not poisoned").push(pace.clone());
         let watch = Arc::new(Watch::new(pace.clone(), outbox.clone(), servers.clone()));
-        let runtime = runtime::Watched::new(outbox.clone(), own.sockets.clone(), watch);
+        let runtime = runtime::Watched::new(outbox.clone(), own.sockets.clone(), watch.clone());
         let engine = PeerConnectionBuilder::new()
             .with_configuration(settings::configuration(config))
             .with_setting_engine(settings::setting_engine(config))
@@ -130,7 +137,8 @@ impl WebrtcConnection {
             Ok((track, sender, sequence)) => {
                 let outlet = media::Outlet { track, sender, sequence: Arc::new(sequence), pace };
                 let (described, closed) = (AtomicU64::new(0), AtomicBool::new(false));
-                Ok(Self { engine, outlet, servers, described, closed })
+                let (role, session) = Default::default();
+                Ok(Self { engine, outlet, servers, role, watch, session, described, closed })
             }
             Err(error) => {
                 close(&engine).await;
@@ -163,7 +171,13 @@ impl WebrtcConnection {
         };
         let set = self.engine.set_remote_description(parsed.map_err(bad)?).await.map_err(bad);
         self.outlet.pace.turn();
-        set
+        set?;
+        *self.session() = description.ufrag().map(str::to_owned);
+        Ok(())
+    }
+
+    fn session(&self) -> MutexGuard<'_, Option<String>> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn describe(
@@ -173,7 +187,11 @@ impl WebrtcConnection {
         sdp: RTCSessionDescription,
     ) -> Result<Description, EngineError> {
         debug_assert_eq!(sdp.sdp_type == RTCSdpType::Offer, kind == DescriptionKind::Offer);
-        let description = Description::parse(kind, &sdp.sdp).map_err(|error| failed(doing, error))?;
+        let text = match kind {
+            DescriptionKind::Offer => sdp.sdp.clone(),
+            DescriptionKind::Answer => self.role.in_answer(&sdp.sdp),
+        };
+        let description = Description::parse(kind, &text).map_err(|error| failed(doing, error))?;
         self.engine.set_local_description(sdp).await.map_err(|error| failed(doing, error))?;
         // The engine writes the nanoseconds of the clock there, so that a later description can have the lower number;
         // RFC 8866 section 5.2 wants it to count.
@@ -191,6 +209,9 @@ impl Connection for WebrtcConnection {
     }
 
     async fn answer(&self, offer: &Description) -> Result<Description, EngineError> {
+        if self.session().as_deref().is_some_and(|session| Some(session) != offer.ufrag()) {
+            self.watch.checks.restarted(offer.as_str());
+        }
         self.set_remote(offer).await?;
         let doing = "make an answer";
         let answer = self.engine.create_answer(None).await.map_err(|error| failed(doing, error))?;
@@ -199,7 +220,9 @@ impl Connection for WebrtcConnection {
     }
 
     async fn accept_answer(&self, answer: &Description) -> Result<(), EngineError> {
-        self.set_remote(answer).await
+        self.set_remote(answer).await?;
+        self.role.answered(answer.as_str());
+        Ok(())
     }
 
     async fn roll_back(&self) -> Result<(), EngineError> {

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Runtime, TokioRuntime, Transmit};
 
+use super::checks::Checks;
 use super::pace::Pace;
 use super::servers::Servers;
 use super::tunnel::{Arrived, Tunnel};
@@ -43,6 +44,7 @@ pub(super) struct Watch {
     pub(super) pace: Arc<Pace>,
     outbox: Outbox,
     pub(super) servers: Arc<Servers>,
+    pub(super) checks: Checks,
     /// The peer has sent an alert, which the engine has not looked at yet.
     alert: AtomicBool,
     /// A certificate was refused, by either side.
@@ -53,8 +55,8 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn new(pace: Arc<Pace>, outbox: Outbox, servers: Arc<Servers>) -> Self {
-        let (alert, refused, unsent) = Default::default();
-        Self { pace, outbox, servers, alert, refused, unsent }
+        let (checks, alert, refused, unsent) = Default::default();
+        Self { pace, outbox, servers, checks, alert, refused, unsent }
     }
 
     /// The engine has worked off what it was given.
@@ -149,6 +151,9 @@ impl AsyncUdpSocket for Socket {
         let to_server = self.watch.servers.contains(transmit.destination);
         if to_server && self.takes_tunnel(transmit) {
             self.watch.sending(transmit.contents, true);
+            return Poll::Ready(Ok(transmit.contents.len()));
+        }
+        if !to_server && !self.watch.checks.may_leave(transmit.contents) {
             return Poll::Ready(Ok(transmit.contents.len()));
         }
         let sent = ready!(self.socket.poll_send(cx, transmit));

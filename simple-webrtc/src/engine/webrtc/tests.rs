@@ -100,3 +100,21 @@ async fn our_descriptions_count_and_the_engines_still_do_not() {
     a.close().await;
     b.close().await;
 }
+
+/// Guards what `role` makes up for: in an answer the engine always says that it began the handshake.
+#[tokio::test]
+async fn our_answers_keep_to_the_first_one_and_the_engines_still_do_not() {
+    let (a, _a) = connection().await;
+    let (b, _b) = connection().await;
+    let offer = a.offer(false).await.expect("offer");
+    let answer = b.answer(&offer).await.expect("answer");
+    assert!(answer.as_str().contains("a=setup:active\r\n"));
+    a.accept_answer(&answer).await.expect("accept");
+    let offer = b.offer(true).await.expect("offer");
+    let answer = a.answer(&offer).await.expect("answer");
+    assert!(answer.as_str().contains("a=setup:passive\r\n") && !answer.as_str().contains("a=setup:active"));
+    let own = a.engine.current_local_description().await.expect("set").sdp;
+    assert!(own.contains("a=setup:active\r\n"), "it keeps its part now: `role` is not needed any more");
+    a.close().await;
+    b.close().await;
+}
