@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use proto_kit::{
     A, B, Pair, SECOND, Wire, befriend, call_id, contacts, first_message, identities, offer, packet, plain,
-    reject_when_busy, rings, wall,
+    reject_when_busy, rings, said, wall,
 };
 use warp_blink::{
     config::{Admission, Config},
@@ -59,9 +59,8 @@ fn hostile_removed_contact_who_acknowledges_nothing_does_not_get_the_new_token()
     let log = &pair.sides[B].log;
     let rotated = log.iter().rposition(|e| *e == EffectKind::NewToken).unwrap();
     pair.pass(5 * SECOND);
-    let after = pair.sides[B].log[rotated..].iter().filter(
-        |e| matches!(e, EffectKind::Send { to, packet, .. } if *to == a && packet.body == Body::Token),
-    );
+    let after = pair.sides[B].log[rotated..].iter().filter_map(said);
+    let after = after.filter(|(to, _, packet)| *to == a && packet.body == Body::Token);
     assert_eq!(after.count(), 0, "tokens sent to the removed contact after the rotation");
 }
 

@@ -2,7 +2,7 @@
 
 mod proto_kit;
 
-use proto_kit::{A, B, Pair, SECOND, Wire, early, identities, offer};
+use proto_kit::{A, B, Pair, SECOND, Wire, early, identities, offer, said};
 use warp_blink::{
     config::Config,
     id::{CallId, Identity, NodeKey},
@@ -207,10 +207,12 @@ fn who_acknowledges_nothing_makes_the_queue_no_longer() {
     let (mut room, call) = Pair::conference(3, &Config::default());
     let (from, somebody) = (room.key(0), Identity::from_seed([201; 32]).public());
     let waiting = |room: &Pair| format!("{:?}", room.sides[1].machine).matches("Waiting {").count();
-    let last = room.sides[0].log.iter().filter_map(|e| match e {
-        EffectKind::Send { to, session, packet } if *to == room.key(1) => Some((*session, packet.seq)),
-        _ => None,
-    });
+    let last = room.sides[0]
+        .log
+        .iter()
+        .filter_map(said)
+        .filter(|(to, ..)| *to == room.key(1))
+        .map(|(_, session, packet)| (session, packet.seq));
     let (session, last) = last.max_by_key(|(_, seq)| *seq).unwrap();
     room.hold = |_, _| true;
     for n in 1..=300 {

@@ -4,7 +4,7 @@
 
 mod proto_kit;
 
-use proto_kit::{A, B, Pair, SECOND, Wire, accept, call_id, plain};
+use proto_kit::{A, B, Pair, SECOND, Wire, accept, call_id, plain, said};
 use warp_blink::{
     CallId, PublicKey,
     config::{Admission, Config},
@@ -49,9 +49,8 @@ fn whoever_was_called_off_stays_so_when_something_else_changes() {
     room.ask(4, accept(call)).unwrap();
     room.pass(30 * SECOND);
     assert_eq!(room.presence(1, 3, call), Some(Presence::Left));
-    let key_to_them = |e: &&EffectKind| match e {
-        EffectKind::Send { to, packet, .. } => *to == third && matches!(packet.body, Body::CallKey(_)),
-        _ => false,
+    let key_to_them = |e: &&EffectKind| {
+        said(e).is_some_and(|(to, _, packet)| to == third && matches!(packet.body, Body::CallKey(_)))
     };
     assert_eq!(room.sides[1].log[before..].iter().filter(key_to_them).count(), 0);
     room.assert_joined(&[0, 1, 2, 4], call);

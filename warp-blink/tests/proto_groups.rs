@@ -4,7 +4,7 @@
 
 mod proto_kit;
 
-use proto_kit::{Pair, SECOND, accept, call_id, offer_all};
+use proto_kit::{Pair, SECOND, accept, call_id, offer_all, said};
 use warp_blink::{
     config::Config,
     error::Rejected,
@@ -112,9 +112,8 @@ fn who_was_removed_hears_that_and_nothing_more() {
         let said: Vec<_> = room.sides[side].log[from..]
             .iter()
             .filter_map(|e| match e {
-                EffectKind::Send { to, packet, .. } if *to == removed => Some(packet.body.clone()),
                 EffectKind::SendCall { epoch, .. } if *epoch == before => Some(Body::Here),
-                _ => None,
+                e => said(e).filter(|(to, ..)| *to == removed).map(|(.., packet)| packet.body.clone()),
             })
             .filter(|body| *body != Body::Ack)
             .collect();

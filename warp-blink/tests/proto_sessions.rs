@@ -7,7 +7,7 @@ mod proto_kit;
 use std::time::Duration;
 
 use proto_kit::{
-    A, B, SECOND, Wire, call_id, contacts, first_message, identities, packet, plain, sent, touches_link,
+    A, B, SECOND, Wire, call_id, contacts, first_message, identities, packet, plain, said, sent, touches_link,
 };
 use warp_blink::{
     event::EndReason,
@@ -38,10 +38,8 @@ fn who_returns_after_a_crash_goes_on_in_a_session_of_its_own() {
     pair.run();
     let said: Vec<_> = pair.sides[A].log[before..]
         .iter()
-        .filter_map(|e| match e {
-            EffectKind::Send { session, packet, .. } => Some((session.0, packet.seq, packet.body.clone())),
-            _ => None,
-        })
+        .filter_map(said)
+        .map(|(_, session, packet)| (session.0, packet.seq, packet.body.clone()))
         .collect();
     let numbers: Vec<_> = said.iter().map(|(session, seq, _)| (*session, *seq)).collect();
     assert_eq!(numbers[..4], [(2, 1), (2, 2), (2, 3), (2, 4)], "numbered anew");
@@ -126,7 +124,7 @@ fn hostile_repeats_of_a_signal_are_acknowledged_twenty_times_a_second_at_most() 
         pair.feed(A, Input::Packet { from, session: SessionNo(1), packet: packet(1, 0, Body::Ack) });
         pair.pass(Duration::from_millis(1));
     }
-    let spoke = |e: &&EffectKind| matches!(e, EffectKind::Send { .. });
+    let spoke = |e: &&EffectKind| said(e).is_some();
     assert_eq!(pair.sides[A].log[before..].iter().filter(spoke).count(), 0);
 }
 
@@ -153,7 +151,7 @@ fn hostile_membership_is_not_granted_before_the_session_is_confirmed() {
         pair.feed(B, Input::Packet { from, session: SessionNo(session), packet: packet(1, 1, key.clone()) });
     }
     assert!(!touches_link(&pair, B));
-    let spoke = |e: &&EffectKind| matches!(e, EffectKind::Send { .. } | EffectKind::SendCall { .. });
+    let spoke = |e: &&EffectKind| said(e).is_some() || matches!(e, EffectKind::SendCall { .. });
     assert_eq!(pair.sides[B].log.iter().filter(spoke).count(), 0);
     let topics = &pair.sides[B].topics;
     assert!(!topics.iter().any(|t| matches!(t, TopicRef::Call { .. })));

@@ -7,17 +7,17 @@
 
 mod proto_kit;
 
-use proto_kit::{A, B, Pair, SECOND, Wire, call_id, create, effect_name, identities, offer, plain};
+use proto_kit::{A, B, Pair, SECOND, Wire, call_id, create, effect_name, identities, offer, plain, said};
 use warp_blink::{
     config::{Admission, Config},
     event::Snapshot,
     id::{CallId, Identity, NodeId, NodeKey, PublicKey},
     proto::{
-        Arrived, Command, EffectKind, Input, Other, SessionNo, TopicRef,
+        Arrived, Command, Input, LinkId, MediaInput, Other, SessionNo, TopicRef,
         signal::{
-            Announce, AppData, Body, CallBody, Candidate, Description, DescriptionKind, Epoch, EpochId, Gone,
-            Hello, HelloKind, KeyHash, Lane, MediaFormat, Packet, Record, RecordKind, Roll, SUITE_CLASSICAL,
-            Status, Sync, VERSION, Welcome,
+            Announce, AppData, Binding, Body, CallBody, Candidate, Description, DescriptionKind, Epoch,
+            EpochId, Fingerprint, Gone, Hello, HelloKind, KeyHash, Lane, MediaFormat, Packet, Progress,
+            Record, RecordKind, Roll, SUITE_CLASSICAL, Status, Sync, VERSION, Welcome,
         },
     },
     stats::Counters,
@@ -230,11 +230,7 @@ fn first_messages(pair: &Pair, side: usize) -> Vec<Row> {
 
 /// The sequence number that the other side would use next.
 fn next_seq(pair: &Pair, side: usize) -> u32 {
-    let said = pair.sides[1 - side].log.iter().filter_map(|e| match e {
-        EffectKind::Send { packet, .. } => Some(packet.seq),
-        _ => None,
-    });
-    said.max().unwrap_or(0) + 1
+    pair.sides[1 - side].log.iter().filter_map(said).map(|(.., packet)| packet.seq).max().unwrap_or(0) + 1
 }
 
 /// The creator removes that one.
@@ -314,6 +310,31 @@ fn session_messages(pair: &Pair, side: usize) -> Vec<Row> {
             "packet by a stranger".into(),
             Input::Packet { from: stranger, session, packet: packet(seq, 0, Body::HangUp) },
         ),
+    ]);
+    let link = pair.sides[side].links.first().copied().unwrap_or(LinkId { call, peer, generation: 1 });
+    let [own, there] = [pair.key(side), peer].map(|key| Fingerprint(*key.as_bytes()));
+    let over = |link, packet| Input::PacketOnLink { link, session, packet };
+    let bound =
+        |own, remote, progress| packet(0, link.generation, Body::Bound(Binding { own, remote, progress }));
+    rows.extend([
+        ("link: Bound".into(), over(link, bound(there, own, Progress::Alone))),
+        ("link: Bound, heard".into(), over(link, bound(there, own, Progress::Heard))),
+        ("link: Bound, done".into(), over(link, bound(there, own, Progress::Done))),
+        ("link: Bound to another certificate".into(), over(link, bound(own, there, Progress::Done))),
+        (
+            "link: Bound of another generation".into(),
+            over(LinkId { generation: link.generation + 1, ..link }, bound(there, own, Progress::Done)),
+        ),
+        (
+            "packet Bound".into(),
+            Input::Packet { from: peer, session, packet: bound(own, there, Progress::Done) },
+        ),
+        ("link: HangUp".into(), over(link, packet(seq, 0, Body::HangUp))),
+        (
+            "link: of another call".into(),
+            over(LinkId { call: call_id(7), ..link }, packet(seq, 0, Body::HangUp)),
+        ),
+        ("link: channel opens".into(), Input::Media(MediaInput::Secured { link, own, remote: there })),
     ]);
     let mut announce = Announce::default();
     (announce.version, announce.joined, announce.muted) = (9, true, true);

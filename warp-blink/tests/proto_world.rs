@@ -4,7 +4,7 @@
 
 mod proto_kit;
 
-use proto_kit::{Pair, SECOND, Wire, accept, call_id, early, offer_all};
+use proto_kit::{Pair, SECOND, Wire, accept, call_id, early, offer_all, said};
 use warp_blink::{
     config::Config,
     event::{EndReason, Presence},
@@ -65,10 +65,7 @@ fn regression_whom_a_removed_member_had_brought_back_stays() {
 fn regression_members_who_were_never_met_are_looked_for_though_nobody_was_lost() {
     let (mut room, call) = Pair::conference(2, &Config::default());
     let (from, somebody) = (room.key(0), Identity::from_seed([201; 32]).public());
-    let last = room.sides[0].log.iter().filter_map(|e| match e {
-        EffectKind::Send { session, packet, .. } => Some((*session, packet.seq)),
-        _ => None,
-    });
+    let last = room.sides[0].log.iter().filter_map(said).map(|(_, session, packet)| (session, packet.seq));
     let (session, last) = last.max_by_key(|(_, seq)| *seq).unwrap();
     // Whoever invited them says so, and nothing is ever heard of them.
     let word = Record { subject: somebody, number: 1, kind: RecordKind::Add, by: from };
@@ -102,10 +99,12 @@ fn regression_a_caller_whom_no_acceptance_reached_hears_that_it_was_in_vain() {
 fn regression_who_missed_a_new_key_is_given_it_though_all_announcements_were_lost() {
     let (mut room, call) = Pair::conference(3, &Config::default());
     let (from, to) = (room.key(1), room.key(2));
-    let last = room.sides[1].log.iter().filter_map(|e| match e {
-        EffectKind::Send { to: whom, session, packet } if *whom == to => Some((*session, packet.seq)),
-        _ => None,
-    });
+    let last = room.sides[1]
+        .log
+        .iter()
+        .filter_map(said)
+        .filter(|(whom, ..)| *whom == to)
+        .map(|(_, session, packet)| (session, packet.seq));
     let (session, last) = last.max_by_key(|(_, seq)| *seq).unwrap();
     let key = Epoch { id: EpochId { n: 2, key: KeyHash([1; 16]) }, gone: Vec::new() };
     let body = Body::CallKey(key.clone());
@@ -143,10 +142,12 @@ fn regression_a_held_call_has_its_link_again_when_the_one_that_took_it_is_over()
 fn regression_older_words_of_the_removed_are_answered_nothing() {
     let (mut room, call) = Pair::conference(3, &Config::default());
     let [zero, one, two] = [0, 1, 2].map(|side| room.key(side));
-    let last = room.sides[2].log.iter().filter_map(|e| match e {
-        EffectKind::Send { to, session, packet } if *to == zero => Some((*session, packet.seq)),
-        _ => None,
-    });
+    let last = room.sides[2]
+        .log
+        .iter()
+        .filter_map(said)
+        .filter(|(whom, ..)| *whom == zero)
+        .map(|(_, session, packet)| (session, packet.seq));
     let (session, last) = last.max_by_key(|(_, seq)| *seq).unwrap();
     room.hold = |_, _| true;
     room.ask(0, Command::Remove { call, peer: two }).unwrap();
@@ -164,10 +165,8 @@ fn regression_older_words_of_the_removed_are_answered_nothing() {
     room.feed(0, Input::Packet { from: two, session, packet });
     room.pass(2 * SECOND);
     assert_eq!(room.presence(0, 1, call), Some(Presence::Left), "the words themselves count");
-    let said = room.sides[0].log[before..].iter().filter_map(|e| match e {
-        EffectKind::Send { to, packet, .. } if *to == two => Some(packet.body.clone()),
-        _ => None,
-    });
+    let said = room.sides[0].log[before..].iter().filter_map(said);
+    let said = said.filter(|(to, ..)| *to == two).map(|(.., packet)| packet.body.clone());
     let said: Vec<Body> = said.filter(|b| !matches!(b, Body::Removed | Body::Confirm | Body::Ack)).collect();
     assert_eq!(said, []);
 }

@@ -285,6 +285,11 @@ impl Delivery {
         (before - self.queue.len()) as u64
     }
 
+    /// A packet that is not part of what is delivered in order.
+    pub(super) fn unnumbered(&self, generation: u32, body: Body) -> Packet {
+        Packet { seq: 0, ack: self.cumulative, ack_bits: self.bits, call: self.call, generation, body }
+    }
+
     /// What is due now, acknowledgements included.
     pub(super) fn due(&mut self, now: Instant) -> Vec<Due> {
         if !self.confirmed {
@@ -292,6 +297,7 @@ impl Delivery {
         }
         let limit = self.limit();
         let (call, ack, ack_bits) = (self.call, self.cumulative, self.bits);
+        let bare = self.unnumbered(0, Body::Ack);
         let mut out: Vec<Due> = Vec::new();
         for w in self.queue.iter_mut().take_while(|w| w.seq < limit).filter(|w| w.schedule.is_due(now)) {
             let again = w.schedule.sent > 0;
@@ -301,16 +307,23 @@ impl Delivery {
             out.push(Due { packet, again });
         }
         if out.is_empty() && self.ack_at.is_some_and(|t| t <= now) {
-            out.push(Due {
-                packet: Packet { seq: 0, ack, ack_bits, call, generation: 0, body: Body::Ack },
-                again: false,
-            });
+            out.push(Due { packet: bare, again: false });
         }
         if !out.is_empty() {
             self.ack_at = None;
             self.last_ack = Some(now);
         }
         out
+    }
+
+    /// What waits to be sent for the first time. It still waits afterwards.
+    pub(super) fn unsent(&self) -> impl Iterator<Item = Packet> + '_ {
+        let limit = if self.confirmed { self.limit() } else { 0 };
+        let first = move |w: &&Waiting| w.seq < limit && w.schedule.sent == 0;
+        self.queue
+            .iter()
+            .filter(first)
+            .map(|w| Packet { seq: w.seq, ..self.unnumbered(w.generation, w.body.clone()) })
     }
 
     /// The packet of that sequence number found no subscriber.

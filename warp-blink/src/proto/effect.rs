@@ -185,6 +185,15 @@ pub enum EffectKind {
         /// What; it names its call.
         packet: Box<Packet>,
     },
+    /// Seal a message under the session, and send it over the signaling channel of that link.
+    SendOnLink {
+        /// Over which link, and so to whom.
+        link: LinkId,
+        /// Under which session.
+        session: SessionNo,
+        /// What; it names its call.
+        packet: Box<Packet>,
+    },
     /// Seal a message under the call key and publish it on the call's topic.
     SendCall {
         /// The call.

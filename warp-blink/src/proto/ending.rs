@@ -114,9 +114,6 @@ impl Machine {
         for p in call.peers.values_mut() {
             p.offering |= ending.silent;
         }
-        for key in self.calls.get(&id).map(Call::keys).unwrap_or_default() {
-            self.close_link(id, &key, out);
-        }
         self.silence(id, out);
         self.unsave(id, out);
         let Some(call) = self.calls.get_mut(&id) else { return };
@@ -130,6 +127,7 @@ impl Machine {
         call.state = State::Leaving { until: now + stay };
         for key in call.keys() {
             self.take_leave(now, id, &key, &ending, out);
+            self.close_link(id, &key, out);
         }
         self.drop_keys(id, out);
         self.remember_ended(id);

@@ -6,8 +6,8 @@ use super::{
     effect::{EffectId, LinkId, Outcome, SessionNo, TopicRef},
     people::Known,
     signal::{
-        AppData, CallBody, Candidate, Create, Description, EpochId, Hello, MediaFormat, Packet, Roll,
-        RollHash, SUITE_CLASSICAL, Welcome,
+        AppData, CallBody, Candidate, Create, Description, EpochId, Fingerprint, Hello, MediaFormat, Packet,
+        Roll, RollHash, SUITE_CLASSICAL, Welcome,
     },
 };
 use crate::{
@@ -250,6 +250,15 @@ pub enum Input {
         /// What; it names its call.
         packet: Box<Packet>,
     },
+    /// A message that came over the signaling channel of that link was opened under a session of its call and peer.
+    PacketOnLink {
+        /// Over which link, and so from whom.
+        link: LinkId,
+        /// The session.
+        session: SessionNo,
+        /// What; it names its call.
+        packet: Box<Packet>,
+    },
     /// A message was opened under a call key.
     CallMessage {
         /// The call.
@@ -304,7 +313,7 @@ pub enum EngineLink {
     Checking,
     /// DTLS agrees on keys.
     Securing,
-    /// Media flows.
+    /// There is a path, and keys are agreed on.
     Connected,
     /// No answer for a while; may heal.
     Disconnected,
@@ -347,6 +356,16 @@ pub enum MediaInput {
         link: LinkId,
         /// How.
         state: EngineLink,
+    },
+    /// The signaling channel of a link is open; told before anything comes over it. [`EffectKind::SendOnLink`](super::EffectKind) works
+    /// from now on.
+    Secured {
+        /// Of which link.
+        link: LinkId,
+        /// The own certificate in use.
+        own: Fingerprint,
+        /// The certificate that the other end has shown.
+        remote: Fingerprint,
     },
     /// The addresses of this machine have changed.
     AddressChanged {

@@ -2,7 +2,10 @@
 
 use std::collections::VecDeque;
 
-use super::signal::{Body, Candidate, Description};
+use super::{
+    binding::Bind,
+    signal::{Body, Candidate, Description},
+};
 use crate::{
     event::{LinkState, Step},
     time::Instant,
@@ -28,7 +31,7 @@ pub(super) struct Link {
     /// simple-webrtc has a connection of this generation.
     pub(super) open: bool,
     pub(super) state: LinkState,
-    /// Was connected once, in this generation.
+    /// The engine was connected once, in this generation.
     pub(super) was_connected: bool,
     /// The answer to our offer of this generation is here.
     pub(super) answered: bool,
@@ -48,6 +51,8 @@ pub(super) struct Link {
     pub(super) heard: Instant,
     pub(super) parked: Parked,
     pub(super) route: Option<String>,
+    /// What the two ends have said of each other's certificates, once its signaling channel is open.
+    pub(super) bind: Option<Bind>,
     pub(super) connected_at: Option<Instant>,
     pub(super) disconnected_at: Option<Instant>,
 }
@@ -75,6 +80,7 @@ impl Link {
         (self.retry_at, self.restart_at) = (None, None);
         (self.open, self.sending) = (true, true);
         (self.was_connected, self.answered) = (false, false);
+        self.bind = None;
         self.state = LinkState::Init;
     }
 

@@ -188,6 +188,7 @@ impl Machine {
                 self.say_link(now, link, Body::EndOfCandidates);
             }
             MediaInput::State { link, state } => self.on_engine(now, link, state, out),
+            MediaInput::Secured { link, own, remote } => self.on_secured(now, link, own, remote),
             MediaInput::AddressChanged { link, lost } => self.on_address_changed(now, link, lost, out),
             MediaInput::Channel { link, channel, name } => {
                 // Before a call is accepted nothing is heard of anybody.
@@ -233,7 +234,24 @@ impl Machine {
         }
     }
 
-    fn on_engine(&mut self, now: Instant, link: LinkId, state: EngineLink, out: &mut Out<'_>) {
+    /// There is a path, and both ends have shown who they are.
+    pub(super) fn link_works(&mut self, now: Instant, link: LinkId, out: &mut Out<'_>) {
+        let LinkId { call: id, peer: key, .. } = link;
+        let Some(p) = self.linked(link).filter(|p| p.link.was_connected) else { return };
+        let reconnecting = matches!(p.link.state, LinkState::Reconnecting { .. });
+        p.link.attempts = 0;
+        (p.link.until, p.link.disconnected_at, p.link.restart_at) = (None, None, None);
+        p.link.connected_at.get_or_insert(now);
+        self.set_link(now, id, &key, LinkState::Connected, out);
+        self.note_joined(now, id, &key, out);
+        self.tell(id, &key, out);
+        if reconnecting || link.generation > 1 {
+            // What the two know of the call may have gone different ways meanwhile.
+            self.send_sync(now, id, &key);
+        }
+    }
+
+    pub(super) fn on_engine(&mut self, now: Instant, link: LinkId, state: EngineLink, out: &mut Out<'_>) {
         let LinkId { call: id, peer: key, .. } = link;
         let Some(p) = self.linked(link) else { return };
         let was_connected = p.link.was_connected;
@@ -246,21 +264,17 @@ impl Machine {
             EngineLink::Connected if connected => {}
             EngineLink::Connected => {
                 p.link.was_connected = true;
-                p.link.attempts = 0;
-                (p.link.until, p.link.disconnected_at, p.link.restart_at) = (None, None, None);
-                p.link.connected_at.get_or_insert(now);
-                self.set_link(now, id, &key, LinkState::Connected, out);
-                self.note_joined(now, id, &key, out);
-                self.tell(id, &key, out);
-                if reconnecting || link.generation > 1 {
-                    // What the two know of the call may have gone different ways meanwhile.
-                    self.send_sync(now, id, &key);
+                p.link.restart_at = None;
+                if p.link.is_bound() {
+                    self.link_works(now, link, out);
                 }
             }
             EngineLink::Disconnected | EngineLink::Reconnecting if connected => {
                 self.plan_restart(now, link);
                 self.interrupted(now, link, LinkState::Reconnecting { since: now, attempt: 1 }, out);
             }
+            // Before both ends have shown who they are.
+            EngineLink::Disconnected if was_connected => self.plan_restart(now, link),
             EngineLink::Disconnected | EngineLink::Reconnecting => {}
             EngineLink::FingerprintMismatch => {
                 p.link.open = false;
@@ -378,6 +392,7 @@ impl Machine {
     pub(super) fn close_link(&mut self, id: CallId, key: &PublicKey, out: &mut Out<'_>) {
         let Some(p) = self.peer_mut(id, key).filter(|p| p.link.open) else { return };
         let link = LinkId { call: id, peer: *key, generation: p.link.generation };
+        p.say_over_link(link, out);
         p.link.open = false;
         p.link.state = LinkState::Closed;
         out.run(EffectKind::Link { link, command: LinkCommand::Close });

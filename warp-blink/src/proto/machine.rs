@@ -210,7 +210,10 @@ impl Machine {
                     machine.on_welcome(now, call, from, session, &welcome, out);
                 }
                 Input::Packet { from, session, packet } => {
-                    machine.on_packet(now, from, session, *packet, out)
+                    machine.on_packet(now, from, session, *packet, false, out)
+                }
+                Input::PacketOnLink { link, session, packet } => {
+                    machine.on_link_packet(now, link, session, *packet, out);
                 }
                 Input::Known { peer, known } => machine.people.restore(peer, known),
                 Input::CallMessage { call, epoch, from, body } => {

@@ -50,6 +50,7 @@ impl Machine {
         from: PublicKey,
         session: SessionNo,
         packet: Packet,
+        over_link: bool,
         out: &mut Out<'_>,
     ) {
         let id = packet.call;
@@ -82,6 +83,9 @@ impl Machine {
             return;
         }
         let settled = p.delivery.acknowledged(packet.ack, packet.ack_bits);
+        if packet.seq > 0 {
+            p.heard_over_link = over_link;
+        }
         let received =
             if packet.seq == 0 { Received::Duplicate } else { p.delivery.receive(now, packet.seq) };
         self.counters.acknowledged += settled;

@@ -105,6 +105,8 @@ pub(super) struct Participant {
     pub(super) exported: bool,
     /// The app was told that it joined, and not yet that it is gone.
     pub(super) joined: bool,
+    /// What it last said came over the link, and not over gossip.
+    pub(super) heard_over_link: bool,
     /// It was given our ML-KEM key and, if it is a contact, our token.
     pub(super) introduced: bool,
     /// The farewell is ours to say, and over once it is acknowledged.
@@ -152,6 +154,7 @@ impl Participant {
             offering: false,
             exported: false,
             joined: false,
+            heard_over_link: false,
             introduced: false,
             said_it: false,
             pair_at: None,
@@ -278,7 +281,7 @@ impl Participant {
             _ => None,
         };
         let own = [hello, welcome, retired, called, self.pair_at, self.here_at, self.wipe_at];
-        let link = [self.link.until, self.link.retry_at, self.link.restart_at, self.delivery.next_timeout()];
-        own.into_iter().chain(link).flatten().min()
+        let link = [self.link.until, self.link.retry_at, self.link.restart_at, self.link.bound_at()];
+        own.into_iter().chain(link).chain([self.delivery.next_timeout()]).flatten().min()
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     call::{Call, State},
-    effect::EffectKind,
+    effect::{EffectKind, LinkId},
     ending::Ending,
     machine::{Machine, Out, Purpose},
     participant::{Participant, Stage},
@@ -140,13 +140,24 @@ impl Machine {
             out.push(Purpose::Welcome { call: id, peer: to }, effect);
         }
         let Some(session) = p.session.map(|held| held.no) else { return };
+        let link = LinkId { call: id, peer: to, generation: p.link.generation };
+        let carries = p.is_linked();
         for due in p.delivery.due(now) {
             if due.packet.seq > 0 {
                 count(&mut self.counters, due.again);
             }
-            let purpose = Purpose::Packet { call: id, peer: to, seq: due.packet.seq };
-            out.push(purpose, EffectKind::Send { to, session, packet: Box::new(due.packet) });
+            let packet = Box::new(due.packet);
+            // An acknowledgement takes the way on which it was last heard: what was sent again over gossip is, because the other
+            // way did not work.
+            let first = !due.again && (packet.seq > 0 || p.heard_over_link);
+            if carries && first {
+                out.run(EffectKind::SendOnLink { link, session, packet });
+            } else {
+                let purpose = Purpose::Packet { call: id, peer: to, seq: packet.seq };
+                out.push(purpose, EffectKind::Send { to, session, packet });
+            }
         }
+        self.say_bound(now, id, key, out);
     }
 
     fn announce(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) {

@@ -17,8 +17,8 @@ use warp_blink::{
         Outcome, SessionNo, TopicRef,
         journal::{Beginning, Journal, Recorder, Stop},
         signal::{
-            AppData, Candidate, Create, Description, DescriptionKind, KeyHash, MAX_MEMBERS, MayInvite,
-            RollHash,
+            AppData, Candidate, Create, Description, DescriptionKind, Fingerprint, KeyHash, MAX_MEMBERS,
+            MayInvite, RollHash,
         },
     },
     stats::LinkStats,
@@ -311,6 +311,14 @@ impl World {
                     inputs.push((other, Input::Packet { from, session: *session, packet }));
                 }
             }
+            EffectKind::SendOnLink { link, session, packet } => {
+                if let Some(other) = self.node(&link.peer)
+                    && let Some(session) = self.sessions.get(&(at, other, link.call, session))
+                {
+                    let link = LinkId { peer: from, ..link };
+                    inputs.push((other, Input::PacketOnLink { link, session: *session, packet }));
+                }
+            }
             EffectKind::SendCall { call, epoch, body } => {
                 let heard = |n: &Node| n.topics.contains(&TopicRef::Call { call, epoch });
                 let others = (0..self.nodes.len()).filter(|other| *other != at && heard(&self.nodes[*other]));
@@ -368,6 +376,8 @@ impl World {
         (stats.rtt_ms, stats.loss_pct) = (Some(1.0 / 3.0), Some(f64::NAN));
         (stats.sent_bps, stats.route) = (Some(1e300), Some("host".to_owned()));
         for (at, link) in ends {
+            let [own, remote] = [self.key(at), link.peer].map(|key| Fingerprint(*key.as_bytes()));
+            inputs.push((at, MediaInput::Secured { link, own, remote }));
             inputs.push((at, MediaInput::FirstAudio { link }));
             inputs.push((at, MediaInput::Stats { link, stats: stats.clone() }));
         }

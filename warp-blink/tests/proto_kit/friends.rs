@@ -2,9 +2,9 @@
 
 use warp_blink::{
     event::Phase,
-    id::{Identity, NodeKey},
+    id::{Identity, NodeKey, PublicKey},
     proto::{
-        Arrived, Command, EffectKind, ReplayMemory,
+        Arrived, Command, EffectKind, ReplayMemory, SessionNo,
         signal::{AppData, Body, Hello, HelloKind, MediaFormat, Packet, SUITE_CLASSICAL, VERSION},
     },
     time::UnixTime,
@@ -54,7 +54,16 @@ pub(crate) fn packet(n: u8, seq: u32, body: Body) -> Box<Packet> {
     Box::new(Packet { seq, ack: 0, ack_bits: 0, call: call_id(n), generation: 0, body })
 }
 
+/// What is said in a session, to whom, over gossip or over the link.
+pub(crate) fn said(effect: &EffectKind) -> Option<(PublicKey, SessionNo, &Packet)> {
+    match effect {
+        EffectKind::Send { to, session, packet } => Some((*to, *session, packet)),
+        EffectKind::SendOnLink { link, session, packet } => Some((link.peer, *session, packet)),
+        _ => None,
+    }
+}
+
 pub(crate) fn sent(pair: &Pair, side: usize, wanted: &Body) -> usize {
-    let is = |e: &&EffectKind| matches!(e, EffectKind::Send { packet, .. } if packet.body == *wanted);
+    let is = |e: &&EffectKind| said(e).is_some_and(|(_, _, packet)| packet.body == *wanted);
     pair.sides[side].log.iter().filter(is).count()
 }

@@ -32,7 +32,7 @@ use warp_blink::{
     time::{Instant, UnixTime},
 };
 
-pub(crate) use friends::{befriend, contacts, first_message, packet, rings, sent, wall};
+pub(crate) use friends::{befriend, contacts, first_message, packet, rings, said, sent, wall};
 pub(crate) use names::{effect_name, short};
 pub(crate) use trace::{DESCRIPTION, Trace, feed_alone};
 
@@ -126,6 +126,8 @@ pub(crate) enum Wire {
     Hello(SessionNo, Lane, Arrived),
     Welcome(CallId, SessionNo, Welcome),
     Packet(SessionNo, Box<Packet>),
+    /// Over a link, as its receiver calls it.
+    OnLink(LinkId, SessionNo, Box<Packet>),
     Call(CallId, EpochId, CallBody),
 }
 
@@ -136,7 +138,7 @@ impl Wire {
 
     pub(crate) fn body(&self) -> Option<&Body> {
         match self {
-            Self::Packet(_, p) => Some(&p.body),
+            Self::Packet(_, p) | Self::OnLink(_, _, p) => Some(&p.body),
             _ => None,
         }
     }
@@ -149,6 +151,7 @@ pub(crate) struct Side {
     pub(crate) log: Vec<EffectKind>,
     pub(crate) topics: BTreeSet<TopicRef>,
     pub(crate) links: BTreeSet<LinkId>,
+    pub(crate) secured: BTreeSet<LinkId>,
     pub(crate) audio: BTreeSet<CallId>,
     /// How [`EffectKind::Reach`] ends.
     pub(crate) reach: Outcome,
@@ -216,6 +219,7 @@ impl Pair {
             log: Vec::new(),
             topics: BTreeSet::new(),
             links: BTreeSet::new(),
+            secured: BTreeSet::new(),
             audio: BTreeSet::new(),
             reach: Outcome::Reached(Via::Direct),
             publish: Outcome::Ok,
@@ -377,9 +381,16 @@ impl Pair {
     pub(crate) fn engine(&mut self, call: CallId, state: EngineLink) {
         for side in [A, B] {
             let link = self.link(side, call);
-            self.feed(side, Input::Media(MediaInput::State { link, state }));
+            self.tell(side, link, state);
         }
         self.run();
+    }
+
+    fn tell(&mut self, side: usize, link: LinkId, state: EngineLink) {
+        self.feed(side, Input::Media(MediaInput::State { link, state }));
+        if state == EngineLink::Connected {
+            self.secure(side, link);
+        }
     }
 
     /// The engine of one side tells of its link to another.
@@ -387,7 +398,7 @@ impl Pair {
         let key = self.key(of);
         let link = self.sides[at].links.iter().copied().rfind(|l| l.call == call && l.peer == key);
         if let Some(link) = link {
-            self.feed(at, Input::Media(MediaInput::State { link, state }));
+            self.tell(at, link, state);
             self.run();
         }
     }
@@ -395,7 +406,7 @@ impl Pair {
     /// One engine tells.
     pub(crate) fn engine_at(&mut self, side: usize, call: CallId, state: EngineLink) {
         let link = self.link(side, call);
-        self.feed(side, Input::Media(MediaInput::State { link, state }));
+        self.tell(side, link, state);
         self.run();
     }
 

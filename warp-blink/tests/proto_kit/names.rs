@@ -66,6 +66,10 @@ pub(crate) fn effect_name(effect: &EffectKind) -> String {
             let body = format!("{:?}", packet.body);
             format!("send {}", body.split('(').next().unwrap_or_default())
         }
+        EffectKind::SendOnLink { packet, .. } => {
+            let body = format!("{:?}", packet.body);
+            format!("say {}", body.split('(').next().unwrap_or_default())
+        }
         EffectKind::SendCall { body: CallBody::Announce(_), .. } => "send Announce".into(),
         EffectKind::SendCall { .. } => "send Leave".into(),
         EffectKind::NewCallKey { n, .. } => format!("new call key {n}"),

@@ -103,6 +103,7 @@ impl Pair {
         s.log.clear();
         s.topics.clear();
         s.links.clear();
+        s.secured.clear();
         s.audio.clear();
         s.reset();
         self.forget_inputs(side);

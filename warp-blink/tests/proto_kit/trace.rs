@@ -35,6 +35,7 @@ impl Trace {
     pub(crate) fn last_of(&self, side: usize, from: PublicKey) -> (SessionNo, &Packet) {
         let packets = self.of(side).filter_map(|(_, input)| match input {
             Input::Packet { from: f, session, packet } if *f == from => Some((*session, &**packet)),
+            Input::PacketOnLink { link, session, packet } if link.peer == from => Some((*session, &**packet)),
             _ => None,
         });
         let used = packets.clone().last().expect("it has spoken").0;

@@ -5,7 +5,7 @@ use warp_blink::{
     proto::{
         Arrived, Effect, EffectKind, EngineLink, Input, LinkCommand, LinkId, MediaInput, Outcome, SessionNo,
         TopicRef,
-        signal::{Description, DescriptionKind, KeyHash},
+        signal::{Description, DescriptionKind, Fingerprint, KeyHash},
     },
 };
 
@@ -37,6 +37,10 @@ impl Pair {
             }
             Wire::Packet(session, packet) if heard(TopicRef::Peer { call: packet.call, owner }) => {
                 Input::Packet { from: sender, session, packet }
+            }
+            // Of a link that is closed nothing arrives.
+            Wire::OnLink(link, session, packet) if self.sides[to].links.contains(&link) => {
+                Input::PacketOnLink { link, session, packet }
             }
             Wire::Call(call, epoch, body) if heard(TopicRef::Call { call, epoch }) => {
                 Input::CallMessage { call, epoch, from: sender, body }
@@ -89,6 +93,14 @@ impl Pair {
                 EffectKind::Send { to, session, packet } => {
                     let session = self.number_there(side, packet.call, to, session);
                     outcome = self.publish(side, Some(to), Wire::Packet(session, packet));
+                }
+                EffectKind::SendOnLink { link, session, .. }
+                    if this.is_dead(link.call, link.peer, session) => {}
+                EffectKind::SendOnLink { link, session, packet } => {
+                    assert!(this.links.contains(&link), "speaks over {link:?}, which is not open");
+                    let session = self.number_there(side, link.call, link.peer, session);
+                    let there = LinkId { peer: self.key(side), ..link };
+                    self.wires.push_back((side, self.index(link.peer), Wire::OnLink(there, session, packet)));
                 }
                 EffectKind::SendCall { call, epoch, body } => {
                     outcome = self.publish(side, None, Wire::Call(call, epoch, body));
@@ -194,9 +206,24 @@ impl Pair {
                         self.todo.push_back((end, Input::Media(state)));
                     }
                 }
+                if self.path {
+                    self.secure(side, link);
+                    self.secure(far, other);
+                }
             }
-            LinkCommand::Close => assert!(this.links.remove(&link), "{link:?} was not open"),
+            LinkCommand::Close => {
+                this.secured.remove(&link);
+                assert!(this.links.remove(&link), "{link:?} was not open");
+            }
             _ => {}
+        }
+    }
+
+    /// The signaling channel of a link opens, if it has not. Whose certificate has which fingerprint is told by their keys.
+    pub(crate) fn secure(&mut self, side: usize, link: LinkId) {
+        if self.sides[side].links.contains(&link) && self.sides[side].secured.insert(link) {
+            let [own, remote] = [self.key(side), link.peer].map(|key| Fingerprint(*key.as_bytes()));
+            self.todo.push_back((side, Input::Media(MediaInput::Secured { link, own, remote })));
         }
     }
 }

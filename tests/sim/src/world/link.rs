@@ -64,10 +64,12 @@ impl End {
 /// A connection between two nodes; the first one dialed.
 #[derive(Clone, Debug)]
 pub(super) struct Connection {
-    call: CallId,
-    generation: u32,
-    nodes: [usize; 2],
+    pub(super) call: CallId,
+    pub(super) generation: u32,
+    pub(super) nodes: [usize; 2],
     ends: [End; 2],
+    /// When each end's signaling channel opens.
+    opens: [Option<Instant>; 2],
     /// The microphone's sound may go out.
     sending: [bool; 2],
     /// Somebody knows a candidate of the other, so that there is a path to try.
@@ -76,6 +78,27 @@ pub(super) struct Connection {
     dead: bool,
     /// When it looks at its path next.
     review_at: Option<Instant>,
+}
+
+impl Connection {
+    pub(super) fn end_of(&self, node: usize) -> usize {
+        usize::from(self.nodes[0] != node)
+    }
+
+    /// Nobody has closed that end, and its process lives.
+    pub(super) fn exists(&self, end: usize) -> bool {
+        self.ends[end].is_open()
+    }
+
+    /// Both ends hold a path on which something would cross.
+    pub(super) fn passes(&self) -> bool {
+        !self.dead && self.ends.iter().all(|end| end.was_connected() || matches!(end, End::Closed(_)))
+    }
+
+    /// The signaling channel of that end is open.
+    pub(super) fn is_open_at(&self, end: usize, now: Instant) -> bool {
+        self.opens[end].is_some_and(|at| at <= now)
+    }
 }
 
 /// The name of a connection, which its descriptions carry.
@@ -181,6 +204,7 @@ impl World {
             generation: link.generation,
             nodes: [node, peer],
             ends: [End::New, End::Absent],
+            opens: [None; 2],
             sending: [true; 2],
             candidates: false,
             dead: false,
@@ -202,6 +226,7 @@ impl World {
             generation,
             nodes: [peer, node],
             ends: [End::Died, End::Absent],
+            opens: [None; 2],
             sending: [true; 2],
             candidates: false,
             dead: false,
@@ -265,7 +290,7 @@ impl World {
         self.media(node, wait, MediaInput::State { link, state });
     }
 
-    fn media(&mut self, node: usize, wait: Duration, input: MediaInput) {
+    pub(super) fn media(&mut self, node: usize, wait: Duration, input: MediaInput) {
         let life = self.nodes[node].life;
         self.later(wait, Happening::Input { node, life, input: Box::new(Input::Media(input)) });
     }
@@ -304,6 +329,7 @@ impl World {
         let apart = apart || connection.dead;
         let path = !apart && connection.candidates && connection.ends.iter().all(|e| described(*e));
         let (mut changed, mut timer) = (false, None::<Instant>);
+        let mut opened = Vec::new();
         for end in 0..2 {
             let (state, other) = (connection.ends[end], connection.ends[1 - end]);
             let silent = apart || !other.works();
@@ -313,7 +339,10 @@ impl World {
                 End::Checking(t) if over(t, CHECKING) => {
                     (End::Over, Some(EngineLink::Failed(Step::Checking)))
                 }
-                End::Securing if path => (End::Connected(None), Some(EngineLink::Connected)),
+                End::Securing if path => {
+                    opened.push(end);
+                    (End::Connected(None), Some(EngineLink::Connected))
+                }
                 End::Securing => (End::Checking(now), None),
                 End::Connected(_) if other == End::Closed(true) => (End::Over, Some(EngineLink::Closed)),
                 End::Connected(None) if silent => (End::Connected(Some(now)), None),
@@ -343,6 +372,12 @@ impl World {
                 let peer = self.nodes[connection.nodes[1 - end]].key;
                 let link = LinkId { call: connection.call, peer, generation: connection.generation };
                 self.tell(connection.nodes[end], link, told);
+                if opened.pop_if(|opened| *opened == end).is_some() {
+                    let at = self.opens(connection.nodes[end], link, name, end);
+                    if let Some(connection) = self.links.get_mut(&name) {
+                        connection.opens[end] = Some(at);
+                    }
+                }
             }
         }
         if changed {

@@ -1,6 +1,7 @@
 //! The world: its nodes, its time, and what happens in it.
 
 mod act;
+mod channel;
 mod converge;
 mod link;
 mod net;
@@ -42,6 +43,7 @@ pub use scenario::{Lived, Scenario, Script};
 pub use seeds::{each_seed, number};
 pub use watch::Outcome;
 
+use channel::Parcel;
 use link::{Connection, Name};
 use net::{Cut, Wire};
 
@@ -109,6 +111,8 @@ enum Happening {
     /// A cut begins or is over.
     Cut(Nodes),
     Review(Name),
+    /// Something arrives over a connection.
+    Carry(Parcel),
     Act {
         node: usize,
         action: Action,
@@ -325,6 +329,7 @@ impl World {
                 self.review(name);
                 Ok(())
             }
+            Happening::Carry(parcel) => self.carried(parcel),
             Happening::Act { node, action } => self.act(node, action),
             Happening::Wake { node, life } if self.nodes[node].life == life => self.wake(node),
             Happening::Start { node, life } if self.nodes[node].life == life => self.start(node),

@@ -233,10 +233,7 @@ impl World {
                     self.nodes[to].vault.step_over();
                     return Ok(());
                 }
-                let node = &mut self.nodes[to];
-                if let Some(epoch) = node.vault.brought_key() {
-                    node.ever.insert((packet.call, epoch));
-                }
+                self.learns(to, packet.call);
                 Input::Packet { from, session, packet: packet.clone() }
             }
             Wire::Call { call, epoch, from, body, frame } => {
@@ -248,6 +245,14 @@ impl World {
             }
         };
         self.feed(to, input)
+    }
+
+    /// A packet that was opened may have brought a key.
+    pub(super) fn learns(&mut self, to: usize, call: CallId) {
+        let node = &mut self.nodes[to];
+        if let Some(epoch) = node.vault.brought_key() {
+            node.ever.insert((call, epoch));
+        }
     }
 
     /// A first message at an inbox, as a driver takes it: one that was answered is recognised by its bytes, any other

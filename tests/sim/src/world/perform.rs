@@ -75,6 +75,9 @@ impl World {
                 return self.send_welcome(index, call, to, session, welcome);
             }
             EffectKind::Send { to, session, packet } => return self.send(index, to, session, packet),
+            EffectKind::SendOnLink { link, session, packet } => {
+                self.send_on_link(index, link, session, packet)?;
+            }
             EffectKind::SendCall { call, epoch, body } => return self.send_call(index, call, epoch, body),
             EffectKind::DropSession { call, peer, session } => node.vault.drop_session(call, peer, session),
             EffectKind::DropPeer { call, peer } => node.vault.drop_peer(call, peer),
@@ -189,13 +192,24 @@ impl World {
         session: SessionNo,
         packet: Box<Packet>,
     ) -> Result<Outcome, Fault> {
+        let topic = TopicRef::Peer { call: packet.call, owner: to };
+        let wire = self.seal(index, to, session, packet)?;
+        Ok(self.publish(index, topic, wire))
+    }
+
+    pub(super) fn seal(
+        &mut self,
+        index: usize,
+        to: PublicKey,
+        session: SessionNo,
+        packet: Box<Packet>,
+    ) -> Result<Wire, Fault> {
         self.may_say(index, &to, packet.call, Some(&packet.body))?;
         let node = &mut self.nodes[index];
         let sealed = node.vault.seal(to, session, (packet.call, &packet.body), node.token);
         let (secret, attachment) = sealed.map_err(|what| self.fault(index, what))?;
         let frame = self.seal_packet(index, secret, (&packet, &attachment))?;
-        let topic = TopicRef::Peer { call: packet.call, owner: to };
-        Ok(self.publish(index, topic, Wire::Packet { secret, packet, attachment, frame }))
+        Ok(Wire::Packet { secret, packet, attachment, frame })
     }
 
     fn send_call(

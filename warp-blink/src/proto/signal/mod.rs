@@ -230,6 +230,10 @@ pub enum Body {
     /// else brings their nodes together.
     #[n(22)]
     Where(#[n(0)] PublicKey),
+    /// Which certificates are at the two ends of the link of this generation. Crosses that link's own signaling channel, and
+    /// has no sequence number.
+    #[n(23)]
+    Bound(#[n(0)] Binding),
 }
 
 impl Body {
@@ -237,6 +241,55 @@ impl Body {
     pub(crate) fn is_link(&self) -> bool {
         matches!(self, Self::Description(_) | Self::Candidate(_) | Self::EndOfCandidates)
     }
+}
+
+/// The SHA-256 fingerprint of a certificate (RFC 8122 section 5).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize)]
+#[cbor(transparent)]
+#[serde(transparent)]
+pub struct Fingerprint(
+    #[n(0)]
+    #[cbor(with = "minicbor::bytes")]
+    pub [u8; 32],
+);
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fingerprint(..)")
+    }
+}
+
+/// What one end of a link says of the certificates that secure it: said inside the session, over the link, it shows that both
+/// are in the same hands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+pub struct Binding {
+    /// The speaker's own.
+    #[n(0)]
+    pub own: Fingerprint,
+    /// The one that was met at the other end.
+    #[n(1)]
+    pub remote: Fingerprint,
+    /// How far the speaker is.
+    #[n(2)]
+    pub progress: Progress,
+}
+
+/// How far one end of a link is with showing who it is.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Encode, Decode, Serialize, Deserialize,
+)]
+#[cbor(index_only)]
+pub enum Progress {
+    /// It has heard nothing yet.
+    #[n(0)]
+    #[default]
+    Alone,
+    /// It has heard that the other end sees the same.
+    #[n(1)]
+    Heard,
+    /// It also knows that the other end has heard it: an answer would tell it nothing.
+    #[n(2)]
+    Done,
 }
 
 /// Whether a description offers or answers.

@@ -266,7 +266,7 @@ fn unknown_kinds_are_told_from_malformed_ones() {
     assert_eq!(bytes[bytes.len() - 3..], [0x82, 0x01, 0x80]);
     let mut unknown = bytes.to_vec();
     let at = unknown.len() - 2;
-    unknown[at] = 23;
+    unknown.splice(at..=at, [0x18, 24]);
     assert_eq!(decode_packet(&unknown), Err(OpenError::Unknown));
     let (hello, secrets) = hello();
     let mut unknown = encode_hello(&hello, &secrets).unwrap().to_vec();

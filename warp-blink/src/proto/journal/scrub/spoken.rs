@@ -4,13 +4,13 @@ use super::{NoRoom, Scrub, Scrubber};
 use crate::proto::{
     notice::KEPT,
     signal::{
-        Announce, AppData, Body, CallBody, Candidate, Create, Description, DescriptionKind, Epoch, EpochId,
-        Gone, Hello, HelloKind, KeyHash, Lane, MayInvite, MediaFormat, Packet, Record, RecordKind, Roll,
-        RollHash, Status, Sync, Welcome,
+        Announce, AppData, Binding, Body, CallBody, Candidate, Create, Description, DescriptionKind, Epoch,
+        EpochId, Gone, Hello, HelloKind, KeyHash, Lane, MayInvite, MediaFormat, Packet, Progress, Record,
+        RecordKind, Roll, RollHash, Status, Sync, Welcome,
     },
 };
 
-stays!(DescriptionKind, HelloKind, KeyHash, Lane, MayInvite, RecordKind, RollHash, Status);
+stays!(DescriptionKind, HelloKind, KeyHash, Lane, MayInvite, Progress, RecordKind, RollHash, Status);
 
 impl Scrub for AppData {
     fn scrub(&mut self, _: &mut Scrubber) -> Result<(), NoRoom> {
@@ -43,6 +43,7 @@ impl Scrub for Hello {
 fields!(struct Announce {
     version => version, joined, muted, deafened, camera, screen, recording, speaking, held, roll,
 });
+fields!(struct Binding { own, remote, progress });
 fields!(struct Candidate { text => fill });
 fields!(struct Create { creator, random => zeros, may_invite, most });
 fields!(struct Description { kind, text => fill });
@@ -81,6 +82,7 @@ variants!(
         Removed,
         Here,
         Where(peer),
+        Bound(binding),
     }
 );
 variants!(
