@@ -11,68 +11,39 @@ use webrtc::peer_connection::PeerConnection;
 use super::pace::Pace;
 use crate::channel::{CLOSING, ChannelOptions, Message, RawChannel, RawEvent, Reliability};
 
-/// The stream of the channel that every connection has. 1000: the streams from 0 on are for channels that either side
-/// announces (RFC 8832 section 6), and browsers stop at 1023.
-const SIGNALING_STREAM: u16 = 1000;
 /// How often to look whether what was sent has arrived, once a channel is to be closed. 20 ms: a tick of the media.
 const DRAIN_CHECK: Duration = Duration::from_millis(20);
-const SIGNALING_NAME: &str = "signaling";
 
 /// A data channel of the engine. Whoever holds it holds the connection, so the engine's handler does not.
 pub(super) struct WebrtcChannel {
     channel: Arc<dyn DataChannel>,
     pace: Arc<Pace>,
-    signaling: bool,
 }
 
 impl WebrtcChannel {
     pub(super) fn new(channel: Arc<dyn DataChannel>, pace: Arc<Pace>) -> Self {
-        Self { channel, pace, signaling: false }
+        Self { channel, pace }
     }
 
-    /// Without options, the one that both sides know of without a word.
     pub(super) async fn open(
         engine: &Arc<dyn PeerConnection>,
         pace: Arc<Pace>,
-        options: Option<&ChannelOptions>,
+        options: &ChannelOptions,
     ) -> Result<Self, webrtc::error::Error> {
-        let (name, init) = match options {
-            None => (
-                SIGNALING_NAME,
-                RTCDataChannelInit { negotiated: Some(SIGNALING_STREAM), ..Default::default() },
-            ),
-            Some(options) => {
-                let max_retransmits = match options.reliability {
-                    Reliability::Reliable => None,
-                    Reliability::Unreliable { retransmits } => Some(retransmits),
-                };
-                let ordered = max_retransmits.is_none();
-                (&*options.name, RTCDataChannelInit { ordered, max_retransmits, ..Default::default() })
-            }
+        let max_retransmits = match options.reliability {
+            Reliability::Reliable => None,
+            Reliability::Unreliable { retransmits } => Some(retransmits),
         };
-        let channel = engine.create_data_channel(name, Some(init)).await?;
+        let ordered = max_retransmits.is_none();
+        let init = RTCDataChannelInit { ordered, max_retransmits, ..Default::default() };
+        let channel = engine.create_data_channel(&options.name, Some(init)).await?;
         pace.turn();
-        Ok(Self { channel, pace, signaling: options.is_none() })
-    }
-}
-
-#[async_trait]
-impl RawChannel for WebrtcChannel {
-    fn is_signaling(&self) -> bool {
-        self.signaling
+        Ok(Self { channel, pace })
     }
 
-    async fn about(&self) -> Option<(String, bool)> {
-        let name = self.channel.label().await.ok()?;
-        // The engine does not keep the retransmits of a channel that the peer has opened, but that it is not ordered.
-        let reliable =
-            self.channel.ordered().await.ok()? && self.channel.max_retransmits().await.ok()?.is_none();
-        Some((name, reliable))
-    }
-
-    async fn next(&self) -> Option<RawEvent> {
+    pub(super) async fn event(channel: &dyn DataChannel) -> Option<RawEvent> {
         loop {
-            return Some(match self.channel.poll().await? {
+            return Some(match channel.poll().await? {
                 DataChannelEvent::OnOpen => RawEvent::Open,
                 DataChannelEvent::OnClose => RawEvent::Closed,
                 DataChannelEvent::OnMessage(message) if message.is_string => {
@@ -88,6 +59,25 @@ impl RawChannel for WebrtcChannel {
                 _ => continue,
             });
         }
+    }
+}
+
+#[async_trait]
+impl RawChannel for WebrtcChannel {
+    fn is_signaling(&self) -> bool {
+        false
+    }
+
+    async fn about(&self) -> Option<(String, bool)> {
+        let name = self.channel.label().await.ok()?;
+        // The engine does not keep the retransmits of a channel that the peer has opened, but that it is not ordered.
+        let reliable =
+            self.channel.ordered().await.ok()? && self.channel.max_retransmits().await.ok()?.is_none();
+        Some((name, reliable))
+    }
+
+    async fn next(&self) -> Option<RawEvent> {
+        Self::event(&*self.channel).await
     }
 
     async fn send(&self, message: Message) -> bool {
@@ -127,6 +117,6 @@ fn to_mut(bytes: Bytes) -> BytesMut {
 
 impl fmt::Debug for WebrtcChannel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WebrtcChannel").field("signaling", &self.signaling).finish_non_exhaustive()
+        f.write_str("WebrtcChannel(..)")
     }
 }

@@ -20,6 +20,7 @@ mod role;
 mod runtime;
 mod servers;
 mod settings;
+mod signaling;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -68,7 +69,7 @@ fn failed(doing: &'static str, error: impl fmt::Display) -> EngineError {
 #[derive(Debug)]
 pub(crate) struct Webrtc {
     sockets: Arc<dyn Sockets>,
-    /// Off only to measure what it is for.
+    /// Off only to measure what it, and the early use of the signaling channel, are for.
     paced: bool,
     #[cfg(test)]
     paces: std::sync::Mutex<Vec<Arc<Pace>>>,
@@ -98,7 +99,7 @@ struct WebrtcConnection {
     /// Of the sound.
     outlet: media::Outlet,
     servers: Arc<Servers>,
-    role: Role,
+    role: Arc<Role>,
     watch: Arc<Watch>,
     /// The peer's ICE session.
     session: Mutex<Option<String>>,
@@ -261,8 +262,18 @@ impl Connection for WebrtcConnection {
         &self,
         options: Option<&ChannelOptions>,
     ) -> Result<Arc<dyn RawChannel>, EngineError> {
-        let opened = channel::WebrtcChannel::open(&self.engine, self.outlet.pace.clone(), options).await;
-        Ok(Arc::new(opened.map_err(|error| failed("open a channel", error))?))
+        let (pace, failed) = (self.outlet.pace.clone(), |error| failed("open a channel", error));
+        Ok(match options {
+            Some(options) => {
+                Arc::new(channel::WebrtcChannel::open(&self.engine, pace, options).await.map_err(failed)?)
+            }
+            None => {
+                let opened =
+                    signaling::Signaling::open(&self.engine, pace, &self.watch.early, self.role.clone())
+                        .await;
+                Arc::new(opened.map_err(failed)?)
+            }
+        })
     }
 
     fn gathering_is_over(&self) {

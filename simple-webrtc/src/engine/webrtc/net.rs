@@ -21,6 +21,8 @@ pub(crate) struct Net {
     down: Mutex<bool>,
     /// Every how manyth datagram is lost; 0 for none.
     loss: Mutex<usize>,
+    /// Of the datagrams with this first byte, those that are lost, counted from 0.
+    picked: Mutex<(u8, Vec<usize>, usize)>,
     dead: Mutex<Vec<SocketAddr>>,
     /// What was sent: when, from where, and its first byte.
     log: Mutex<Vec<(Instant, SocketAddr, u8)>>,
@@ -49,6 +51,7 @@ impl Net {
             ports: Mutex::default(),
             down: Mutex::new(false),
             loss: Mutex::new(0),
+            picked: Mutex::default(),
             dead: Mutex::default(),
             log: Mutex::default(),
         })
@@ -60,6 +63,11 @@ impl Net {
 
     pub(crate) fn lose_every(&self, nth: usize) {
         *self.loss.lock().expect("not poisoned") = nth;
+    }
+
+    /// Of the datagrams with this first byte that are sent from now on, these are lost.
+    pub(crate) fn lose(&self, first: u8, which: impl IntoIterator<Item = usize>) {
+        *self.picked.lock().expect("not poisoned") = (first, which.into_iter().collect(), 0);
     }
 
     /// Nothing goes through the sockets any more that are there now.
@@ -94,6 +102,16 @@ impl Net {
         let loss = *self.loss.lock().expect("not poisoned");
         if loss > 0 && sent.is_multiple_of(loss) {
             return;
+        }
+        {
+            let mut picked = self.picked.lock().expect("not poisoned");
+            let at = picked.2;
+            if picked.0 == first {
+                picked.2 += 1;
+                if picked.1.contains(&at) {
+                    return;
+                }
+            }
         }
         let dead = self.dead.lock().expect("not poisoned");
         if *self.down.lock().expect("not poisoned") || dead.contains(&from) || dead.contains(&to) {

@@ -70,6 +70,11 @@ impl Pace {
         }
     }
 
+    /// Whether the engine's ways are mended at all.
+    pub(super) fn is_on(&self) -> bool {
+        !self.off
+    }
+
     #[cfg(test)]
     pub(super) fn turned(&self) -> u64 {
         self.turned.load(Ordering::Relaxed)

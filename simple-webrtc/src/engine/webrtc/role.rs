@@ -42,6 +42,11 @@ impl Role {
         ours.split("\r\n").map(keep).collect::<Vec<_>>().join("\r\n")
     }
 
+    /// Whether it is this side that begins the handshake.
+    pub(super) fn is_active(&self) -> bool {
+        self.0.get() == Some(&Part::Active)
+    }
+
     /// Only the first decision counts.
     fn decide(&self, part: Part) {
         let _ = self.0.set(part);
@@ -69,6 +74,7 @@ mod tests {
         let dialled = Role::default();
         dialled.answered(&sdp("active"));
         assert_eq!(dialled.in_answer(&sdp("active")), sdp("passive"));
+        assert!(!dialled.is_active() && !Role::default().is_active());
         dialled.answered(&sdp("passive"));
         assert_eq!(dialled.in_answer(&sdp("active")), sdp("passive"), "once is for ever");
 
@@ -78,6 +84,7 @@ mod tests {
 
         let accepted = Role::default();
         assert_eq!(accepted.in_answer(&sdp("active")), sdp("active"));
+        assert!(accepted.is_active());
         accepted.answered(&sdp("passive"));
         assert_eq!(accepted.in_answer(&sdp("active")), sdp("active"));
     }

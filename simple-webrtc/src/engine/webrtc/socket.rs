@@ -13,9 +13,12 @@ use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Runtime, TokioRuntime, Transmit}
 use super::checks::Checks;
 use super::pace::Pace;
 use super::servers::Servers;
+use super::signaling::Early;
 use super::tunnel::{Arrived, Tunnel};
 use super::{Outbox, Signal};
 
+/// The content type of what DTLS carries for others, which is SCTP (RFC 6347 section 4.1).
+const APPLICATION_DATA: u8 = 23;
 /// The content type of an alert (RFC 6347 section 4.1), which is in clear also where the alert is not.
 const ALERT: u8 = 21;
 /// Where level and description are in an alert that is in clear: behind the header of its record.
@@ -45,6 +48,7 @@ pub(super) struct Watch {
     outbox: Outbox,
     pub(super) servers: Arc<Servers>,
     pub(super) checks: Checks,
+    pub(super) early: Arc<Early>,
     /// The peer has sent an alert, which the engine has not looked at yet.
     alert: AtomicBool,
     /// A certificate was refused, by either side.
@@ -55,8 +59,8 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn new(pace: Arc<Pace>, outbox: Outbox, servers: Arc<Servers>) -> Self {
-        let (checks, alert, refused, unsent) = Default::default();
-        Self { pace, outbox, servers, checks, alert, refused, unsent }
+        let (checks, early, alert, refused, unsent) = Default::default();
+        Self { pace, outbox, servers, checks, early, alert, refused, unsent }
     }
 
     /// The engine has worked off what it was given.
@@ -64,6 +68,7 @@ impl Watch {
         if self.alert.swap(false, Ordering::AcqRel) {
             self.outbox.put(Signal::PerhapsClosed);
         }
+        self.early.settled();
     }
 
     fn received(&self, from: SocketAddr, datagram: &[u8]) {
@@ -77,6 +82,16 @@ impl Watch {
                 self.outbox.put(Signal::CertificateRefused { by_us: false });
             }
             self.alert.store(true, Ordering::Release);
+        }
+        let carries_sctp = match datagram.first() {
+            Some(&APPLICATION_DATA) => true,
+            // ChannelData of a relay, or a Data indication (RFC 8656 sections 12.4 and 11.4), in which it may be.
+            Some(0x40..=0x4f) => datagram.get(4) == Some(&APPLICATION_DATA),
+            Some(0x00) => datagram.get(1) == Some(&0x17),
+            _ => false,
+        };
+        if carries_sctp {
+            self.early.arrived();
         }
     }
 
@@ -178,6 +193,7 @@ impl AsyncUdpSocket for Socket {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.watch.early.poll_read(cx));
         if let (Some((from, datagram)), Some(buf), Some(meta)) =
             (self.arrived.pop(cx.waker()), bufs.first_mut(), meta.first_mut())
         {

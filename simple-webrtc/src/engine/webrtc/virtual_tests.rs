@@ -97,7 +97,7 @@ impl Pair {
     }
 
     /// The next state of either side, and whether it is of the first one.
-    async fn step(&mut self) -> (bool, LinkState) {
+    pub(super) async fn step(&mut self) -> (bool, LinkState) {
         loop {
             let (event, is_a) = tokio::select! {
                 event = self.a.events.recv() => (event.expect("open stream"), true),
