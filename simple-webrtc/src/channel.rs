@@ -1,12 +1,13 @@
 //! Data channels: messages beside the media, over SCTP (RFC 8831).
 
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{self, Instant};
 
 use crate::engine::{Outbox, Signal};
@@ -316,14 +317,34 @@ pub(crate) trait RawChannel: Send + Sync + fmt::Debug + 'static {
     async fn next(&self) -> Option<RawEvent>;
     /// Waits for room. `false` once closed.
     async fn send(&self, message: Message) -> bool;
-    /// Waits until what was sent has arrived, and closes.
+    /// Waits until what was sent has arrived, or nothing more does.
+    async fn drain(&self);
+    /// The same, and closes.
     async fn close(&self);
 }
 
-/// Moves messages between the engine's channel and ours, which it hands out once the channel is open, until either ends.
-pub(crate) async fn carry(raw: Arc<dyn RawChannel>, outbox: Outbox, _place: Place) {
+/// Moves messages between the engine's channel and ours, which it hands out once the channel is open, until either ends, or
+/// until it is told that the connection will: then what was sent still leaves, and nothing more is taken.
+pub(crate) async fn carry(
+    raw: Arc<dyn RawChannel>,
+    outbox: Outbox,
+    _place: Place,
+    ending: Option<oneshot::Receiver<Infallible>>,
+) {
+    let ending = async {
+        match ending {
+            // Dropped.
+            Some(ending) => drop(ending.await),
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(ending);
     loop {
-        match raw.next().await {
+        let event = tokio::select! {
+            event = raw.next() => event,
+            () = &mut ending => return,
+        };
+        match event {
             Some(RawEvent::Open) => break,
             Some(RawEvent::Message(_)) => tracing::debug!("a message on a channel that is not open"),
             Some(RawEvent::Closed) | None => return,
@@ -339,9 +360,20 @@ pub(crate) async fn carry(raw: Arc<dyn RawChannel>, outbox: Outbox, _place: Plac
     let sender = ChannelSender { name: name.into(), reliable, signaling: raw.is_signaling(), outgoing };
     outbox.put(Signal::Channel(Channel { sender, incoming }));
     let write = async {
-        while let Some(message) = sent.recv().await {
+        let mut ends = false;
+        loop {
+            let message = tokio::select! {
+                biased;
+                () = &mut ending, if !ends => {
+                    sent.close();
+                    ends = true;
+                    continue;
+                }
+                message = sent.recv() => message,
+            };
+            let Some(message) = message else { return ends };
             if !raw.send(message).await {
-                break;
+                return ends;
             }
         }
     };
@@ -361,10 +393,14 @@ pub(crate) async fn carry(raw: Arc<dyn RawChannel>, outbox: Outbox, _place: Plac
                 RawEvent::Open => {}
             }
         }
+        false
     };
-    tokio::select! {
-        () = write => {}
-        () = read => {}
+    let ends = tokio::select! {
+        ends = write => ends,
+        ends = read => ends,
+    };
+    if ends {
+        return raw.drain().await;
     }
     // In this order: whoever sees the end cannot send any more.
     drop(sent);

@@ -1,6 +1,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::certificate::Fingerprint;
+
 /// The longest session description, in bytes. 16 KiB: one of an audio call has about 1 KiB.
 pub const MAX_DESCRIPTION_BYTES: usize = 16 * 1024;
 
@@ -165,44 +167,6 @@ pub enum DescriptionError {
         "the description's certificate fingerprint is no SHA-256 value (32 bytes in hex, separated by colons)"
     )]
     BadFingerprint,
-}
-
-/// The SHA-256 hash of a DTLS certificate.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Fingerprint([u8; 32]);
-
-impl Fingerprint {
-    /// The hash.
-    pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-
-    fn parse(attribute: &str) -> Result<Self, DescriptionError> {
-        let bad = DescriptionError::BadFingerprint;
-        let (algorithm, value) = attribute.trim_end().split_once(' ').ok_or(bad)?;
-        if !algorithm.eq_ignore_ascii_case("sha-256") {
-            return Err(bad);
-        }
-        let mut bytes = [0; 32];
-        let mut parts = value.split(':');
-        for byte in &mut bytes {
-            let part = parts.next().filter(|part| part.len() == 2).ok_or(bad)?;
-            if !part.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-                return Err(bad);
-            }
-            *byte = u8::from_str_radix(part, 16).map_err(|_| bad)?;
-        }
-        if parts.next().is_some() {
-            return Err(bad);
-        }
-        Ok(Self(bytes))
-    }
-}
-
-impl fmt::Debug for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Fingerprint(..)")
-    }
 }
 
 /// What kind of address a candidate, or the end of a path, is.

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use crate::certificate::Certificates;
 use crate::channel::Channel;
 use crate::description::{Candidate, Description};
 use crate::peers::Shared;
@@ -56,6 +57,8 @@ pub enum EventKind {
     /// A data channel is open, opened by either side. Each connection has one from the start
     /// ([`Channel::is_signaling`]), which comes once it is connected.
     Channel(Channel),
+    /// The handshake is over, with these certificates. Once, before [`LinkState::Connected`] and before any [`Channel`].
+    Secured(Certificates),
     /// A STUN or TURN server is of no use to this connection. Told once for each gathering; others may do.
     ServerFailed {
         /// Its URL, as it was configured.

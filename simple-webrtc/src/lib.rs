@@ -44,6 +44,7 @@
 //!   an app that collects those should filter them (`webrtc=off,rtc=off`).
 
 mod addresses;
+mod certificate;
 mod channel;
 mod config;
 mod description;
@@ -60,13 +61,14 @@ mod stats;
 mod steps;
 mod track;
 
+pub use certificate::{Certificates, Fingerprint};
 pub use channel::{
     Channel, ChannelOptions, ChannelSender, MAX_CHANNEL_NAME_BYTES, MAX_MESSAGE_BYTES, Message, Reliability,
     SendError,
 };
 pub use config::{Config, ConfigBuilder, ConfigError, IceServer, Timeouts};
 pub use description::{
-    Candidate, CandidateError, CandidateKind, Description, DescriptionError, DescriptionKind, Fingerprint,
+    Candidate, CandidateError, CandidateKind, Description, DescriptionError, DescriptionKind,
     MAX_CANDIDATE_BYTES, MAX_DESCRIPTION_BYTES,
 };
 pub use error::{Error, FrameTooLarge};

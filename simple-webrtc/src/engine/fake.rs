@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time;
 
 use super::{Connection, Dtls, Engine, EngineError, Outbox, Path, Signal, VideoSlot};
+use crate::certificate::{Certificates, Fingerprint};
 use crate::channel::{ChannelOptions, Message, RawChannel, RawEvent};
 use crate::config::Config;
 use crate::description::{Candidate, CandidateKind, Description, DescriptionKind};
@@ -169,6 +170,8 @@ impl RawChannel for FakeChannel {
         true
     }
 
+    async fn drain(&self) {}
+
     async fn close(&self) {
         let _ = self.events.send(RawEvent::Closed);
     }
@@ -308,6 +311,11 @@ impl Connection for Fake {
         let reply = self.script.lock().expect("not poisoned").state;
         let _ = reply.come().await;
         *self.dtls.lock().expect("not poisoned")
+    }
+
+    async fn certificates(&self) -> Option<Certificates> {
+        let [local, remote] = [[1; 32], [2; 32]].map(Fingerprint::from_bytes);
+        Some(Certificates { local, remote })
     }
 
     async fn path(&self) -> Path {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::task::JoinHandle;
 
+use crate::certificate::Certificates;
 use crate::channel::{Channel, ChannelOptions, RawChannel};
 use crate::config::Config;
 use crate::description::{Candidate, Description};
@@ -124,6 +125,8 @@ pub(crate) trait Connection: Send + Sync + fmt::Debug + 'static {
     /// Uses these servers, and their credentials, from the next description on.
     async fn set_servers(&self, config: &Config) -> Result<(), EngineError>;
     async fn dtls(&self) -> Dtls;
+    /// What secures it; `None` before the handshake is over.
+    async fn certificates(&self) -> Option<Certificates>;
     async fn path(&self) -> Path;
     /// Ends everything the engine holds: sockets, its task, the streams of the tracks. Tells the peer.
     async fn close(&self);

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{self, MissedTickBehavior};
 
 use super::negotiation::Negotiation;
 use super::tracks::{Heard, Videos};
 use super::{Command, End, Link, Role, Stop, failed, now, sleep_until, stopped};
-use crate::channel::{self, ChannelOptions, Places, RawChannel};
+use crate::channel::{self, Channel, ChannelOptions, Places, RawChannel};
 use crate::description::{Candidate, CandidateKind, Description};
 use crate::engine::{Connection, Dtls, EngineError, Inbox, Signal};
 use crate::event::{EventKind, FailReason, LinkState, ServerProblem};
@@ -48,6 +49,10 @@ pub(super) struct Live {
     pub(super) subscription: Option<Subscription>,
     pub(super) sending: bool,
     pub(super) channels: Places,
+    /// Carries the signaling channel. When the first is dropped, what was sent on it leaves, and the task ends.
+    pub(super) last_words: Option<(oneshot::Sender<Infallible>, JoinHandle<()>)>,
+    /// Channels that were open before it was told that the connection is. There are no more than there are places.
+    pub(super) early: Vec<Channel>,
 }
 
 impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
@@ -79,6 +84,8 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
             subscription: None,
             sending: false,
             channels: Places::new(),
+            last_words: None,
+            early: Vec::new(),
         });
         self.open_signaling(live).await?;
         let states = self.begin(live).await?;
@@ -162,10 +169,17 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
             }
             let first = state == LinkState::Connected && !live.sending;
             if first {
+                let certificates = self.ask(live.steps.step(), live.connection.certificates()).await?;
+                let doing = "tell which certificates are in use";
+                let missing = || failed(live.steps.step(), FailReason::Engine { doing });
+                self.emit(EventKind::Secured(certificates.ok_or_else(missing)?)).await?;
                 self.start_sending(live);
             }
             self.emit_state(state).await?;
             if first {
+                for channel in std::mem::take(&mut live.early) {
+                    self.emit(EventKind::Channel(channel)).await?;
+                }
                 // What came up while there was nobody to tell. It leads to no further state.
                 self.offer_what_is_due(live).await?;
             }
@@ -206,11 +220,17 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
                 return Ok(Vec::new());
             }
             Signal::ChannelOpening(raw) => {
-                carry_channel(live, raw);
+                if let Some(task) = carry_channel(live, raw, None) {
+                    live.tasks.push(task);
+                }
                 return Ok(Vec::new());
             }
             Signal::Channel(channel) => {
-                self.emit(EventKind::Channel(channel)).await?;
+                if live.sending {
+                    self.emit(EventKind::Channel(channel)).await?;
+                } else {
+                    live.early.push(channel);
+                }
                 return Ok(Vec::new());
             }
             Signal::PerhapsClosed => return self.look_for_close(live).await,
@@ -298,7 +318,8 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
         let connection = live.connection.clone();
         let opened = self.ask(live.steps.step(), connection.open_channel(None)).await?;
         let raw = opened.map_err(|error| failed(live.steps.step(), error.into()))?;
-        carry_channel(live, raw);
+        let (ending, ended) = oneshot::channel();
+        live.last_words = carry_channel(live, raw, Some(ended)).map(|task| (ending, task));
         Ok(())
     }
 }
@@ -312,19 +333,22 @@ fn open_channel(live: &mut Live, options: ChannelOptions) {
         match connection.open_channel(Some(&options)).await {
             Ok(raw) => {
                 drop(connection);
-                channel::carry(raw, outbox, place).await;
+                channel::carry(raw, outbox, place, None).await;
             }
             Err(error) => tracing::debug!(?error, "a channel could not be opened"),
         }
     }));
 }
 
-fn carry_channel(live: &mut Live, raw: Arc<dyn RawChannel>) {
+fn carry_channel(
+    live: &mut Live,
+    raw: Arc<dyn RawChannel>,
+    ending: Option<oneshot::Receiver<Infallible>>,
+) -> Option<JoinHandle<()>> {
     live.tasks.retain(|task| !task.is_finished());
-    let outbox = live.inbox.sender();
-    let task = match live.channels.take() {
-        Some(place) => tokio::spawn(channel::carry(raw, outbox, place)),
-        None => tokio::spawn(async move { raw.close().await }),
+    let Some(place) = live.channels.take() else {
+        live.tasks.push(tokio::spawn(async move { raw.close().await }));
+        return None;
     };
-    live.tasks.push(task);
+    Some(tokio::spawn(channel::carry(raw, live.inbox.sender(), place, ending)))
 }

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio::time;
@@ -43,6 +43,10 @@ pub(crate) enum Command {
     Restart,
     OpenChannel(ChannelOptions),
 }
+
+/// How long the end of a connection waits until what was said last on its signaling channel has arrived. 200 ms: a round trip and
+/// half of one, over a path of 130 ms; beyond that the last words are as lost as the close_notify that follows them may be.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// Why a connection is to end, as told from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +91,8 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
             Err(end) => end,
         };
         if let Some(live) = live {
-            self.close(live).await;
+            let told = matches!(end, End::Told(Stop::HangUp | Stop::Shutdown));
+            self.close(live, told).await;
         }
         let state = match end {
             End::Told(Stop::Superseded) => {
@@ -108,11 +113,19 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
         }
     }
 
-    async fn close(&self, mut live: Live) {
+    async fn close(&self, mut live: Live, told: bool) {
         drop(live.subscription.take());
         self.probe.outgoing.clear();
         self.probe.outgoing.close();
         live.tasks.append(&mut live.videos.end());
+        if let Some((ending, mut task)) = live.last_words.take() {
+            drop(ending);
+            // What ends by itself has nobody left to talk to.
+            if !told || time::timeout(LAST_WORDS, &mut task).await.is_err() {
+                tracing::debug!("the last words on the signaling channel may not have arrived");
+                live.tasks.push(task);
+            }
+        }
         if time::timeout(self.config.timeouts.closing, live.connection.close()).await.is_err() {
             tracing::warn!("the engine did not let go of the connection in time, it is abandoned");
         }

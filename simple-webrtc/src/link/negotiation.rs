@@ -1,6 +1,7 @@
 //! Who offers what, and which answer belongs to which offer (RFC 3264, RFC 9429), apart from any engine and clock.
 
-use crate::description::{Description, Fingerprint};
+use crate::certificate::Fingerprint;
+use crate::description::Description;
 
 /// What to do with the peer's offer.
 #[derive(Debug, PartialEq, Eq)]

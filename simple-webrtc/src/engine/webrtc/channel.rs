@@ -92,8 +92,7 @@ impl RawChannel for WebrtcChannel {
         sent.is_ok()
     }
 
-    async fn close(&self) {
-        // The engine forgets what has not left yet.
+    async fn drain(&self) {
         let (mut left, mut since) = (usize::MAX, Instant::now());
         while let Ok(outstanding) = self.channel.outstanding_bytes().await
             && outstanding > 0
@@ -104,6 +103,11 @@ impl RawChannel for WebrtcChannel {
             }
             time::sleep(DRAIN_CHECK).await;
         }
+    }
+
+    async fn close(&self) {
+        // The engine forgets what has not left yet.
+        self.drain().await;
         if let Err(error) = self.channel.close().await {
             tracing::trace!(%error, "closing a channel");
         }

@@ -229,3 +229,31 @@ async fn what_is_said_at_once_on_the_signaling_channel_arrives() {
         assert_eq!(speak_at_once(Pair::with(net, true, config)).await, [true; 2], "relayed, {pattern:05b}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn each_end_knows_both_certificates_before_it_is_connected() {
+    let pair = connected().await;
+    let of = |a: bool| {
+        let mut told = pair.certificates.iter().filter(|(is_a, _)| *is_a == a).map(|(_, told)| *told);
+        (told.next().expect("told"), told.next())
+    };
+    let ((a, again), (b, _)) = (of(true), of(false));
+    assert_eq!(again, None, "once");
+    assert_eq!((a.local, a.remote), (b.remote, b.local));
+    assert_ne!(a.local, a.remote);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_word_before_the_end_of_the_connection_arrives_before_the_end() {
+    for _ in 0..20 {
+        let mut pair = connected().await;
+        let (a, mut b) = pair.channel("signaling").await;
+        a.try_send(Message::Text("goodbye".to_owned())).expect("room");
+        pair.a.peers.hang_up(&"peer", FIRST).expect("there");
+        assert_eq!(b.recv().await, Some(Message::Text("goodbye".to_owned())));
+        let closed = time::timeout(Duration::from_secs(10), async {
+            while !matches!(pair.step().await, (false, LinkState::Closed { by_remote: true })) {}
+        });
+        closed.await.expect("and the other side hears of the end");
+    }
+}

@@ -1,5 +1,6 @@
 //! The only place that knows the WebRTC engine.
 
+mod certificates;
 mod channel;
 #[cfg(test)]
 mod channel_tests;
@@ -53,6 +54,7 @@ use self::role::Role;
 use self::servers::Servers;
 use self::socket::{Sockets, Watch};
 use super::{Connection, Dtls, Engine, EngineError, Outbox, Path, Signal, VideoSlot};
+use crate::certificate::Certificates;
 use crate::channel::{ChannelOptions, RawChannel, SEND_BUFFER};
 use crate::config::Config;
 use crate::description::{Candidate, CandidateKind, Description, DescriptionKind};
@@ -297,6 +299,11 @@ impl Connection for WebrtcConnection {
             Some(RTCDtlsTransportState::Failed) => Dtls::Failed,
             _ => Dtls::Opening,
         }
+    }
+
+    async fn certificates(&self) -> Option<Certificates> {
+        let now = tokio::time::Instant::now().into_std();
+        certificates::of(&self.engine.get_stats(now, StatsSelector::None).await)
     }
 
     async fn path(&self) -> Path {

@@ -276,6 +276,12 @@ impl RawChannel for Signaling {
         }
     }
 
+    async fn drain(&self) {
+        if let Some(open) = self.open.get() {
+            open.drain().await;
+        }
+    }
+
     async fn close(&self) {
         match self.open.get() {
             Some(open) => open.close().await,

@@ -55,6 +55,7 @@ pub(super) struct Pair {
     tracks: Vec<(bool, RemoteTrack)>,
     /// Channels that are open, and whether at the first side.
     pub(super) channels: Vec<(bool, Channel)>,
+    pub(super) certificates: Vec<(bool, Certificates)>,
     ended: Vec<TrackId>,
     keyframes: usize,
     changes: Vec<bool>,
@@ -74,6 +75,7 @@ impl Pair {
             b,
             tracks: Vec::new(),
             channels: Vec::new(),
+            certificates: Vec::new(),
             ended: Vec::new(),
             keyframes: 0,
             changes: Vec::new(),
@@ -116,6 +118,10 @@ impl Pair {
                     to.peers.apply(&"peer", FIRST, Remote::Candidate(candidate))
                 }
                 EventKind::State(state) => return (is_a, state),
+                EventKind::Secured(certificates) => {
+                    self.certificates.push((is_a, certificates));
+                    Ok(())
+                }
                 EventKind::RemoteTrack(track) => {
                     self.tracks.push((is_a, track));
                     Ok(())
