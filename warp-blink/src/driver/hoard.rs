@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{
     id::PublicKey,
-    proto::Input,
+    proto::{Input, LinkId},
     wire::{FrameKind, frame},
 };
 
@@ -38,7 +38,10 @@ impl Tap {
 
     /// Of whom something was opened, other than a first message.
     pub(crate) fn opened(&self, input: &Input) {
-        if let Input::Packet { from, .. } | Input::CallMessage { from, .. } = input {
+        if let Input::Packet { from, .. }
+        | Input::PacketOnLink { link: LinkId { peer: from, .. }, .. }
+        | Input::CallMessage { from, .. } = input
+        {
             self.seen(|seen| seen.opened.push(*from));
         }
     }

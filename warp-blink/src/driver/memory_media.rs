@@ -12,6 +12,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use simple_webrtc::{Channel, ChannelOptions};
 use tokio::sync::mpsc;
 
@@ -19,10 +20,10 @@ use super::media::channels::Channels;
 use crate::{
     event::ChannelId,
     id::{CallId, PublicKey},
-    ports::media::{Media, MediaCommand, MediaError},
+    ports::media::{Media, MediaCommand, MediaError, MediaEvent},
     proto::{
         EngineLink, LinkCommand, LinkId, MediaInput,
-        signal::{Description, DescriptionKind},
+        signal::{Description, DescriptionKind, Fingerprint},
     },
 };
 
@@ -45,7 +46,7 @@ struct End {
     audio: bool,
     sending: bool,
     heard: bool,
-    events: mpsc::Sender<MediaInput>,
+    events: mpsc::Sender<MediaEvent>,
     channels: Arc<Channels>,
 }
 
@@ -54,8 +55,8 @@ struct End {
 pub struct MemoryMedia {
     links: MemoryLinks,
     node: u64,
-    events: mpsc::Sender<MediaInput>,
-    receiver: Mutex<Option<mpsc::Receiver<MediaInput>>>,
+    events: mpsc::Sender<MediaEvent>,
+    receiver: Mutex<Option<mpsc::Receiver<MediaEvent>>>,
     open: Mutex<Option<CallId>>,
     channels: Arc<Channels>,
 }
@@ -80,14 +81,21 @@ impl MemoryLinks {
     }
 }
 
-fn tell(events: &mpsc::Sender<MediaInput>, input: MediaInput) -> Result<(), MediaError> {
+fn tell(events: &mpsc::Sender<MediaEvent>, event: impl Into<MediaEvent>) -> Result<(), MediaError> {
     events
-        .try_send(input)
+        .try_send(event.into())
         .map_err(|_| MediaError("nobody reads the media events of this node in memory".to_owned()))
 }
 
 fn state(end: &End, state: EngineLink) -> Result<(), MediaError> {
     tell(&end.events, MediaInput::State { link: end.link, state })
+}
+
+/// There is none in memory, and each end has another one.
+fn certificate(name: u64) -> Fingerprint {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&name.to_be_bytes());
+    Fingerprint(bytes)
 }
 
 /// The token in a description in memory.
@@ -147,6 +155,8 @@ impl MemoryMedia {
                         state(end, EngineLink::Checking)?;
                         state(end, EngineLink::Securing)?;
                         state(end, EngineLink::Connected)?;
+                        let [own, remote] = [certificate(name), certificate(other)];
+                        tell(&end.events, MediaInput::Secured { link: end.link, own, remote })?;
                     }
                 }
                 hear(&mut ends)
@@ -170,6 +180,14 @@ impl MemoryMedia {
                 Ok(())
             }
         }
+    }
+
+    fn signal(&self, link: LinkId, frame: Bytes) -> Result<(), MediaError> {
+        let ends = self.links.lock();
+        let own = ends.values().find(|e| e.node == self.node && e.link == link && e.connected);
+        let other = own.and_then(|end| ends.get(&end.other?));
+        let other = other.ok_or_else(|| MediaError("there is nobody at the other end".to_owned()))?;
+        tell(&other.events, MediaEvent::Signal { link: other.link, frame })
     }
 
     fn open_channel(&self, call: CallId, peer: PublicKey, options: ChannelOptions) -> Result<(), MediaError> {
@@ -231,13 +249,14 @@ fn hear(ends: &mut BTreeMap<u64, End>) -> Result<(), MediaError> {
 
 #[async_trait]
 impl Media for MemoryMedia {
-    fn take_events(&self) -> Option<mpsc::Receiver<MediaInput>> {
+    fn take_events(&self) -> Option<mpsc::Receiver<MediaEvent>> {
         self.receiver.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     async fn execute(&self, command: MediaCommand) -> Result<(), MediaError> {
         match command {
             MediaCommand::Link { link, command } => self.link(link, &command),
+            MediaCommand::Signal { link, frame } => self.signal(link, frame),
             MediaCommand::OpenChannel { call, peer, options } => self.open_channel(call, peer, options),
             MediaCommand::OpenAudio { call, .. } => self.audio(call, true),
             MediaCommand::CloseAudio { call } => self.audio(call, false),

@@ -7,7 +7,7 @@ use super::{
     vault::Vault,
 };
 use crate::{
-    proto::{Input, TopicRef, signal::Lane},
+    proto::{Input, LinkId, TopicRef, signal::Lane},
     stats::Counters,
     wire::{FrameError, FrameKind, OpenError, Topic, frame, open_call},
 };
@@ -104,6 +104,16 @@ pub(super) fn open(
         }
         _ => return Err(Dropped::Stray),
     }))
+}
+
+/// Takes what came over the signaling channel of a link: from whom is at its other end, and of its call.
+pub(super) fn open_on_link(vault: &mut Vault, link: LinkId, data: &[u8]) -> Result<Input, Dropped> {
+    let kind = frame::check(data).map_err(|e| Dropped::Refused(OpenError::Frame(e)))?;
+    let id = frame::session_id(data).filter(|_| kind == FrameKind::Transport).ok_or(Dropped::Stray)?;
+    let named = vault.session_of(&id).filter(|(call, from, _)| (*call, *from) == (link.call, link.peer));
+    let (call, from, session) = named.ok_or(Dropped::Stray)?;
+    let packet = vault.open_packet(call, from, session, data)?;
+    Ok(Input::PacketOnLink { link, session, packet: Box::new(packet) })
 }
 
 #[cfg(test)]

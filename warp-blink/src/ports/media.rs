@@ -1,6 +1,7 @@
 //! The media port: links to other peers, microphone and speaker.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use simple_webrtc::{Channel, ChannelOptions};
 use tokio::sync::mpsc;
 
@@ -20,6 +21,13 @@ pub enum MediaCommand {
         link: LinkId,
         /// What.
         command: LinkCommand,
+    },
+    /// Send this on the signaling channel of a link, or fail: nothing waits for a link that takes nothing.
+    Signal {
+        /// Which.
+        link: LinkId,
+        /// What, sealed.
+        frame: Bytes,
     },
     /// Open a data channel to a participant. [`MediaInput::Channel`] follows when it is open.
     OpenChannel {
@@ -55,6 +63,27 @@ pub enum MediaCommand {
     },
 }
 
+/// What links and devices tell, in order.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum MediaEvent {
+    /// Something for the machine.
+    Input(MediaInput),
+    /// Something came over the signaling channel of a link. After [`MediaInput::Secured`].
+    Signal {
+        /// Which.
+        link: LinkId,
+        /// What, sealed.
+        frame: Bytes,
+    },
+}
+
+impl From<MediaInput> for MediaEvent {
+    fn from(input: MediaInput) -> Self {
+        Self::Input(input)
+    }
+}
+
 /// Why a command was not carried out: one line for the log and for the failed step.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -64,7 +93,7 @@ pub struct MediaError(pub String);
 #[async_trait]
 pub trait Media: Send + Sync + 'static {
     /// What happens to links and devices. `None` after the first time: there is one reader.
-    fn take_events(&self) -> Option<mpsc::Receiver<MediaInput>>;
+    fn take_events(&self) -> Option<mpsc::Receiver<MediaEvent>>;
 
     /// Carries a command out, or starts to: what takes long reports itself as an event.
     ///

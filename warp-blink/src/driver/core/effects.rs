@@ -9,8 +9,8 @@ use crate::{
     id::{CallId, PublicKey},
     ports::media::MediaCommand,
     proto::{
-        Effect, EffectId, EffectKind, Gift, Outcome, SessionNo,
-        signal::{Body, Lane, Welcome},
+        Effect, EffectId, EffectKind, Gift, LinkId, Outcome, SessionNo,
+        signal::{Body, Lane, Packet, Welcome},
     },
     wire::Topic,
 };
@@ -46,12 +46,13 @@ impl Core {
             EffectKind::SendWelcome { call, to, session, welcome } => {
                 self.welcome(id, (call, to, session), &welcome);
             }
+            EffectKind::SendOnLink { link, session, packet } => {
+                let sealed = self.seal(link.peer, session, &packet);
+                let name = ("packet", packet.call, Some(link.peer), session.0, packet.seq);
+                self.say_sealed(id, link, sealed, name);
+            }
             EffectKind::Send { to, session, packet } => {
-                let place = match packet.body {
-                    Body::Where(whom) => Some(self.reaches.whereabouts(whom)),
-                    _ => None,
-                };
-                let sealed = self.vault.seal_packet(to, session, &packet, place);
+                let sealed = self.seal(to, session, &packet);
                 self.publish_sealed(id, sealed, ("packet", packet.call, Some(to), session.0, packet.seq));
             }
             EffectKind::SendCall { call, epoch, body } => {
@@ -137,6 +138,19 @@ impl Core {
         }
     }
 
+    fn seal(
+        &mut self,
+        to: PublicKey,
+        session: SessionNo,
+        packet: &Packet,
+    ) -> Result<(Topic, Vec<u8>), VaultError> {
+        let place = match packet.body {
+            Body::Where(whom) => Some(self.reaches.whereabouts(whom)),
+            _ => None,
+        };
+        self.vault.seal_packet(to, session, packet, place)
+    }
+
     fn welcome(
         &mut self,
         id: EffectId,
@@ -216,6 +230,24 @@ impl Core {
                 #[cfg(test)]
                 self.tap.published(&frame);
                 self.node_job(id, Job::Publish(topic, frame.into()));
+            }
+            Err(error) => self.ends(id, Err(error)),
+        }
+    }
+
+    fn say_sealed(
+        &mut self,
+        id: EffectId,
+        link: LinkId,
+        sealed: Result<(Topic, Vec<u8>), VaultError>,
+        name: fault::Name,
+    ) {
+        match sealed {
+            Ok(_) if self.losses.loses(name) => self.done(id),
+            Ok((_, frame)) => {
+                #[cfg(test)]
+                self.tap.published(&frame);
+                self.media_job(id, MediaCommand::Signal { link, frame: frame.into() });
             }
             Err(error) => self.ends(id, Err(error)),
         }

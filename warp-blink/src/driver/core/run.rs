@@ -8,8 +8,11 @@ use super::{Core, Found, Request};
 use crate::{
     driver::{clock, post, reaches::Dialed},
     event::NodeState,
-    ports::gossip::{self, GossipEvent},
-    proto::{Command, EffectId, Input, Outcome},
+    ports::{
+        gossip::{self, GossipEvent},
+        media::MediaEvent,
+    },
+    proto::{Command, EffectId, Input, LinkId, Outcome},
     time::Instant,
 };
 
@@ -83,7 +86,8 @@ impl Core {
                     }
                 },
                 input = media.recv() => match input {
-                    Some(input) => self.feed(Input::Media(input)),
+                    Some(MediaEvent::Input(input)) => self.feed(Input::Media(input)),
+                    Some(MediaEvent::Signal { link, frame }) => self.on_link(link, &frame),
                     None => {
                         self.feed(Input::Stopped { cause: "links and devices have ended".to_owned() });
                         break;
@@ -204,6 +208,18 @@ impl Core {
             GossipEvent::Lagged { dropped } => tracing::warn!(dropped, "gossip events were dropped"),
             // Addresses are read with the snapshot; the rest says nothing about a call.
             _ => {}
+        }
+    }
+
+    /// Something came over the signaling channel of a link.
+    fn on_link(&mut self, link: LinkId, frame: &[u8]) {
+        match post::open_on_link(&mut self.vault, link, frame) {
+            Ok(input) => {
+                #[cfg(test)]
+                self.tap.opened(&input);
+                self.feed(input);
+            }
+            Err(dropped) => dropped.count(&mut self.dropped),
         }
     }
 

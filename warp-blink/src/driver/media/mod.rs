@@ -4,6 +4,7 @@ mod audio;
 pub(in crate::driver) mod channels;
 mod map;
 mod rtp;
+mod signals;
 mod sound;
 mod stats;
 
@@ -17,12 +18,12 @@ use tokio::{
 };
 
 pub use self::audio::Audio;
-use self::{channels::Channels, rtp::RtpClock, sound::Sound};
+use self::{channels::Channels, rtp::RtpClock, signals::Signals, sound::Sound};
 use crate::{
     driver::clock,
     event::{ChannelId, Warning},
     id::{CallId, PublicKey},
-    ports::media::{Media, MediaCommand, MediaError},
+    ports::media::{Media, MediaCommand, MediaError, MediaEvent},
     proto::{LinkCommand, LinkId, MediaInput, signal::DescriptionKind},
 };
 
@@ -37,7 +38,8 @@ pub(crate) struct RealMedia {
     peers: Peers<Key>,
     sound: Arc<Sound>,
     channels: Arc<Channels>,
-    receiver: Mutex<Option<mpsc::Receiver<MediaInput>>>,
+    signals: Arc<Signals>,
+    receiver: Mutex<Option<mpsc::Receiver<MediaEvent>>>,
     pump: JoinHandle<()>,
     ticker: AbortHandle,
 }
@@ -55,8 +57,10 @@ impl RealMedia {
         let ticker =
             tokio::spawn(stats::every_second(peers.clone(), sound.clone(), events.clone())).abort_handle();
         let channels = Arc::new(Channels::default());
-        let pump = tokio::spawn(pump(links, sound.clone(), channels.clone(), events));
-        Ok(Self { peers, sound, channels, receiver: Mutex::new(Some(receiver)), pump, ticker })
+        let signals = Arc::new(Signals::default());
+        let rooms = Rooms { sound: sound.clone(), channels: channels.clone(), signals: signals.clone() };
+        let pump = tokio::spawn(pump(links, rooms, events));
+        Ok(Self { peers, sound, channels, signals, receiver: Mutex::new(Some(receiver)), pump, ticker })
     }
 
     fn link(&self, link: LinkId, command: LinkCommand) -> Result<(), MediaError> {
@@ -98,13 +102,14 @@ impl RealMedia {
 
 #[async_trait]
 impl Media for RealMedia {
-    fn take_events(&self) -> Option<mpsc::Receiver<MediaInput>> {
+    fn take_events(&self) -> Option<mpsc::Receiver<MediaEvent>> {
         self.receiver.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     async fn execute(&self, command: MediaCommand) -> Result<(), MediaError> {
         match command {
             MediaCommand::Link { link, command } => return self.link(link, command),
+            MediaCommand::Signal { link, frame } => return self.signals.send(link, frame),
             MediaCommand::OpenChannel { call, peer, options } => {
                 let key = (call, peer);
                 let nobody = || MediaError("there is no connection to them in that call".to_owned());
@@ -142,16 +147,20 @@ impl Drop for RealMedia {
     }
 }
 
-/// Carries what connections do to the driver, in order.
-async fn pump(
-    mut links: Events<Key>,
+/// Where what connections bring goes.
+struct Rooms {
     sound: Arc<Sound>,
     channels: Arc<Channels>,
-    events: mpsc::Sender<MediaInput>,
-) {
+    signals: Arc<Signals>,
+}
+
+/// Carries what connections do to the driver, in order.
+async fn pump(mut links: Events<Key>, rooms: Rooms, events: mpsc::Sender<MediaEvent>) {
+    let Rooms { sound, channels, signals } = rooms;
     while let Some(event) = links.recv().await {
         let key = event.peer;
         let link = LinkId { call: key.0, peer: key.1, generation: event.generation.0 };
+        let mut listens = None;
         let input = match event.kind {
             EventKind::LocalDescription(description) => {
                 MediaInput::LocalDescription { link, description: map::from_engine(&description) }
@@ -164,7 +173,16 @@ async fn pump(
             }
             EventKind::GatheringDone => MediaInput::GatheringDone { link },
             EventKind::AddressChanged { lost } => MediaInput::AddressChanged { link, lost },
-            EventKind::Channel(channel) if !channel.is_signaling() => {
+            EventKind::Secured(certificates) => {
+                signals.secured(link, certificates);
+                continue;
+            }
+            EventKind::Channel(channel) if channel.is_signaling() => {
+                let Some(input) = signals.open(link, &channel) else { continue };
+                listens = Some(channel);
+                input
+            }
+            EventKind::Channel(channel) => {
                 let name = channel.name().to_owned();
                 MediaInput::Channel { link, channel: channels.keep(link, channel), name }
             }
@@ -176,6 +194,7 @@ async fn pump(
                 if state.is_final() {
                     sound.remove(key);
                     channels.drop_link(link);
+                    signals.drop_link(link);
                 }
                 match map::state(state) {
                     Some(state) => MediaInput::State { link, state },
@@ -184,8 +203,12 @@ async fn pump(
             }
             _ => continue,
         };
-        if events.send(input).await.is_err() {
+        if events.send(input.into()).await.is_err() {
             break;
+        }
+        if let Some(channel) = listens {
+            // Ends with the channel.
+            tokio::spawn(signals::listen(link, channel, events.clone()));
         }
     }
 }

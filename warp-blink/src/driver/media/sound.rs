@@ -20,7 +20,7 @@ use super::{Audio, Key, rtp::RtpClock};
 use crate::{
     event::Warning,
     id::{CallId, PublicKey},
-    ports::media::MediaError,
+    ports::media::{MediaError, MediaEvent},
     proto::{LinkId, MediaInput, signal::MediaFormat},
 };
 
@@ -35,7 +35,7 @@ pub(super) struct Sound {
     audio: Audio,
     track: LocalTrack,
     clock: RtpClock,
-    events: mpsc::Sender<MediaInput>,
+    events: mpsc::Sender<MediaEvent>,
     state: Mutex<State>,
     /// Devices are opened and closed one after the other: some can be held only once.
     turn: Mutex<()>,
@@ -74,7 +74,7 @@ impl Sound {
         audio: Audio,
         track: LocalTrack,
         clock: RtpClock,
-        events: mpsc::Sender<MediaInput>,
+        events: mpsc::Sender<MediaEvent>,
     ) -> Self {
         Self { audio, track, clock, events, state: Mutex::default(), turn: Mutex::default() }
     }
@@ -332,8 +332,8 @@ impl State {
 }
 
 /// From the engine's thread, which must not wait: a driver that is a thousand events behind loses this one.
-fn send(events: &mpsc::Sender<MediaInput>, input: MediaInput) {
-    if events.try_send(input).is_err() {
+fn send(events: &mpsc::Sender<MediaEvent>, input: MediaInput) {
+    if events.try_send(input.into()).is_err() {
         tracing::warn!("a sound event was lost: the driver does not keep up");
     }
 }

@@ -7,6 +7,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{Key, map, sound::Sound};
 use crate::{
+    ports::media::MediaEvent,
     proto::{LinkId, MediaInput},
     stats::LinkStats,
 };
@@ -23,7 +24,7 @@ struct Before {
     received: u64,
 }
 
-pub(super) async fn every_second(peers: Peers<Key>, sound: Arc<Sound>, events: mpsc::Sender<MediaInput>) {
+pub(super) async fn every_second(peers: Peers<Key>, sound: Arc<Sound>, events: mpsc::Sender<MediaEvent>) {
     let mut ticks = tokio::time::interval(PERIOD);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut before: BTreeMap<LinkId, Before> = BTreeMap::new();
@@ -50,7 +51,7 @@ pub(super) async fn every_second(peers: Peers<Key>, sound: Arc<Sound>, events: m
                 route: stats.route.map(|r| map::candidate_kind(r.local).to_owned()),
             };
             before.insert(link, now);
-            if events.send(MediaInput::Stats { link, stats }).await.is_err() {
+            if events.send(MediaInput::Stats { link, stats }.into()).await.is_err() {
                 return;
             }
         }

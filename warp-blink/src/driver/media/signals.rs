@@ -1,0 +1,68 @@
+//! The signaling channels of links: what the driver seals goes out on them, and what comes is handed to it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use simple_webrtc::{Certificates, Channel, ChannelSender, Message};
+use tokio::sync::mpsc;
+
+use crate::{
+    ports::media::{MediaError, MediaEvent},
+    proto::{LinkId, MediaInput, signal::Fingerprint},
+};
+
+/// Those that are open. There are no more than links.
+#[derive(Debug, Default)]
+pub(super) struct Signals(Mutex<BTreeMap<LinkId, Open>>);
+
+#[derive(Debug)]
+struct Open {
+    certificates: Certificates,
+    sender: Option<ChannelSender>,
+}
+
+impl Signals {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<LinkId, Open>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The handshake of that link is over.
+    pub(super) fn secured(&self, link: LinkId, certificates: Certificates) {
+        self.lock().insert(link, Open { certificates, sender: None });
+    }
+
+    /// Its channel is open. What is to be told before anything that comes over it.
+    pub(super) fn open(&self, link: LinkId, channel: &Channel) -> Option<MediaInput> {
+        let mut all = self.lock();
+        let open = all.get_mut(&link)?;
+        open.sender = Some(channel.sender());
+        let Certificates { local, remote, .. } = open.certificates;
+        let [own, remote] = [local, remote].map(|f| Fingerprint(*f.as_bytes()));
+        Some(MediaInput::Secured { link, own, remote })
+    }
+
+    pub(super) fn send(&self, link: LinkId, frame: Bytes) -> Result<(), MediaError> {
+        let sender = self.lock().get(&link).and_then(|open| open.sender.clone());
+        let sender = sender.ok_or_else(|| MediaError("the link has no signaling channel".to_owned()))?;
+        sender.try_send(Message::Binary(frame)).map_err(|error| MediaError(error.to_string()))
+    }
+
+    /// That link is over.
+    pub(super) fn drop_link(&self, link: LinkId) {
+        self.lock().remove(&link);
+    }
+}
+
+/// Hands over what comes, until the channel ends. What finds no room waits in the channel, and then at the other side.
+pub(super) async fn listen(link: LinkId, mut channel: Channel, events: mpsc::Sender<MediaEvent>) {
+    while let Some(message) = channel.recv().await {
+        // Nothing of ours is text.
+        let Message::Binary(frame) = message else { continue };
+        if events.send(MediaEvent::Signal { link, frame }).await.is_err() {
+            break;
+        }
+    }
+}
