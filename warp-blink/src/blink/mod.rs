@@ -166,22 +166,36 @@ impl Blink {
         result.await.map_err(|_| Error::Closed)?.map_err(Error::Media)
     }
 
+    /// Uses these STUN and TURN servers from now on, in place of those before: other servers, or new credentials for the same ones
+    /// while calls go on. Links that exist take them with their next description; their present paths stay.
+    ///
+    /// # Errors
+    /// [`Error::Media`] if one of them is no server's address; [`Error::Closed`].
+    pub async fn set_ice_servers(&self, servers: Vec<crate::IceServer>) -> Result<(), Error> {
+        let (reply, result) = oneshot::channel();
+        let command = MediaCommand::SetIceServers(servers);
+        self.requests.send(Request::Media(command, reply)).await.map_err(|_| Error::Closed)?;
+        result.await.map_err(|_| Error::Closed)?.map_err(Error::Media)
+    }
+
     /// Opens a data channel to a participant of an accepted call, straight between the two: for chat, files, or the state of a
     /// game. It comes to both sides as [`Event::Channel`](crate::Event::Channel) once it is open; each of the two can open some,
     /// 16 together. It ends with the link: after a crash, or a link that was lost, it is opened anew.
     ///
     /// # Errors
-    /// [`Error::Media`] if there is no connection to them in that call, or the name is empty or longer than
-    /// [`MAX_CHANNEL_NAME_BYTES`](crate::channel::MAX_CHANNEL_NAME_BYTES); [`Error::Closed`].
+    /// [`Error::Rejected`] if the call is not accepted, or there is no connection to them; [`Error::Media`] if the name is empty or
+    /// longer than [`MAX_CHANNEL_NAME_BYTES`](crate::channel::MAX_CHANNEL_NAME_BYTES); [`Error::Closed`].
     pub async fn open_channel(
         &self,
         call: CallId,
         peer: PublicKey,
         options: ChannelOptions,
     ) -> Result<(), Error> {
-        let call = self.ledger.resolve(call);
+        let (reply, link) = oneshot::channel();
+        self.requests.send(Request::ChannelTo(call, peer, reply)).await.map_err(|_| Error::Closed)?;
+        let link = link.await.map_err(|_| Error::Closed)??;
         let (reply, result) = oneshot::channel();
-        let command = MediaCommand::OpenChannel { call, peer, options };
+        let command = MediaCommand::OpenChannel { link, options };
         self.requests.send(Request::Media(command, reply)).await.map_err(|_| Error::Closed)?;
         result.await.map_err(|_| Error::Closed)?.map_err(Error::Media)
     }

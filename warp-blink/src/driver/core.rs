@@ -39,7 +39,7 @@ use crate::{
         media::{Media, MediaCommand},
     },
     proto::{
-        Command, Effect, EffectId, Input, Machine, Notice, Outcome, Saved,
+        Command, Effect, EffectId, Input, LinkId, Machine, Notice, Outcome, Saved,
         journal::Beginning,
         signal::{AppData, MAX_MEMBERS, MayInvite},
     },
@@ -79,6 +79,8 @@ pub(crate) enum Request {
         node: NodeId,
         address: String,
     },
+    /// Over which link a data channel to somebody goes.
+    ChannelTo(CallId, PublicKey, oneshot::Sender<Result<LinkId, Rejected>>),
     Channel(ChannelId, oneshot::Sender<Option<Channel>>),
     Shutdown(oneshot::Sender<()>),
     /// How many of these frames a key opens that is here.

@@ -190,10 +190,9 @@ impl MemoryMedia {
         tell(&other.events, MediaEvent::Signal { link: other.link, frame })
     }
 
-    fn open_channel(&self, call: CallId, peer: PublicKey, options: ChannelOptions) -> Result<(), MediaError> {
+    fn open_channel(&self, link: LinkId, options: ChannelOptions) -> Result<(), MediaError> {
         let ends = self.links.lock();
-        let is_it =
-            |e: &&End| e.node == self.node && (e.link.call, e.link.peer) == (call, peer) && e.connected;
+        let is_it = |e: &&End| e.node == self.node && e.link == link && e.connected;
         let own = ends.values().find(is_it);
         let far = own.and_then(|end| ends.get(&end.other?));
         let (Some(own), Some(far)) = (own, far) else {
@@ -257,7 +256,8 @@ impl Media for MemoryMedia {
         match command {
             MediaCommand::Link { link, command } => self.link(link, &command),
             MediaCommand::Signal { link, frame } => self.signal(link, frame),
-            MediaCommand::OpenChannel { call, peer, options } => self.open_channel(call, peer, options),
+            MediaCommand::OpenChannel { link, options } => self.open_channel(link, options),
+            MediaCommand::SetIceServers(_) => Ok(()),
             MediaCommand::OpenAudio { call, .. } => self.audio(call, true),
             MediaCommand::CloseAudio { call } => self.audio(call, false),
             MediaCommand::SetMuted(_) | MediaCommand::SetDeafened(_) | MediaCommand::SetGain { .. } => Ok(()),

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use simple_webrtc::{Channel, ChannelOptions};
+use simple_webrtc::{Channel, ChannelOptions, IceServer};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -31,13 +31,13 @@ pub enum MediaCommand {
     },
     /// Open a data channel to a participant. [`MediaInput::Channel`] follows when it is open.
     OpenChannel {
-        /// In which call.
-        call: CallId,
-        /// To whom.
-        peer: PublicKey,
+        /// Over which link.
+        link: LinkId,
         /// How it is to be.
         options: ChannelOptions,
     },
+    /// Use these STUN and TURN servers from now on, in place of those before.
+    SetIceServers(Vec<IceServer>),
     /// Open microphone and speaker. [`MediaInput::Started`] follows when they run.
     OpenAudio {
         /// For which call.

@@ -11,6 +11,7 @@
 //! closed behind them.
 
 use super::{
+    call::Call,
     delivery::Schedule,
     effect::{EffectKind, LinkId, SessionNo},
     input::EngineLink,
@@ -18,7 +19,12 @@ use super::{
     participant::Participant,
     signal::{Binding, Body, Fingerprint, Packet, Progress},
 };
-use crate::{event::LinkState, id::CallId, id::PublicKey, time::Instant};
+use crate::{
+    error::Rejected,
+    event::LinkState,
+    id::{CallId, PublicKey},
+    time::Instant,
+};
 
 /// How far the exchange of one link is.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +59,19 @@ impl Machine {
         } else {
             self.counters.unexpected += 1;
         }
+    }
+
+    /// The link over which an app's data channel to somebody goes.
+    ///
+    /// # Errors
+    /// [`Rejected::NoSuchCall`], [`Rejected::NotActive`] before the call is accepted, [`Rejected::NotInCall`] while there is no
+    /// connection to them.
+    pub fn channel_to(&self, call: CallId, peer: &PublicKey) -> Result<LinkId, Rejected> {
+        let call = self.aliases.get(&call).copied().unwrap_or(call);
+        self.existing(call, Call::is_active, Rejected::NotActive)?;
+        let p = self.peer(call, peer).filter(|p| p.is_in() && p.link.state == LinkState::Connected);
+        let generation = p.ok_or(Rejected::NotInCall(*peer))?.link.generation;
+        Ok(LinkId { call, peer: *peer, generation })
     }
 
     /// Something came over a link.

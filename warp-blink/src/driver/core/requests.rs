@@ -44,6 +44,9 @@ impl Core {
                 let ended = self.reaches.want(clock::now(), node, None);
                 self.finish(ended);
             }
+            Request::ChannelTo(call, peer, reply) => {
+                let _ = reply.send(self.machine.channel_to(call, &peer));
+            }
             Request::Channel(channel, reply) => {
                 let _ = reply.send(self.media.take_channel(channel));
             }

@@ -110,12 +110,13 @@ impl Media for RealMedia {
         match command {
             MediaCommand::Link { link, command } => return self.link(link, command),
             MediaCommand::Signal { link, frame } => return self.signals.send(link, frame),
-            MediaCommand::OpenChannel { call, peer, options } => {
-                let key = (call, peer);
-                let nobody = || MediaError("there is no connection to them in that call".to_owned());
-                let generation = self.peers.generation(&key).ok_or_else(nobody)?;
-                let opened = self.peers.open_channel(&key, generation, options);
+            MediaCommand::OpenChannel { link, options } => {
+                let key = (link.call, link.peer);
+                let opened = self.peers.open_channel(&key, Generation(link.generation), options);
                 return opened.map_err(|e| MediaError(e.to_string()));
+            }
+            MediaCommand::SetIceServers(servers) => {
+                return self.peers.set_ice_servers(servers).map_err(|e| MediaError(e.to_string()));
             }
             MediaCommand::OpenAudio { call, format } => return self.sound.clone().open(call, format),
             MediaCommand::CloseAudio { call } => return self.sound.clone().close(Some(call)).await,
