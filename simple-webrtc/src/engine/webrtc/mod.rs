@@ -15,6 +15,8 @@ mod media;
 mod net;
 mod pace;
 #[cfg(test)]
+mod pool_tests;
+#[cfg(test)]
 mod relay;
 mod role;
 mod runtime;
