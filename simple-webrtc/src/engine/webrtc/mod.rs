@@ -1,5 +1,7 @@
 //! The only place that knows the WebRTC engine.
 
+#[cfg(test)]
+mod bench;
 mod channel;
 #[cfg(test)]
 mod channel_tests;
