@@ -60,7 +60,7 @@ fuzz: setup ## run each fuzz target for SECONDS=60 and print a table; not part o
 sim: setup ## random lives of 2 to 16 phones, in virtual time (RUNS=10000, FROM=20000; SEED=17 shows one)
 	@$(CARGO) run --release --locked --quiet -p blink-sim
 
-bench: setup ## measure what messages and the call machine cost, and write docs/benchmarks.md
+bench: setup ## measure what messages, the call machine and connections cost, and write docs/benchmarks.md
 	@scripts/bench.sh
 
 clean-demo: ## remove what the demo wrote

@@ -251,10 +251,60 @@ def proto(times, counts):
     }
 
 
+def links(times, counts):
+    """What connections cost, beside the bare engine."""
+    both = lambda kind, name: (counts[kind][f"{name}/ours"], counts[kind][f"{name}/bare"])
+    ratio = lambda ours, bare: f"{bare / ours:.0f}" if bare > 10 * ours else f"{bare / ours:.2g}"
+
+    def set_up():
+        rows = []
+        for kind, text in [("connected_us", "connected"), ("heard_us", "first packet")]:
+            for way, ways, named in [("direct", 2, "direct"), ("relayed", 6, "over two relays")]:
+                for delay in [0, 50, 100]:
+                    if f"{way}/{delay}/ours" not in counts[kind]:
+                        continue
+                    ours, bare = both(kind, f"{way}/{delay}")
+                    trips = [f"{n / (delay * 1e3 * ways):.1f}" if delay else "" for n in (ours, bare)]
+                    shown = [f"{n / 1e3:,.1f}" for n in (ours, bare)]
+                    row = [f"{text}, {named}, {delay} ms", shown[0], trips[0], shown[1], trips[1], ratio(ours, bare)]
+                    rows.append(row)
+        return table(["from the offer until", "ms", "round trips", "bare: ms", "round trips", "times as long"], rows)
+
+    def added():
+        rows = []
+        for name, text in [("usual", "median"), ("worst", "longest of 100")]:
+            ours, bare = both("added_us", name)
+            rows.append([text, f"{ours / 1e3:,.1f}", f"{bare / 1e3:,.1f}"])
+        return table(["a relayed packet, one each 20 ms", "added ms", "bare: added ms"], rows)
+
+    def load():
+        rows = []
+        for n in [1, 4, 16]:
+            ours, bare = both("processor_ppm", str(n))
+            rows.append([f"processor, one of {n}", f"{ours / 1e4:.2f} %", f"{bare / 1e4:.2f} %", ratio(ours, bare)])
+        ours, bare = counts["memory_kb"]["ours"], counts["memory_kb"]["bare"]
+        rows.append(["memory, each end", f"{ours} kB", f"{bare} kB", ratio(ours, bare)])
+        return table(["a connection", "ours", "bare", "times as much"], rows)
+
+    def writes():
+        ns = lambda n: counts["write_ns"][f"{n}/ours"]
+        rows = [[f"a track with {n} listeners" if n != 1 else "a track with one listener", f"{ns(n):,}"] for n in [0, 1, 4, 16]]
+        rows.append(["of that, one more listener", f"{(ns(16) - ns(1)) / 15:.0f}"])
+        rows.append(["bare: the engine's track, which has one", f"{counts['write_ns']['1/bare']:,}"])
+        return table(["a frame is handed to", "ns"], rows)
+
+    return {"links_set_up": set_up(), "links_added": added(), "links_load": load(), "links_writes": writes()}
+
+
 # By name: the tables, and the least that a whole run has, in times and in numbers of each kind.
 RUNS = {
     "wire": (wire, 40, {"bytes": 12}),
     "proto": (proto, 80, {"effects": 70, "nonsense": 70, "inputs": 6, "held": 9}),
+    "links": (
+        links,
+        0,
+        {"connected_us": 10, "heard_us": 10, "added_us": 4, "processor_ppm": 6, "memory_kb": 2, "write_ns": 5},
+    ),
 }
 
 

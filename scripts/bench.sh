@@ -1,26 +1,36 @@
 #!/usr/bin/env bash
-# Measures in release what messages and the machine cost, and writes the figures into docs/benchmarks.md and the JSON
-# beside it. `bench.sh wire` and `bench.sh proto` measure one of the two and leave the other's figures as they are. Any
-# other arguments are those of the benchmarks (a filter, --min-time 1): with them, nothing is written.
+# Measures in release what messages, the machine and connections cost, and writes the figures into docs/benchmarks.md and
+# the JSON beside it. `bench.sh wire`, `bench.sh proto` and `bench.sh links` measure one of them and leave the others' figures
+# as they are. Any other arguments are those of the first two (a filter, --min-time 1): with them, nothing is written.
 # Take figures in a quiet moment: a busy machine shows in the median first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 package=(--locked -p warp-blink --no-default-features)
 all=(wire proto)
+links=yes
 case "${1:-}" in
     "") ;;
-    wire | proto) all=("$1") ;;
+    wire | proto) all=("$1") links= ;;
+    links) all=() ;;
     *) exec cargo bench --quiet "${package[@]}" "${all[@]/#/--bench=}" -- --color never "$@" ;;
 esac
 command -v python3 >/dev/null || { echo "bench.sh: the tables are written by python3, which is not here" >&2; exit 1; }
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
-for name in "${all[@]}"; do
+for name in ${all[@]+"${all[@]}"}; do
     cargo bench --quiet "${package[@]}" --bench "$name" -- --color never --min-time 0.5 | tee "$out/$name"
 done
 if [ -e "$out/proto" ]; then
     # What is held in memory is counted where it is bounded.
     cargo test --quiet --release "${package[@]}" --test proto_alloc -- --nocapture | grep -o '#held .*' | tee -a "$out/proto"
+fi
+if [ -n "$links" ]; then
+    # They need the engine itself, and the network in memory of the tests, so they are tests; each is a process of its own.
+    run=(cargo test --quiet --release --locked -p simple-webrtc --lib -- --ignored --nocapture --exact)
+    for name in setup::measure_set_up setup::measure_set_up_on_one_machine setup::measure_relayed_packets \
+        load::measure_processor load::measure_memory_of_ours load::measure_memory_of_the_bare_engine load::measure_listeners; do
+        "${run[@]}" "engine::webrtc::bench::$name" | grep -o '#[a-z_]* .*' | tee -a "$out/links"
+    done
 fi
 python3 scripts/bench-tables.py "$out"/*

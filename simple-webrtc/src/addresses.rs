@@ -70,7 +70,7 @@ pub(crate) async fn observe(
 }
 
 /// Those that somebody else can reach.
-fn usable(addresses: &BTreeSet<IpAddr>) -> impl Iterator<Item = &IpAddr> {
+pub(crate) fn usable(addresses: &BTreeSet<IpAddr>) -> impl Iterator<Item = &IpAddr> {
     addresses.iter().filter(|address| match address {
         IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local() && !ip.is_unspecified(),
         IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local() && !ip.is_unspecified(),

@@ -54,6 +54,7 @@ mod event;
 mod link;
 mod parking;
 mod peers;
+mod pool;
 mod queue;
 mod reception;
 mod sink;

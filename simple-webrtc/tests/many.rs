@@ -26,9 +26,11 @@ fn memory() -> u64 {
 }
 
 /// One life of two connections: up, a frame each way, and down; by turns the one or the other hangs up, or both are dropped.
+/// Every other one has prepared connections besides, which nobody takes back.
 async fn life(number: usize) {
     let mut a = Side::new(loopback().build().expect("valid"));
     let mut b = Side::new(loopback().build().expect("valid"));
+    a.peers.prepare(number % 2).expect("room");
     a.peers.dial("b", Generation(1)).expect("dial");
     connect(&mut a, &mut b, LinkState::Connected).await;
     let mut at_b = first_track(&a.track, &mut b).await;

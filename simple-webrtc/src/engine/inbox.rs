@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,6 +12,8 @@ const SIGNALS: usize = 256;
 /// Where signals arrive, in order.
 pub(crate) struct Inbox {
     receiver: mpsc::Receiver<Signal>,
+    /// Looked at, and not taken yet.
+    seen: VecDeque<Signal>,
     outbox: Outbox,
 }
 
@@ -24,7 +27,7 @@ pub(crate) struct Outbox {
 impl Inbox {
     pub(crate) fn new() -> Self {
         let (sender, receiver) = mpsc::channel(SIGNALS);
-        Self { receiver, outbox: Outbox { sender, overflowed: Arc::default() } }
+        Self { receiver, seen: VecDeque::new(), outbox: Outbox { sender, overflowed: Arc::default() } }
     }
 
     pub(crate) fn sender(&self) -> Outbox {
@@ -37,7 +40,20 @@ impl Inbox {
         if self.outbox.overflowed.load(Ordering::Acquire) {
             return None;
         }
-        self.receiver.recv().await
+        match self.seen.pop_front() {
+            Some(signal) => Some(signal),
+            None => self.receiver.recv().await,
+        }
+    }
+
+    /// What has arrived so far, which stays to be received; `None` once any was lost.
+    pub(crate) fn look(&mut self) -> Option<&VecDeque<Signal>> {
+        while self.seen.len() < SIGNALS
+            && let Ok(signal) = self.receiver.try_recv()
+        {
+            self.seen.push_back(signal);
+        }
+        (!self.outbox.overflowed.load(Ordering::Acquire)).then_some(&self.seen)
     }
 }
 
@@ -65,6 +81,19 @@ mod tests {
         assert!(inbox.recv().await.is_some(), "full, but nothing lost yet");
         outbox.put(Signal::PathFound);
         outbox.put(Signal::PathSilent);
-        assert!(inbox.recv().await.is_none());
+        assert!(inbox.recv().await.is_none() && inbox.look().is_none());
+    }
+
+    #[tokio::test]
+    async fn looking_takes_nothing_away() {
+        let mut inbox = Inbox::new();
+        inbox.sender().put(Signal::PathFound);
+        assert_eq!(inbox.look().map(VecDeque::len), Some(1));
+        inbox.sender().put(Signal::PathSilent);
+        assert_eq!(inbox.look().map(VecDeque::len), Some(2));
+        inbox.sender().put(Signal::Stopped);
+        assert!(matches!(inbox.recv().await, Some(Signal::PathFound)));
+        assert!(matches!(inbox.recv().await, Some(Signal::PathSilent)));
+        assert!(matches!(inbox.recv().await, Some(Signal::Stopped)));
     }
 }

@@ -13,10 +13,12 @@ use super::negotiation::Negotiation;
 use super::tracks::{Heard, Videos};
 use super::{Command, End, Link, Role, Stop, failed, now, sleep_until, stopped};
 use crate::channel::{self, Channel, ChannelOptions, Places, RawChannel};
+use crate::config::Config;
 use crate::description::{Candidate, CandidateKind, Description};
 use crate::engine::{Connection, Dtls, EngineError, Inbox, Signal};
 use crate::event::{EventKind, FailReason, LinkState, ServerProblem};
 use crate::parking::Parking;
+use crate::pool::Prepared;
 use crate::steps::{Observation, Steps};
 use crate::track::Subscription;
 
@@ -60,8 +62,17 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
     pub(super) async fn drive(&mut self, slot: &mut Option<Live>) -> Result<Infallible, End> {
         let steps = Steps::new(now());
         self.emit_state(steps.state()).await?;
-        let inbox = Inbox::new();
-        let connection = self.open(&inbox, &steps).await?;
+        let config = self.servers.borrow_and_update().clone();
+        let prepared = if let Role::Dial = self.role { self.pool.take(&config) } else { None };
+        let (connection, inbox, ready) = match prepared {
+            Some(Prepared { connection, inbox, signaling, offer, gathering_until, .. }) => {
+                (connection, inbox, Some((signaling, offer, gathering_until)))
+            }
+            None => {
+                let inbox = Inbox::new();
+                (self.open(config, &inbox, &steps).await?, inbox, None)
+            }
+        };
         if self.probe.connection.set(Arc::downgrade(&connection)).is_err() {
             tracing::error!("a link opened two connections");
         }
@@ -87,8 +98,17 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
             last_words: None,
             early: Vec::new(),
         });
-        self.open_signaling(live).await?;
-        let states = self.begin(live).await?;
+        let states = match ready {
+            Some((signaling, offer, gathering_until)) => {
+                carry_signaling(live, signaling);
+                self.begin_prepared(live, offer, gathering_until.into_std()).await?;
+                Vec::new()
+            }
+            None => {
+                self.open_signaling(live).await?;
+                self.begin(live).await?
+            }
+        };
         self.advance(live, states).await?;
 
         let mut closed_check = time::interval(CLOSED_CHECK);
@@ -139,8 +159,12 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
     }
 
     /// Opening must not be cancelled half way: the engine would keep what it had made so far. So it runs on its own.
-    async fn open(&mut self, inbox: &Inbox, steps: &Steps) -> Result<Arc<dyn Connection>, End> {
-        let config = self.servers.borrow_and_update().clone();
+    async fn open(
+        &mut self,
+        config: Arc<Config>,
+        inbox: &Inbox,
+        steps: &Steps,
+    ) -> Result<Arc<dyn Connection>, End> {
         let (engine, outbox) = (self.engine.clone(), inbox.sender());
         let mut opening = tokio::spawn(async move { engine.open(&config, outbox).await });
         let opened = match self.ask(steps.step(), &mut opening).await {
@@ -318,10 +342,14 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
         let connection = live.connection.clone();
         let opened = self.ask(live.steps.step(), connection.open_channel(None)).await?;
         let raw = opened.map_err(|error| failed(live.steps.step(), error.into()))?;
-        let (ending, ended) = oneshot::channel();
-        live.last_words = carry_channel(live, raw, Some(ended)).map(|task| (ending, task));
+        carry_signaling(live, raw);
         Ok(())
     }
+}
+
+fn carry_signaling(live: &mut Live, raw: Arc<dyn RawChannel>) {
+    let (ending, ended) = oneshot::channel();
+    live.last_words = carry_channel(live, raw, Some(ended)).map(|task| (ending, task));
 }
 
 fn open_channel(live: &mut Live, options: ChannelOptions) {

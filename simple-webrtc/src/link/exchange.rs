@@ -1,5 +1,7 @@
 //! Descriptions and candidates, ours and the peer's.
 
+use std::time::Instant;
+
 use super::drive::Live;
 use super::negotiation::OnOffer;
 use super::{End, Link, Role, failed, now};
@@ -22,6 +24,24 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
                 self.offer(live, false).await.map(|()| Vec::new())
             }
         }
+    }
+
+    /// The first offer of a connection that has made it already.
+    pub(super) async fn begin_prepared(
+        &mut self,
+        live: &mut Live,
+        offer: Description,
+        gathering_until: Instant,
+    ) -> Result<(), End> {
+        self.arrange_videos(live).await?;
+        if live.videos.are_any() {
+            // It knows nothing of them. For ICE the next one is the same.
+            self.offer(live, false).await?;
+        } else {
+            self.offered(live, offer, false).await?;
+        }
+        live.gathering_until = Some(gathering_until);
+        Ok(())
     }
 
     /// Looks for a path on fresh sockets, if there was a path before.
@@ -105,6 +125,10 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
         let connection = live.connection.clone();
         let offer = self.ask(live.steps.step(), connection.offer(restart)).await?;
         let offer = offer.map_err(|error| failed(live.steps.step(), error.into()))?;
+        self.offered(live, offer, restart).await
+    }
+
+    async fn offered(&mut self, live: &mut Live, offer: Description, restart: bool) -> Result<(), End> {
         live.negotiation.offered(&offer, restart);
         live.videos.offered();
         self.probe.set_offered();

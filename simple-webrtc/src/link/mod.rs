@@ -25,6 +25,7 @@ use crate::description::Description;
 use crate::engine::{Engine, EngineError};
 use crate::event::{Event, EventKind, FailReason, LinkState, Step};
 use crate::peers::Remote;
+use crate::pool::Pool;
 use crate::track::LocalTrack;
 
 pub(crate) use self::lease::Lease;
@@ -61,6 +62,7 @@ pub(crate) struct Link<K: Clone + Ord> {
     /// The same, with the servers of the moment.
     pub(crate) servers: watch::Receiver<Arc<Config>>,
     pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) pool: Arc<Pool>,
     pub(crate) role: Role,
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) stop: watch::Receiver<Option<Stop>>,

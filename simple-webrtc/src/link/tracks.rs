@@ -69,6 +69,11 @@ impl Videos {
         self.places.iter().find(|place| place.slot.ssrc() == ssrc)?.track.clone()
     }
 
+    /// Whether there are places for any, so that a description has to tell of them.
+    pub(super) fn are_any(&self) -> bool {
+        !self.places.is_empty()
+    }
+
     pub(super) fn offered(&mut self) {
         for place in &mut self.places {
             if place.told == Told::Nothing {

@@ -1,5 +1,7 @@
 //! The only place that knows the WebRTC engine.
 
+#[cfg(test)]
+mod bench;
 mod certificates;
 mod channel;
 #[cfg(test)]
@@ -15,6 +17,8 @@ mod media;
 #[cfg(test)]
 mod net;
 mod pace;
+#[cfg(test)]
+mod pool_tests;
 #[cfg(test)]
 mod relay;
 mod role;

@@ -1,4 +1,4 @@
-//! A TURN server in memory (RFC 8656): what a test of relayed paths needs, for clients that behave.
+//! A STUN and TURN server in memory (RFC 8489, RFC 8656): what a test of relayed paths needs, for clients that behave.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -52,6 +52,7 @@ async fn serve(net: Arc<Net>, socket: Arc<dyn AsyncUdpSocket>) {
                     continue;
                 }
                 let answer = match u16::from_be_bytes([message[0], message[1]]) {
+                    0x0001 => Some((0x0101, encode(XOR_MAPPED_ADDRESS, &xor(client)))),
                     0x0003 if attribute(message, USERNAME).is_none() => {
                         let mut attributes = encode(ERROR_CODE, &[0, 0, 4, 1]);
                         attributes.extend(encode(REALM, b"home"));

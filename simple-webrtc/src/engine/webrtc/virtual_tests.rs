@@ -20,7 +20,7 @@ type Name = &'static str;
 pub(super) struct Side {
     pub(super) peers: Peers<Name>,
     events: Events<Name>,
-    track: LocalTrack,
+    pub(super) track: LocalTrack,
     engine: Arc<Webrtc>,
 }
 
@@ -299,7 +299,7 @@ async fn a_handshake_does_not_wait_for_the_next_check() {
 }
 
 /// The longest that a packet takes of those that leave every 20 ms.
-async fn one_way(pair: &mut Pair) -> Duration {
+pub(super) async fn one_way(pair: &mut Pair) -> Duration {
     pair.heard().await;
     let (_, mut track) = pair.tracks.pop().expect("heard");
     while time::timeout(Duration::from_millis(200), track.recv()).await.is_ok() {}

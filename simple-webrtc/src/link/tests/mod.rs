@@ -2,6 +2,7 @@
 
 mod addresses;
 mod dying;
+mod pool;
 mod random;
 mod restarts;
 mod time_limits;

@@ -1,0 +1,142 @@
+//! How long it takes until there is a connection, and how long packets take over a relay.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{self, Instant};
+
+use super::super::net::Net;
+use super::super::relay;
+use super::super::virtual_tests::{self as ours, loopback, one_way};
+use super::bare::{self, Place};
+use super::{TICK, Who, median, print};
+use crate::{EventKind, IceServer};
+
+/// Until both are connected, and until the first packet.
+async fn set_up(who: Who, delay: Duration, relayed: bool) -> (Duration, Duration) {
+    let net = Net::new(delay);
+    let relay = relayed.then(|| relay::start(&net));
+    match who {
+        Who::Ours => {
+            let config = || match relay {
+                Some(relay) => {
+                    let server = IceServer::turn(format!("turn:{relay}"), "user", "secret");
+                    loopback().ice_server(server).relay_only(true)
+                }
+                None => loopback(),
+            };
+            let mut pair = ours::Pair::with(net, true, config);
+            let up = pair.connect().await;
+            let heard = heard(&mut pair).await;
+            pair.shutdown().await;
+            (up, up + heard)
+        }
+        Who::Bare => {
+            let (mut pair, up) = bare::Pair::connect(&Place { net: Some(net), relay }).await;
+            let heard = pair.heard().await;
+            pair.close().await;
+            (up, up + heard)
+        }
+    }
+}
+
+/// The first side speaks every 20 ms until it is heard. How long that takes.
+async fn heard(pair: &mut ours::Pair) -> Duration {
+    let start = Instant::now();
+    let mut tick = time::interval(TICK);
+    let mut n = 0;
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {
+                pair.a.track.write(ours::frame(n)).expect("fits");
+                n += 1;
+            }
+            (_, event) = pair.event() => {
+                if let EventKind::RemoteTrack(mut track) = event.kind {
+                    track.recv().await.expect("a packet");
+                    return start.elapsed();
+                }
+            }
+        }
+    }
+}
+
+/// In virtual time: what the protocols and the waits of the engine take, and no processor.
+#[tokio::test(start_paused = true)]
+#[ignore = "a measurement, run by `scripts/bench.sh links`"]
+async fn measure_set_up() {
+    for who in Who::BOTH {
+        for relayed in [false, true] {
+            for delay in [50, 100] {
+                let (mut up, mut heard) = (Vec::new(), Vec::new());
+                for _ in 0..9 {
+                    let (connected, first) = set_up(who, Duration::from_millis(delay), relayed).await;
+                    up.push(connected);
+                    heard.push(first);
+                }
+                let way = if relayed { "relayed" } else { "direct" };
+                let name = format!("{way}/{delay}/{}", who.name());
+                print("connected_us", &name, median(up).as_micros());
+                print("heard_us", &name, median(heard).as_micros());
+            }
+        }
+    }
+}
+
+/// In real time, over loopback: what this machine takes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement, run by `scripts/bench.sh links`"]
+async fn measure_set_up_on_one_machine() {
+    for who in Who::BOTH {
+        let (mut up, mut heard) = (Vec::new(), Vec::new());
+        for _ in 0..40 {
+            let (connected, first) = match who {
+                Who::Ours => super::load::set_up().await,
+                Who::Bare => {
+                    let (mut pair, connected) = bare::Pair::connect(&Place::default()).await;
+                    let first = connected + pair.heard().await;
+                    pair.close().await;
+                    (connected, first)
+                }
+            };
+            up.push(connected);
+            heard.push(first);
+        }
+        print("connected_us", &format!("direct/0/{}", who.name()), median(up).as_micros());
+        print("heard_us", &format!("direct/0/{}", who.name()), median(heard).as_micros());
+    }
+}
+
+/// What a relayed packet takes beyond the way to our relay, to the peer's and to the peer.
+#[tokio::test(start_paused = true)]
+#[ignore = "a measurement, run by `scripts/bench.sh links`"]
+async fn measure_relayed_packets() {
+    let delay = Duration::from_millis(3);
+    for who in Who::BOTH {
+        let net = Net::new(delay);
+        let relay = relay::start(&net);
+        let (usual, worst) = match who {
+            Who::Ours => {
+                let server = format!("turn:{relay}");
+                let config =
+                    || loopback().ice_server(IceServer::turn(&server, "user", "secret")).relay_only(true);
+                let mut pair = ours::Pair::with(net, true, config);
+                pair.connect().await;
+                let worst = one_way(&mut pair).await;
+                pair.shutdown().await;
+                (worst, worst)
+            }
+            Who::Bare => {
+                let place = Place { net: Some(Arc::clone(&net)), relay: Some(relay) };
+                let (mut pair, _) = bare::Pair::connect(&place).await;
+                let way = pair.one_way().await;
+                pair.close().await;
+                way
+            }
+        };
+        for (what, way) in [("usual", usual), ("worst", worst)] {
+            let added = way.saturating_sub(3 * delay);
+            print("added_us", &format!("{what}/{}", who.name()), added.as_micros());
+        }
+    }
+}
