@@ -340,6 +340,9 @@ impl<K: Clone + Ord + fmt::Debug + Send + Sync + 'static> Peers<K> {
         let (stop, stopped) = watch::channel(None);
         let probe = Arc::new(Probe::default());
         let dialled = matches!(role, Role::Dial);
+        // At once, so that nothing that is told next takes it away.
+        let servers = self.handle.servers.borrow().clone();
+        let prepared = if dialled { self.handle.pool.take(&servers) } else { None };
         let entry = Entry { generation, dialled, commands, stop, probe: probe.clone() };
         if let Some(before) = links.present.insert(peer.clone(), entry) {
             before.stop.send_replace(Some(Stop::Superseded));
@@ -349,7 +352,7 @@ impl<K: Clone + Ord + fmt::Debug + Send + Sync + 'static> Peers<K> {
             config: self.handle.config.clone(),
             servers: self.handle.servers.subscribe(),
             engine: self.handle.engine.clone(),
-            pool: self.handle.pool.clone(),
+            prepared,
             role,
             commands: inbox,
             stop: stopped,

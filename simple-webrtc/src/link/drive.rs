@@ -63,8 +63,7 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
         let steps = Steps::new(now());
         self.emit_state(steps.state()).await?;
         let config = self.servers.borrow_and_update().clone();
-        let prepared = if let Role::Dial = self.role { self.pool.take(&config) } else { None };
-        let (connection, inbox, ready) = match prepared {
+        let (connection, inbox, ready) = match self.prepared.take() {
             Some(Prepared { connection, inbox, signaling, offer, gathering_until, .. }) => {
                 (connection, inbox, Some((signaling, offer, gathering_until)))
             }

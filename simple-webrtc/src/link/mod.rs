@@ -25,7 +25,7 @@ use crate::description::Description;
 use crate::engine::{Engine, EngineError};
 use crate::event::{Event, EventKind, FailReason, LinkState, Step};
 use crate::peers::Remote;
-use crate::pool::Pool;
+use crate::pool::Prepared;
 use crate::track::LocalTrack;
 
 pub(crate) use self::lease::Lease;
@@ -62,7 +62,8 @@ pub(crate) struct Link<K: Clone + Ord> {
     /// The same, with the servers of the moment.
     pub(crate) servers: watch::Receiver<Arc<Config>>,
     pub(crate) engine: Arc<dyn Engine>,
-    pub(crate) pool: Arc<Pool>,
+    /// Made in advance, and to be used as it is.
+    pub(crate) prepared: Option<Prepared>,
     pub(crate) role: Role,
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) stop: watch::Receiver<Option<Stop>>,

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use super::media::channels::Channels;
 use crate::{
     event::ChannelId,
-    id::{CallId, PublicKey},
+    id::CallId,
     ports::media::{Media, MediaCommand, MediaError, MediaEvent},
     proto::{
         EngineLink, LinkCommand, LinkId, MediaInput,
@@ -257,7 +257,7 @@ impl Media for MemoryMedia {
             MediaCommand::Link { link, command } => self.link(link, &command),
             MediaCommand::Signal { link, frame } => self.signal(link, frame),
             MediaCommand::OpenChannel { link, options } => self.open_channel(link, options),
-            MediaCommand::SetIceServers(_) => Ok(()),
+            MediaCommand::Prepare { .. } | MediaCommand::SetIceServers(_) => Ok(()),
             MediaCommand::OpenAudio { call, .. } => self.audio(call, true),
             MediaCommand::CloseAudio { call } => self.audio(call, false),
             MediaCommand::SetMuted(_) | MediaCommand::SetDeafened(_) | MediaCommand::SetGain { .. } => Ok(()),

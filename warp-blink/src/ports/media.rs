@@ -36,6 +36,11 @@ pub enum MediaCommand {
         /// How it is to be.
         options: ChannelOptions,
     },
+    /// Keep so many connections ready to be offered, and no more.
+    Prepare {
+        /// How many.
+        connections: usize,
+    },
     /// Use these STUN and TURN servers from now on, in place of those before.
     SetIceServers(Vec<IceServer>),
     /// Open microphone and speaker. [`MediaInput::Started`] follows when they run.

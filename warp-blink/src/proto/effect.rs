@@ -263,6 +263,11 @@ pub enum EffectKind {
         /// What.
         command: LinkCommand,
     },
+    /// Keep so many connections ready to be offered, and no more.
+    Prepare {
+        /// How many.
+        connections: u32,
+    },
     /// Open microphone and speaker. Answered by [`MediaInput::Started`](super::MediaInput::Started) as well.
     OpenAudio {
         /// For which call.

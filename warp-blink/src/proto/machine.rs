@@ -81,6 +81,8 @@ pub struct Machine {
     pub(super) errors: VecDeque<ErrorNote>,
     pub(super) counters: Counters,
     pub(super) shutting_down: bool,
+    /// How many connections are kept ready.
+    pub(super) prepared: u32,
 }
 
 /// A notice, and when it may be tried again.
@@ -149,6 +151,7 @@ impl Machine {
             errors: VecDeque::new(),
             counters: Counters::default(),
             shutting_down: false,
+            prepared: 0,
         }
     }
 
@@ -227,6 +230,7 @@ impl Machine {
                 Input::Tick => {}
             }
             machine.on_time(now, out);
+            machine.prepare(out);
             Ok(())
         })
     }

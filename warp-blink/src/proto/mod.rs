@@ -80,6 +80,7 @@ mod outcome;
 mod pairing;
 mod participant;
 mod people;
+mod preparing;
 mod presence;
 mod replay;
 mod restarting;

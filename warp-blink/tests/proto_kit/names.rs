@@ -86,6 +86,7 @@ pub(crate) fn effect_name(effect: &EffectKind) -> String {
             let command = format!("{command:?}");
             format!("link {}", command.split('(').next().unwrap_or_default())
         }
+        EffectKind::Prepare { connections } => format!("prepare {connections}"),
         EffectKind::OpenAudio { .. } => "open audio".into(),
         EffectKind::CloseAudio { .. } => "close audio".into(),
         EffectKind::SetMuted(on) => format!("set muted {on}"),

@@ -252,3 +252,16 @@ async fn a_video_that_a_prepared_connection_does_not_know_is_in_its_offer() {
     assert_eq!(kinds, ["candidate", "done"]);
     a.peers.shutdown().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_dialled_has_it_though_no_more_are_wanted_from_then_on() {
+    let mut a = slow(Config::builder());
+    a.peers.prepare(1).expect("room");
+    let fake = a.gathered().await;
+    a.peers.dial("b", FIRST).expect("dial");
+    a.peers.prepare(0).expect("room");
+    assert_eq!(took(a.description()).await.1, Duration::ZERO);
+    a.makes_none(Duration::from_secs(60)).await;
+    assert_eq!(closes(&fake), 0);
+    a.peers.shutdown().await;
+}

@@ -123,6 +123,10 @@ impl Core {
                 self.await_people();
             }
             EffectKind::Link { link, command } => self.media_job(id, MediaCommand::Link { link, command }),
+            EffectKind::Prepare { connections } => {
+                let connections = usize::try_from(connections).unwrap_or_default();
+                self.media_job(id, MediaCommand::Prepare { connections });
+            }
             EffectKind::OpenAudio { call, media } => {
                 self.media_job(id, MediaCommand::OpenAudio { call, format: media });
             }

@@ -115,6 +115,9 @@ impl Media for RealMedia {
                 let opened = self.peers.open_channel(&key, Generation(link.generation), options);
                 return opened.map_err(|e| MediaError(e.to_string()));
             }
+            MediaCommand::Prepare { connections } => {
+                return self.peers.prepare(connections).map_err(|e| MediaError(e.to_string()));
+            }
             MediaCommand::SetIceServers(servers) => {
                 return self.peers.set_ice_servers(servers).map_err(|e| MediaError(e.to_string()));
             }

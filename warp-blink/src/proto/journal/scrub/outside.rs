@@ -101,6 +101,7 @@ variants!(enum EffectKind {
     UnsaveCall { call },
     SaveNotices,
     Link { link, command },
+    Prepare { connections },
     OpenAudio { call, media },
     CloseAudio { call },
     SetMuted(on),
