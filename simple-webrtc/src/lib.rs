@@ -44,22 +44,29 @@
 //!   an app that collects those should filter them (`webrtc=off,rtc=off`).
 
 mod addresses;
+mod advice;
 mod channel;
 mod config;
+mod congestion;
 mod description;
 mod engine;
 mod error;
 mod event;
 mod link;
+mod loss;
+mod meter;
 mod parking;
 mod peers;
+mod quality;
 mod queue;
+mod rate;
 mod reception;
 mod sink;
 mod stats;
 mod steps;
 mod track;
 
+pub use advice::Advice;
 pub use channel::{
     Channel, ChannelOptions, ChannelSender, MAX_CHANNEL_NAME_BYTES, MAX_MESSAGE_BYTES, Message, Reliability,
     SendError,
@@ -72,5 +79,6 @@ pub use description::{
 pub use error::{Error, FrameTooLarge};
 pub use event::{Event, EventKind, Events, FailReason, Generation, LinkState, ServerProblem, Step};
 pub use peers::{Peers, Remote};
-pub use stats::{Received, Route, Sent, Stats};
+pub use quality::{Conditions, PoorSide, Quality, Rating};
+pub use stats::{Received, Repairs, Reported, Route, Sent, Stats};
 pub use track::{Frame, LocalTrack, MAX_PAYLOAD_BYTES, Packet, RemoteTrack, TrackId, TrackKind, VideoCodec};

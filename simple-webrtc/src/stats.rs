@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use crate::description::CandidateKind;
 use crate::event::LinkState;
+use crate::meter::Measured;
 use crate::reception::Reception;
 
 /// What is known about a connection now. What is not known is `None`.
@@ -12,6 +13,9 @@ use crate::reception::Reception;
 pub struct Stats {
     /// Milliseconds to the peer and back, from the last check of the nominated pair.
     pub round_trip_ms: Option<f64>,
+    /// The same as media has it, from RTCP (RFC 3550 section 6.4.1): queues that only fill with media count. `None` until
+    /// media was sent and the peer has reported, which takes two seconds.
+    pub rtcp_round_trip_ms: Option<f64>,
     /// How packets travel; `None` until a pair is nominated.
     pub route: Option<Route>,
     /// What was sent of sound.
@@ -22,6 +26,13 @@ pub struct Stats {
     pub video_sent: Sent,
     /// What was received of videos, all together. Loss and jitter are of one of them.
     pub video_received: Received,
+    /// What the peer reports of the sound that it receives from us, in the last 5 s; `None` before its first report, and
+    /// when there was none for 11 s.
+    pub reported: Option<Reported>,
+    /// The same of videos: of the last one that it reported.
+    pub video_reported: Option<Reported>,
+    /// Sound that was sent again.
+    pub repairs: Repairs,
     /// When each state was reached, in order, on tokio's clock. Bounded: after 32 entries the last one is replaced.
     pub timeline: Vec<(LinkState, Instant)>,
 }
@@ -36,11 +47,50 @@ pub struct Route {
     pub remote: CandidateKind,
 }
 
+impl Stats {
+    pub(crate) fn add(&mut self, measured: &Measured) {
+        self.rtcp_round_trip_ms = measured.round_trip.map(|trip| trip.as_secs_f64() * 1000.0);
+        [self.sent.bitrate, self.video_sent.bitrate] = measured.sent;
+        [self.received.bitrate, self.video_received.bitrate] = measured.received;
+        [self.reported, self.video_reported] = measured.reported;
+        self.repairs = measured.repairs;
+    }
+}
+
 impl Route {
     /// Whether a TURN server is on the path.
     pub fn is_relayed(self) -> bool {
         self.local == CandidateKind::Relay || self.remote == CandidateKind::Relay
     }
+}
+
+/// What the peer reports (RTCP, RFC 3550 section 6.4) of what it receives from us.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Reported {
+    /// Lost packets among those expected, 0 to 1: the mean of its reports of the last 5 s. A packet that was sent again counts as
+    /// lost only where the report was made meanwhile.
+    pub loss: f64,
+    /// Packets that never came, since the start.
+    pub lost: u64,
+    /// Milliseconds of interarrival jitter.
+    pub jitter_ms: f64,
+    /// Reports so far.
+    pub reports: u64,
+}
+
+/// Lost packets of sound that were sent again (NACK, RFC 4585 section 6.2.1), where both sides know of that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Repairs {
+    /// Packets that we asked for; one that was asked for twice counts twice.
+    pub asked: u64,
+    /// Packets that came after we had asked for them.
+    pub healed: u64,
+    /// Packets that the peer asked for, counted likewise.
+    pub requested: u64,
+    /// Packets, of sound and videos, that were sent to it again.
+    pub resent: u64,
 }
 
 /// Media sent over a connection.
@@ -51,6 +101,8 @@ pub struct Sent {
     pub packets: u64,
     /// Bytes of payload in them.
     pub bytes: u64,
+    /// Bits a second over the last second, RTP headers and what was sent again included; `None` in the first second.
+    pub bitrate: Option<u64>,
     /// Frames that this connection was too slow to take; of videos, those that are sent now.
     pub dropped: u64,
     /// Frames that the engine refused.
@@ -65,6 +117,8 @@ pub struct Received {
     pub packets: u64,
     /// Bytes of payload in them.
     pub bytes: u64,
+    /// Bits a second over the last second, RTP headers included; `None` in the first second.
+    pub bitrate: Option<u64>,
     /// Packets that never came.
     pub lost: u64,
     /// Lost packets among those expected in the last 5 s, 0 to 1; `None` before the first 5 s are over.
@@ -124,25 +178,24 @@ impl Counters {
     pub(crate) fn snapshot(&self, dropped_out: u64, dropped_in: u64) -> Stats {
         let reception = self.reception();
         Stats {
-            round_trip_ms: None,
-            route: None,
             sent: Sent {
                 packets: self.sent_packets.load(Ordering::Relaxed),
                 bytes: self.sent_bytes.load(Ordering::Relaxed),
+                bitrate: None,
                 dropped: dropped_out,
                 refused: self.refused.load(Ordering::Relaxed),
             },
             received: Received {
                 packets: reception.packets(),
                 bytes: reception.bytes(),
+                bitrate: None,
                 lost: reception.lost(),
                 loss: reception.recent_loss(),
                 jitter_ms: reception.jitter_ms(),
                 dropped: dropped_in,
             },
-            video_sent: Sent::default(),
-            video_received: Received::default(),
             timeline: self.timeline.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            ..Stats::default()
         }
     }
 }

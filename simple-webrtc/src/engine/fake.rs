@@ -14,6 +14,7 @@ use super::{Connection, Dtls, Engine, EngineError, Outbox, Path, Signal, VideoSl
 use crate::channel::{ChannelOptions, Message, RawChannel, RawEvent};
 use crate::config::Config;
 use crate::description::{Candidate, CandidateKind, Description, DescriptionKind};
+use crate::meter::Meter;
 use crate::queue::Queue;
 use crate::stats::{Counters, Route};
 use crate::track::{Frame, VideoCodec};
@@ -106,6 +107,7 @@ impl Engine for FakeEngine {
             described: Mutex::new((0, 0)),
             dtls: Mutex::new(Dtls::Opening),
             path: AtomicBool::new(false),
+            meter: Arc::default(),
         });
         let _ = self.made.send(fake.clone());
         Ok(fake)
@@ -122,6 +124,7 @@ pub(crate) struct Fake {
     described: Mutex<(u64, u64)>,
     dtls: Mutex<Dtls>,
     path: AtomicBool,
+    meter: Arc<Meter>,
 }
 
 /// Room for a video that goes nowhere.
@@ -302,6 +305,10 @@ impl Connection for Fake {
     async fn set_servers(&self, config: &Config) -> Result<(), EngineError> {
         self.called(Call::SetServers(config.ice_servers.len()));
         Ok(())
+    }
+
+    fn meter(&self) -> Arc<Meter> {
+        self.meter.clone()
     }
 
     async fn dtls(&self) -> Dtls {

@@ -17,6 +17,7 @@ use crate::channel::{Channel, ChannelOptions, RawChannel};
 use crate::config::Config;
 use crate::description::{Candidate, Description};
 use crate::event::ServerProblem;
+use crate::meter::Meter;
 use crate::queue::Queue;
 use crate::sink::Sink;
 use crate::stats::{Counters, Route};
@@ -123,6 +124,8 @@ pub(crate) trait Connection: Send + Sync + fmt::Debug + 'static {
     fn gathering_is_over(&self);
     /// Uses these servers, and their credentials, from the next description on.
     async fn set_servers(&self, config: &Config) -> Result<(), EngineError>;
+    /// What the packets that pass say.
+    fn meter(&self) -> Arc<Meter>;
     async fn dtls(&self) -> Dtls;
     async fn path(&self) -> Path;
     /// Ends everything the engine holds: sockets, its task, the streams of the tracks. Tells the peer.

@@ -52,6 +52,7 @@ impl Probe {
         stats.video_sent = videos.sent;
         stats.video_received = videos.received;
         if let Some(connection) = self.connection.get().and_then(Weak::upgrade) {
+            stats.add(&connection.meter().measured(super::now()));
             let path: Path = tokio::time::timeout(PATH, connection.path()).await.unwrap_or_default();
             stats.round_trip_ms = path.round_trip_ms;
             stats.route = path.route;

@@ -15,12 +15,17 @@ mod media;
 mod net;
 mod pace;
 #[cfg(test)]
+mod quality_tests;
+#[cfg(test)]
 mod relay;
+mod repairs;
+mod reports;
 mod role;
 mod runtime;
 mod servers;
 mod settings;
 mod socket;
+mod tap;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -55,6 +60,7 @@ use super::{Connection, Dtls, Engine, EngineError, Outbox, Path, Signal, VideoSl
 use crate::channel::{ChannelOptions, RawChannel, SEND_BUFFER};
 use crate::config::Config;
 use crate::description::{Candidate, CandidateKind, Description, DescriptionKind};
+use crate::meter::Meter;
 use crate::queue::Queue;
 use crate::stats::{Counters, Route};
 use crate::track::{Frame, VideoCodec};
@@ -100,6 +106,7 @@ struct WebrtcConnection {
     servers: Arc<Servers>,
     role: Role,
     watch: Arc<Watch>,
+    meter: Arc<Meter>,
     /// The peer's ICE session.
     session: Mutex<Option<String>>,
     /// Descriptions so far.
@@ -110,7 +117,8 @@ struct WebrtcConnection {
 impl WebrtcConnection {
     async fn open(own: &Webrtc, config: &Config, outbox: Outbox) -> Result<Self, EngineError> {
         let failed = |error| failed("set up a connection", error);
-        let (media, interceptors) = settings::media(outbox.clone()).map_err(failed)?;
+        let meter = Arc::new(Meter::default());
+        let (media, interceptors) = settings::media(outbox.clone(), &meter).map_err(failed)?;
         let pace = Arc::new(Pace::new(own.paced));
         let servers = Arc::new(Servers::new(&config.ice_servers, outbox.clone()));
         #[cfg(test)]
@@ -138,7 +146,7 @@ impl WebrtcConnection {
                 let outlet = media::Outlet { track, sender, sequence: Arc::new(sequence), pace };
                 let (described, closed) = (AtomicU64::new(0), AtomicBool::new(false));
                 let (role, session) = Default::default();
-                Ok(Self { engine, outlet, servers, role, watch, session, described, closed })
+                Ok(Self { engine, outlet, servers, role, watch, meter, session, described, closed })
             }
             Err(error) => {
                 close(&engine).await;
@@ -273,6 +281,10 @@ impl Connection for WebrtcConnection {
         self.servers.set(&config.ice_servers);
         let set = self.engine.set_configuration(settings::configuration(config)).await;
         set.map_err(|error| failed("take other servers", error))
+    }
+
+    fn meter(&self) -> Arc<Meter> {
+        self.meter.clone()
     }
 
     async fn dtls(&self) -> Dtls {

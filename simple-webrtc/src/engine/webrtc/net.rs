@@ -21,9 +21,44 @@ pub(crate) struct Net {
     down: Mutex<bool>,
     /// Every how manyth datagram is lost; 0 for none.
     loss: Mutex<usize>,
+    shape: Mutex<Shape>,
     dead: Mutex<Vec<SocketAddr>>,
     /// What was sent: when, from where, and its first byte.
     log: Mutex<Vec<(Instant, SocketAddr, u8)>>,
+}
+
+/// What a direction of the network does to what is sent.
+#[derive(Debug, Default)]
+struct Shape {
+    /// Of a thousand datagrams so many are lost, as this number says.
+    lost: u64,
+    random: u64,
+    /// Bits a second that leave each socket, and when the last one has left.
+    rate: Option<u64>,
+    busy: HashMap<SocketAddr, Instant>,
+    /// Only what these send is shaped; everything, if there are none.
+    from: Vec<SocketAddr>,
+}
+
+impl Shape {
+    /// How long it waits to leave, and whether it is lost.
+    fn pass(&mut self, now: Instant, from: SocketAddr, bytes: usize) -> (Duration, bool) {
+        if !self.from.is_empty() && !self.from.contains(&from) {
+            return (Duration::ZERO, false);
+        }
+        // xorshift64.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let lost = self.random % 1000 < self.lost;
+        let Some(rate) = self.rate else { return (Duration::ZERO, lost) };
+        let busy = self.busy.entry(from).or_insert(now);
+        // With the headers of IPv4 and UDP.
+        *busy = (*busy).max(now) + Duration::from_nanos((bytes as u64 + 28) * 8 * 1_000_000_000 / rate);
+        let wait = *busy - now;
+        // A queue of 2 s, as slow links have.
+        (wait, lost || wait > Duration::from_secs(2))
+    }
 }
 
 /// Where datagrams for one socket arrive.
@@ -49,6 +84,7 @@ impl Net {
             ports: Mutex::default(),
             down: Mutex::new(false),
             loss: Mutex::new(0),
+            shape: Mutex::default(),
             dead: Mutex::default(),
             log: Mutex::default(),
         })
@@ -60,6 +96,22 @@ impl Net {
 
     pub(crate) fn lose_every(&self, nth: usize) {
         *self.loss.lock().expect("not poisoned") = nth;
+    }
+
+    /// Of a thousand datagrams so many are lost, which ones is what the seed decides.
+    pub(crate) fn lose(&self, of_1000: u64, seed: u64) {
+        let mut shape = self.shape.lock().expect("not poisoned");
+        (shape.lost, shape.random) = (of_1000, seed.max(1));
+    }
+
+    /// So many bits a second leave each socket; the others wait, up to 2 s.
+    pub(crate) fn limit(&self, rate: Option<u64>) {
+        self.shape.lock().expect("not poisoned").rate = rate;
+    }
+
+    /// What is lost or waits is only what these send.
+    pub(crate) fn shape_only(&self, from: Vec<SocketAddr>) {
+        self.shape.lock().expect("not poisoned").from = from;
     }
 
     /// Nothing goes through the sockets any more that are there now.
@@ -99,8 +151,17 @@ impl Net {
         if *self.down.lock().expect("not poisoned") || dead.contains(&from) || dead.contains(&to) {
             return;
         }
+        let (wait, lost) = self.shape.lock().expect("not poisoned").pass(now, from, datagram.len());
+        if lost {
+            return;
+        }
         let Some(port) = self.ports.lock().expect("not poisoned").get(&to).cloned() else { return };
-        port.queue.lock().expect("not poisoned").push_back((now + self.delay, from, datagram.to_vec()));
+        let due = now + wait + self.delay;
+        {
+            let mut queue = port.queue.lock().expect("not poisoned");
+            let at = queue.partition_point(|(other, ..)| *other <= due);
+            queue.insert(at, (due, from, datagram.to_vec()));
+        }
         if let Some(waker) = port.waker.lock().expect("not poisoned").take() {
             waker.wake();
         }
