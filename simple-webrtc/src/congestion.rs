@@ -1,13 +1,14 @@
 //! What feedback about single packets says of the path: whether it is congested, and what may be sent then.
 //!
 //! The engine's own controller (Google congestion control) raises its estimate for as long as nothing goes wrong, whether
-//! or not so much is sent: for speech it ends at its upper bound. So only its detector of growing delay is used, as a
-//! signal; the limit is ours, and there is none as long as nothing has gone wrong.
+//! or not so much is sent: for speech it ends at its upper bound. And its detector of growing delay is too coarse for
+//! speech ([`crate::trend`]). So both are ours; there is no limit as long as nothing has gone wrong.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::loss::{Fates, Loss};
-use crate::rate::Rate;
+use crate::rate::WINDOW;
 
 /// How much of what arrives may be sent after congestion. 0.85: draft-ietf-rmcat-gcc-02 section 5.5.
 const DECREASE: f64 = 0.85;
@@ -21,6 +22,8 @@ const LIGHT_LOSS: f64 = 0.02;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long it counts as congested after the last sign. 2 s: two decreases.
 const HELD: Duration = Duration::from_secs(2);
+/// Packets of a second that are counted. 2,048: video of 20 Mbit/s.
+const MOST: usize = 2_048;
 /// A limit this many times above what is sent limits nothing.
 const FAR_ABOVE: f64 = 2.0;
 /// The lowest limit, in bit/s. 16,000: Opus at its lowest useful rate for speech (6 kbit/s, RFC 6716 section 2) and the headers of
@@ -32,13 +35,16 @@ const LOWEST: f64 = 16_000.0;
 pub(crate) struct Fate {
     pub(crate) bytes: usize,
     pub(crate) arrived: bool,
+    /// When, on the peer's clock.
+    pub(crate) came: Option<Duration>,
 }
 
 /// The way to the peer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Congestion {
     fates: Fates,
-    arrived: Rate,
+    /// Packets of the last second, by the peer's clock, and their bytes.
+    arrived: VecDeque<(Duration, usize)>,
     /// In bit/s.
     limit: Option<f64>,
     /// The last sign of congestion.
@@ -54,12 +60,17 @@ impl Congestion {
         self.heard = Some(now);
         for fate in fates {
             self.fates.push(!fate.arrived);
-            if fate.arrived {
-                self.arrived.on_bytes(now, fate.bytes);
+            if let Some(came) = fate.came {
+                self.arrived.push_back((came, fate.bytes));
             }
         }
+        let newest = self.arrived.back().map_or(Duration::ZERO, |(came, _)| *came);
+        let old = |came: &Duration| newest.saturating_sub(*came) > WINDOW;
+        while self.arrived.len() > MOST || self.arrived.front().is_some_and(|(came, _)| old(came)) {
+            self.arrived.pop_front();
+        }
         let loss = self.fates.loss().map_or(0.0, |loss| loss.share);
-        let arriving = self.arrived.bits_per_second(now).map(|rate| rate as f64);
+        let arriving = self.arriving();
         if delay_grows {
             self.decrease(now, arriving.map(|rate| rate * DECREASE));
         } else if loss > HEAVY_LOSS {
@@ -100,9 +111,22 @@ impl Congestion {
         self.heard.is_some_and(|at| now.saturating_duration_since(at) < Duration::from_secs(5))
     }
 
+    /// Bits a second that arrive; by the peer's clock, since its reports may be held up.
+    fn arriving(&self) -> Option<f64> {
+        let ((first, before), (last, _)) = self.arrived.front().zip(self.arrived.back())?;
+        let span = last.saturating_sub(*first);
+        if span < WINDOW / 2 {
+            return None;
+        }
+        // The first one opens the span.
+        let bytes = self.arrived.iter().map(|(_, bytes)| bytes).sum::<usize>() - before;
+        Some(bytes as f64 * 8.0 / span.as_secs_f64())
+    }
+
     /// draft-ietf-rmcat-gcc-02 section 6.
     fn on_heavy_loss(&mut self, now: Instant, loss: f64, sending: Option<f64>) {
-        self.decrease(now, sending.map(|rate| rate * (1.0 - 0.5 * loss)));
+        let least = self.limit.into_iter().chain(sending).reduce(f64::min);
+        self.decrease(now, least.map(|rate| rate * (1.0 - 0.5 * loss)));
     }
 
     fn decrease(&mut self, now: Instant, to: Option<f64>) {
@@ -132,17 +156,24 @@ impl Congestion {
 mod tests {
     use super::*;
 
+    static EPOCH: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+
     /// Feedback each 200 ms on ten packets of 100 bytes (40 kbit/s), of which every `nth` is lost.
     fn feed(
         congestion: &mut Congestion,
         from: Instant,
         seconds: u64,
-        nth: usize,
+        nth: u64,
         delay_grows: bool,
     ) -> Instant {
+        let epoch = *EPOCH.get_or_init(Instant::now);
         for n in 0..seconds * 5 {
             let fates: Vec<Fate> = (0..10)
-                .map(|p| Fate { bytes: 100, arrived: nth == 0 || (n as usize * 10 + p) % nth != 0 })
+                .map(|p| {
+                    let arrived = nth == 0 || !(n * 10 + p).is_multiple_of(nth);
+                    let came = from.duration_since(epoch) + Duration::from_millis(n * 200 + p * 20);
+                    Fate { bytes: 100, arrived, came: arrived.then_some(came) }
+                })
                 .collect();
             congestion.on_feedback(from + Duration::from_millis(n * 200), &fates, delay_grows);
         }
@@ -185,7 +216,7 @@ mod tests {
         let limit = congestion.limit().expect("limited");
         assert!(limit < 36_500, "{limit}");
         assert!(congestion.is_congested(now));
-        let now = feed(&mut congestion, now, 30, 1, true);
+        let now = feed(&mut congestion, now, 30, 1, false);
         assert_eq!(congestion.limit(), Some(LOWEST as u32), "not to nothing");
         assert!(congestion.loss(now).is_some_and(|loss| loss.share == 1.0));
         assert_eq!(congestion.loss(now + Duration::from_secs(9)), None, "too long ago");

@@ -65,6 +65,7 @@ mod sink;
 mod stats;
 mod steps;
 mod track;
+mod trend;
 
 pub use advice::Advice;
 pub use channel::{
@@ -81,4 +82,6 @@ pub use event::{Event, EventKind, Events, FailReason, Generation, LinkState, Ser
 pub use peers::{Peers, Remote};
 pub use quality::{Conditions, PoorSide, Quality, Rating};
 pub use stats::{Received, Repairs, Reported, Route, Sent, Stats};
-pub use track::{Frame, LocalTrack, MAX_PAYLOAD_BYTES, Packet, RemoteTrack, TrackId, TrackKind, VideoCodec};
+pub use track::{
+    Frame, LocalTrack, MAX_PAYLOAD_BYTES, Packet, PayloadKind, RemoteTrack, TrackId, TrackKind, VideoCodec,
+};

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::{mpsc, watch};
@@ -256,6 +257,17 @@ impl<K: Clone + Ord + fmt::Debug + Send + Sync + 'static> Peers<K> {
     pub fn set_sending(&self, peer: &K, generation: Generation, sending: bool) -> Result<(), Error> {
         let links = self.handle.shared.lock();
         links.live_entry(peer, generation)?.probe.set_sending(sending);
+        Ok(())
+    }
+
+    /// How long packets of the peer wait here before they are played, for [`Stats::quality`]. 40 ms, two frames, until this is
+    /// called.
+    ///
+    /// # Errors
+    /// [`Error::NoLink`] if there is no connection of this generation, or it is closing already.
+    pub fn set_playout_delay(&self, peer: &K, generation: Generation, delay: Duration) -> Result<(), Error> {
+        let links = self.handle.shared.lock();
+        links.live_entry(peer, generation)?.probe.set_playout_delay(delay);
         Ok(())
     }
 

@@ -2,9 +2,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crate::advice::Advice;
 use crate::description::CandidateKind;
 use crate::event::LinkState;
 use crate::meter::Measured;
+use crate::quality::Quality;
 use crate::reception::Reception;
 
 /// What is known about a connection now. What is not known is `None`.
@@ -31,6 +33,12 @@ pub struct Stats {
     pub reported: Option<Reported>,
     /// The same of videos: of the last one that it reported.
     pub video_reported: Option<Reported>,
+    /// Whether both sides take redundant sound (RED, RFC 2198) on this connection; `false` until it is connected.
+    pub redundancy: bool,
+    /// How the call sounds at both ends, judged once a second while connected.
+    pub quality: Quality,
+    /// What this connection says to the encoder.
+    pub advice: Advice,
     /// Sound that was sent again.
     pub repairs: Repairs,
     /// When each state was reached, in order, on tokio's clock. Bounded: after 32 entries the last one is replaced.

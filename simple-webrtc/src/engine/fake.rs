@@ -17,7 +17,7 @@ use crate::description::{Candidate, CandidateKind, Description, DescriptionKind}
 use crate::meter::Meter;
 use crate::queue::Queue;
 use crate::stats::{Counters, Route};
-use crate::track::{Frame, VideoCodec};
+use crate::track::{VideoCodec, Written};
 
 /// How the engine takes one kind of call.
 #[derive(Clone, Copy, Debug)]
@@ -141,7 +141,7 @@ impl VideoSlot for FakeSlot {
         7
     }
 
-    fn write_from(&self, queue: Arc<Queue<Frame>>, _counters: Arc<Counters>) -> JoinHandle<()> {
+    fn write_from(&self, queue: Arc<Queue<Written>>, _counters: Arc<Counters>) -> JoinHandle<()> {
         tokio::spawn(async move { while queue.pop().await.is_some() {} })
     }
 }
@@ -274,11 +274,11 @@ impl Connection for Fake {
         let _ = script.candidate.come().await;
     }
 
-    fn write_from(&self, queue: Arc<Queue<Frame>>, counters: Arc<Counters>) -> JoinHandle<()> {
+    fn write_from(&self, queue: Arc<Queue<Written>>, counters: Arc<Counters>) -> JoinHandle<()> {
         self.called(Call::Write);
         tokio::spawn(async move {
             while let Some(frame) = queue.pop().await {
-                counters.on_sent(frame.payload.len());
+                counters.on_sent(frame.frame.payload.len());
             }
         })
     }

@@ -21,7 +21,7 @@ use crate::meter::Meter;
 use crate::queue::Queue;
 use crate::sink::Sink;
 use crate::stats::{Counters, Route};
-use crate::track::{Frame, RemoteTrack, VideoCodec};
+use crate::track::{RemoteTrack, VideoCodec, Written};
 
 pub(crate) use inbox::{Inbox, Outbox};
 
@@ -111,7 +111,7 @@ pub(crate) trait Connection: Send + Sync + fmt::Debug + 'static {
     /// One that the engine does not take is of no use; others may be.
     async fn add_candidate(&self, candidate: &Candidate);
     /// Sends what comes in the queue, until it is closed. Only after negotiation: the payload type is known then.
-    fn write_from(&self, queue: Arc<Queue<Frame>>, counters: Arc<Counters>) -> JoinHandle<()>;
+    fn write_from(&self, queue: Arc<Queue<Written>>, counters: Arc<Counters>) -> JoinHandle<()>;
     /// Makes room for one more video, active. The next offer tells the peer.
     async fn add_video(&self, codec: VideoCodec) -> Result<Arc<dyn VideoSlot>, EngineError>;
     /// Opens a channel; without options, the one that both sides know of without a word, which has to be there before the
@@ -138,7 +138,7 @@ pub(crate) trait VideoSlot: Send + Sync + fmt::Debug + 'static {
     async fn set_active(&self, active: bool) -> Result<(), EngineError>;
     fn ssrc(&self) -> u32;
     /// As that of the connection.
-    fn write_from(&self, queue: Arc<Queue<Frame>>, counters: Arc<Counters>) -> JoinHandle<()>;
+    fn write_from(&self, queue: Arc<Queue<Written>>, counters: Arc<Counters>) -> JoinHandle<()>;
 }
 
 /// A track of the peer whose first packet has arrived.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio::time::{self, MissedTickBehavior};
 
+use super::judging::{self, Judging};
 use super::negotiation::Negotiation;
 use super::tracks::{Heard, Videos};
 use super::{Command, End, Link, Role, Stop, failed, now, sleep_until, stopped};
@@ -48,6 +49,7 @@ pub(super) struct Live {
     pub(super) subscription: Option<Subscription>,
     pub(super) sending: bool,
     pub(super) channels: Places,
+    pub(super) judging: Judging,
 }
 
 impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
@@ -79,6 +81,7 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
             subscription: None,
             sending: false,
             channels: Places::new(),
+            judging: Judging::default(),
         });
         self.open_signaling(live).await?;
         let states = self.begin(live).await?;
@@ -86,6 +89,8 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
 
         let mut closed_check = time::interval(CLOSED_CHECK);
         closed_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut judging = time::interval(judging::INTERVAL);
+        judging.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let deadline = live.steps.deadline(&self.config.timeouts);
             let states = tokio::select! {
@@ -126,6 +131,10 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
                     Vec::new()
                 }
                 _ = closed_check.tick() => self.look_for_close(live).await?,
+                _ = judging.tick() => {
+                    self.judge(live).await?;
+                    Vec::new()
+                }
             };
             self.advance(live, states).await?;
         }

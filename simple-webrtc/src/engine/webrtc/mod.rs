@@ -16,6 +16,7 @@ mod net;
 mod pace;
 #[cfg(test)]
 mod quality_tests;
+mod red;
 #[cfg(test)]
 mod relay;
 mod repairs;
@@ -38,7 +39,7 @@ mod video_tests;
 mod virtual_tests;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -63,7 +64,7 @@ use crate::description::{Candidate, CandidateKind, Description, DescriptionKind}
 use crate::meter::Meter;
 use crate::queue::Queue;
 use crate::stats::{Counters, Route};
-use crate::track::{Frame, VideoCodec};
+use crate::track::{VideoCodec, Written};
 
 fn failed(doing: &'static str, error: impl fmt::Display) -> EngineError {
     tracing::trace!(doing, %error, "the engine failed");
@@ -107,6 +108,8 @@ struct WebrtcConnection {
     role: Role,
     watch: Arc<Watch>,
     meter: Arc<Meter>,
+    /// The payload type of redundant sound in our descriptions; 0 if there is none.
+    red: Arc<AtomicU8>,
     /// The peer's ICE session.
     session: Mutex<Option<String>>,
     /// Descriptions so far.
@@ -117,8 +120,8 @@ struct WebrtcConnection {
 impl WebrtcConnection {
     async fn open(own: &Webrtc, config: &Config, outbox: Outbox) -> Result<Self, EngineError> {
         let failed = |error| failed("set up a connection", error);
-        let meter = Arc::new(Meter::default());
-        let (media, interceptors) = settings::media(outbox.clone(), &meter).map_err(failed)?;
+        let (meter, red) = (Arc::new(Meter::default()), Arc::new(AtomicU8::new(0)));
+        let (media, interceptors) = settings::media(config, outbox.clone(), &meter).map_err(failed)?;
         let pace = Arc::new(Pace::new(own.paced));
         let servers = Arc::new(Servers::new(&config.ice_servers, outbox.clone()));
         #[cfg(test)]
@@ -131,7 +134,7 @@ impl WebrtcConnection {
             .with_media_engine(media)
             .with_interceptor_registry(interceptors)
             .with_runtime(Arc::new(runtime))
-            .with_handler(Arc::new(handler::Handler::new(outbox, pace.clone(), servers.clone())))
+            .with_handler(Arc::new(handler::Handler::new(outbox, pace.clone(), servers.clone(), red.clone())))
             .with_data_channel_send_buffer_limit(SEND_BUFFER)
             .with_udp_addrs(settings::bind_addresses(config))
             .build()
@@ -146,7 +149,7 @@ impl WebrtcConnection {
                 let outlet = media::Outlet { track, sender, sequence: Arc::new(sequence), pace };
                 let (described, closed) = (AtomicU64::new(0), AtomicBool::new(false));
                 let (role, session) = Default::default();
-                Ok(Self { engine, outlet, servers, role, watch, meter, session, described, closed })
+                Ok(Self { engine, outlet, servers, role, watch, meter, red, session, described, closed })
             }
             Err(error) => {
                 close(&engine).await;
@@ -200,6 +203,7 @@ impl WebrtcConnection {
             DescriptionKind::Answer => self.role.in_answer(&sdp.sdp),
         };
         let description = Description::parse(kind, &text).map_err(|error| failed(doing, error))?;
+        self.red.store(red::payload_type(&text), Ordering::Relaxed);
         self.engine.set_local_description(sdp).await.map_err(|error| failed(doing, error))?;
         // The engine writes the nanoseconds of the clock there, so that a later description can have the lower number;
         // RFC 8866 section 5.2 wants it to count.
@@ -256,7 +260,7 @@ impl Connection for WebrtcConnection {
         self.outlet.pace.turn();
     }
 
-    fn write_from(&self, queue: Arc<Queue<Frame>>, counters: Arc<Counters>) -> JoinHandle<()> {
+    fn write_from(&self, queue: Arc<Queue<Written>>, counters: Arc<Counters>) -> JoinHandle<()> {
         tokio::spawn(media::write(self.outlet.clone(), settings::OPUS, queue, counters))
     }
 

@@ -129,6 +129,21 @@ impl Net {
         self.log.lock().expect("not poisoned").clone()
     }
 
+    /// Where RTP or RTCP was last sent from by whoever sends most of it, be it numbered or not.
+    pub(crate) fn sockets_of_rtp(&self) -> Vec<SocketAddr> {
+        let mut counted: HashMap<SocketAddr, usize> = HashMap::new();
+        for (_, from, first) in self.log() {
+            if matches!(first, 128 | 144) {
+                *counted.entry(from).or_default() += 1;
+            }
+        }
+        counted
+            .into_iter()
+            .max_by_key(|(_, packets)| *packets)
+            .map(|(from, _)| vec![from])
+            .unwrap_or_default()
+    }
+
     /// A socket that is no part of an engine.
     pub(crate) fn open(self: &Arc<Self>) -> Arc<dyn AsyncUdpSocket> {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("loopback");

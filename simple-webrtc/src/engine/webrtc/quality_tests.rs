@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::{self, Instant};
 
 use super::net::Net;
 use super::virtual_tests::*;
-use super::*;
 use crate::*;
 
 const FRAME: Duration = Duration::from_millis(20);
@@ -26,7 +26,6 @@ fn speakers(net: &Net) -> Vec<SocketAddr> {
 struct Heard {
     ways: BTreeMap<u32, Duration>,
     written: u32,
-    payload_types: Vec<u8>,
     /// Of both sides, at the last word.
     stats: (Stats, Stats),
 }
@@ -56,13 +55,12 @@ async fn speak(pair: &mut Pair, from: u32, frames: u32) -> Heard {
     while time::timeout(Duration::ZERO, track.recv()).await.is_ok() {}
     let start = Instant::now();
     let mut tick = time::interval(FRAME);
-    let (mut ways, mut payload_types) = (BTreeMap::new(), Vec::new());
+    let mut ways = BTreeMap::new();
     let mut hear = |packet: Packet| {
         let n = packet.timestamp / 960;
         if (from..from + frames).contains(&n) {
             let written = start + FRAME * (n - from);
             ways.insert(n, Instant::from_std(packet.arrival).saturating_duration_since(written));
-            payload_types.push(packet.payload_type);
         }
     };
     for n in from..from + frames {
@@ -81,7 +79,7 @@ async fn speak(pair: &mut Pair, from: u32, frames: u32) -> Heard {
         }
     }
     pair.keep_track(false, track);
-    Heard { ways, written: frames, payload_types, stats }
+    Heard { ways, written: frames, stats }
 }
 
 async fn connected(delay: Duration, rewrite: Option<fn(&str) -> String>) -> Pair {
@@ -168,10 +166,153 @@ async fn what_reports_say_is_in_the_statistics() {
         assert!(side.received.bitrate.is_some_and(|rate| (7_000..=12_500).contains(&rate)), "{of}");
     }
     let (of_a, of_b) = (a.reported.expect("reported"), b.reported.expect("reported"));
+    // A lost report on packets says nothing of them.
+    let path_loss = |stats: &Stats| stats.advice.path_loss.expect("reported");
+    assert!((0.02..0.09).contains(&path_loss(&a)) && path_loss(&b) == 0.0, "{:?} {:?}", a.advice, b.advice);
     // Repaired before it is reported, mostly.
     assert!(of_a.loss < 0.03 && of_b.loss == 0.0, "{of_a:?} {of_b:?}");
     // On a network that is even: what is sent again is no jitter.
     assert!(of_a.jitter_ms < 0.1 && of_b.jitter_ms < 0.1, "{of_a:?} {of_b:?}");
     assert!(of_a.reports >= 9, "{of_a:?}");
+    pair.shutdown().await;
+}
+
+/// The payload of redundant sound: one earlier frame of two bytes, and this one.
+const REDUNDANT: [u8; 11] = [0x80 | 111, 0x0f, 0x00, 0x02, 111, 1, 2, b'o', b'p', b'u', b's'];
+
+/// What the second side hears of frames with redundancy: types of payload and payloads.
+async fn redundant(a: bool, b: bool) -> (Vec<(PayloadKind, u8, Vec<u8>)>, [bool; 3]) {
+    let mut pair = Pair::with(Net::new(Duration::from_millis(5)), true, loopback);
+    pair.a = Side::new(&pair.net, true, loopback().redundancy(a));
+    pair.b = Side::new(&pair.net, true, loopback().redundancy(b));
+    assert!(!pair.a.track.wants_redundancy());
+    pair.connect().await;
+    let told =
+        [pair.a.track.wants_redundancy(), stats(&pair.a).await.redundancy, stats(&pair.b).await.redundancy];
+    let mut tick = time::interval(FRAME);
+    for n in 0..20 {
+        tick.tick().await;
+        pair.run(Duration::from_millis(1)).await;
+        // The first packet decides what the engine takes the stream for: it is redundant in one case and not in the other.
+        match n % 2 == u32::from(a && b) {
+            true => pair.a.track.write(frame(n)).expect("fits"),
+            false => pair.a.track.write_redundant(frame(n), Bytes::from_static(&REDUNDANT)).expect("fits"),
+        }
+    }
+    pair.run(Duration::from_millis(100)).await;
+    let mut track = pair.take_track(false, TrackKind::Audio).expect("heard");
+    let mut heard = Vec::new();
+    while let Ok(Some(packet)) = time::timeout(FRAME, track.recv()).await {
+        heard.push((packet.kind, packet.payload_type, packet.payload.to_vec()));
+    }
+    pair.shutdown().await;
+    (heard, told)
+}
+
+/// Each connection gets what its peer takes, of the same track.
+#[tokio::test(start_paused = true)]
+async fn redundancy_goes_to_those_that_take_it() {
+    let plain = (PayloadKind::Opus, 111, b"opus".to_vec());
+    let (heard, told) = redundant(true, true).await;
+    assert_eq!(told, [true; 3]);
+    let red = (PayloadKind::Red, 63, REDUNDANT.to_vec());
+    for (n, packet) in heard.iter().enumerate() {
+        assert_eq!(*packet, if n % 2 == 0 { red.clone() } else { plain.clone() }, "{n}");
+    }
+    assert_eq!(heard.len(), 20);
+    for (a, b) in [(true, false), (false, true), (false, false)] {
+        let (heard, told) = redundant(a, b).await;
+        assert_eq!((told, heard.len()), ([false; 3], 20), "{a} {b}");
+        assert!(heard.iter().all(|packet| *packet == plain), "{a} {b}: {heard:?}");
+    }
+}
+
+/// What the events of each side say while both speak for so many frames of 60 bytes.
+async fn told(pair: &mut Pair, frames: u32) -> [Vec<EventKind>; 2] {
+    let mut told = [Vec::new(), Vec::new()];
+    let mut tick = time::interval(FRAME);
+    for n in 0..frames {
+        tick.tick().await;
+        for track in [&pair.a.track, &pair.b.track] {
+            let payload = Bytes::from_static(&[7; 60]);
+            track.write(Frame { payload, ..frame(n) }).expect("fits");
+        }
+        while let Ok((side, event)) = time::timeout(Duration::ZERO, pair.event()).await {
+            told[side].push(event.kind);
+        }
+    }
+    told
+}
+
+fn qualities(told: &[EventKind]) -> Vec<Option<PoorSide>> {
+    let qualities = told.iter().filter_map(|kind| match kind {
+        EventKind::Quality(quality) => Some(quality.poor),
+        _ => None,
+    });
+    qualities.collect()
+}
+
+fn advice(told: &[EventKind]) -> Vec<Advice> {
+    let advice = told.iter().filter_map(|kind| match kind {
+        EventKind::Advice(advice) => Some(*advice),
+        _ => None,
+    });
+    advice.collect()
+}
+
+/// A queue that fills up is noticed by growing delay, before anything is lost, and what is advised is below what the path
+/// carries.
+#[tokio::test(start_paused = true)]
+async fn a_path_that_fills_up_is_told_to_the_encoder() {
+    let mut pair = connected(Duration::from_millis(20), None).await;
+    let from = speakers(&pair.net);
+    let [before, _] = told(&mut pair, 500).await;
+    let before = advice(&before);
+    assert!(!before.is_empty() && before.iter().all(|advice| !advice.congested && advice.bitrate.is_none()));
+    // 50 packets a second of 118 bytes with all headers are 47 kbit/s, of which RTP is 32; reports and checks come to 4.
+    pair.net.shape_only(from);
+    pair.net.limit(Some(45_000));
+    let start = Instant::now();
+    let [of_a, of_b] = told(&mut pair, 250).await;
+    let (of_a, of_b) = (advice(&of_a), advice(&of_b));
+    println!("13 % too much for {:?}: {of_a:?}", start.elapsed());
+    let congested = of_a.iter().find(|advice| advice.congested).expect("noticed");
+    let limit = congested.bitrate.expect("limited");
+    // 85 % of what arrives, which is 28.
+    assert!((21_000..26_000).contains(&limit), "{limit}");
+    assert_eq!(congested.path_loss, Some(0.0), "nothing is lost yet");
+    assert!(of_b.iter().all(|advice| !advice.congested), "the other way is free: {of_b:?}");
+    pair.net.limit(None);
+    let [of_a, _] = told(&mut pair, 1_500).await;
+    let last = advice(&of_a).last().copied().expect("it is over");
+    assert!(!last.congested && last.bitrate.is_none(), "{last:?}");
+    assert!(advice(&of_a).len() <= 31, "once a second at most");
+    pair.shutdown().await;
+}
+
+/// Loss that is not repaired in one direction only: each side says the same of it from where it is.
+#[tokio::test(start_paused = true)]
+async fn whose_side_is_poor_is_told_by_both() {
+    let mut pair = connected(Duration::from_millis(20), Some(plain)).await;
+    let from: Vec<SocketAddr> = pair.net.sockets_of_rtp();
+    assert_eq!(from.len(), 1, "only the first has spoken");
+    told(&mut pair, 500).await;
+    pair.net.shape_only(from);
+    pair.net.lose(350, 11);
+    let [of_a, of_b] = told(&mut pair, 1_000).await;
+    assert_eq!(qualities(&of_a), [Some(PoorSide::Theirs)]);
+    assert_eq!(qualities(&of_b), [Some(PoorSide::Ours)]);
+    let (a, b) = (stats(&pair.a).await, stats(&pair.b).await);
+    println!("{:?}\n{:?}", a.quality, b.quality);
+    let (theirs, ours) = (a.quality.theirs.expect("rated"), b.quality.ours.expect("rated"));
+    assert!((theirs.r - ours.r).abs() < 15.0, "{theirs:?} {ours:?}");
+    assert!(a.quality.ours.expect("rated").r > 85.0);
+    // What the encoder is to make up for; the other way nothing is.
+    assert_eq!(b.advice.loss, Some(0.0));
+    let loss = a.advice.loss.expect("reported");
+    assert!((0.25..0.45).contains(&loss), "{loss}");
+    pair.net.lose(0, 1);
+    let [of_a, of_b] = told(&mut pair, 1_000).await;
+    assert_eq!((qualities(&of_a), qualities(&of_b)), (vec![None], vec![None]));
     pair.shutdown().await;
 }

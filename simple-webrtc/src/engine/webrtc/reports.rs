@@ -1,28 +1,32 @@
 //! Reads the RTCP that passes, which the engine's statistics do not tell: they leave the round trip and the peer's view at
 //! zero.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rtc::interceptor::{
-    Attribute, BandwidthEstimator, OveruseDetector, Packet, PacketReport, SlopeEstimator, StreamInfo,
-    TaggedPacket, Usage,
-};
+use rtc::interceptor::{Attribute, Packet, StreamInfo, TaggedPacket, convert_twcc};
 use rtc::rtcp::receiver_report::ReceiverReport;
 use rtc::rtcp::reception_report::ReceptionReport;
 use rtc::rtcp::sender_report::SenderReport;
+use rtc::rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
 use rtc::shared::marshal::MarshalSize;
 
-use super::settings::AUDIO_LEVEL_URI;
+use super::settings::{AUDIO_LEVEL_URI, FEEDBACK_URI};
 use super::tap::{Look, is_audio};
 use crate::congestion::Fate;
 use crate::meter::{Meter, Report};
 use crate::track::TrackKind;
+use crate::trend::Trend;
+
+/// Packets that wait for a report. 1024: a second of video at 10 Mbit/s, five intervals of feedback.
+const UNREPORTED: usize = 1024;
 
 /// Nearest to the wire, where everything passes that leaves or comes.
 pub(super) struct Reports {
     meter: Arc<Meter>,
     streams: Vec<(u32, Jitter)>,
+    sent: Sent,
 }
 
 /// RFC 3550 section A.8, of packets in order only. The engine counts what was sent again, too, and loses its way when
@@ -36,7 +40,7 @@ struct Jitter {
 
 impl Reports {
     pub(super) fn new(meter: Arc<Meter>) -> Self {
-        Self { meter, streams: Vec::new() }
+        Self { meter, streams: Vec::new(), sent: Sent::default() }
     }
 
     fn reported(&self, now: Instant, reports: &[ReceptionReport]) {
@@ -84,6 +88,9 @@ impl Look for Reports {
                         self.reported(now, &report.reports);
                     } else if let Some(report) = packet.as_any().downcast_ref::<SenderReport>() {
                         self.reported(now, &report.reports);
+                    } else if let Some(feedback) = packet.as_any().downcast_ref::<TransportLayerCc>() {
+                        let (fates, grows) = self.sent.on_feedback(feedback);
+                        self.meter.on_fates(now, &fates, grows);
                     }
                 }
             }
@@ -95,7 +102,11 @@ impl Look for Reports {
     fn outgoing(&mut self, packet: &mut TaggedPacket) -> bool {
         let (now, again) = (packet.now, packet.message.has(&Attribute::Retransmission));
         match &mut packet.message.packet {
-            Packet::Rtp(rtp) => self.meter.on_sent(now, rtp.header.ssrc, rtp.marshal_size(), again),
+            Packet::Rtp(rtp) => {
+                let bytes = rtp.marshal_size();
+                self.meter.on_sent(now, rtp.header.ssrc, bytes, again);
+                self.sent.on_packet(now, rtp, bytes);
+            }
             Packet::Rtcp(packets) => {
                 for packet in packets {
                     if let Some(report) = packet.as_any().downcast_ref::<SenderReport>() {
@@ -117,11 +128,16 @@ impl Look for Reports {
     }
 
     fn sends(&mut self, info: &StreamInfo) {
+        self.sends_no_more(info);
         self.meter.bind_local(info.ssrc, kind(info));
+        let number = info.rtp_header_extensions.iter().find(|extension| extension.uri == FEEDBACK_URI);
+        let number = number.and_then(|extension| u8::try_from(extension.id).ok());
+        self.sent.streams.extend(number.map(|id| (info.ssrc, id)));
     }
 
     fn sends_no_more(&mut self, info: &StreamInfo) {
         self.meter.unbind(info.ssrc);
+        self.sent.streams.retain(|(ssrc, _)| *ssrc != info.ssrc);
     }
 
     fn receives(&mut self, info: &StreamInfo) {
@@ -166,38 +182,52 @@ impl Look for Levels {
     }
 }
 
-/// Hears what became of each packet. Whether delay grows is found out by the engine's detector; its rate controller is
-/// not used ([`crate::congestion`]).
-pub(super) struct Feedback {
-    meter: Arc<Meter>,
-    slope: SlopeEstimator,
-    detector: OveruseDetector,
+/// What was sent, until the peer has said what became of it.
+///
+/// The engine has a history of its own, which takes what no report ever named for lost: one lost report is ten lost packets
+/// then. Here only what a report names counts.
+#[derive(Default)]
+struct Sent {
+    /// Streams that are numbered, and the extension that holds the number.
+    streams: Vec<(u32, u8)>,
+    packets: VecDeque<Packed>,
+    trend: Trend,
 }
 
-impl Feedback {
-    pub(super) fn new(meter: Arc<Meter>) -> Self {
-        Self { meter, slope: SlopeEstimator::new(), detector: OveruseDetector::new() }
-    }
+struct Packed {
+    number: u16,
+    left: Instant,
+    bytes: usize,
 }
 
-impl BandwidthEstimator for Feedback {
-    fn on_reports(&mut self, now: Instant, reports: &[PacketReport]) {
-        if reports.is_empty() {
-            return;
+impl Sent {
+    fn on_packet(&mut self, now: Instant, rtp: &rtc::rtp::Packet, bytes: usize) {
+        let header = &rtp.header;
+        let Some((_, id)) = self.streams.iter().find(|(ssrc, _)| *ssrc == header.ssrc) else { return };
+        let number = header.get_extension(*id);
+        let Some(&[high, low]) = number.as_deref() else { return };
+        if self.packets.len() >= UNREPORTED {
+            self.packets.pop_front();
         }
-        let mut grows = false;
-        for report in reports {
-            if let Some(trend) = self.slope.accumulate(report) {
-                grows |= self.detector.update(trend.at, trend.estimate_ms) == Usage::Over;
-            }
-        }
-        let fates: Vec<Fate> =
-            reports.iter().map(|report| Fate { bytes: report.size, arrived: report.arrived }).collect();
-        self.meter.on_fates(now, &fates, grows);
+        self.packets.push_back(Packed { number: u16::from_be_bytes([high, low]), left: now, bytes });
     }
 
-    /// Nobody here asks for it.
-    fn target_bitrate(&self) -> f64 {
-        0.0
+    /// What became of which packet, and whether a queue fills up on the way.
+    fn on_feedback(&mut self, feedback: &TransportLayerCc) -> (Vec<Fate>, bool) {
+        let mut ways = Vec::new();
+        let mut fates = Vec::new();
+        for said in convert_twcc(feedback) {
+            // Both are in the order of sending; what is passed over has been reported before, or never will be.
+            let Some(at) = self.packets.iter().position(|packet| packet.number == said.sequence_number)
+            else {
+                continue;
+            };
+            self.packets.drain(..at);
+            let Some(packet) = self.packets.pop_front() else { continue };
+            ways.extend(said.arrival.map(|came| (packet.left, came)));
+            fates.push(Fate { bytes: packet.bytes, arrived: said.arrived, came: said.arrival });
+        }
+        let grows = self.trend.on_report(ways);
+        (fates, grows)
     }
 }

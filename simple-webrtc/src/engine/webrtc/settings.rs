@@ -3,9 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rtc::ice::mdns::MulticastDnsMode;
-use rtc::interceptor::{
-    CongestionControlBuilder, NackResponderBuilder, Slot, TwccReceiverBuilder, TwccSenderBuilder,
-};
+use rtc::interceptor::{NackResponderBuilder, Slot, TwccReceiverBuilder, TwccSenderBuilder};
 use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::configuration::setting_engine::SctpMaxMessageSize;
 use rtc::rtp_transceiver::rtp_sender::{
@@ -25,7 +23,7 @@ use crate::track::{AUDIO_CLOCK_RATE, VIDEO_CLOCK_RATE, VideoCodec};
 use super::Outbox;
 use super::keyframes::Keyframes;
 use super::repairs::{self, Repairs};
-use super::reports::{Feedback, Levels, Reports};
+use super::reports::{Levels, Reports};
 use super::servers::engine_url;
 use super::tap::Tap;
 use crate::meter::Meter;
@@ -49,7 +47,12 @@ pub(super) const FEEDBACK_URI: &str =
 pub(super) const AUDIO_LEVEL_URI: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
 pub(super) const OPUS: &str = "audio/opus";
 /// What browsers use; the answerer follows the offer.
-const OPUS_PAYLOAD_TYPE: u8 = 111;
+pub(super) const OPUS_PAYLOAD_TYPE: u8 = 111;
+/// RFC 2198 with the clock of Opus, as browsers have it.
+pub(super) const RED: &str = "audio/red";
+const RED_PAYLOAD_TYPE: u8 = 63;
+/// One earlier frame or more, all of payload type 111.
+const RED_PARAMETERS: &str = "111/111";
 /// In-band FEC lets a receiver rebuild a lost frame from the next one (RFC 7587 section 6.1).
 const OPUS_PARAMETERS: &str = "minptime=10;useinbandfec=1";
 
@@ -65,10 +68,15 @@ const H264_PARAMETERS: &str = "level-asymmetry-allowed=1;packetization-mode=1;pr
 ///
 /// Sound and videos are numbered for feedback: the stream of both has to say so (`transport-cc`) and to have the extension,
 /// or the engine's interceptors let its packets pass as they are.
-pub(super) fn media(outbox: Outbox, meter: &Arc<Meter>) -> Result<(MediaEngine, Registry)> {
+pub(super) fn media(config: &Config, outbox: Outbox, meter: &Arc<Meter>) -> Result<(MediaEngine, Registry)> {
     let mut media = MediaEngine::default();
     let opus = RTCRtpCodecParameters { rtp_codec: opus(), payload_type: OPUS_PAYLOAD_TYPE };
     media.register_codec(opus, RtpCodecKind::Audio)?;
+    if config.redundancy {
+        // Behind Opus, so that browsers do not send it by themselves.
+        let red = RTCRtpCodecParameters { rtp_codec: red(), payload_type: RED_PAYLOAD_TYPE };
+        media.register_codec(red, RtpCodecKind::Audio)?;
+    }
     for codec in video_codecs(VideoCodec::Vp8) {
         media.register_codec(codec, RtpCodecKind::Video)?;
     }
@@ -79,12 +87,10 @@ pub(super) fn media(outbox: Outbox, meter: &Arc<Meter>) -> Result<(MediaEngine, 
         media.register_header_extension(number, kind, None)?;
     }
     let own = getrandom::u32().map_err(|error| Error::Other(error.to_string()))?;
-    let feedback = CongestionControlBuilder::new(Feedback::new(meter.clone())).build();
     let receiver = TwccReceiverBuilder::new().with_interval(FEEDBACK_INTERVAL).build();
     let responder = NackResponderBuilder::new().with_size(repairs::HISTORY).build();
     let registry = configure_rtcp_reports(Registry::new())
         .with(Slot::from(REPORTS_SLOT), Tap::new(Reports::new(meter.clone())))
-        .with(Slot::CongestionControl, feedback)
         .with(Slot::TwccSender, TwccSenderBuilder::new().build())
         .with(Slot::from(REPAIRS_SLOT), Tap::new(Repairs::new(meter.clone(), own)))
         .with(Slot::NackResponder, responder)
@@ -104,6 +110,18 @@ fn opus() -> RTCRtpCodec {
         clock_rate: AUDIO_CLOCK_RATE,
         channels: 2,
         sdp_fmtp_line: OPUS_PARAMETERS.to_owned(),
+        rtcp_feedback: audio_feedback(),
+    }
+}
+
+/// The track stays one of Opus: whether a packet carries redundancy is said by its payload type alone.
+fn red() -> RTCRtpCodec {
+    RTCRtpCodec {
+        mime_type: RED.to_owned(),
+        clock_rate: AUDIO_CLOCK_RATE,
+        channels: 2,
+        sdp_fmtp_line: RED_PARAMETERS.to_owned(),
+        // Feedback is that of the payload type which comes first.
         rtcp_feedback: audio_feedback(),
     }
 }

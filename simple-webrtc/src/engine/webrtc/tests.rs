@@ -32,7 +32,10 @@ async fn both_directions_share_one_section() {
         assert_eq!(lines(description, "a=sendrecv").len(), 1);
         assert_eq!(lines(description, "a=fmtp:"), ["a=fmtp:111 minptime=10;useinbandfec=1"]);
         assert_eq!(lines(description, "a=rtpmap:"), ["a=rtpmap:111 opus/48000/2"]);
-        assert_eq!(lines(description, "a=extmap:").len(), 1);
+        // The level of sound, and numbers for feedback.
+        assert_eq!(lines(description, "a=extmap:").len(), 2);
+        let feedback = ["a=rtcp-fb:111 nack", "a=rtcp-fb:111 transport-cc"];
+        assert_eq!(lines(description, "a=rtcp-fb:"), feedback);
         assert_eq!(lines(description, "a=candidate:").len(), 0);
         assert!(!description.as_str().contains("127.0.0.1"));
     }
