@@ -81,7 +81,9 @@ pub use error::{Error, FrameTooLarge};
 pub use event::{Event, EventKind, Events, FailReason, Generation, LinkState, ServerProblem, Step};
 pub use peers::{Peers, Remote};
 pub use quality::{Conditions, PoorSide, Quality, Rating};
-pub use stats::{Received, Repairs, Reported, Route, Sent, Stats};
+pub use stats::{
+    Family, PairState, PairStats, Protocol, Received, Repairs, Reported, Route, Security, Sent, Stats,
+};
 pub use track::{
     Frame, LocalTrack, MAX_PAYLOAD_BYTES, Packet, PayloadKind, RemoteTrack, TrackId, TrackKind, VideoCodec,
 };

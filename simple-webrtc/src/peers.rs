@@ -15,7 +15,7 @@ use crate::engine::webrtc::Webrtc;
 use crate::error::Error;
 use crate::event::{Event, Events, Generation};
 use crate::link::{Command, Lease, Link, Probe, Role, Stop};
-use crate::stats::Stats;
+use crate::stats::{PairStats, Stats};
 use crate::track::{LocalTrack, MAX_VIDEOS, TrackKind};
 
 /// Messages from the peer that may wait for a connection. A peer sends about 20 in all.
@@ -292,6 +292,13 @@ impl<K: Clone + Ord + fmt::Debug + Send + Sync + 'static> Peers<K> {
     pub async fn stats(&self, peer: &K) -> Option<Stats> {
         let probe = self.handle.shared.lock().present.get(peer)?.probe.clone();
         Some(probe.stats().await)
+    }
+
+    /// All pairs of addresses that the peer's connection looks at or has looked at since its last restart, up to 256; `None`
+    /// without a connection.
+    pub async fn pairs(&self, peer: &K) -> Option<Vec<PairStats>> {
+        let probe = self.handle.shared.lock().present.get(peer)?.probe.clone();
+        Some(probe.pairs().await)
     }
 
     /// Closes every connection and waits until nothing of them is left. Later commands are refused with

@@ -20,6 +20,8 @@ pub struct Stats {
     pub rtcp_round_trip_ms: Option<f64>,
     /// How packets travel; `None` until a pair is nominated.
     pub route: Option<Route>,
+    /// What protects the connection; `None` until it is secured.
+    pub security: Option<Security>,
     /// What was sent of sound.
     pub sent: Sent,
     /// What was received of sound.
@@ -53,6 +55,85 @@ pub struct Route {
     pub local: CandidateKind,
     /// The peer's end.
     pub remote: CandidateKind,
+    /// Of the addresses on the way to the peer, or from the relay to it.
+    pub family: Family,
+    /// How packets leave this machine. Between peers it is UDP always; a relay of ours can be reached otherwise.
+    pub protocol: Protocol,
+}
+
+/// Kinds of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Family {
+    /// Version 4.
+    Ipv4,
+    /// Version 6.
+    Ipv6,
+}
+
+/// What packets travel in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Protocol {
+    /// To the peer, or to a relay.
+    Udp,
+    /// To a relay.
+    Tcp,
+    /// To a relay, over TCP.
+    Tls,
+}
+
+/// What protects a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Security {
+    /// Such as `DTLS 1.2`, which is all that the engine knows.
+    pub dtls_version: String,
+    /// The cipher suite, by its name in the registry of IANA.
+    pub dtls_cipher: String,
+    /// The protection profile of media, by its name in RFC 5764 or RFC 7714.
+    pub srtp_profile: String,
+}
+
+/// Two addresses that a path could go between: one of ours and one of the peer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct PairStats {
+    /// Our end: an address of this machine, or a relay. What a STUN server sees is checked from the former.
+    pub local: CandidateKind,
+    /// The peer's end; what it has not told of is [`CandidateKind::PeerReflexive`].
+    pub remote: CandidateKind,
+    /// Of the addresses.
+    pub family: Family,
+    /// How far its checks have come.
+    pub state: PairState,
+    /// Milliseconds to the peer and back, from the last check that was answered.
+    pub round_trip_ms: Option<f64>,
+    /// Whether the side that decides has chosen it, now or before.
+    pub nominated: bool,
+    /// Whether it is in use.
+    pub selected: bool,
+}
+
+/// How far the checks of a pair have come (RFC 8445 section 6.1.2.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PairState {
+    /// Not checked yet, or not any more since another pair was chosen.
+    Waiting,
+    /// Checked, without an answer so far.
+    InProgress,
+    /// Answered.
+    Succeeded,
+    /// Without an answer for 39.5 s (RFC 8863 section 3).
+    Failed,
+}
+
+impl PairStats {
+    pub(crate) fn waiting(local: CandidateKind, remote: CandidateKind, family: Family) -> Self {
+        let (state, round_trip_ms) = (PairState::Waiting, None);
+        Self { local, remote, family, state, round_trip_ms, nominated: false, selected: false }
+    }
 }
 
 impl Stats {

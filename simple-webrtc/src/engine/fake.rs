@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::description::{Candidate, CandidateKind, Description, DescriptionKind};
 use crate::meter::Meter;
 use crate::queue::Queue;
-use crate::stats::{Counters, Route};
+use crate::stats::{Counters, Family, PairStats, Protocol, Route};
 use crate::track::{VideoCodec, Written};
 
 /// How the engine takes one kind of call.
@@ -320,10 +320,15 @@ impl Connection for Fake {
     async fn path(&self) -> Path {
         let reply = self.script.lock().expect("not poisoned").state;
         let _ = reply.come().await;
-        let route = Route { local: CandidateKind::Host, remote: CandidateKind::Host };
+        let (family, protocol) = (Family::Ipv4, Protocol::Udp);
+        let route = Route { local: CandidateKind::Host, remote: CandidateKind::Host, family, protocol };
         let up = self.path.load(Ordering::Acquire);
         let own = IpAddr::from([192, 0, 2, 7]);
-        Path { round_trip_ms: None, route: up.then_some(route), local: up.then_some(own) }
+        Path { round_trip_ms: None, route: up.then_some(route), local: up.then_some(own), security: None }
+    }
+
+    async fn pairs(&self) -> Vec<PairStats> {
+        Vec::new()
     }
 
     async fn close(&self) {

@@ -20,7 +20,7 @@ use crate::event::ServerProblem;
 use crate::meter::Meter;
 use crate::queue::Queue;
 use crate::sink::Sink;
-use crate::stats::{Counters, Route};
+use crate::stats::{Counters, PairStats, Route, Security};
 use crate::track::{RemoteTrack, VideoCodec, Written};
 
 pub(crate) use inbox::{Inbox, Outbox};
@@ -45,12 +45,13 @@ pub(crate) enum Dtls {
 }
 
 /// The path in use.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Path {
     pub(crate) round_trip_ms: Option<f64>,
     pub(crate) route: Option<Route>,
     /// The address of this machine that it goes out from.
     pub(crate) local: Option<IpAddr>,
+    pub(crate) security: Option<Security>,
 }
 
 /// What the engine reports.
@@ -128,6 +129,8 @@ pub(crate) trait Connection: Send + Sync + fmt::Debug + 'static {
     fn meter(&self) -> Arc<Meter>;
     async fn dtls(&self) -> Dtls;
     async fn path(&self) -> Path;
+    /// All pairs of addresses that are looked at.
+    async fn pairs(&self) -> Vec<PairStats>;
     /// Ends everything the engine holds: sockets, its task, the streams of the tracks. Tells the peer.
     async fn close(&self);
 }

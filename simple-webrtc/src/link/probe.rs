@@ -6,7 +6,7 @@ use crate::advice::Advice;
 use crate::engine::{Connection, Path};
 use crate::quality::{JITTER_BUFFER, Quality};
 use crate::queue::Queue;
-use crate::stats::{Counters, Stats};
+use crate::stats::{Counters, PairStats, Stats};
 use crate::track::{OUT_QUEUE, Packet, TrackKind, VIDEO_CLOCK_RATE, VIDEO_QUEUE, Written};
 
 /// How long statistics wait for the engine, which answers in well below a millisecond if it answers at all.
@@ -65,8 +65,14 @@ impl Probe {
             let path: Path = tokio::time::timeout(PATH, connection.path()).await.unwrap_or_default();
             stats.round_trip_ms = path.round_trip_ms;
             stats.route = path.route;
+            stats.security = path.security;
         }
         stats
+    }
+
+    pub(crate) async fn pairs(&self) -> Vec<PairStats> {
+        let Some(connection) = self.connection.get().and_then(Weak::upgrade) else { return Vec::new() };
+        tokio::time::timeout(PATH, connection.pairs()).await.unwrap_or_default()
     }
 
     /// The queue is there before the connection is, so this holds from the first frame on.

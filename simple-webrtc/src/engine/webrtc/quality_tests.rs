@@ -1,7 +1,7 @@
 //! Loss, congestion and what is told of them, with the whole engine in virtual time.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -314,5 +314,53 @@ async fn whose_side_is_poor_is_told_by_both() {
     pair.net.lose(0, 1);
     let [of_a, of_b] = told(&mut pair, 1_000).await;
     assert_eq!((qualities(&of_a), qualities(&of_b)), (vec![None], vec![None]));
+    pair.shutdown().await;
+}
+
+/// Which way packets go, what else there is, and what protects them.
+#[tokio::test(start_paused = true)]
+async fn paths_and_ciphers_are_told() {
+    let second = IpAddr::from([127, 0, 0, 2]);
+    let config = move || loopback().addresses([IpAddr::from([127, 0, 0, 1]), second]);
+    let delay = Duration::from_millis(15);
+    let mut pair = Pair::with(Net::new(delay), true, config);
+    pair.connect().await;
+    pair.heard().await;
+    pair.run(Duration::from_secs(2)).await;
+    for side in [&pair.a, &pair.b] {
+        let stats = stats(side).await;
+        let route = stats.route.expect("there is one");
+        assert_eq!((route.family, route.protocol, route.is_relayed()), (Family::Ipv4, Protocol::Udp, false));
+        let security = stats.security.clone().expect("secured");
+        assert_eq!(security.dtls_version, "DTLS 1.2");
+        assert!(security.dtls_cipher.starts_with("TLS_ECDHE_ECDSA_WITH_AES_"), "{security:?}");
+        assert!(security.srtp_profile.starts_with("SRTP_A"), "{security:?}");
+        let pairs = side.peers.pairs(&"peer").await.expect("connected");
+        println!("{security:?}\n{pairs:#?}");
+        assert_eq!(pairs.len(), 4, "each of two addresses with each of two");
+        let selected: Vec<_> = pairs.iter().filter(|pair| pair.selected).collect();
+        assert_eq!(selected.len(), 1, "{pairs:?}");
+        assert!(selected[0].nominated && selected[0].state == PairState::Succeeded);
+        assert_eq!(selected[0].round_trip_ms, Some(30.0));
+        assert!(!format!("{pairs:?} {stats:?}").contains("127.0.0"), "addresses are nobody's business");
+    }
+    pair.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_is_told_too() {
+    let net = Net::new(Duration::from_millis(5));
+    let server = format!("turn:{}", super::relay::start(&net));
+    let config = || loopback().ice_server(IceServer::turn(&server, "user", "secret")).relay_only(true);
+    let mut pair = Pair::with(net, true, config);
+    pair.connect().await;
+    pair.heard().await;
+    pair.run(Duration::from_secs(2)).await;
+    let route = stats(&pair.a).await.route.expect("there is one");
+    assert_eq!((route.local, route.protocol), (CandidateKind::Relay, Protocol::Udp));
+    let pairs = pair.a.peers.pairs(&"peer").await.expect("connected");
+    let selected = pairs.iter().find(|pair| pair.selected).expect("one is in use");
+    assert_eq!((selected.local, selected.state), (CandidateKind::Relay, PairState::Succeeded), "{pairs:?}");
+    assert_eq!(selected.round_trip_ms, Some(30.0), "three ways to there, three back");
     pair.shutdown().await;
 }
