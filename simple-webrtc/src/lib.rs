@@ -41,7 +41,7 @@
 //!   fails with [`FailReason::Overloaded`].
 //! - Descriptions, candidates and addresses are in no log above trace and in no `Debug` of this crate. The engine below
 //!   does log addresses, also as errors and through the `log` crate, under targets that begin with `webrtc` and `rtc`:
-//!   an app that collects those should filter them (`webrtc=off,rtc=off`).
+//!   an app that collects those should filter them (`webrtc=off,rtc=off`), or ask a [`LogLimit`] about each.
 
 mod addresses;
 mod advice;
@@ -53,6 +53,7 @@ mod engine;
 mod error;
 mod event;
 mod link;
+mod log_limit;
 mod loss;
 mod meter;
 mod parking;
@@ -79,6 +80,7 @@ pub use description::{
 };
 pub use error::{Error, FrameTooLarge};
 pub use event::{Event, EventKind, Events, FailReason, Generation, LinkState, ServerProblem, Step};
+pub use log_limit::{LogLimit, LogVerdict};
 pub use peers::{Peers, Remote};
 pub use quality::{Conditions, PoorSide, Quality, Rating};
 pub use stats::{

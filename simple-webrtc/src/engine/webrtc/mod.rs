@@ -15,6 +15,7 @@ mod media;
 mod net;
 mod pace;
 mod pairs;
+mod path;
 #[cfg(test)]
 mod quality_tests;
 mod red;
@@ -40,7 +41,6 @@ mod video_tests;
 mod virtual_tests;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -50,8 +50,7 @@ use rtc::peer_connection::transport::RTCDtlsTransportState;
 use tokio::task::JoinHandle;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::peer_connection::{
-    PeerConnection, PeerConnectionBuilder, RTCIceCandidate, RTCIceCandidateInit, RTCIceCandidateType,
-    RTCSdpType, RTCSessionDescription, RTCStatsReportEntry, StatsSelector,
+    PeerConnection, PeerConnectionBuilder, RTCIceCandidateInit, RTCSdpType, RTCSessionDescription,
 };
 use webrtc::rtp_transceiver::RtpSender;
 
@@ -62,10 +61,10 @@ use self::socket::{Sockets, Watch};
 use super::{Connection, Dtls, Engine, EngineError, Outbox, Path, Signal, VideoSlot};
 use crate::channel::{ChannelOptions, RawChannel, SEND_BUFFER};
 use crate::config::Config;
-use crate::description::{Candidate, CandidateKind, Description, DescriptionKind};
+use crate::description::{Candidate, Description, DescriptionKind};
 use crate::meter::Meter;
 use crate::queue::Queue;
-use crate::stats::{Counters, Family, PairStats, Protocol, Route, Security};
+use crate::stats::{Counters, PairStats};
 use crate::track::{VideoCodec, Written};
 
 fn failed(doing: &'static str, error: impl fmt::Display) -> EngineError {
@@ -193,17 +192,6 @@ impl WebrtcConnection {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How packets get to the relay in use.
-    fn to_relay(&self) -> Protocol {
-        let pairs = self.watch.pairs.list();
-        let relay = pairs.iter().rev().filter(|pair| pair.nominated).find_map(|pair| pair.relay);
-        match relay.and_then(|relay| self.servers.exit(relay)) {
-            None => Protocol::Udp,
-            Some((_, exit)) if exit.tls.is_some() => Protocol::Tls,
-            Some(_) => Protocol::Tcp,
-        }
-    }
-
     async fn describe(
         &self,
         doing: &'static str,
@@ -318,106 +306,11 @@ impl Connection for WebrtcConnection {
     }
 
     async fn path(&self) -> Path {
-        let selected = match self.outlet.sender.transport().await {
-            Ok(Some(dtls)) => dtls.ice_transport().get_selected_candidate_pair().await.ok().flatten(),
-            _ => None,
-        };
-        let Some(pair) = selected else { return Path::default() };
-        let (own, remote) = (pair.local(), pair.remote());
-        let route = kind(own.typ).zip(kind(remote.typ)).and_then(|(local, of_peer)| {
-            let address: IpAddr = remote.address.parse().ok()?;
-            let family = if address.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
-            let protocol = if local == CandidateKind::Relay { self.to_relay() } else { Protocol::Udp };
-            Some(Route { local, remote: of_peer, family, protocol })
-        });
-        let now = tokio::time::Instant::now().into_std();
-        let report = self.engine.get_stats(now, StatsSelector::None).await;
-        let round_trip_ms = report.iter().find_map(|entry| match entry {
-            RTCStatsReportEntry::IceCandidatePair(stats)
-                if stats.local_candidate_id.ends_with(&pair.local().id)
-                    && stats.remote_candidate_id.ends_with(&pair.remote().id)
-                    && stats.responses_received > 0 =>
-            {
-                Some(stats.current_round_trip_time * 1000.0)
-            }
-            _ => None,
-        });
-        let security = report.iter().find_map(|entry| match entry {
-            RTCStatsReportEntry::Transport(stats) if !stats.srtp_cipher.is_empty() => Some(Security {
-                dtls_version: stats.tls_version.clone(),
-                dtls_cipher: stats.dtls_cipher.clone(),
-                srtp_profile: stats.srtp_cipher.clone(),
-            }),
-            _ => None,
-        });
-        let address = match own.typ {
-            RTCIceCandidateType::Host => &own.address,
-            _ => &own.related_address,
-        };
-        Path { round_trip_ms, route, local: address.parse().ok(), security }
+        self.find_path().await
     }
 
     async fn pairs(&self) -> Vec<PairStats> {
-        let Ok(Some(dtls)) = self.outlet.sender.transport().await else { return Vec::new() };
-        let ice = dtls.ice_transport();
-        let (own, theirs) = (ice.get_local_candidates().await, ice.get_remote_candidates().await);
-        let selected = ice.get_selected_candidate_pair().await.ok().flatten();
-        let address = |candidate: &RTCIceCandidate| {
-            Some(SocketAddr::new(candidate.address.parse().ok()?, candidate.port))
-        };
-        let theirs: Vec<(SocketAddr, CandidateKind)> = theirs
-            .unwrap_or_default()
-            .iter()
-            .filter_map(|candidate| Some((address(candidate)?, kind(candidate.typ)?)))
-            .collect();
-        let selected = selected.and_then(|pair| {
-            Some((kind(pair.local().typ)? == CandidateKind::Relay, address(pair.remote())?))
-        });
-        let now = tokio::time::Instant::now().into_std();
-        let checked = self.watch.pairs.list();
-        let family = |address: SocketAddr| if address.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 };
-        let mut pairs: Vec<PairStats> = checked
-            .iter()
-            .map(|pair| {
-                let of_peer = theirs.iter().find(|(address, _)| *address == pair.remote);
-                PairStats {
-                    local: if pair.relay.is_some() { CandidateKind::Relay } else { CandidateKind::Host },
-                    remote: of_peer.map_or(CandidateKind::PeerReflexive, |(_, kind)| *kind),
-                    family: family(pair.remote),
-                    state: pair.state(now),
-                    round_trip_ms: pair.round_trip.map(|trip| trip.as_secs_f64() * 1000.0),
-                    nominated: pair.nominated,
-                    selected: false,
-                }
-            })
-            .collect();
-        // Of several sockets the one that was nominated is in use; there may be more than one with the same peer.
-        if let Some(selected) = selected {
-            let is = |pair: &pairs::Pair| (pair.relay.is_some(), pair.remote) == selected;
-            let at = checked.iter().rposition(|pair| is(pair) && pair.nominated);
-            if let Some(pair) = at.or_else(|| checked.iter().rposition(is)).and_then(|at| pairs.get_mut(at)) {
-                pair.selected = true;
-            }
-        }
-        for own in own.unwrap_or_default() {
-            let (Some(local), Some(kind)) = (address(&own), kind(own.typ)) else { continue };
-            // The others are checked from the sockets of these (RFC 8445 section 6.1.2.4).
-            if !matches!(kind, CandidateKind::Host | CandidateKind::Relay) {
-                continue;
-            }
-            let is_relay = kind == CandidateKind::Relay;
-            for (remote, of_peer) in theirs.iter().filter(|(remote, _)| remote.is_ipv4() == local.is_ipv4()) {
-                let is = |pair: &pairs::Pair| {
-                    pair.remote == *remote
-                        && pair.relay.is_some() == is_relay
-                        && (is_relay || pair.local == local)
-                };
-                if !checked.iter().any(is) {
-                    pairs.push(PairStats::waiting(kind, *of_peer, family(*remote)));
-                }
-            }
-        }
-        pairs
+        self.list_pairs().await
     }
 
     async fn close(&self) {
@@ -448,15 +341,5 @@ impl fmt::Debug for WebrtcConnection {
 async fn close(engine: &Arc<dyn PeerConnection>) {
     if let Err(error) = engine.close().await {
         tracing::trace!(%error, "closing");
-    }
-}
-
-fn kind(typ: RTCIceCandidateType) -> Option<CandidateKind> {
-    match typ {
-        RTCIceCandidateType::Host => Some(CandidateKind::Host),
-        RTCIceCandidateType::Srflx => Some(CandidateKind::ServerReflexive),
-        RTCIceCandidateType::Prflx => Some(CandidateKind::PeerReflexive),
-        RTCIceCandidateType::Relay => Some(CandidateKind::Relay),
-        _ => None,
     }
 }
