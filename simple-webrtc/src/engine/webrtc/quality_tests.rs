@@ -98,9 +98,15 @@ async fn stats(side: &Side) -> Stats {
 #[tokio::test(start_paused = true)]
 async fn lost_sound_is_sent_again() {
     const LOST: u64 = 80;
-    for delay in [5, 60] {
+    for (delay, redundant) in [(5, false), (60, false), (5, true)] {
         let delay = Duration::from_millis(delay);
-        let mut pair = connected(delay, None).await;
+        let mut pair = Pair::with(Net::new(delay), true, move || loopback().redundancy(redundant));
+        pair.connect().await;
+        // The stream is taken for what its first packet is.
+        if redundant {
+            pair.a.track.write_redundant(frame(0), Bytes::from_static(&REDUNDANT)).expect("fits");
+        }
+        pair.heard().await;
         pair.net.lose(LOST, 7);
         let heard = speak(&mut pair, 1_000, 1_000).await;
         let (healed, median) = heard.healed();
@@ -203,6 +209,7 @@ async fn redundant(a: bool, b: bool) -> (Vec<(PayloadKind, u8, Vec<u8>)>, [bool;
     let mut track = pair.take_track(false, TrackKind::Audio).expect("heard");
     let mut heard = Vec::new();
     while let Ok(Some(packet)) = time::timeout(FRAME, track.recv()).await {
+        assert_eq!(packet.audio_level, None, "what numbers packets is no level");
         heard.push((packet.kind, packet.payload_type, packet.payload.to_vec()));
     }
     pair.shutdown().await;
