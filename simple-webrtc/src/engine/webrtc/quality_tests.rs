@@ -172,14 +172,44 @@ async fn what_reports_say_is_in_the_statistics() {
         assert!(side.received.bitrate.is_some_and(|rate| (7_000..=12_500).contains(&rate)), "{of}");
     }
     let (of_a, of_b) = (a.reported.expect("reported"), b.reported.expect("reported"));
-    // A lost report on packets says nothing of them.
+    // Of the last 250 packets. A lost report on packets says nothing of them.
     let path_loss = |stats: &Stats| stats.advice.path_loss.expect("reported");
-    assert!((0.02..0.09).contains(&path_loss(&a)) && path_loss(&b) == 0.0, "{:?} {:?}", a.advice, b.advice);
+    assert!((0.01..0.15).contains(&path_loss(&a)) && path_loss(&b) == 0.0, "{:?} {:?}", a.advice, b.advice);
     // Repaired before it is reported, mostly.
     assert!(of_a.loss < 0.03 && of_b.loss == 0.0, "{of_a:?} {of_b:?}");
     // On a network that is even: what is sent again is no jitter.
     assert!(of_a.jitter_ms < 0.1 && of_b.jitter_ms < 0.1, "{of_a:?} {of_b:?}");
     assert!(of_a.reports >= 9, "{of_a:?}");
+    // Whoever plays late hears worse.
+    let ours = b.quality.ours.expect("rated").r;
+    let late = Duration::from_millis(500);
+    pair.b.peers.set_playout_delay(&"peer", Generation(1), late).expect("connected");
+    let (a_then, b_then) = speak(&mut pair, 2_000, 200).await.stats;
+    assert!(b_then.quality.ours.expect("rated").r < ours - 20.0, "{:?}", b_then.quality);
+    assert!(a_then.quality.ours.expect("rated").r > 85.0, "{:?}", a_then.quality);
+    pair.shutdown().await;
+}
+
+/// Videos are numbered and reported on, too: no sound is sent here.
+#[tokio::test(start_paused = true)]
+async fn videos_are_reported_on() {
+    let mut pair = Pair::new(Duration::from_millis(10), true);
+    pair.connect().await;
+    let video = LocalTrack::video(VideoCodec::Vp8);
+    pair.a.peers.add_track(&video).expect("the first");
+    pair.run(Duration::from_secs(1)).await;
+    for n in 0..200 {
+        let payload = Bytes::from_static(&[0x10; 500]);
+        video.write(Frame { payload, ..frame(n) }).expect("fits");
+        pair.run(FRAME).await;
+    }
+    let (a, b) = (stats(&pair.a).await, stats(&pair.b).await);
+    assert_eq!((a.advice.path_loss, a.sent.packets), (Some(0.0), 0), "{a:?}");
+    // 50 packets of 520 bytes a second.
+    for rate in [a.video_sent.bitrate, b.video_received.bitrate] {
+        assert!(rate.is_some_and(|rate| (180_000..220_000).contains(&rate)), "{rate:?}");
+    }
+    assert!(a.video_reported.is_some_and(|reported| reported.loss == 0.0) && a.reported.is_none(), "{a:?}");
     pair.shutdown().await;
 }
 
