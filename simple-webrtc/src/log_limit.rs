@@ -34,9 +34,9 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// let limit = LogLimit::default();
 /// // In a `log::Log`, or in a filter of `tracing_subscriber`:
 /// match limit.admit(Instant::now(), "webrtc::peer_connection::driver") {
-///     LogVerdict::Suppressed => {}
 ///     LogVerdict::Passes { suppressed: 0 } => println!("the line"),
 ///     LogVerdict::Passes { suppressed } => println!("the line, and {suppressed} before it"),
+///     _ => {}
 /// }
 /// ```
 #[derive(Clone, Debug, Default)]
