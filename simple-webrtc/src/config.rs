@@ -10,6 +10,7 @@ pub struct Config {
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) ice_servers: Vec<IceServer>,
     pub(crate) relay_only: bool,
+    pub(crate) redundancy: bool,
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
 }
@@ -264,6 +265,14 @@ impl ConfigBuilder {
     /// Uses and shows relayed candidates only, so that the peer never learns an address of this machine.
     pub fn relay_only(mut self, relay_only: bool) -> Self {
         self.config.relay_only = relay_only;
+        self
+    }
+
+    /// Whether redundant sound (RED, RFC 2198, payload type 63) is offered and accepted. Off by default: with it on, a peer may
+    /// send it, and a reader that does not look at [`Packet::kind`](crate::Packet) would take it for Opus. What is sent is
+    /// decided by what is written ([`LocalTrack::write_redundant`](crate::LocalTrack::write_redundant)).
+    pub fn redundancy(mut self, redundancy: bool) -> Self {
+        self.config.redundancy = redundancy;
         self
     }
 

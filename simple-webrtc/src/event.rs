@@ -4,10 +4,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use crate::advice::Advice;
 use crate::certificate::Certificates;
 use crate::channel::Channel;
 use crate::description::{Candidate, Description};
 use crate::peers::Shared;
+use crate::quality::Quality;
 use crate::track::{LocalTrack, RemoteTrack, TrackId};
 
 /// Tells the connections that were made to one peer apart; later ones have higher numbers.
@@ -66,6 +68,11 @@ pub enum EventKind {
         /// What is wrong with it.
         problem: ServerProblem,
     },
+    /// The sound has become poor for one side or both, or is good again; looked at once a second while connected. Poor is a
+    /// rating below 60 for 3 s, good again one of 70 and more for 5 s.
+    Quality(Quality),
+    /// What the encoder should know changed: at most once a second, and only by a step that matters.
+    Advice(Advice),
     /// The addresses of this machine have changed while the connection lived. Noticed within 0.5 s.
     AddressChanged {
         /// Whether the address that this connection goes out from is gone. Then nothing will come of the path, and

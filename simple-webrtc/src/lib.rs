@@ -37,31 +37,42 @@
 //!   start, through [`Remote::Offer`] and [`Remote::Answer`], and may cross.
 //! - The same goes for a video that is added or removed, and for servers that are replaced ([`Peers::set_ice_servers`]).
 //! - Beside media, each connection carries [`Channel`]s: one for signaling from the start, others that either side opens.
+//! - Lost sound is asked for and sent again where both sides know of that. How a call sounds at both ends, and what its
+//!   encoder should know, is judged once a second: [`EventKind::Quality`], [`EventKind::Advice`], [`Stats`].
 //! - Every queue is bounded. Media queues drop their oldest entry and count it; a connection whose events nobody reads
 //!   fails with [`FailReason::Overloaded`].
 //! - Descriptions, candidates and addresses are in no log above trace and in no `Debug` of this crate. The engine below
 //!   does log addresses, also as errors and through the `log` crate, under targets that begin with `webrtc` and `rtc`:
-//!   an app that collects those should filter them (`webrtc=off,rtc=off`).
+//!   an app that collects those should filter them (`webrtc=off,rtc=off`), or ask a [`LogLimit`] about each.
 
 mod addresses;
+mod advice;
 mod certificate;
 mod channel;
 mod config;
+mod congestion;
 mod description;
 mod engine;
 mod error;
 mod event;
 mod link;
+mod log_limit;
+mod loss;
+mod meter;
 mod parking;
 mod peers;
 mod pool;
+mod quality;
 mod queue;
+mod rate;
 mod reception;
 mod sink;
 mod stats;
 mod steps;
 mod track;
+mod trend;
 
+pub use advice::Advice;
 pub use certificate::{Certificates, Fingerprint};
 pub use channel::{
     Channel, ChannelOptions, ChannelSender, MAX_CHANNEL_NAME_BYTES, MAX_MESSAGE_BYTES, Message, Reliability,
@@ -74,6 +85,12 @@ pub use description::{
 };
 pub use error::{Error, FrameTooLarge};
 pub use event::{Event, EventKind, Events, FailReason, Generation, LinkState, ServerProblem, Step};
+pub use log_limit::{LogLimit, LogVerdict};
 pub use peers::{Peers, Remote};
-pub use stats::{Received, Route, Sent, Stats};
-pub use track::{Frame, LocalTrack, MAX_PAYLOAD_BYTES, Packet, RemoteTrack, TrackId, TrackKind, VideoCodec};
+pub use quality::{Conditions, PoorSide, Quality, Rating};
+pub use stats::{
+    Family, PairState, PairStats, Protocol, Received, Repairs, Reported, Route, Security, Sent, Stats,
+};
+pub use track::{
+    Frame, LocalTrack, MAX_PAYLOAD_BYTES, Packet, PayloadKind, RemoteTrack, TrackId, TrackKind, VideoCodec,
+};

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::runtime::Handle as Runtime;
 use tokio::sync::{mpsc, watch};
@@ -15,7 +16,7 @@ use crate::error::Error;
 use crate::event::{Event, Events, Generation};
 use crate::link::{Command, Lease, Link, Probe, Role, Stop};
 use crate::pool::Pool;
-use crate::stats::Stats;
+use crate::stats::{PairStats, Stats};
 use crate::track::{LocalTrack, MAX_VIDEOS, TrackKind};
 
 /// Messages from the peer that may wait for a connection. A peer sends about 20 in all.
@@ -286,6 +287,17 @@ impl<K: Clone + Ord + fmt::Debug + Send + Sync + 'static> Peers<K> {
         Ok(())
     }
 
+    /// How long packets of the peer wait here before they are played, for [`Stats::quality`]. 40 ms, two frames, until this is
+    /// called.
+    ///
+    /// # Errors
+    /// [`Error::NoLink`] if there is no connection of this generation, or it is closing already.
+    pub fn set_playout_delay(&self, peer: &K, generation: Generation, delay: Duration) -> Result<(), Error> {
+        let links = self.handle.shared.lock();
+        links.live_entry(peer, generation)?.probe.set_playout_delay(delay);
+        Ok(())
+    }
+
     /// Closes the connection. [`LinkState::Closed`](crate::LinkState::Closed) follows when nothing of it is left.
     ///
     /// The peer is told (DTLS close_notify), but that packet may be lost: signal the end as well.
@@ -307,6 +319,13 @@ impl<K: Clone + Ord + fmt::Debug + Send + Sync + 'static> Peers<K> {
     pub async fn stats(&self, peer: &K) -> Option<Stats> {
         let probe = self.handle.shared.lock().present.get(peer)?.probe.clone();
         Some(probe.stats().await)
+    }
+
+    /// All pairs of addresses that the peer's connection looks at or has looked at since its last restart, up to 256; `None`
+    /// without a connection.
+    pub async fn pairs(&self, peer: &K) -> Option<Vec<PairStats>> {
+        let probe = self.handle.shared.lock().present.get(peer)?.probe.clone();
+        Some(probe.pairs().await)
     }
 
     /// Closes every connection and waits until nothing of them is left. Later commands are refused with

@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -10,6 +11,8 @@ pub(crate) struct Queue<T> {
     inner: Mutex<Inner<T>>,
     filled: Notify,
     capacity: usize,
+    /// Whether the reader has a use for redundancy.
+    redundant: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -31,6 +34,7 @@ impl<T> Queue<T> {
             }),
             filled: Notify::new(),
             capacity,
+            redundant: AtomicBool::new(false),
         }
     }
 
@@ -81,6 +85,14 @@ impl<T> Queue<T> {
         if !taking {
             inner.entries.clear();
         }
+    }
+
+    pub(crate) fn set_redundant(&self, redundant: bool) {
+        self.redundant.store(redundant, Ordering::Release);
+    }
+
+    pub(crate) fn is_redundant(&self) -> bool {
+        self.redundant.load(Ordering::Acquire)
     }
 
     pub(crate) fn clear(&self) {

@@ -1,7 +1,16 @@
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
+
+use crate::loss::{Loss, PACKETS};
 
 /// How often the recent loss is computed. 5 s: the report interval of RFC 3550 section 6.2.
 const INTERVAL: Duration = Duration::from_secs(5);
+
+/// The youngest packets, which are not judged: what is lost of them may still be sent again. 10: 200 ms of speech at 20 ms,
+/// in which a packet is asked for and comes over any path that is good enough to talk.
+const YOUNG: usize = 10;
+/// What is judged is no older. 5 s, as above.
+const JUDGED: Duration = Duration::from_secs(5);
 
 /// What is known about a received RTP stream: RFC 3550 sections A.1 (sequence numbers), A.3 (loss), A.8 (jitter).
 #[derive(Debug, Clone)]
@@ -28,6 +37,8 @@ struct Stream {
     interval_expected: u64,
     interval_received: u64,
     recent_loss: Option<f64>,
+    /// Whether each of the last packets came, and when the first one after it did: the oldest first.
+    fates: VecDeque<(Instant, bool)>,
 }
 
 impl Reception {
@@ -79,6 +90,14 @@ impl Reception {
         self.stream.as_ref()?.recent_loss
     }
 
+    /// What was not there to be played of the last five seconds; `None` where too little was sent for a judgement.
+    pub(crate) fn played(&self, now: Instant) -> Option<Loss> {
+        let fates = &self.stream.as_ref()?.fates;
+        let judged = fates.iter().take(fates.len().saturating_sub(YOUNG));
+        let lately = judged.filter(|(at, _)| now.saturating_duration_since(*at) < JUDGED);
+        Loss::of(lately.map(|(_, came)| !came))
+    }
+
     pub(crate) fn jitter_ms(&self) -> Option<f64> {
         let stream = self.stream.as_ref().filter(|stream| stream.received > 1)?;
         Some(stream.jitter * 1000.0 / f64::from(self.clock_rate))
@@ -105,6 +124,29 @@ impl Stream {
             interval_expected: 0,
             interval_received: 0,
             recent_loss: None,
+            fates: VecDeque::from([(arrival, true)]),
+        }
+    }
+
+    /// Before `highest` is moved on.
+    fn mark(&mut self, arrival: Instant, extended: u64) {
+        let most = PACKETS + YOUNG;
+        match extended.checked_sub(self.highest) {
+            Some(0) => {}
+            Some(step) => {
+                let missing = usize::try_from(step - 1).unwrap_or(most).min(most);
+                self.fates.extend(std::iter::repeat_n((arrival, false), missing));
+                self.fates.push_back((arrival, true));
+                let old = self.fates.len().saturating_sub(most);
+                self.fates.drain(..old);
+            }
+            None => {
+                let back = usize::try_from(self.highest - extended).unwrap_or(usize::MAX);
+                let at = self.fates.len().checked_sub(back.saturating_add(1));
+                if let Some((_, came)) = at.and_then(|at| self.fates.get_mut(at)) {
+                    *came = true;
+                }
+            }
         }
     }
 
@@ -118,6 +160,7 @@ impl Stream {
         self.received += 1;
         self.first = self.first.min(extended);
         let in_order = extended > self.highest;
+        self.mark(arrival, extended);
         self.highest = self.highest.max(extended);
 
         if let Some((last_arrival, last_timestamp)) = self.transit
@@ -214,5 +257,30 @@ mod tests {
         feed(&mut reception, start, 251..=500);
         assert_eq!(reception.recent_loss(), Some(0.0));
         assert_eq!(reception.lost(), 25);
+    }
+
+    #[test]
+    fn what_came_late_was_there_to_be_played() {
+        let start = Instant::now();
+        let mut reception = Reception::new(48_000);
+        assert_eq!(reception.played(start), None);
+        feed(&mut reception, start, (0..200).filter(|n| n % 10 > 1));
+        let now = start + TICK * 200;
+        let played = reception.played(now).expect("enough");
+        // 190 of them are judged, all but the first of which a tenth twice is lost.
+        assert!((played.share - 0.2).abs() < 0.02 && played.burst_ratio > 1.5, "{played:?}");
+        // Half of them come late, some twice.
+        for late in
+            [0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120, 130, 140, 150, 160, 170, 180, 190, 20]
+        {
+            feed(&mut reception, start, [late]);
+        }
+        let played = reception.played(now).expect("enough");
+        assert!((played.share - 0.1).abs() < 0.02 && played.burst_ratio == 1.0, "{played:?}");
+        assert_eq!(reception.played(now + Duration::from_secs(5)), None, "too long ago");
+        // An outage of any length, and a packet from long before.
+        feed(&mut reception, start + TICK * 300, [20_000, 5]);
+        let after = reception.played(start + TICK * 20_300);
+        assert!(after.is_some_and(|loss| loss.share > 0.95), "{after:?}");
     }
 }

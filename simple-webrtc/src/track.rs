@@ -82,6 +82,14 @@ pub struct Frame {
     pub audio_level: Option<(u8, bool)>,
 }
 
+/// What waits for one connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Written {
+    pub(crate) frame: Frame,
+    /// The same frame with earlier ones, ready to be sent (RFC 2198), for peers that take that.
+    pub(crate) red: Option<Bytes>,
+}
+
 /// A source that is written once and heard by every connection. Clones are the same track.
 #[derive(Clone)]
 pub struct LocalTrack {
@@ -90,7 +98,7 @@ pub struct LocalTrack {
 
 struct Inner {
     codec: Option<VideoCodec>,
-    listeners: Mutex<Vec<(u64, Arc<Queue<Frame>>)>>,
+    listeners: Mutex<Vec<(u64, Arc<Queue<Written>>)>>,
     next: AtomicU64,
 }
 
@@ -132,11 +140,32 @@ impl LocalTrack {
     /// # Errors
     /// [`FrameTooLarge`], and nothing is sent, if the payload is longer than [`MAX_PAYLOAD_BYTES`].
     pub fn write(&self, frame: Frame) -> Result<(), FrameTooLarge> {
-        if frame.payload.len() > MAX_PAYLOAD_BYTES {
-            return Err(FrameTooLarge { len: frame.payload.len(), max: MAX_PAYLOAD_BYTES });
+        self.push(Written { frame, red: None })
+    }
+
+    /// The same for sound that is sent with redundancy (RED, RFC 2198) where that was negotiated
+    /// ([`Stats::redundancy`](crate::Stats)), and as it is where it was not. `red` is a whole payload: the headers of all
+    /// blocks, earlier frames, and this frame last, all of Opus with payload type 111, which is changed where a connection
+    /// has another one.
+    ///
+    /// # Errors
+    /// [`FrameTooLarge`], and nothing is sent, if either payload is longer than [`MAX_PAYLOAD_BYTES`].
+    pub fn write_redundant(&self, frame: Frame, red: Bytes) -> Result<(), FrameTooLarge> {
+        self.push(Written { frame, red: Some(red) })
+    }
+
+    /// Whether any connection that hears this track sends redundancy. If none does, there is no need to make any.
+    pub fn wants_redundancy(&self) -> bool {
+        self.listeners().iter().any(|(_, listener)| listener.is_redundant())
+    }
+
+    fn push(&self, written: Written) -> Result<(), FrameTooLarge> {
+        let len = written.frame.payload.len().max(written.red.as_ref().map_or(0, Bytes::len));
+        if len > MAX_PAYLOAD_BYTES {
+            return Err(FrameTooLarge { len, max: MAX_PAYLOAD_BYTES });
         }
         for (_, listener) in self.listeners().iter() {
-            listener.push(frame.clone());
+            listener.push(written.clone());
         }
         Ok(())
     }
@@ -146,13 +175,13 @@ impl LocalTrack {
     }
 
     /// Every frame goes into this queue, too, until the subscription is dropped.
-    pub(crate) fn subscribe(&self, queue: Arc<Queue<Frame>>) -> Subscription {
+    pub(crate) fn subscribe(&self, queue: Arc<Queue<Written>>) -> Subscription {
         let id = self.inner.next.fetch_add(1, Ordering::Relaxed);
         self.listeners().push((id, queue));
         Subscription { track: self.clone(), id }
     }
 
-    fn listeners(&self) -> MutexGuard<'_, Vec<(u64, Arc<Queue<Frame>>)>> {
+    fn listeners(&self) -> MutexGuard<'_, Vec<(u64, Arc<Queue<Written>>)>> {
         self.inner.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -178,6 +207,20 @@ impl Drop for Subscription {
     }
 }
 
+/// What the payload of a packet is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PayloadKind {
+    /// One frame of Opus.
+    #[default]
+    Opus,
+    /// Redundant sound (RFC 2198): earlier frames and this one, behind the headers of all. Only where
+    /// [`redundancy`](crate::ConfigBuilder::redundancy) is on.
+    Red,
+    /// A piece of a picture.
+    Video,
+}
+
 /// A received RTP packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -192,6 +235,8 @@ pub struct Packet {
     pub payload_type: u8,
     /// RTP synchronisation source.
     pub ssrc: u32,
+    /// What the payload is.
+    pub kind: PayloadKind,
     /// The encoded frame.
     pub payload: Bytes,
     /// Level and voice flag as in [`Frame::audio_level`], if the peer sent it.
@@ -264,17 +309,17 @@ mod tests {
         let subscription = track.subscribe(stuck.clone());
         for n in 0..100 {
             track.clone().write(frame(n)).expect("fits");
-            assert_eq!(fast.pop().await.expect("at once").timestamp, n);
+            assert_eq!(fast.pop().await.expect("at once").frame.timestamp, n);
         }
         assert_eq!((fast.dropped(), stuck.dropped()), (0, 100 - OUT_QUEUE as u64));
-        assert_eq!(stuck.pop().await.expect("the newest are kept").timestamp, 100 - OUT_QUEUE as u32);
+        assert_eq!(stuck.pop().await.expect("the newest are kept").frame.timestamp, 100 - OUT_QUEUE as u32);
 
         drop(subscription);
         stuck.close();
         stuck.clear();
         track.write(frame(100)).expect("fits");
         assert!(stuck.pop().await.is_none(), "no frame after the subscription ended");
-        assert_eq!(fast.pop().await.expect("still listening").timestamp, 100);
+        assert_eq!(fast.pop().await.expect("still listening").frame.timestamp, 100);
     }
 
     #[tokio::test]
@@ -290,18 +335,18 @@ mod tests {
         };
         write(0..3);
         held.set_taking(true);
-        assert_eq!(held.pop().await.expect("on it was before: nothing is lost").timestamp, 0);
+        assert_eq!(held.pop().await.expect("on it was before: nothing is lost").frame.timestamp, 0);
         // 1 and 2 wait when it is switched off, the others come later: more than there is room for.
         held.set_taking(false);
         write(3..14);
         held.set_taking(false);
         write(14..16);
         for n in 0..16 {
-            assert_eq!(heard.pop().await.expect("hears everything").timestamp, n);
+            assert_eq!(heard.pop().await.expect("hears everything").frame.timestamp, n);
         }
         let reader = tokio::spawn({
             let held = held.clone();
-            async move { [held.pop().await, held.pop().await].map(|frame| frame.map(|f| f.timestamp)) }
+            async move { [held.pop().await, held.pop().await].map(|written| written.map(|w| w.frame.timestamp)) }
         });
         tokio::task::yield_now().await;
         write(16..40);
@@ -325,7 +370,11 @@ mod tests {
         let mut fits = frame(0);
         fits.payload = Bytes::from(vec![0; MAX_PAYLOAD_BYTES]);
         assert_eq!(track.write(fits), Ok(()));
-        queue.push(frame(1));
+        queue.push(Written { frame: frame(1), red: None });
         assert_eq!(queue.dropped(), 1, "only the frame that fits was queued");
+        let red = Bytes::from(vec![0; MAX_PAYLOAD_BYTES + 1]);
+        let too_large = FrameTooLarge { len: MAX_PAYLOAD_BYTES + 1, max: MAX_PAYLOAD_BYTES };
+        assert_eq!(track.write_redundant(frame(2), red), Err(too_large));
+        assert_eq!(queue.dropped(), 1);
     }
 }

@@ -15,9 +15,10 @@ use crate::certificate::{Certificates, Fingerprint};
 use crate::channel::{ChannelOptions, Message, RawChannel, RawEvent};
 use crate::config::Config;
 use crate::description::{Candidate, CandidateKind, Description, DescriptionKind};
+use crate::meter::Meter;
 use crate::queue::Queue;
-use crate::stats::{Counters, Route};
-use crate::track::{Frame, VideoCodec};
+use crate::stats::{Counters, Family, PairStats, Protocol, Route};
+use crate::track::{VideoCodec, Written};
 
 /// How the engine takes one kind of call.
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +108,7 @@ impl Engine for FakeEngine {
             described: Mutex::new((0, 0)),
             dtls: Mutex::new(Dtls::Opening),
             path: AtomicBool::new(false),
+            meter: Arc::default(),
         });
         let _ = self.made.send(fake.clone());
         Ok(fake)
@@ -123,6 +125,7 @@ pub(crate) struct Fake {
     described: Mutex<(u64, u64)>,
     dtls: Mutex<Dtls>,
     path: AtomicBool,
+    meter: Arc<Meter>,
 }
 
 /// Room for a video that goes nowhere.
@@ -139,7 +142,7 @@ impl VideoSlot for FakeSlot {
         7
     }
 
-    fn write_from(&self, queue: Arc<Queue<Frame>>, _counters: Arc<Counters>) -> JoinHandle<()> {
+    fn write_from(&self, queue: Arc<Queue<Written>>, _counters: Arc<Counters>) -> JoinHandle<()> {
         tokio::spawn(async move { while queue.pop().await.is_some() {} })
     }
 }
@@ -274,11 +277,11 @@ impl Connection for Fake {
         let _ = script.candidate.come().await;
     }
 
-    fn write_from(&self, queue: Arc<Queue<Frame>>, counters: Arc<Counters>) -> JoinHandle<()> {
+    fn write_from(&self, queue: Arc<Queue<Written>>, counters: Arc<Counters>) -> JoinHandle<()> {
         self.called(Call::Write);
         tokio::spawn(async move {
             while let Some(frame) = queue.pop().await {
-                counters.on_sent(frame.payload.len());
+                counters.on_sent(frame.frame.payload.len());
             }
         })
     }
@@ -307,6 +310,10 @@ impl Connection for Fake {
         Ok(())
     }
 
+    fn meter(&self) -> Arc<Meter> {
+        self.meter.clone()
+    }
+
     async fn dtls(&self) -> Dtls {
         let reply = self.script.lock().expect("not poisoned").state;
         let _ = reply.come().await;
@@ -321,10 +328,15 @@ impl Connection for Fake {
     async fn path(&self) -> Path {
         let reply = self.script.lock().expect("not poisoned").state;
         let _ = reply.come().await;
-        let route = Route { local: CandidateKind::Host, remote: CandidateKind::Host };
+        let (family, protocol) = (Family::Ipv4, Protocol::Udp);
+        let route = Route { local: CandidateKind::Host, remote: CandidateKind::Host, family, protocol };
         let up = self.path.load(Ordering::Acquire);
         let own = IpAddr::from([192, 0, 2, 7]);
-        Path { round_trip_ms: None, route: up.then_some(route), local: up.then_some(own) }
+        Path { round_trip_ms: None, route: up.then_some(route), local: up.then_some(own), security: None }
+    }
+
+    async fn pairs(&self) -> Vec<PairStats> {
+        Vec::new()
     }
 
     async fn close(&self) {

@@ -18,10 +18,11 @@ use crate::channel::{Channel, ChannelOptions, RawChannel};
 use crate::config::Config;
 use crate::description::{Candidate, Description};
 use crate::event::ServerProblem;
+use crate::meter::Meter;
 use crate::queue::Queue;
 use crate::sink::Sink;
-use crate::stats::{Counters, Route};
-use crate::track::{Frame, RemoteTrack, VideoCodec};
+use crate::stats::{Counters, PairStats, Route, Security};
+use crate::track::{RemoteTrack, VideoCodec, Written};
 
 pub(crate) use inbox::{Inbox, Outbox};
 
@@ -45,12 +46,13 @@ pub(crate) enum Dtls {
 }
 
 /// The path in use.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Path {
     pub(crate) round_trip_ms: Option<f64>,
     pub(crate) route: Option<Route>,
     /// The address of this machine that it goes out from.
     pub(crate) local: Option<IpAddr>,
+    pub(crate) security: Option<Security>,
 }
 
 /// What the engine reports.
@@ -111,7 +113,7 @@ pub(crate) trait Connection: Send + Sync + fmt::Debug + 'static {
     /// One that the engine does not take is of no use; others may be.
     async fn add_candidate(&self, candidate: &Candidate);
     /// Sends what comes in the queue, until it is closed. Only after negotiation: the payload type is known then.
-    fn write_from(&self, queue: Arc<Queue<Frame>>, counters: Arc<Counters>) -> JoinHandle<()>;
+    fn write_from(&self, queue: Arc<Queue<Written>>, counters: Arc<Counters>) -> JoinHandle<()>;
     /// Makes room for one more video, active. The next offer tells the peer.
     async fn add_video(&self, codec: VideoCodec) -> Result<Arc<dyn VideoSlot>, EngineError>;
     /// Opens a channel; without options, the one that both sides know of without a word, which has to be there before the
@@ -124,10 +126,14 @@ pub(crate) trait Connection: Send + Sync + fmt::Debug + 'static {
     fn gathering_is_over(&self);
     /// Uses these servers, and their credentials, from the next description on.
     async fn set_servers(&self, config: &Config) -> Result<(), EngineError>;
+    /// What the packets that pass say.
+    fn meter(&self) -> Arc<Meter>;
     async fn dtls(&self) -> Dtls;
     /// What secures it; `None` before the handshake is over.
     async fn certificates(&self) -> Option<Certificates>;
     async fn path(&self) -> Path;
+    /// All pairs of addresses that are looked at.
+    async fn pairs(&self) -> Vec<PairStats>;
     /// Ends everything the engine holds: sockets, its task, the streams of the tracks. Tells the peer.
     async fn close(&self);
 }
@@ -138,7 +144,7 @@ pub(crate) trait VideoSlot: Send + Sync + fmt::Debug + 'static {
     async fn set_active(&self, active: bool) -> Result<(), EngineError>;
     fn ssrc(&self) -> u32;
     /// As that of the connection.
-    fn write_from(&self, queue: Arc<Queue<Frame>>, counters: Arc<Counters>) -> JoinHandle<()>;
+    fn write_from(&self, queue: Arc<Queue<Written>>, counters: Arc<Counters>) -> JoinHandle<()>;
 }
 
 /// A track of the peer whose first packet has arrived.

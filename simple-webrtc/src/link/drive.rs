@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{self, MissedTickBehavior};
 
+use super::judging::{self, Judging};
 use super::negotiation::Negotiation;
 use super::tracks::{Heard, Videos};
 use super::{Command, End, Link, Role, Stop, failed, now, sleep_until, stopped};
@@ -55,6 +56,7 @@ pub(super) struct Live {
     pub(super) last_words: Option<(oneshot::Sender<Infallible>, JoinHandle<()>)>,
     /// Channels that were open before it was told that the connection is. There are no more than there are places.
     pub(super) early: Vec<Channel>,
+    pub(super) judging: Judging,
 }
 
 impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
@@ -96,6 +98,7 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
             channels: Places::new(),
             last_words: None,
             early: Vec::new(),
+            judging: Judging::default(),
         });
         let states = match ready {
             Some((signaling, offer, gathering_until)) => {
@@ -112,6 +115,8 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
 
         let mut closed_check = time::interval(CLOSED_CHECK);
         closed_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut judging = time::interval(judging::INTERVAL);
+        judging.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let deadline = live.steps.deadline(&self.config.timeouts);
             let states = tokio::select! {
@@ -152,6 +157,10 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
                     Vec::new()
                 }
                 _ = closed_check.tick() => self.look_for_close(live).await?,
+                _ = judging.tick() => {
+                    self.judge(live).await?;
+                    Vec::new()
+                }
             };
             self.advance(live, states).await?;
         }

@@ -2,6 +2,7 @@
 
 mod drive;
 mod exchange;
+mod judging;
 mod lease;
 mod negotiation;
 mod probe;

@@ -1,11 +1,13 @@
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
+use crate::advice::Advice;
 use crate::engine::{Connection, Path};
+use crate::quality::{JITTER_BUFFER, Quality};
 use crate::queue::Queue;
-use crate::stats::{Counters, Stats};
-use crate::track::{Frame, OUT_QUEUE, Packet, TrackKind, VIDEO_CLOCK_RATE, VIDEO_QUEUE};
+use crate::stats::{Counters, PairStats, Stats};
+use crate::track::{OUT_QUEUE, Packet, TrackKind, VIDEO_CLOCK_RATE, VIDEO_QUEUE, Written};
 
 /// How long statistics wait for the engine, which answers in well below a millisecond if it answers at all.
 const PATH: Duration = Duration::from_secs(1);
@@ -16,11 +18,14 @@ pub(crate) struct Probe {
     pub(super) connection: OnceLock<Weak<dyn Connection>>,
     pub(super) counters: Arc<Counters>,
     pub(super) video_counters: Arc<Counters>,
-    pub(super) outgoing: Arc<Queue<Frame>>,
+    pub(super) outgoing: Arc<Queue<Written>>,
     incoming: Mutex<Vec<(TrackKind, Weak<Queue<Packet>>)>>,
-    videos: Mutex<Vec<Weak<Queue<Frame>>>>,
+    videos: Mutex<Vec<Weak<Queue<Written>>>>,
     sending: AtomicBool,
     offered: AtomicBool,
+    /// Microseconds that the jitter buffer of this side adds.
+    playout: AtomicU64,
+    judged: Mutex<(Quality, Advice)>,
 }
 
 impl Default for Probe {
@@ -34,6 +39,8 @@ impl Default for Probe {
             outgoing: Arc::new(Queue::new(OUT_QUEUE)),
             incoming: Mutex::default(),
             offered: AtomicBool::new(false),
+            playout: AtomicU64::new(JITTER_BUFFER.as_micros() as u64),
+            judged: Mutex::default(),
         }
     }
 }
@@ -49,14 +56,23 @@ impl Probe {
         let dropped_videos =
             self.videos().iter().filter_map(Weak::upgrade).map(|queue| queue.dropped()).sum();
         let videos = self.video_counters.snapshot(dropped_videos, dropped(TrackKind::Video));
+        (stats.quality, stats.advice) = *self.judged.lock().unwrap_or_else(PoisonError::into_inner);
+        stats.redundancy = self.outgoing.is_redundant();
         stats.video_sent = videos.sent;
         stats.video_received = videos.received;
         if let Some(connection) = self.connection.get().and_then(Weak::upgrade) {
+            stats.add(&connection.meter().measured(super::now()));
             let path: Path = tokio::time::timeout(PATH, connection.path()).await.unwrap_or_default();
             stats.round_trip_ms = path.round_trip_ms;
             stats.route = path.route;
+            stats.security = path.security;
         }
         stats
+    }
+
+    pub(crate) async fn pairs(&self) -> Vec<PairStats> {
+        let Some(connection) = self.connection.get().and_then(Weak::upgrade) else { return Vec::new() };
+        tokio::time::timeout(PATH, connection.pairs()).await.unwrap_or_default()
     }
 
     /// The queue is there before the connection is, so this holds from the first frame on.
@@ -69,8 +85,20 @@ impl Probe {
         }
     }
 
+    pub(crate) fn set_playout_delay(&self, delay: Duration) {
+        self.playout.store(u64::try_from(delay.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(super) fn playout_delay(&self) -> Duration {
+        Duration::from_micros(self.playout.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn judged(&self, quality: Quality, advice: Advice) {
+        *self.judged.lock().unwrap_or_else(PoisonError::into_inner) = (quality, advice);
+    }
+
     /// A queue for one more video, which takes frames as the others do.
-    pub(super) fn add_video(&self) -> Arc<Queue<Frame>> {
+    pub(super) fn add_video(&self) -> Arc<Queue<Written>> {
         let mut videos = self.videos();
         let queue = Arc::new(Queue::new(VIDEO_QUEUE));
         queue.set_taking(self.sending.load(Ordering::Acquire));
@@ -79,7 +107,7 @@ impl Probe {
         queue
     }
 
-    fn videos(&self) -> MutexGuard<'_, Vec<Weak<Queue<Frame>>>> {
+    fn videos(&self) -> MutexGuard<'_, Vec<Weak<Queue<Written>>>> {
         self.videos.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -11,7 +11,7 @@ use crate::engine::{Incoming, VideoSlot};
 use crate::event::{EventKind, Step};
 use crate::queue::Queue;
 use crate::sink::Sink;
-use crate::track::{Frame, LocalTrack, Subscription, TrackKind, VideoCodec};
+use crate::track::{LocalTrack, Subscription, TrackKind, VideoCodec, Written};
 
 /// Sources of the peer that are read. 8: its sound and four videos, and some whose source has changed.
 const MAX_TRACKS: usize = 8;
@@ -51,7 +51,7 @@ enum Told {
 }
 
 struct Sending {
-    queue: Arc<Queue<Frame>>,
+    queue: Arc<Queue<Written>>,
     writer: JoinHandle<()>,
     _subscription: Subscription,
 }

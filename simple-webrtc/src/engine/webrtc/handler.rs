@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
 
 use webrtc::data_channel::DataChannel;
 use webrtc::media_stream::track_remote::TrackRemote;
@@ -19,11 +20,12 @@ pub(super) struct Handler {
     outbox: Outbox,
     pace: Arc<Pace>,
     servers: Arc<Servers>,
+    red: Arc<AtomicU8>,
 }
 
 impl Handler {
-    pub(super) fn new(outbox: Outbox, pace: Arc<Pace>, servers: Arc<Servers>) -> Self {
-        Self { outbox, pace, servers }
+    pub(super) fn new(outbox: Outbox, pace: Arc<Pace>, servers: Arc<Servers>, red: Arc<AtomicU8>) -> Self {
+        Self { outbox, pace, servers, red }
     }
 }
 
@@ -72,6 +74,6 @@ impl PeerConnectionEventHandler for Handler {
     }
 
     async fn on_track(&self, track: Arc<dyn TrackRemote>) {
-        self.outbox.put(Signal::Track(Box::new(IncomingTrack::new(track))));
+        self.outbox.put(Signal::Track(Box::new(IncomingTrack::new(track, self.red.clone()))));
     }
 }

@@ -1,6 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,12 +16,13 @@ use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 use webrtc::rtp_transceiver::RtpSender;
 
 use super::pace::Pace;
-use super::settings::{AUDIO_LEVEL_URI, video_mime};
+use super::red;
+use super::settings::{AUDIO_LEVEL_URI, OPUS, RED, video_mime};
 use crate::engine::Incoming;
 use crate::queue::Queue;
 use crate::sink::Sink;
 use crate::stats::Counters;
-use crate::track::{Frame, Packet, VideoCodec};
+use crate::track::{Frame, Packet, PayloadKind, VideoCodec, Written};
 
 /// The sequence numbers of one source. They go on where a source falls silent and is used again: the receiver's roll-over
 /// counter (RFC 3711 section 3.3.1) would take a fresh start for packets from long ago, and drop them.
@@ -53,6 +54,8 @@ pub(super) struct Outlet {
 /// What of a packet is particular to one connection.
 struct Stamp {
     payload_type: u8,
+    /// Of redundant sound.
+    red: Option<u8>,
     ssrc: u32,
     audio_level: Option<u8>,
 }
@@ -65,19 +68,30 @@ impl Stamp {
         let ssrc = parameters.encodings.first()?.rtp_coding_parameters.ssrc?;
         let extensions = &parameters.rtp_parameters.header_extensions;
         let audio_level = extensions.iter().find(|extension| extension.uri == AUDIO_LEVEL_URI);
+        let red = codecs.iter().find(|codec| codec.rtp_codec.mime_type.eq_ignore_ascii_case(RED));
         Some(Self {
             payload_type: codec.payload_type,
+            red: red.filter(|_| mime == OPUS).map(|codec| codec.payload_type),
             ssrc,
             // One-byte headers end at 14 (RFC 8285 section 4.2).
             audio_level: audio_level.and_then(|e| u8::try_from(e.id).ok()).filter(|id| (1..15).contains(id)),
         })
     }
 
-    fn packet(&self, sequence: u16, frame: Frame) -> RtpPacket {
+    /// The payload that this peer gets, and its type.
+    fn payload(&self, frame: &Frame, red: Option<&Bytes>) -> (Bytes, u8) {
+        let red = self
+            .red
+            .zip(red)
+            .and_then(|(red_type, red)| Some((red::of_type(red, self.payload_type)?, red_type)));
+        red.unwrap_or_else(|| (frame.payload.clone(), self.payload_type))
+    }
+
+    fn packet(&self, sequence: u16, frame: &Frame, (payload, payload_type): (Bytes, u8)) -> RtpPacket {
         let mut header = Header {
             version: 2,
             marker: frame.marker,
-            payload_type: self.payload_type,
+            payload_type,
             sequence_number: sequence,
             timestamp: frame.timestamp,
             ssrc: self.ssrc,
@@ -89,7 +103,7 @@ impl Stamp {
                 tracing::trace!(%error, "no audio level");
             }
         }
-        RtpPacket { header, payload: frame.payload }
+        RtpPacket { header, payload }
     }
 }
 
@@ -97,7 +111,7 @@ impl Stamp {
 pub(super) async fn write(
     outlet: Outlet,
     mime: &'static str,
-    queue: Arc<Queue<Frame>>,
+    queue: Arc<Queue<Written>>,
     counters: Arc<Counters>,
 ) {
     let Some(stamp) = Stamp::negotiated(&outlet.sender, mime).await else {
@@ -105,9 +119,11 @@ pub(super) async fn write(
         tracing::warn!(mime, "the codec was not negotiated");
         return;
     };
-    while let Some(frame) = queue.pop().await {
-        let payload = frame.payload.len();
-        match outlet.track.write_rtp(stamp.packet(outlet.sequence.next(), frame)).await {
+    queue.set_redundant(stamp.red.is_some());
+    while let Some(Written { frame, red }) = queue.pop().await {
+        let chosen = stamp.payload(&frame, red.as_ref());
+        let payload = chosen.0.len();
+        match outlet.track.write_rtp(stamp.packet(outlet.sequence.next(), &frame, chosen)).await {
             Ok(()) => {
                 // It is in the loop's hands now: through a relay it would leave with the next one only.
                 outlet.pace.input();
@@ -124,11 +140,13 @@ pub(super) async fn write(
 /// A track of the peer whose first packet has arrived.
 pub(super) struct IncomingTrack {
     track: Arc<dyn TrackRemote>,
+    /// The payload type of redundant sound.
+    red: Arc<AtomicU8>,
 }
 
 impl IncomingTrack {
-    pub(super) fn new(track: Arc<dyn TrackRemote>) -> Self {
-        Self { track }
+    pub(super) fn new(track: Arc<dyn TrackRemote>, red: Arc<AtomicU8>) -> Self {
+        Self { track, red }
     }
 }
 
@@ -154,6 +172,7 @@ impl Incoming for IncomingTrack {
     /// The engine drops what it cannot put anywhere, so this never waits for a reader.
     fn read_into(self: Box<Self>, sink: Arc<Sink>, counters: Arc<Counters>) -> JoinHandle<()> {
         tokio::spawn(async move {
+            let is_video = self.track.kind().await == RtpCodecKind::Video;
             let mut source = 0;
             loop {
                 let event = tokio::select! {
@@ -178,7 +197,13 @@ impl Incoming for IncomingTrack {
                             header.timestamp,
                             rtp.payload.len(),
                         );
-                        sink.push(packet(rtp, arrival));
+                        let kind = match self.red.load(Ordering::Relaxed) {
+                            _ if is_video => PayloadKind::Video,
+                            0 => PayloadKind::Opus,
+                            red if red == rtp.header.payload_type => PayloadKind::Red,
+                            _ => PayloadKind::Opus,
+                        };
+                        sink.push(packet(rtp, arrival, kind));
                     }
                     Some(TrackRemoteEvent::OnEnded) | None => break,
                     Some(_) => {}
@@ -189,8 +214,8 @@ impl Incoming for IncomingTrack {
     }
 }
 
-fn packet(rtp: RtpPacket, arrival: std::time::Instant) -> Packet {
-    // The audio level is the only extension that is registered, so it is the only one that can be negotiated.
+fn packet(rtp: RtpPacket, arrival: std::time::Instant, kind: PayloadKind) -> Packet {
+    // The only extension that an interceptor of ours leaves (`reports.rs`).
     let audio_level = rtp.header.extensions.first().and_then(|e| e.payload.first());
     Packet {
         sequence: rtp.header.sequence_number,
@@ -198,6 +223,7 @@ fn packet(rtp: RtpPacket, arrival: std::time::Instant) -> Packet {
         marker: rtp.header.marker,
         payload_type: rtp.header.payload_type,
         ssrc: rtp.header.ssrc,
+        kind,
         audio_level: audio_level.map(|byte| (byte & 0x7f, byte & 0x80 != 0)),
         payload: rtp.payload,
         arrival,

@@ -17,16 +17,24 @@ mod media;
 #[cfg(test)]
 mod net;
 mod pace;
+mod pairs;
+mod path;
 #[cfg(test)]
 mod pool_tests;
 #[cfg(test)]
+mod quality_tests;
+mod red;
+#[cfg(test)]
 mod relay;
+mod repairs;
+mod reports;
 mod role;
 mod runtime;
 mod servers;
 mod settings;
 mod signaling;
 mod socket;
+mod tap;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -39,7 +47,7 @@ mod video_tests;
 mod virtual_tests;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -48,8 +56,8 @@ use rtc::peer_connection::transport::RTCDtlsTransportState;
 use tokio::task::JoinHandle;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::peer_connection::{
-    PeerConnection, PeerConnectionBuilder, RTCIceCandidateInit, RTCIceCandidateType, RTCSdpType,
-    RTCSessionDescription, RTCStatsReportEntry, StatsSelector,
+    PeerConnection, PeerConnectionBuilder, RTCIceCandidateInit, RTCSdpType, RTCSessionDescription,
+    StatsSelector,
 };
 use webrtc::rtp_transceiver::RtpSender;
 
@@ -61,10 +69,11 @@ use super::{Connection, Dtls, Engine, EngineError, Outbox, Path, Signal, VideoSl
 use crate::certificate::Certificates;
 use crate::channel::{ChannelOptions, RawChannel, SEND_BUFFER};
 use crate::config::Config;
-use crate::description::{Candidate, CandidateKind, Description, DescriptionKind};
+use crate::description::{Candidate, Description, DescriptionKind};
+use crate::meter::Meter;
 use crate::queue::Queue;
-use crate::stats::{Counters, Route};
-use crate::track::{Frame, VideoCodec};
+use crate::stats::{Counters, PairStats};
+use crate::track::{VideoCodec, Written};
 
 fn failed(doing: &'static str, error: impl fmt::Display) -> EngineError {
     tracing::trace!(doing, %error, "the engine failed");
@@ -107,6 +116,9 @@ struct WebrtcConnection {
     servers: Arc<Servers>,
     role: Arc<Role>,
     watch: Arc<Watch>,
+    meter: Arc<Meter>,
+    /// The payload type of redundant sound in our descriptions; 0 if there is none.
+    red: Arc<AtomicU8>,
     /// The peer's ICE session.
     session: Mutex<Option<String>>,
     /// Descriptions so far.
@@ -117,12 +129,13 @@ struct WebrtcConnection {
 impl WebrtcConnection {
     async fn open(own: &Webrtc, config: &Config, outbox: Outbox) -> Result<Self, EngineError> {
         let failed = |error| failed("set up a connection", error);
-        let (media, interceptors) = settings::media(outbox.clone()).map_err(failed)?;
+        let (meter, red) = (Arc::new(Meter::default()), Arc::new(AtomicU8::new(0)));
+        let (media, interceptors) = settings::media(config, outbox.clone(), &meter).map_err(failed)?;
         let pace = Arc::new(Pace::new(own.paced));
         let servers = Arc::new(Servers::new(&config.ice_servers, outbox.clone()));
         #[cfg(test)]
         own.paces.lock().expect("not poisoned").push(pace.clone());
-        let watch = Arc::new(Watch::new(pace.clone(), outbox.clone(), servers.clone()));
+        let watch = Arc::new(Watch::new(pace.clone(), outbox.clone(), servers.clone(), meter.clone()));
         let runtime = runtime::Watched::new(outbox.clone(), own.sockets.clone(), watch.clone());
         let engine = PeerConnectionBuilder::new()
             .with_configuration(settings::configuration(config))
@@ -130,7 +143,7 @@ impl WebrtcConnection {
             .with_media_engine(media)
             .with_interceptor_registry(interceptors)
             .with_runtime(Arc::new(runtime))
-            .with_handler(Arc::new(handler::Handler::new(outbox, pace.clone(), servers.clone())))
+            .with_handler(Arc::new(handler::Handler::new(outbox, pace.clone(), servers.clone(), red.clone())))
             .with_data_channel_send_buffer_limit(SEND_BUFFER)
             .with_udp_addrs(settings::bind_addresses(config))
             .build()
@@ -145,7 +158,7 @@ impl WebrtcConnection {
                 let outlet = media::Outlet { track, sender, sequence: Arc::new(sequence), pace };
                 let (described, closed) = (AtomicU64::new(0), AtomicBool::new(false));
                 let (role, session) = Default::default();
-                Ok(Self { engine, outlet, servers, role, watch, session, described, closed })
+                Ok(Self { engine, outlet, servers, role, watch, meter, red, session, described, closed })
             }
             Err(error) => {
                 close(&engine).await;
@@ -199,6 +212,7 @@ impl WebrtcConnection {
             DescriptionKind::Answer => self.role.in_answer(&sdp.sdp),
         };
         let description = Description::parse(kind, &text).map_err(|error| failed(doing, error))?;
+        self.red.store(red::payload_type(&text), Ordering::Relaxed);
         self.engine.set_local_description(sdp).await.map_err(|error| failed(doing, error))?;
         // The engine writes the nanoseconds of the clock there, so that a later description can have the lower number;
         // RFC 8866 section 5.2 wants it to count.
@@ -255,7 +269,7 @@ impl Connection for WebrtcConnection {
         self.outlet.pace.turn();
     }
 
-    fn write_from(&self, queue: Arc<Queue<Frame>>, counters: Arc<Counters>) -> JoinHandle<()> {
+    fn write_from(&self, queue: Arc<Queue<Written>>, counters: Arc<Counters>) -> JoinHandle<()> {
         tokio::spawn(media::write(self.outlet.clone(), settings::OPUS, queue, counters))
     }
 
@@ -292,6 +306,10 @@ impl Connection for WebrtcConnection {
         set.map_err(|error| failed("take other servers", error))
     }
 
+    fn meter(&self) -> Arc<Meter> {
+        self.meter.clone()
+    }
+
     async fn dtls(&self) -> Dtls {
         let state = match self.outlet.sender.transport().await {
             Ok(Some(transport)) => transport.state().await.ok(),
@@ -311,32 +329,11 @@ impl Connection for WebrtcConnection {
     }
 
     async fn path(&self) -> Path {
-        let selected = match self.outlet.sender.transport().await {
-            Ok(Some(dtls)) => dtls.ice_transport().get_selected_candidate_pair().await.ok().flatten(),
-            _ => None,
-        };
-        let Some(pair) = selected else { return Path::default() };
-        let route = kind(pair.local().typ)
-            .zip(kind(pair.remote().typ))
-            .map(|(local, remote)| Route { local, remote });
-        let now = tokio::time::Instant::now().into_std();
-        let report = self.engine.get_stats(now, StatsSelector::None).await;
-        let round_trip_ms = report.iter().find_map(|entry| match entry {
-            RTCStatsReportEntry::IceCandidatePair(stats)
-                if stats.local_candidate_id.ends_with(&pair.local().id)
-                    && stats.remote_candidate_id.ends_with(&pair.remote().id)
-                    && stats.responses_received > 0 =>
-            {
-                Some(stats.current_round_trip_time * 1000.0)
-            }
-            _ => None,
-        });
-        let own = pair.local();
-        let address = match own.typ {
-            RTCIceCandidateType::Host => &own.address,
-            _ => &own.related_address,
-        };
-        Path { round_trip_ms, route, local: address.parse().ok() }
+        self.find_path().await
+    }
+
+    async fn pairs(&self) -> Vec<PairStats> {
+        self.list_pairs().await
     }
 
     async fn close(&self) {
@@ -367,15 +364,5 @@ impl fmt::Debug for WebrtcConnection {
 async fn close(engine: &Arc<dyn PeerConnection>) {
     if let Err(error) = engine.close().await {
         tracing::trace!(%error, "closing");
-    }
-}
-
-fn kind(typ: RTCIceCandidateType) -> Option<CandidateKind> {
-    match typ {
-        RTCIceCandidateType::Host => Some(CandidateKind::Host),
-        RTCIceCandidateType::Srflx => Some(CandidateKind::ServerReflexive),
-        RTCIceCandidateType::Prflx => Some(CandidateKind::PeerReflexive),
-        RTCIceCandidateType::Relay => Some(CandidateKind::Relay),
-        _ => None,
     }
 }

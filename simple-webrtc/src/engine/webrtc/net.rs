@@ -23,9 +23,44 @@ pub(crate) struct Net {
     loss: Mutex<usize>,
     /// Of the datagrams with this first byte, those that are lost, counted from 0.
     picked: Mutex<(u8, Vec<usize>, usize)>,
+    shape: Mutex<Shape>,
     dead: Mutex<Vec<SocketAddr>>,
     /// What was sent: when, from where, and its first byte.
     log: Mutex<Vec<(Instant, SocketAddr, u8)>>,
+}
+
+/// What a direction of the network does to what is sent.
+#[derive(Debug, Default)]
+struct Shape {
+    /// Of a thousand datagrams so many are lost, as this number says.
+    lost: u64,
+    random: u64,
+    /// Bits a second that leave each socket, and when the last one has left.
+    rate: Option<u64>,
+    busy: HashMap<SocketAddr, Instant>,
+    /// Only what these send is shaped; everything, if there are none.
+    from: Vec<SocketAddr>,
+}
+
+impl Shape {
+    /// How long it waits to leave, and whether it is lost.
+    fn pass(&mut self, now: Instant, from: SocketAddr, bytes: usize) -> (Duration, bool) {
+        if !self.from.is_empty() && !self.from.contains(&from) {
+            return (Duration::ZERO, false);
+        }
+        // xorshift64.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let lost = self.random % 1000 < self.lost;
+        let Some(rate) = self.rate else { return (Duration::ZERO, lost) };
+        let busy = self.busy.entry(from).or_insert(now);
+        // With the headers of IPv4 and UDP.
+        *busy = (*busy).max(now) + Duration::from_nanos((bytes as u64 + 28) * 8 * 1_000_000_000 / rate);
+        let wait = *busy - now;
+        // A queue of 2 s, as slow links have.
+        (wait, lost || wait > Duration::from_secs(2))
+    }
 }
 
 /// Where datagrams for one socket arrive.
@@ -52,6 +87,7 @@ impl Net {
             down: Mutex::new(false),
             loss: Mutex::new(0),
             picked: Mutex::default(),
+            shape: Mutex::default(),
             dead: Mutex::default(),
             log: Mutex::default(),
         })
@@ -66,8 +102,24 @@ impl Net {
     }
 
     /// Of the datagrams with this first byte that are sent from now on, these are lost.
-    pub(crate) fn lose(&self, first: u8, which: impl IntoIterator<Item = usize>) {
+    pub(crate) fn lose_picked(&self, first: u8, which: impl IntoIterator<Item = usize>) {
         *self.picked.lock().expect("not poisoned") = (first, which.into_iter().collect(), 0);
+    }
+
+    /// Of a thousand datagrams so many are lost, which ones is what the seed decides.
+    pub(crate) fn lose(&self, of_1000: u64, seed: u64) {
+        let mut shape = self.shape.lock().expect("not poisoned");
+        (shape.lost, shape.random) = (of_1000, seed.max(1));
+    }
+
+    /// So many bits a second leave each socket; the others wait, up to 2 s.
+    pub(crate) fn limit(&self, rate: Option<u64>) {
+        self.shape.lock().expect("not poisoned").rate = rate;
+    }
+
+    /// What is lost or waits is only what these send.
+    pub(crate) fn shape_only(&self, from: Vec<SocketAddr>) {
+        self.shape.lock().expect("not poisoned").from = from;
     }
 
     /// Nothing goes through the sockets any more that are there now.
@@ -83,6 +135,21 @@ impl Net {
 
     pub(crate) fn log(&self) -> Vec<(Instant, SocketAddr, u8)> {
         self.log.lock().expect("not poisoned").clone()
+    }
+
+    /// Where RTP or RTCP was last sent from by whoever sends most of it, be it numbered or not.
+    pub(crate) fn sockets_of_rtp(&self) -> Vec<SocketAddr> {
+        let mut counted: HashMap<SocketAddr, usize> = HashMap::new();
+        for (_, from, first) in self.log() {
+            if matches!(first, 128 | 144) {
+                *counted.entry(from).or_default() += 1;
+            }
+        }
+        counted
+            .into_iter()
+            .max_by_key(|(_, packets)| *packets)
+            .map(|(from, _)| vec![from])
+            .unwrap_or_default()
     }
 
     /// A socket that is no part of an engine.
@@ -117,8 +184,17 @@ impl Net {
         if *self.down.lock().expect("not poisoned") || dead.contains(&from) || dead.contains(&to) {
             return;
         }
+        let (wait, lost) = self.shape.lock().expect("not poisoned").pass(now, from, datagram.len());
+        if lost {
+            return;
+        }
         let Some(port) = self.ports.lock().expect("not poisoned").get(&to).cloned() else { return };
-        port.queue.lock().expect("not poisoned").push_back((now + self.delay, from, datagram.to_vec()));
+        let due = now + wait + self.delay;
+        {
+            let mut queue = port.queue.lock().expect("not poisoned");
+            let at = queue.partition_point(|(other, ..)| *other <= due);
+            queue.insert(at, (due, from, datagram.to_vec()));
+        }
         if let Some(waker) = port.waker.lock().expect("not poisoned").take() {
             waker.wake();
         }

@@ -130,7 +130,7 @@ mod tests {
 
     fn watched(inbox: &Inbox) -> Watched {
         let servers = Arc::new(super::super::servers::Servers::new(&[], inbox.sender()));
-        let watch = Watch::new(Arc::new(Pace::new(true)), inbox.sender(), servers);
+        let watch = Watch::new(Arc::new(Pace::new(true)), inbox.sender(), servers, Arc::default());
         Watched::new(inbox.sender(), Arc::new(Real), Arc::new(watch))
     }
 

@@ -192,12 +192,12 @@ fn format_host(host: &str, port: u16) -> String {
     }
 }
 
-fn transaction(message: &[u8]) -> Option<[u8; 12]> {
+pub(super) fn transaction(message: &[u8]) -> Option<[u8; 12]> {
     message.get(8..20)?.try_into().ok()
 }
 
 /// The value of a STUN attribute.
-fn attribute(message: &[u8], wanted: u16) -> Option<&[u8]> {
+pub(super) fn attribute(message: &[u8], wanted: u16) -> Option<&[u8]> {
     let mut rest = message.get(20..)?;
     loop {
         let kind = u16::from_be_bytes([*rest.first()?, *rest.get(1)?]);

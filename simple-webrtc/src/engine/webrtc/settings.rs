@@ -1,8 +1,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rtc::ice::mdns::MulticastDnsMode;
-use rtc::interceptor::Slot;
+use rtc::interceptor::{NackResponderBuilder, Slot, TwccReceiverBuilder, TwccSenderBuilder};
 use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::configuration::setting_engine::SctpMaxMessageSize;
 use rtc::rtp_transceiver::rtp_sender::{
@@ -21,17 +22,37 @@ use crate::track::{AUDIO_CLOCK_RATE, VIDEO_CLOCK_RATE, VideoCodec};
 
 use super::Outbox;
 use super::keyframes::Keyframes;
+use super::repairs::{self, Repairs};
+use super::reports::{Levels, Reports};
 use super::servers::engine_url;
+use super::tap::Tap;
+use crate::meter::Meter;
 
 /// What the peer may send until we have worked it off: what one channel of ours may have on its way.
 const SCTP_RECEIVE_BUFFER: u32 = SEND_BUFFER as u32;
 /// Nearest to the application, where nothing else is.
 const KEYFRAMES_SLOT: usize = 14_000;
+const LEVELS_SLOT: usize = 15_000;
+/// Nearest to the wire, where everything passes that leaves or comes.
+const REPORTS_SLOT: usize = 500;
+/// Between what sends again and what numbers each packet for feedback: what is dropped here must not be numbered.
+const REPAIRS_SLOT: usize = 3_500;
+/// Between two reports on what became of each packet. 200 ms: 74 bytes for ten packets of speech with all headers, 3 kbit/s,
+/// which is the 5 % that RFC 3550 section 6.2 leaves for RTCP of a call of 60 kbit/s. The engine's 100 ms cost twice that.
+const FEEDBACK_INTERVAL: Duration = Duration::from_millis(200);
+/// draft-holmer-rmcat-transport-wide-cc-extensions-01.
+pub(super) const FEEDBACK_URI: &str =
+    "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 /// RFC 6464.
 pub(super) const AUDIO_LEVEL_URI: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
 pub(super) const OPUS: &str = "audio/opus";
 /// What browsers use; the answerer follows the offer.
-const OPUS_PAYLOAD_TYPE: u8 = 111;
+pub(super) const OPUS_PAYLOAD_TYPE: u8 = 111;
+/// RFC 2198 with the clock of Opus, as browsers have it.
+pub(super) const RED: &str = "audio/red";
+const RED_PAYLOAD_TYPE: u8 = 63;
+/// One earlier frame or more, all of payload type 111.
+const RED_PARAMETERS: &str = "111/111";
 /// In-band FEC lets a receiver rebuild a lost frame from the next one (RFC 7587 section 6.1).
 const OPUS_PARAMETERS: &str = "minptime=10;useinbandfec=1";
 
@@ -44,17 +65,43 @@ const H264_PARAMETERS: &str = "level-asymmetry-allowed=1;packetization-mode=1;pr
 /// Of sound only Opus: registering telephone-event makes the engine write an answer that names a codec nobody offered.
 ///
 /// Of videos both codecs, and in every description: the first answer with a video freezes what its kind can use.
-pub(super) fn media(outbox: Outbox) -> Result<(MediaEngine, Registry)> {
+///
+/// Sound and videos are numbered for feedback: the stream of both has to say so (`transport-cc`) and to have the extension,
+/// or the engine's interceptors let its packets pass as they are.
+pub(super) fn media(config: &Config, outbox: Outbox, meter: &Arc<Meter>) -> Result<(MediaEngine, Registry)> {
     let mut media = MediaEngine::default();
     let opus = RTCRtpCodecParameters { rtp_codec: opus(), payload_type: OPUS_PAYLOAD_TYPE };
     media.register_codec(opus, RtpCodecKind::Audio)?;
+    if config.redundancy {
+        // Behind Opus, so that browsers do not send it by themselves.
+        let red = RTCRtpCodecParameters { rtp_codec: red(), payload_type: RED_PAYLOAD_TYPE };
+        media.register_codec(red, RtpCodecKind::Audio)?;
+    }
     for codec in video_codecs(VideoCodec::Vp8) {
         media.register_codec(codec, RtpCodecKind::Video)?;
     }
     let level = RTCRtpHeaderExtensionCapability { uri: AUDIO_LEVEL_URI.to_owned() };
     media.register_header_extension(level, RtpCodecKind::Audio, None)?;
-    let registry = configure_rtcp_reports(Registry::new());
-    Ok((media, registry.with(Slot::from(KEYFRAMES_SLOT), Keyframes::new(outbox))))
+    for kind in [RtpCodecKind::Audio, RtpCodecKind::Video] {
+        let number = RTCRtpHeaderExtensionCapability { uri: FEEDBACK_URI.to_owned() };
+        media.register_header_extension(number, kind, None)?;
+    }
+    let own = getrandom::u32().map_err(|error| Error::Other(error.to_string()))?;
+    let receiver = TwccReceiverBuilder::new().with_interval(FEEDBACK_INTERVAL).build();
+    let responder = NackResponderBuilder::new().with_size(repairs::HISTORY).build();
+    let registry = configure_rtcp_reports(Registry::new())
+        .with(Slot::from(REPORTS_SLOT), Tap::new(Reports::new(meter.clone())))
+        .with(Slot::TwccSender, TwccSenderBuilder::new().build())
+        .with(Slot::from(REPAIRS_SLOT), Tap::new(Repairs::new(meter.clone(), own)))
+        .with(Slot::NackResponder, responder)
+        .with(Slot::TwccReceiver, receiver)
+        .with(Slot::from(KEYFRAMES_SLOT), Keyframes::new(outbox))
+        .with(Slot::from(LEVELS_SLOT), Tap::new(Levels::default()));
+    Ok((media, registry))
+}
+
+fn feedback(typ: &str, parameter: &str) -> RTCPFeedback {
+    RTCPFeedback { typ: typ.to_owned(), parameter: parameter.to_owned() }
 }
 
 fn opus() -> RTCRtpCodec {
@@ -63,8 +110,25 @@ fn opus() -> RTCRtpCodec {
         clock_rate: AUDIO_CLOCK_RATE,
         channels: 2,
         sdp_fmtp_line: OPUS_PARAMETERS.to_owned(),
-        rtcp_feedback: Vec::new(),
+        rtcp_feedback: audio_feedback(),
     }
+}
+
+/// The track stays one of Opus: whether a packet carries redundancy is said by its payload type alone.
+fn red() -> RTCRtpCodec {
+    RTCRtpCodec {
+        mime_type: RED.to_owned(),
+        clock_rate: AUDIO_CLOCK_RATE,
+        channels: 2,
+        sdp_fmtp_line: RED_PARAMETERS.to_owned(),
+        // Feedback is that of the payload type which comes first.
+        rtcp_feedback: audio_feedback(),
+    }
+}
+
+/// Lost sound is asked for again (RFC 4585 section 4.2).
+fn audio_feedback() -> Vec<RTCPFeedback> {
+    vec![feedback("nack", ""), feedback("transport-cc", "")]
 }
 
 /// All codecs of videos, this one first.
@@ -78,8 +142,6 @@ pub(super) fn video_codecs(first: VideoCodec) -> Vec<RTCRtpCodecParameters> {
 }
 
 fn video(codec: VideoCodec) -> RTCRtpCodec {
-    let feedback =
-        |typ: &str, parameter: &str| RTCPFeedback { typ: typ.to_owned(), parameter: parameter.to_owned() };
     RTCRtpCodec {
         mime_type: video_mime(codec).to_owned(),
         clock_rate: VIDEO_CLOCK_RATE,
@@ -88,7 +150,7 @@ fn video(codec: VideoCodec) -> RTCRtpCodec {
             VideoCodec::Vp8 => String::new(),
             VideoCodec::H264 => H264_PARAMETERS.to_owned(),
         },
-        rtcp_feedback: vec![feedback("nack", "pli"), feedback("ccm", "fir")],
+        rtcp_feedback: vec![feedback("nack", "pli"), feedback("ccm", "fir"), feedback("transport-cc", "")],
     }
 }
 

@@ -8,14 +8,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
+use tokio::time::Instant;
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Runtime, TokioRuntime, Transmit};
 
 use super::checks::Checks;
 use super::pace::Pace;
+use super::pairs::Pairs;
 use super::servers::Servers;
 use super::signaling::Early;
 use super::tunnel::{Arrived, Tunnel};
 use super::{Outbox, Signal};
+use crate::meter::Meter;
 
 /// The content type of what DTLS carries for others, which is SCTP (RFC 6347 section 4.1).
 const APPLICATION_DATA: u8 = 23;
@@ -49,6 +52,7 @@ pub(super) struct Watch {
     pub(super) servers: Arc<Servers>,
     pub(super) checks: Checks,
     pub(super) early: Arc<Early>,
+    pub(super) pairs: Pairs,
     /// The peer has sent an alert, which the engine has not looked at yet.
     alert: AtomicBool,
     /// A certificate was refused, by either side.
@@ -58,9 +62,10 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(pace: Arc<Pace>, outbox: Outbox, servers: Arc<Servers>) -> Self {
+    pub(super) fn new(pace: Arc<Pace>, outbox: Outbox, servers: Arc<Servers>, meter: Arc<Meter>) -> Self {
+        let pairs = Pairs::new(meter);
         let (checks, early, alert, refused, unsent) = Default::default();
-        Self { pace, outbox, servers, checks, early, alert, refused, unsent }
+        Self { pace, outbox, servers, checks, early, pairs, alert, refused, unsent }
     }
 
     /// The engine has worked off what it was given.
@@ -136,6 +141,20 @@ impl Socket {
         Self { socket, watch, tunnels: Mutex::default(), arrived: Arc::default() }
     }
 
+    fn check_sent(&self, transmit: &Transmit<'_>, to_server: bool) {
+        if let (true, Ok(own)) = (Pairs::concerns(transmit.contents), self.socket.local_addr()) {
+            let now = Instant::now().into_std();
+            self.watch.pairs.sent(now, own, transmit.destination, transmit.contents, to_server);
+        }
+    }
+
+    fn check_received(&self, from: SocketAddr, datagram: &[u8]) {
+        if let (true, Ok(own)) = (Pairs::concerns(datagram), self.socket.local_addr()) {
+            let now = Instant::now().into_std();
+            self.watch.pairs.received(now, own, from, datagram, self.watch.servers.contains(from));
+        }
+    }
+
     /// Whether this is for a tunnel. Then it is on its way.
     fn takes_tunnel(&self, transmit: &Transmit<'_>) -> bool {
         let alias = transmit.destination;
@@ -157,6 +176,14 @@ impl Socket {
     }
 }
 
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if let Ok(own) = self.socket.local_addr() {
+            self.watch.pairs.closed(own);
+        }
+    }
+}
+
 impl AsyncUdpSocket for Socket {
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
@@ -165,6 +192,7 @@ impl AsyncUdpSocket for Socket {
     fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
         let to_server = self.watch.servers.contains(transmit.destination);
         if to_server && self.takes_tunnel(transmit) {
+            self.check_sent(transmit, true);
             self.watch.sending(transmit.contents, true);
             return Poll::Ready(Ok(transmit.contents.len()));
         }
@@ -172,6 +200,7 @@ impl AsyncUdpSocket for Socket {
             return Poll::Ready(Ok(transmit.contents.len()));
         }
         let sent = ready!(self.socket.poll_send(cx, transmit));
+        self.check_sent(transmit, to_server);
         self.watch.sending(transmit.contents, to_server);
         match sent {
             Err(error) if !to_server => {
@@ -201,6 +230,7 @@ impl AsyncUdpSocket for Socket {
             buf[..len].copy_from_slice(&datagram[..len]);
             *meta = RecvMeta::default();
             (meta.addr, meta.len, meta.stride) = (from, len, len.max(1));
+            self.check_received(from, &datagram);
             self.watch.received(from, &datagram);
             return Poll::Ready(Ok(1));
         }
@@ -208,6 +238,7 @@ impl AsyncUdpSocket for Socket {
         if let Ok(messages) = received {
             for (buf, meta) in bufs.iter().zip(meta.iter()).take(messages) {
                 for datagram in buf.get(..meta.len).unwrap_or_default().chunks(meta.stride.max(1)) {
+                    self.check_received(meta.addr, datagram);
                     self.watch.received(meta.addr, datagram);
                 }
             }

@@ -32,7 +32,13 @@ async fn both_directions_share_one_section() {
         assert_eq!(lines(description, "a=sendrecv").len(), 1);
         assert_eq!(lines(description, "a=fmtp:"), ["a=fmtp:111 minptime=10;useinbandfec=1"]);
         assert_eq!(lines(description, "a=rtpmap:"), ["a=rtpmap:111 opus/48000/2"]);
-        assert_eq!(lines(description, "a=extmap:").len(), 1);
+        // The level of sound, and numbers for feedback.
+        assert_eq!(lines(description, "a=extmap:").len(), 2);
+        let feedback = ["a=rtcp-fb:111 nack", "a=rtcp-fb:111 transport-cc"];
+        assert_eq!(lines(description, "a=rtcp-fb:"), feedback);
+        let fingerprints = lines(description, "a=fingerprint:");
+        assert!(!fingerprints.is_empty() && fingerprints.iter().all(|line| *line == fingerprints[0]));
+        assert!(fingerprints[0].starts_with("a=fingerprint:sha-256 "), "{fingerprints:?}");
         assert_eq!(lines(description, "a=candidate:").len(), 0);
         assert!(!description.as_str().contains("127.0.0.1"));
     }
@@ -40,6 +46,8 @@ async fn both_directions_share_one_section() {
     assert_ne!(offer.fingerprint(), answer.fingerprint());
     let (c, _c) = connection().await;
     assert_ne!(c.offer(false).await.expect("offer").fingerprint(), offer.fingerprint());
+    // And it for as long as it lives.
+    assert_eq!(a.offer(true).await.expect("restart").fingerprint(), offer.fingerprint());
     for connection in [a, b, c] {
         connection.close().await;
     }

@@ -13,7 +13,7 @@ use super::{failed, media, settings};
 use crate::engine::{EngineError, VideoSlot};
 use crate::queue::Queue;
 use crate::stats::Counters;
-use crate::track::{Frame, VideoCodec};
+use crate::track::{VideoCodec, Written};
 
 /// A section of the description that only we send in. Once there, it stays, so that a video that goes and comes does not
 /// make descriptions longer each time.
@@ -63,7 +63,7 @@ impl VideoSlot for Slot {
         self.ssrc
     }
 
-    fn write_from(&self, queue: Arc<Queue<Frame>>, counters: Arc<Counters>) -> JoinHandle<()> {
+    fn write_from(&self, queue: Arc<Queue<Written>>, counters: Arc<Counters>) -> JoinHandle<()> {
         tokio::spawn(media::write(self.outlet.clone(), settings::video_mime(self.codec), queue, counters))
     }
 }

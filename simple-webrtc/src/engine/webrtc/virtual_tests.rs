@@ -19,7 +19,7 @@ type Name = &'static str;
 
 pub(super) struct Side {
     pub(super) peers: Peers<Name>,
-    events: Events<Name>,
+    pub(super) events: Events<Name>,
     pub(super) track: LocalTrack,
     engine: Arc<Webrtc>,
 }
@@ -60,6 +60,8 @@ pub(super) struct Pair {
     keyframes: usize,
     changes: Vec<bool>,
     paces: Vec<Arc<Pace>>,
+    /// What becomes of a description on its way.
+    pub(super) rewrite: Option<fn(&str) -> String>,
 }
 
 impl Pair {
@@ -80,6 +82,7 @@ impl Pair {
             keyframes: 0,
             changes: Vec::new(),
             paces: Vec::new(),
+            rewrite: None,
         }
     }
 
@@ -106,13 +109,20 @@ impl Pair {
                 event = self.b.events.recv() => (event.expect("open stream"), false),
             };
             let to = if is_a { &self.b } else { &self.a };
+            let rewrite = |description: Description| match self.rewrite {
+                Some(rewrite) => Description::parse(description.kind(), &rewrite(description.as_str()))
+                    .expect("still a description"),
+                None => description,
+            };
             let applied = match event.kind {
                 EventKind::LocalDescription(description) => match description.kind() {
                     DescriptionKind::Offer if to.peers.generation(&"peer").is_some() => {
-                        to.peers.apply(&"peer", FIRST, Remote::Offer(description))
+                        to.peers.apply(&"peer", FIRST, Remote::Offer(rewrite(description)))
                     }
-                    DescriptionKind::Offer => to.peers.accept("peer", FIRST, description),
-                    DescriptionKind::Answer => to.peers.apply(&"peer", FIRST, Remote::Answer(description)),
+                    DescriptionKind::Offer => to.peers.accept("peer", FIRST, rewrite(description)),
+                    DescriptionKind::Answer => {
+                        to.peers.apply(&"peer", FIRST, Remote::Answer(rewrite(description)))
+                    }
                 },
                 EventKind::LocalCandidate(candidate) => {
                     to.peers.apply(&"peer", FIRST, Remote::Candidate(candidate))

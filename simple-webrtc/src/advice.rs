@@ -1,0 +1,129 @@
+use std::time::{Duration, Instant};
+
+/// What a connection says to the encoder that feeds it.
+///
+/// Values that are not known are `None`: at the start, or because nothing was sent lately.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Advice {
+    /// Bits a second that should not be exceeded, RTP headers and redundancy included; `None` as long as nothing speaks
+    /// against more. It is no measure of the path: it is lowered when the path is congested and rises slowly afterwards.
+    pub bitrate: Option<u32>,
+    /// Packets that the peer lacks, 0 to 1, after lost ones were sent again: what redundancy has to make up for.
+    pub loss: Option<f64>,
+    /// Packets that are lost on the way, 0 to 1, before anything is repaired; `None` if the peer does not tell.
+    pub path_loss: Option<f64>,
+    /// How much longer bursts of losses are than independent losses would make them (BurstR of ITU-T G.107): at 2 and more,
+    /// redundancy in the very next packet is lost along with the first. `None` if the peer does not tell.
+    pub burst_ratio: Option<f64>,
+    /// To the peer and back.
+    pub round_trip: Option<Duration>,
+    /// The path is congested, or was in the last 2 s: more packets or bits make it worse.
+    pub congested: bool,
+}
+
+/// Between two pieces of advice: what the last one led to has to be heard of first, and the peer reports once a second.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Steps that are worth telling. Loss by 2 points: the encoder's in-band redundancy changes at about that grain.
+const LOSS_STEP: f64 = 0.02;
+/// A tenth: two increases of the limit.
+const BITRATE_STEP: f64 = 0.1;
+const BURST_STEP: f64 = 0.5;
+/// A quarter and 20 ms, one frame: less does not change what an encoder does.
+const ROUND_TRIP_STEP: (f64, Duration) = (0.25, Duration::from_millis(20));
+
+impl Advice {
+    fn differs(&self, other: &Self) -> bool {
+        let by = |a: Option<f64>, b: Option<f64>, step: f64| match (a, b) {
+            // A limit, or a loss, that is over is over.
+            (Some(a), Some(b)) => (a - b).abs() >= step || ((a == 0.0) != (b == 0.0)),
+            (None, None) => false,
+            _ => true,
+        };
+        let limit = |advice: &Self| advice.bitrate.map(f64::from);
+        let trip = |advice: &Self| advice.round_trip.map(|trip| trip.as_secs_f64());
+        let (share, least) = ROUND_TRIP_STEP;
+        self.congested != other.congested
+            || by(limit(self), limit(other), limit(other).unwrap_or_default() * BITRATE_STEP)
+            || by(self.loss, other.loss, LOSS_STEP)
+            || by(self.path_loss, other.path_loss, LOSS_STEP)
+            || by(self.burst_ratio, other.burst_ratio, BURST_STEP)
+            || by(trip(self), trip(other), (trip(other).unwrap_or_default() * share).max(least.as_secs_f64()))
+    }
+
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What was said last, and when.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Adviser {
+    said: Option<(Instant, Advice)>,
+}
+
+impl Adviser {
+    /// The advice, if it is worth telling now.
+    pub(crate) fn say(&mut self, now: Instant, advice: Advice) -> Option<Advice> {
+        let tell = match &self.said {
+            None => !advice.is_empty(),
+            Some((at, said)) => now.saturating_duration_since(*at) >= INTERVAL && advice.differs(said),
+        };
+        tell.then(|| {
+            self.said = Some((now, advice));
+            advice
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_changes_something_is_said_and_once_a_second_at_most() {
+        let start = Instant::now();
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let mut adviser = Adviser::default();
+        let base = Advice {
+            loss: Some(0.04),
+            round_trip: Some(Duration::from_millis(100)),
+            burst_ratio: Some(1.0),
+            path_loss: Some(0.1),
+            bitrate: None,
+            congested: false,
+        };
+        assert_eq!(adviser.say(start, Advice::default()), None, "nothing is known");
+        assert_eq!(adviser.say(start, base), Some(base));
+        for (n, same) in [
+            base,
+            Advice { loss: Some(0.055), ..base },
+            Advice { round_trip: Some(Duration::from_millis(120)), ..base },
+            Advice { burst_ratio: Some(1.4), ..base },
+            Advice { path_loss: Some(0.115), ..base },
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert_eq!(adviser.say(at(5_000 + n as u64), same), None, "{same:?}");
+        }
+        let limited = Advice { bitrate: Some(40_000), ..base };
+        let mut now = 10_000;
+        for other in [
+            Advice { loss: Some(0.07), ..base },
+            base,
+            Advice { loss: Some(0.0), ..base },
+            Advice { round_trip: Some(Duration::from_millis(130)), ..base },
+            Advice { burst_ratio: Some(2.0), ..base },
+            Advice { path_loss: None, ..base },
+            limited,
+            Advice { bitrate: Some(35_000), ..base },
+            Advice { congested: true, ..limited },
+        ] {
+            assert_eq!(adviser.say(at(now), other), Some(other), "after {now} ms");
+            assert_eq!(adviser.say(at(now + 999), Advice::default()), None, "not twice in a second");
+            now += 1_000;
+        }
+        assert_eq!(adviser.say(at(now), Advice { bitrate: Some(43_000), congested: true, ..base }), None);
+    }
+}

@@ -1,0 +1,236 @@
+//! What feedback about single packets says of the path: whether it is congested, and what may be sent then.
+//!
+//! The engine's own controller (Google congestion control) raises its estimate for as long as nothing goes wrong, whether
+//! or not so much is sent: for speech it ends at its upper bound. And its detector of growing delay is too coarse for
+//! speech ([`crate::trend`]). So both are ours; there is no limit as long as nothing has gone wrong.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::loss::{Fates, Loss};
+use crate::rate::WINDOW;
+
+/// How much of what arrives may be sent after congestion. 0.85: draft-ietf-rmcat-gcc-02 section 5.5.
+const DECREASE: f64 = 0.85;
+/// How much a limit rises in a second without congestion. 8 %: the same section.
+const INCREASE: f64 = 1.08;
+/// Loss above this is taken for congestion, and below the other one it is not. 10 % and 2 %: draft-ietf-rmcat-gcc-02 section 6.
+const HEAVY_LOSS: f64 = 0.10;
+const LIGHT_LOSS: f64 = 0.02;
+/// Between two decreases: what is sent has to be heard of first. 1 s: a feedback interval, and a round trip with a full
+/// queue of half a second.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long it counts as congested after the last sign. 2 s: two decreases.
+const HELD: Duration = Duration::from_secs(2);
+/// Packets of a second that are counted. 2,048: video of 20 Mbit/s.
+const MOST: usize = 2_048;
+/// A limit this many times above what is sent limits nothing.
+const FAR_ABOVE: f64 = 2.0;
+/// The lowest limit, in bit/s. 16,000: Opus at its lowest useful rate for speech (6 kbit/s, RFC 6716 section 2) and the headers of
+/// 20 ms packets, 40 bytes with IPv4, UDP and RTP each, of which ten bytes are ours to count.
+const LOWEST: f64 = 16_000.0;
+
+/// What became of one packet, as the peer says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Fate {
+    pub(crate) bytes: usize,
+    pub(crate) arrived: bool,
+    /// When, on the peer's clock.
+    pub(crate) came: Option<Duration>,
+}
+
+/// The way to the peer.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Congestion {
+    fates: Fates,
+    /// Packets of the last second, by the peer's clock, and their bytes.
+    arrived: VecDeque<(Duration, usize)>,
+    /// In bit/s.
+    limit: Option<f64>,
+    /// The last sign of congestion.
+    signed: Option<Instant>,
+    decreased: Option<Instant>,
+    raised: Option<Instant>,
+    heard: Option<Instant>,
+}
+
+impl Congestion {
+    /// What the peer says of single packets, and whether their delay grows.
+    pub(crate) fn on_feedback(&mut self, now: Instant, fates: &[Fate], delay_grows: bool) {
+        self.heard = Some(now);
+        for fate in fates {
+            self.fates.push(!fate.arrived);
+            if let Some(came) = fate.came {
+                self.arrived.push_back((came, fate.bytes));
+            }
+        }
+        let newest = self.arrived.back().map_or(Duration::ZERO, |(came, _)| *came);
+        let old = |came: &Duration| newest.saturating_sub(*came) > WINDOW;
+        while self.arrived.len() > MOST || self.arrived.front().is_some_and(|(came, _)| old(came)) {
+            self.arrived.pop_front();
+        }
+        let loss = self.fates.loss().map_or(0.0, |loss| loss.share);
+        let arriving = self.arriving();
+        if delay_grows {
+            self.decrease(now, arriving.map(|rate| rate * DECREASE));
+        } else if loss > HEAVY_LOSS {
+            self.on_heavy_loss(now, loss, arriving.map(|rate| rate / (1.0 - loss).max(0.1)));
+        } else {
+            self.raise(now, loss, arriving);
+        }
+    }
+
+    /// The same from a report that only says how much was lost, of peers that say nothing of single packets.
+    pub(crate) fn on_report(&mut self, now: Instant, loss: f64, sending: Option<u64>) {
+        if self.is_told(now) {
+            return;
+        }
+        let sending = sending.map(|rate| rate as f64);
+        match loss > HEAVY_LOSS {
+            true => self.on_heavy_loss(now, loss, sending),
+            false => self.raise(now, loss, sending),
+        }
+    }
+
+    /// Loss on the way, before anything was repaired; `None` if the peer does not tell.
+    pub(crate) fn loss(&self, now: Instant) -> Option<Loss> {
+        self.fates.loss().filter(|_| self.is_told(now))
+    }
+
+    pub(crate) fn is_congested(&self, now: Instant) -> bool {
+        self.signed.is_some_and(|at| now.saturating_duration_since(at) < HELD)
+    }
+
+    /// Bits a second that may be sent, RTP headers included; `None` if nothing is known against more.
+    pub(crate) fn limit(&self) -> Option<u32> {
+        self.limit.map(|limit| limit as u32)
+    }
+
+    /// Whether the peer tells of single packets. 5 s: 25 of its intervals.
+    fn is_told(&self, now: Instant) -> bool {
+        self.heard.is_some_and(|at| now.saturating_duration_since(at) < Duration::from_secs(5))
+    }
+
+    /// Bits a second that arrive; by the peer's clock, since its reports may be held up.
+    fn arriving(&self) -> Option<f64> {
+        let ((first, before), (last, _)) = self.arrived.front().zip(self.arrived.back())?;
+        let span = last.saturating_sub(*first);
+        if span < WINDOW / 2 {
+            return None;
+        }
+        // The first one opens the span.
+        let bytes = self.arrived.iter().map(|(_, bytes)| bytes).sum::<usize>() - before;
+        Some(bytes as f64 * 8.0 / span.as_secs_f64())
+    }
+
+    /// draft-ietf-rmcat-gcc-02 section 6.
+    fn on_heavy_loss(&mut self, now: Instant, loss: f64, sending: Option<f64>) {
+        let least = self.limit.into_iter().chain(sending).reduce(f64::min);
+        self.decrease(now, least.map(|rate| rate * (1.0 - 0.5 * loss)));
+    }
+
+    fn decrease(&mut self, now: Instant, to: Option<f64>) {
+        self.signed = Some(now);
+        self.raised = Some(now);
+        if self.decreased.is_some_and(|at| now.saturating_duration_since(at) < PATIENCE) {
+            return;
+        }
+        let Some(to) = to else { return };
+        self.decreased = Some(now);
+        self.limit = Some(self.limit.map_or(to, |limit| limit.min(to)).max(LOWEST));
+    }
+
+    fn raise(&mut self, now: Instant, loss: f64, sending: Option<f64>) {
+        let since = self.raised.replace(now);
+        let Some(limit) = self.limit else { return };
+        if self.is_congested(now) || loss > LIGHT_LOSS {
+            return;
+        }
+        let seconds = since.map_or(0.0, |at| now.saturating_duration_since(at).as_secs_f64().min(1.0));
+        let limit = limit * INCREASE.powf(seconds);
+        self.limit = Some(limit).filter(|limit| sending.is_none_or(|sending| *limit < FAR_ABOVE * sending));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static EPOCH: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+
+    /// Feedback each 200 ms on ten packets of 100 bytes (40 kbit/s), of which every `nth` is lost.
+    fn feed(
+        congestion: &mut Congestion,
+        from: Instant,
+        seconds: u64,
+        nth: u64,
+        delay_grows: bool,
+    ) -> Instant {
+        let epoch = *EPOCH.get_or_init(Instant::now);
+        for n in 0..seconds * 5 {
+            let fates: Vec<Fate> = (0..10)
+                .map(|p| {
+                    let arrived = nth == 0 || !(n * 10 + p).is_multiple_of(nth);
+                    let came = from.duration_since(epoch) + Duration::from_millis(n * 200 + p * 20);
+                    Fate { bytes: 100, arrived, came: arrived.then_some(came) }
+                })
+                .collect();
+            congestion.on_feedback(from + Duration::from_millis(n * 200), &fates, delay_grows);
+        }
+        from + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn there_is_no_limit_as_long_as_nothing_goes_wrong() {
+        let mut congestion = Congestion::default();
+        let now = feed(&mut congestion, Instant::now(), 60, 0, false);
+        assert_eq!((congestion.limit(), congestion.is_congested(now)), (None, false));
+        assert_eq!(congestion.loss(now).map(|loss| loss.share), Some(0.0));
+        // 5 % is neither.
+        let now = feed(&mut congestion, now, 60, 20, false);
+        assert_eq!((congestion.limit(), congestion.is_congested(now)), (None, false));
+        assert!(congestion.loss(now).is_some_and(|loss| (loss.share - 0.05).abs() < 0.01));
+    }
+
+    #[test]
+    fn growing_delay_limits_to_less_than_what_arrives_and_the_limit_rises_again_until_it_is_none() {
+        let mut congestion = Congestion::default();
+        let now = feed(&mut congestion, Instant::now(), 5, 0, false);
+        let now = feed(&mut congestion, now, 1, 0, true);
+        let limit = congestion.limit().expect("limited");
+        assert!((32_000..=34_000).contains(&limit), "{limit}");
+        assert!(congestion.is_congested(now));
+        // One sign is one decrease, however often it is said within a second.
+        let later = feed(&mut congestion, now, 4, 0, false);
+        assert!(!congestion.is_congested(later));
+        let raised = congestion.limit().expect("still");
+        assert!(raised > limit && f64::from(raised) < f64::from(limit) * 1.08_f64.powi(4), "{raised}");
+        feed(&mut congestion, later, 20, 0, false);
+        assert_eq!(congestion.limit(), None, "far above what is sent");
+    }
+
+    #[test]
+    fn heavy_loss_limits_and_light_loss_does_not() {
+        let mut congestion = Congestion::default();
+        let now = feed(&mut congestion, Instant::now(), 10, 5, false);
+        let limit = congestion.limit().expect("limited");
+        assert!(limit < 36_500, "{limit}");
+        assert!(congestion.is_congested(now));
+        let now = feed(&mut congestion, now, 30, 1, false);
+        assert_eq!(congestion.limit(), Some(LOWEST as u32), "not to nothing");
+        assert!(congestion.loss(now).is_some_and(|loss| loss.share == 1.0));
+        assert_eq!(congestion.loss(now + Duration::from_secs(9)), None, "too long ago");
+    }
+
+    #[test]
+    fn reports_count_only_of_peers_that_tell_nothing_better() {
+        let start = Instant::now();
+        let mut congestion = Congestion::default();
+        congestion.on_report(start, 0.2, Some(40_000));
+        assert_eq!(congestion.limit(), Some(36_000));
+        let mut congestion = Congestion::default();
+        let now = feed(&mut congestion, start, 3, 0, false);
+        congestion.on_report(now, 0.2, Some(40_000));
+        assert_eq!(congestion.limit(), None);
+    }
+}
