@@ -1,6 +1,10 @@
 //! The only place that knows the WebRTC engine.
 
 #[cfg(test)]
+mod bare;
+#[cfg(test)]
+mod bare_traps;
+#[cfg(test)]
 mod bench;
 mod certificates;
 mod channel;

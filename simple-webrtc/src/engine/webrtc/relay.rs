@@ -25,7 +25,15 @@ const XOR_MAPPED_ADDRESS: u16 = 0x20;
 pub(super) fn start(net: &Arc<Net>) -> SocketAddr {
     let socket = net.open();
     let address = socket.local_addr().expect("bound");
-    tokio::spawn(serve(net.clone(), socket));
+    tokio::spawn(serve(net.clone(), socket, true));
+    address
+}
+
+/// The same, but no password is the right one.
+pub(super) fn start_refusing(net: &Arc<Net>) -> SocketAddr {
+    let socket = net.open();
+    let address = socket.local_addr().expect("bound");
+    tokio::spawn(serve(net.clone(), socket, false));
     address
 }
 
@@ -34,7 +42,7 @@ struct Allocation {
     channels: HashMap<SocketAddr, u16>,
 }
 
-async fn serve(net: Arc<Net>, socket: Arc<dyn AsyncUdpSocket>) {
+async fn serve(net: Arc<Net>, socket: Arc<dyn AsyncUdpSocket>, admits: bool) {
     let mut allocations: HashMap<SocketAddr, Allocation> = HashMap::new();
     let (from_peers, mut arriving) = mpsc::unbounded_channel::<(SocketAddr, SocketAddr, Vec<u8>)>();
     let mut buffer = vec![0; 2000];
@@ -53,7 +61,7 @@ async fn serve(net: Arc<Net>, socket: Arc<dyn AsyncUdpSocket>) {
                 }
                 let answer = match u16::from_be_bytes([message[0], message[1]]) {
                     0x0001 => Some((0x0101, encode(XOR_MAPPED_ADDRESS, &xor(client)))),
-                    0x0003 if attribute(message, USERNAME).is_none() => {
+                    0x0003 if !admits || attribute(message, USERNAME).is_none() => {
                         let mut attributes = encode(ERROR_CODE, &[0, 0, 4, 1]);
                         attributes.extend(encode(REALM, b"home"));
                         attributes.extend(encode(NONCE, b"once"));

@@ -7,14 +7,14 @@ use bytes::Bytes;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::{self, Instant};
 
+use super::super::bare::{self, Place};
 use super::super::virtual_tests::loopback;
-use super::bare::{self, Place};
 use super::{TICK, Who, patient, print};
 use crate::queue::Queue;
 use crate::*;
 
 /// As long as a frame of 20 ms at 32 kb/s.
-pub(super) fn payload() -> Bytes {
+fn payload() -> Bytes {
     Bytes::from_static(&[7; 80])
 }
 

@@ -1,7 +1,6 @@
 //! What connections cost, with the engine's own bare figures beside them: measurements, which assert no speed. Each prints
 //! lines of `#kind name number` for `scripts/bench-tables.py`; `scripts/bench.sh links` runs each in a process of its own.
 
-mod bare;
 mod load;
 mod setup;
 

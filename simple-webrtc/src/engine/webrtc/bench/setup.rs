@@ -1,14 +1,13 @@
 //! How long it takes until there is a connection, and how long packets take over a relay.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{self, Instant};
 
+use super::super::bare::{self, Place};
 use super::super::net::Net;
 use super::super::relay;
 use super::super::virtual_tests::{self as ours, loopback, one_way};
-use super::bare::{self, Place};
 use super::{TICK, Who, median, print};
 use crate::{EventKind, IceServer};
 
@@ -25,14 +24,17 @@ async fn set_up(who: Who, delay: Duration, relayed: bool) -> (Duration, Duration
                 }
                 None => loopback(),
             };
-            let mut pair = ours::Pair::with(net, true, config);
+            let mut pair = ours::Pair::with(net.clone(), true, config);
             let up = pair.connect().await;
             let heard = heard(&mut pair).await;
             pair.shutdown().await;
             (up, up + heard)
         }
         Who::Bare => {
-            let (mut pair, up) = bare::Pair::connect(&Place { net: Some(net), relay }).await;
+            let (mut pair, up) = bare::Pair::connect(
+                &relay.map_or_else(|| Place::on(&net), |relay| Place::relayed(&net, relay)),
+            )
+            .await;
             let heard = pair.heard().await;
             pair.close().await;
             (up, up + heard)
@@ -120,14 +122,14 @@ async fn measure_relayed_packets() {
                 let server = format!("turn:{relay}");
                 let config =
                     || loopback().ice_server(IceServer::turn(&server, "user", "secret")).relay_only(true);
-                let mut pair = ours::Pair::with(net, true, config);
+                let mut pair = ours::Pair::with(net.clone(), true, config);
                 pair.connect().await;
                 let worst = one_way(&mut pair).await;
                 pair.shutdown().await;
                 (worst, worst)
             }
             Who::Bare => {
-                let place = Place { net: Some(Arc::clone(&net)), relay: Some(relay) };
+                let place = Place::relayed(&net, relay);
                 let (mut pair, _) = bare::Pair::connect(&place).await;
                 let way = pair.one_way().await;
                 pair.close().await;
