@@ -1,0 +1,197 @@
+//! A call between two `blink` commands, and what their ears heard.
+
+use std::{
+    env, iter,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use serde_json::Value;
+
+use crate::{
+    Error, Host, Lab, Process,
+    sound::{self, Moment},
+};
+
+/// What a start, a connection or an end may take: ten times what they take on a busy machine with two cores.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than any talk of the lab. Afterwards there is silence.
+const SPEECH: u32 = 150;
+/// The port of the nodes, so that who comes back with another address has the same one.
+const PORT: u16 = 4001;
+
+/// A `blink` command on a host.
+#[derive(Debug)]
+pub struct Phone {
+    process: Process,
+    /// What it says, at [`sound::RATE`].
+    said: Vec<f32>,
+    /// Where what it hears is written.
+    ear: PathBuf,
+    log: PathBuf,
+}
+
+/// The `blink` command: `BLINK_BIN`, or else the one that lies beside this test.
+///
+/// # Errors
+/// If there is none.
+fn blink() -> Result<PathBuf, Error> {
+    let beside = || {
+        let test = env::current_exe().ok()?;
+        Some(test.parent()?.parent()?.join("blink"))
+    };
+    let path = env::var_os("BLINK_BIN").map(PathBuf::from).or_else(beside).filter(|path| path.exists());
+    path.ok_or_else(|| {
+        Error::Program("there is no `blink` to test: run `make test-lab`, or set BLINK_BIN to it".into())
+    })
+}
+
+/// This moment on the clock of the events: Unix time in seconds.
+#[must_use]
+pub fn unix(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+impl Phone {
+    fn start(lab: &Lab, host: &Host, name: &str, seed: u64, arguments: &[String]) -> Result<Self, Error> {
+        let file = |end: &str| lab.directory().join(format!("{name}{end}"));
+        let (mouth, ear, log) = (file("-mouth.wav"), file("-ear.wav"), file(".log"));
+        let said = sound::speech(seed, SPEECH);
+        sound::write(&mouth, &said)?;
+        let text = |path: &Path| path.display().to_string();
+        let mut all: Vec<String> = arguments.to_vec();
+        all.extend(["--json", "--control", "--mic"].map(String::from));
+        all.extend([text(&mouth), "--speaker".into(), text(&ear)]);
+        let process = host.spawn(&blink()?, &all, &log)?;
+        Ok(Self { process, said, ear, log })
+    }
+
+    /// Its process, and what it wrote.
+    #[must_use]
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// The changes of its connection, each with its time: what a row of the table is explained by.
+    #[must_use]
+    pub fn links(&self) -> Vec<(f64, String)> {
+        let lines = self.process.lines();
+        let links = lines.iter().filter(|line| line["event"] == "link" || line["event"] == "participant");
+        let text = |line: &Value| {
+            ["state", "reason", "route"]
+                .iter()
+                .filter_map(|key| line[*key].as_str())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        links.map(|line| (number(line, "t"), text(line))).collect()
+    }
+
+    /// The newest value of a field of `stats`.
+    #[must_use]
+    pub fn stat(&self, field: &str) -> Value {
+        let lines = self.process.lines();
+        lines
+            .iter()
+            .rev()
+            .find(|line| line["event"] == "stats")
+            .map_or(Value::Null, |line| line[field].clone())
+    }
+
+    /// What it heard of another one.
+    fn heard(&self, of: &Self) -> Result<Vec<Moment>, Error> {
+        let (own, other) = (self.process.wait_for("media_started", Duration::ZERO)?, of);
+        let theirs = other.process.wait_for("media_started", Duration::ZERO)?;
+        let ear = sound::read(&self.ear)?;
+        Ok(sound::recognise(&other.said, number(&theirs, "mic_t"), &ear, number(&own, "speaker_t")))
+    }
+}
+
+fn number(line: &Value, field: &str) -> f64 {
+    line[field].as_f64().unwrap_or_default()
+}
+
+/// A call that runs.
+#[derive(Debug)]
+pub struct Talk {
+    /// Who called, and who answered.
+    pub phones: [Phone; 2],
+}
+
+/// What both have heard: the caller, and the callee.
+pub type Heard = [Vec<Moment>; 2];
+
+impl Talk {
+    /// The first host calls the second, and it answers at once. Returns when both hear each other. `node` is what both are
+    /// given to listen on (a transport with [`Talk::ADDRESS`] in it), `more` what each is told besides.
+    ///
+    /// # Errors
+    /// If the call does not come about.
+    pub fn begin(lab: &Lab, hosts: [&Host; 2], more: [&[String]; 2]) -> Result<Self, Error> {
+        // TCP alone: what is done to UDP is then done to media, and to nothing else.
+        let listen = ["--listen".to_owned(), format!("/ip4/0.0.0.0/tcp/{PORT}")];
+        let mut answer = vec!["answer".to_owned(), "--once".into()];
+        answer.extend(listen.iter().chain(more[1]).cloned());
+        let callee = Phone::start(lab, hosts[1], "callee", 2, &answer)?;
+        let ready = callee.process.wait_for("ready", PATIENCE)?;
+        let text = |field: &str| ready[field].as_str().unwrap_or_default().to_owned();
+        let node = format!("/ip4/{}/tcp/{PORT}/p2p/{}", hosts[1].v4(1), text("peer_id"));
+        let mut call = vec!["call".to_owned(), text("did"), "--peer".into(), node];
+        call.extend(listen.iter().chain(more[0]).cloned());
+        let caller = Phone::start(lab, hosts[0], "caller", 1, &call)?;
+        let talk = Self { phones: [caller, callee] };
+        for event in ["media_started", "first_audio"] {
+            for phone in &talk.phones {
+                phone.process.wait_for(event, PATIENCE)?;
+            }
+        }
+        Ok(talk)
+    }
+
+    /// Fails if either side says that the call is over.
+    ///
+    /// # Errors
+    /// With what it said.
+    pub fn goes_on(&self) -> Result<(), Error> {
+        for phone in &self.phones {
+            if let Some(line) = phone.process.lines().iter().find(|line| line["event"] == "ended") {
+                return Err(Error::Program(format!("the call has ended: {line}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The caller hangs up, and what was heard is listened to.
+    ///
+    /// # Errors
+    /// If one side does not end as it should.
+    pub fn hang_up(&mut self) -> Result<Heard, Error> {
+        self.goes_on()?;
+        self.phones[0].process.tell(r#"{"do":"hangup"}"#)?;
+        for phone in &mut self.phones {
+            let ended = phone.process.wait_for("ended", PATIENCE)?;
+            let code = phone.process.end(PATIENCE);
+            if ended["reason"] != "hung_up" || code != Some(0) {
+                return Err(Error::Program(format!("exit code {code:?} after {ended}")));
+            }
+        }
+        let [caller, callee] = &self.phones;
+        Ok([caller.heard(callee)?, callee.heard(caller)?])
+    }
+
+    /// What both have written since a moment, for somebody who wants to know what happened.
+    #[must_use]
+    pub fn story(&self, since: f64) -> String {
+        let mut out = String::new();
+        for (name, phone) in iter::zip(["caller", "callee"], &self.phones) {
+            for (at, what) in phone.links().into_iter().filter(|(at, _)| *at >= since) {
+                out += &format!("  {name} {:+8.3} s  {what}\n", at - since);
+            }
+            let log = std::fs::read_to_string(&phone.log).unwrap_or_default();
+            for line in log.lines() {
+                out += &format!("  {name} log: {line}\n");
+            }
+        }
+        out
+    }
+}

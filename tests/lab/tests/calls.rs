@@ -1,0 +1,183 @@
+//! Calls of the `blink` command through the lab. Run by `make test-lab`, as root; they are ignored otherwise.
+
+#![cfg(target_os = "linux")]
+
+use std::{
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use blink_lab::{
+    Conditions, Error, Heard, Host, Lab, Relay, Row, Talk,
+    packet::Protocol,
+    sound::{delay, longest_gap},
+    unix,
+};
+
+/// One way, as between two continents' coasts: every round trip that is one too many shows.
+const DELAY: u64 = 50;
+/// No run is quicker than the network, and a second is more than the jitter buffer may ever hold.
+const WORST_DELAY: f64 = 1.0;
+
+struct World {
+    lab: Lab,
+    caller: Host,
+    callee: Host,
+}
+
+impl World {
+    fn new() -> Result<Self, Error> {
+        let lab = Lab::new(1)?;
+        let (caller, callee) = (lab.host("a")?, lab.host("b")?);
+        lab.link(&caller, &callee, &Conditions::delayed(DELAY));
+        Ok(Self { lab, caller, callee })
+    }
+
+    fn talk(&self, more: &[String]) -> Result<Talk, Error> {
+        Talk::begin(&self.lab, [&self.caller, &self.callee], [more, more])
+    }
+}
+
+/// Lets the call go on. Nothing is waited for: the sound of this time is what is measured.
+fn talk_for(seconds: f64) {
+    thread::sleep(Duration::from_secs_f64(seconds));
+}
+
+/// What both ears tell of something that happened to the call: how long after `end` sound was back that had gone away
+/// after `begin`, and the delays around it.
+fn row(name: &str, heard: &Heard, begin: f64, end: f64) -> Row {
+    let mut row = Row { name: name.into(), ..Row::default() };
+    for (side, moments) in heard.iter().enumerate() {
+        row.before[side] = delay(moments, begin - 5.0, begin);
+        let Some((_, back)) = longest_gap(moments, begin) else { continue };
+        row.back[side] = Some(back - end);
+        row.at_once[side] = delay(moments, back, back + 1.0);
+        row.later[side] = delay(moments, back + 5.0, back + 8.0);
+    }
+    row
+}
+
+/// The call went on, and both ears heard something again within `most` seconds, late by no more than they should.
+fn expect(row: &Row, talk: &Talk, begin: f64, most: f64) {
+    let story = talk.story(begin);
+    println!("{story}");
+    row.report().expect("the table can be written");
+    for side in 0..2 {
+        let back = row.back[side].expect("audio is heard");
+        assert!(back < most, "audio is back after {back:.2} s\n{story}");
+        let later = row.later[side].expect("audio stays");
+        assert!(later < WORST_DELAY, "{later:.3} s late\n{story}");
+    }
+}
+
+#[test]
+#[ignore = "needs root: `make test-lab`"]
+fn a_clean_call_of_50_ms_is_heard_without_gaps() {
+    let world = World::new().expect("a lab");
+    let mut talk = world.talk(&[]).expect("a call");
+    let begin = unix(SystemTime::now());
+    talk_for(15.0);
+    let heard = talk.hang_up().expect("a call that ends as it should");
+    let mut row = Row { name: "50 ms, clean".into(), ..Row::default() };
+    for (side, moments) in heard.iter().enumerate() {
+        row.before[side] = delay(moments, begin, begin + 5.0);
+        row.later[side] = delay(moments, begin + 5.0, begin + 15.0);
+        let (gone, back) = longest_gap(moments, begin + 2.0).expect("pauses of the speech");
+        assert!(back - gone < 1.0, "nothing is heard for {:.2} s", back - gone);
+        let late = row.later[side].expect("audio is heard");
+        assert!((DELAY as f64 / 1000.0..WORST_DELAY).contains(&late), "{late:.3} s late");
+    }
+    row.report().expect("the table can be written");
+}
+
+fn outage(seconds: u64, most: f64) {
+    let world = World::new().expect("a lab");
+    let mut talk = world.talk(&[]).expect("a call");
+    talk_for(8.0);
+    let length = Duration::from_secs(seconds);
+    let begin = unix(world.lab.outage(&world.caller, &world.callee, length));
+    talk_for(seconds as f64 + most + 10.0);
+    let heard = talk.hang_up().expect("a call that goes on, and ends as it should");
+    let row = row(&format!("outage of {seconds} s"), &heard, begin, begin + seconds as f64);
+    expect(&row, &talk, begin, most);
+}
+
+#[test]
+#[ignore = "needs root: `make test-lab`"]
+fn a_call_survives_an_outage_of_1_s() {
+    outage(1, 10.0);
+}
+
+#[test]
+#[ignore = "needs root: `make test-lab`"]
+fn a_call_survives_an_outage_of_5_s() {
+    outage(5, 10.0);
+}
+
+#[test]
+#[ignore = "needs root: `make test-lab`"]
+fn a_call_survives_an_outage_of_33_s() {
+    outage(33, 15.0);
+}
+
+fn change(side: usize, name: &str) {
+    let mut world = World::new().expect("a lab");
+    let mut talk = world.talk(&[]).expect("a call");
+    talk_for(8.0);
+    let host = if side == 0 { &mut world.caller } else { &mut world.callee };
+    let begin = unix(host.change(2).expect("another address"));
+    talk_for(25.0);
+    let heard = talk.hang_up().expect("a call that goes on, and ends as it should");
+    expect(&row(name, &heard, begin, begin), &talk, begin, 10.0);
+}
+
+#[test]
+#[ignore = "needs root: `make test-lab`"]
+fn a_call_survives_another_address_of_the_caller() {
+    change(0, "new address of the caller");
+}
+
+#[test]
+#[ignore = "needs root: `make test-lab`"]
+fn a_call_survives_another_address_of_the_callee() {
+    change(1, "new address of the callee");
+}
+
+/// 25 ms to the relay from both sides, so that the relayed way is as long as the direct one of the other tests.
+fn relayed(transport: usize, name: &str) {
+    let world = World::new().expect("a lab");
+    let public = world.lab.host("p").expect("a public host");
+    for host in [&world.caller, &world.callee] {
+        world.lab.link(host, &public, &Conditions::delayed(DELAY / 2));
+    }
+    // Signals go over TCP, media have no way but the relay.
+    world.lab.block(&world.caller, &world.callee, Protocol::Udp, true);
+    let relay = Relay::start(&world.lab, &public).expect("coturn");
+    let server = [&relay.urls()[transport], relay.login()[0], relay.login()[1]].map(str::to_owned).join(",");
+    let mut talk = world.talk(&["--turn".to_owned(), server]).expect("a call");
+    let begin = unix(SystemTime::now());
+    talk_for(15.0);
+    let route = talk.phones[0].stat("route");
+    let heard = talk.hang_up().expect("a call that ends as it should");
+    let mut row = Row { name: name.into(), note: route.to_string(), ..Row::default() };
+    for (side, moments) in heard.iter().enumerate() {
+        row.before[side] = delay(moments, begin, begin + 5.0);
+        row.later[side] = delay(moments, begin + 5.0, begin + 15.0);
+        let late = row.later[side].expect("audio is heard");
+        assert!((DELAY as f64 / 1000.0..WORST_DELAY).contains(&late), "{late:.3} s late");
+    }
+    row.report().expect("the table can be written");
+    assert!(world.lab.counters(&world.caller, &public).entered > 500, "media went another way");
+}
+
+#[test]
+#[ignore = "needs root: `make test-lab`"]
+fn a_call_is_relayed_over_udp() {
+    relayed(0, "relayed, UDP");
+}
+
+#[test]
+#[ignore = "needs root: `make test-lab`"]
+fn a_call_is_relayed_over_tcp() {
+    relayed(1, "relayed, TCP");
+}
