@@ -111,6 +111,25 @@ fn number(line: &Value, field: &str) -> f64 {
     line[field].as_f64().unwrap_or_default()
 }
 
+/// How the nodes reach each other. Media are always over UDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Signals {
+    /// What is done to UDP is then done to media, and to nothing else.
+    Tcp,
+    /// QUIC, which may survive what TCP does not.
+    Quic,
+}
+
+impl Signals {
+    fn port(self) -> String {
+        match self {
+            Self::Tcp => format!("tcp/{PORT}"),
+            Self::Quic => format!("udp/{PORT}/quic-v1"),
+        }
+    }
+}
+
 /// A call that runs.
 #[derive(Debug)]
 pub struct Talk {
@@ -122,20 +141,24 @@ pub struct Talk {
 pub type Heard = [Vec<Moment>; 2];
 
 impl Talk {
-    /// The first host calls the second, and it answers at once. Returns when both hear each other. `node` is what both are
-    /// given to listen on (a transport with [`Talk::ADDRESS`] in it), `more` what each is told besides.
+    /// The first host calls the second, which answers at once. Returns when both hear each other. `more` is what each is
+    /// told besides.
     ///
     /// # Errors
     /// If the call does not come about.
-    pub fn begin(lab: &Lab, hosts: [&Host; 2], more: [&[String]; 2]) -> Result<Self, Error> {
-        // TCP alone: what is done to UDP is then done to media, and to nothing else.
-        let listen = ["--listen".to_owned(), format!("/ip4/0.0.0.0/tcp/{PORT}")];
+    pub fn begin(
+        lab: &Lab,
+        hosts: [&Host; 2],
+        signals: Signals,
+        more: [&[String]; 2],
+    ) -> Result<Self, Error> {
+        let listen = ["--listen".to_owned(), format!("/ip4/0.0.0.0/{}", signals.port())];
         let mut answer = vec!["answer".to_owned(), "--once".into()];
         answer.extend(listen.iter().chain(more[1]).cloned());
         let callee = Phone::start(lab, hosts[1], "callee", 2, &answer)?;
         let ready = callee.process.wait_for("ready", PATIENCE)?;
         let text = |field: &str| ready[field].as_str().unwrap_or_default().to_owned();
-        let node = format!("/ip4/{}/tcp/{PORT}/p2p/{}", hosts[1].v4(1), text("peer_id"));
+        let node = format!("/ip4/{}/{}/p2p/{}", hosts[1].v4(1), signals.port(), text("peer_id"));
         let mut call = vec!["call".to_owned(), text("did"), "--peer".into(), node];
         call.extend(listen.iter().chain(more[0]).cloned());
         let caller = Phone::start(lab, hosts[0], "caller", 1, &call)?;

@@ -93,7 +93,9 @@ impl Process {
             let left = until.saturating_duration_since(Instant::now());
             if lines.1 || left.is_zero() {
                 let why = if lines.1 { "has ended" } else { "is silent about it" };
-                let told: Vec<_> = lines.0.iter().map(ToString::to_string).collect();
+                // What comes each second tells little.
+                let telling = lines.0.iter().filter(|line| line["event"] != "stats");
+                let told: Vec<_> = telling.map(ToString::to_string).collect();
                 return Err(Error::Program(format!(
                     "no `{event}`: {} {why} after\n{}",
                     self.name,

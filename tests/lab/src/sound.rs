@@ -195,7 +195,7 @@ mod tests {
         write(&path, &said).expect("written");
         let read = read(&path).expect("read");
         let (delay, alike) = best(&said, &read[20_000..22_000], 20_000, 0..15_000).expect("it is there");
-        assert!(delay <= 1 && alike > 0.95, "{delay} {alike}");
+        assert!(delay <= 1 && alike > 0.9, "{delay} {alike}");
         // Another seed is somebody else.
         let moments = recognise(&speech(2, 10), 0.0, &said, 0.5);
         assert!(moments.len() < 5, "{} moments of somebody else", moments.len());

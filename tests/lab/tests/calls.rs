@@ -8,7 +8,7 @@ use std::{
 };
 
 use blink_lab::{
-    Conditions, Error, Heard, Host, Lab, Relay, Row, Talk,
+    Conditions, Error, Heard, Host, Lab, Relay, Row, Signals, Talk,
     packet::Protocol,
     sound::{delay, longest_gap},
     unix,
@@ -33,8 +33,8 @@ impl World {
         Ok(Self { lab, caller, callee })
     }
 
-    fn talk(&self, more: &[String]) -> Result<Talk, Error> {
-        Talk::begin(&self.lab, [&self.caller, &self.callee], [more, more])
+    fn talk(&self, signals: Signals, more: &[String]) -> Result<Talk, Error> {
+        Talk::begin(&self.lab, [&self.caller, &self.callee], signals, [more, more])
     }
 }
 
@@ -74,7 +74,7 @@ fn expect(row: &Row, talk: &Talk, begin: f64, most: f64) {
 #[ignore = "needs root: `make test-lab`"]
 fn a_clean_call_of_50_ms_is_heard_without_gaps() {
     let world = World::new().expect("a lab");
-    let mut talk = world.talk(&[]).expect("a call");
+    let mut talk = world.talk(Signals::Tcp, &[]).expect("a call");
     let begin = unix(SystemTime::now());
     talk_for(15.0);
     let heard = talk.hang_up().expect("a call that ends as it should");
@@ -92,7 +92,7 @@ fn a_clean_call_of_50_ms_is_heard_without_gaps() {
 
 fn outage(seconds: u64, most: f64) {
     let world = World::new().expect("a lab");
-    let mut talk = world.talk(&[]).expect("a call");
+    let mut talk = world.talk(Signals::Tcp, &[]).expect("a call");
     talk_for(8.0);
     let length = Duration::from_secs(seconds);
     let begin = unix(world.lab.outage(&world.caller, &world.callee, length));
@@ -120,27 +120,39 @@ fn a_call_survives_an_outage_of_33_s() {
     outage(33, 15.0);
 }
 
-fn change(side: usize, name: &str) {
+fn change(side: usize, signals: Signals, name: &str) {
     let mut world = World::new().expect("a lab");
-    let mut talk = world.talk(&[]).expect("a call");
+    let mut talk = world.talk(signals, &[]).expect("a call");
     talk_for(8.0);
     let host = if side == 0 { &mut world.caller } else { &mut world.callee };
     let begin = unix(host.change(2).expect("another address"));
     talk_for(25.0);
-    let heard = talk.hang_up().expect("a call that goes on, and ends as it should");
+    let heard = talk.hang_up().unwrap_or_else(|error| panic!("{error}\n{}", talk.story(begin)));
     expect(&row(name, &heard, begin, begin), &talk, begin, 10.0);
 }
 
 #[test]
 #[ignore = "needs root: `make test-lab`"]
-fn a_call_survives_another_address_of_the_caller() {
-    change(0, "new address of the caller");
+fn a_call_survives_another_address_of_the_caller_with_signals_over_tcp() {
+    change(0, Signals::Tcp, "new address of the caller, TCP");
 }
 
 #[test]
 #[ignore = "needs root: `make test-lab`"]
-fn a_call_survives_another_address_of_the_callee() {
-    change(1, "new address of the callee");
+fn a_call_survives_another_address_of_the_caller_with_signals_over_quic() {
+    change(0, Signals::Quic, "new address of the caller, QUIC");
+}
+
+#[test]
+#[ignore = "needs root: `make test-lab`"]
+fn a_call_survives_another_address_of_the_callee_with_signals_over_tcp() {
+    change(1, Signals::Tcp, "new address of the callee, TCP");
+}
+
+#[test]
+#[ignore = "needs root: `make test-lab`"]
+fn a_call_survives_another_address_of_the_callee_with_signals_over_quic() {
+    change(1, Signals::Quic, "new address of the callee, QUIC");
 }
 
 /// 25 ms to the relay from both sides, so that the relayed way is as long as the direct one of the other tests.
@@ -154,7 +166,7 @@ fn relayed(transport: usize, name: &str) {
     world.lab.block(&world.caller, &world.callee, Protocol::Udp, true);
     let relay = Relay::start(&world.lab, &public).expect("coturn");
     let server = [&relay.urls()[transport], relay.login()[0], relay.login()[1]].map(str::to_owned).join(",");
-    let mut talk = world.talk(&["--turn".to_owned(), server]).expect("a call");
+    let mut talk = world.talk(Signals::Tcp, &["--turn".to_owned(), server]).expect("a call");
     let begin = unix(SystemTime::now());
     talk_for(15.0);
     let route = talk.phones[0].stat("route");
