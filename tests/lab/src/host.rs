@@ -2,8 +2,9 @@
 
 use std::{
     collections::BTreeSet,
+    env,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    path::{Path, PathBuf},
+    path::Path,
     process,
     sync::atomic::{AtomicU32, Ordering},
     thread,
@@ -44,20 +45,22 @@ impl Lab {
         }
         sweep();
         let name = format!("{PREFIX}{}-{}", process::id(), LABS.fetch_add(1, Ordering::Relaxed));
-        let directory = tempfile::Builder::new().prefix(&name).tempdir().map_err(Error::io("a directory"))?;
+        let keep = env::var_os("BLINK_LAB_KEEP").is_some();
+        // What is kept has a name that no later lab removes.
+        let prefix = if keep { format!("kept-{name}-") } else { format!("{name}-") };
+        let mut directory =
+            tempfile::Builder::new().prefix(&prefix).tempdir().map_err(Error::io("a directory"))?;
+        if keep {
+            directory.disable_cleanup(true);
+            println!("kept: {}", directory.path().display());
+        }
         Ok(Self { router: Router::new(seed)?, name, directory })
     }
 
-    /// Where programs may write. Removed with the lab, unless [`Lab::keep`] was called.
+    /// Where programs write. Removed with the lab, unless `BLINK_LAB_KEEP` is set, which keeps recordings and logs.
     #[must_use]
     pub fn directory(&self) -> &Path {
         self.directory.path()
-    }
-
-    /// Keeps the directory, for somebody to look at, and says where it is.
-    pub fn keep(&mut self) -> PathBuf {
-        self.directory.disable_cleanup(true);
-        self.directory.path().to_path_buf()
     }
 
     /// A new host with its first address of each family, and perfect links to all others.

@@ -1,6 +1,7 @@
 //! Network namespaces, the devices in them, and the commands of the system that make both.
 
 use std::{
+    env,
     fs::{self, File},
     io::{self, Write as _},
     os::fd::AsFd as _,
@@ -84,16 +85,23 @@ impl Drop for Namespace {
     }
 }
 
-/// Removes the namespaces of processes that are gone. Their programs have ended with them (see `process`).
+/// Removes the namespaces and directories of processes that are gone. Their programs have ended with them (see `process`).
 pub(crate) fn sweep() {
-    for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if let Some(owner) = owner(&name)
-            && !Path::new("/proc").join(owner.to_string()).exists()
-        {
-            drop(Namespace { name });
-        }
+    for name in left(Path::new("/run/netns")) {
+        drop(Namespace { name });
     }
+    let temporary = env::temp_dir();
+    for name in left(&temporary) {
+        let _ = fs::remove_dir_all(temporary.join(name));
+    }
+}
+
+/// What is in a directory with the name of a lab whose process is gone.
+fn left(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let gone = |owner: u32| !Path::new("/proc").join(owner.to_string()).exists();
+    names.filter(|name| owner(name).is_some_and(gone)).collect()
 }
 
 /// The process that made a namespace, if it is one of ours.

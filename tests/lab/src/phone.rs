@@ -15,6 +15,8 @@ use crate::{
 
 /// What a start, a connection or an end may take: ten times what they take on a busy machine with two cores.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// What hanging up may take at both sides.
+const END: Duration = Duration::from_secs(10);
 /// Longer than any talk of the lab. Afterwards there is silence.
 const SPEECH: u32 = 150;
 /// The port of the nodes, so that who comes back with another address has the same one.
@@ -137,8 +139,16 @@ pub struct Talk {
     pub phones: [Phone; 2],
 }
 
-/// What both have heard: the caller, and the callee.
-pub type Heard = [Vec<Moment>; 2];
+/// A call that is over.
+#[derive(Debug)]
+pub struct Heard {
+    /// What was heard: by the caller, and by the callee.
+    pub moments: [Vec<Moment>; 2],
+    /// When the caller hung up.
+    pub until: f64,
+    /// What was wrong with the end, or `None`.
+    pub fault: Option<String>,
+}
 
 impl Talk {
     /// The first host calls the second, which answers at once. Returns when both hear each other. `more` is what each is
@@ -184,22 +194,40 @@ impl Talk {
         Ok(())
     }
 
+    /// Has the caller tell the callee something that changes no sound, so that [`Talk::signalled`] can say when that came.
+    ///
+    /// # Errors
+    /// If the caller is gone.
+    pub fn signal(&mut self) -> Result<(), Error> {
+        self.phones[0].process.tell(r#"{"do":"camera"}"#)
+    }
+
+    /// When the callee was told.
+    #[must_use]
+    pub fn signalled(&self) -> Option<f64> {
+        let lines = self.phones[1].process.lines();
+        lines.iter().find(|line| line["camera"] == true).map(|line| number(line, "t"))
+    }
+
     /// The caller hangs up, and what was heard is listened to.
     ///
     /// # Errors
-    /// If one side does not end as it should.
+    /// If there is nothing to listen to.
     pub fn hang_up(&mut self) -> Result<Heard, Error> {
-        self.goes_on()?;
+        let mut fault = self.goes_on().err().map(|error| error.to_string());
+        let until = unix(SystemTime::now());
         self.phones[0].process.tell(r#"{"do":"hangup"}"#)?;
-        for phone in &mut self.phones {
-            let ended = phone.process.wait_for("ended", PATIENCE)?;
-            let code = phone.process.end(PATIENCE);
-            if ended["reason"] != "hung_up" || code != Some(0) {
-                return Err(Error::Program(format!("exit code {code:?} after {ended}")));
+        for (name, phone) in iter::zip(["caller", "callee"], &mut self.phones) {
+            // The callee hears of it by the link at the latest, which is told at once, or by a signal.
+            let ended = phone.process.wait_for("ended", END);
+            let code = phone.process.end(END);
+            let reason = ended.map(|line| line["reason"].to_string()).unwrap_or_else(|_| "no `ended`".into());
+            if reason != r#""hung_up""# || code != Some(0) {
+                fault.get_or_insert(format!("the {name} ends with code {code:?} after {reason}"));
             }
         }
         let [caller, callee] = &self.phones;
-        Ok([caller.heard(callee)?, callee.heard(caller)?])
+        Ok(Heard { moments: [caller.heard(callee)?, callee.heard(caller)?], until, fault })
     }
 
     /// What both have written since a moment, for somebody who wants to know what happened.

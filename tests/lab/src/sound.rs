@@ -170,16 +170,34 @@ pub fn delay(moments: &[Moment], from: f64, to: f64) -> Option<f64> {
     delays.get(delays.len() / 2).copied()
 }
 
-/// The longest time from `from` on in which nothing was heard: its begin and its end. Pauses of the speech count as well,
-/// so a sound call has some 0.2 s.
+/// A time in which nothing was heard.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Gap {
+    /// When the last sound before it was over.
+    pub gone: f64,
+    /// When the first sound after it was heard. `None`: none was.
+    pub back: Option<f64>,
+}
+
+/// The longest gap that ends after `from` and begins before `until`, when listening was over. Pauses of the speech are gaps
+/// as well, so a sound call has some of 0.2 s.
 #[must_use]
-pub fn longest_gap(moments: &[Moment], from: f64) -> Option<(f64, f64)> {
+pub fn longest_gap(moments: &[Moment], from: f64, until: f64) -> Gap {
     let window = WINDOW as f64 / f64::from(RATE);
-    moments
-        .windows(2)
-        .filter(|two| two[1].at > from)
-        .map(|two| (two[0].at + window, two[1].at))
-        .max_by(|a, b| (a.1 - a.0).total_cmp(&(b.1 - b.0)))
+    let mut gap = Gap { gone: from, back: None };
+    let mut longest = 0.0;
+    let mut gone = from;
+    let heard = moments.iter().map(|m| m.at).filter(|at| *at < until);
+    for back in heard.map(Some).chain([None]) {
+        let end = back.unwrap_or(until);
+        if end > from && end - gone > longest {
+            longest = end - gone;
+            gap = Gap { gone, back };
+        }
+        gone = end + window;
+    }
+    gap
 }
 
 #[cfg(test)]
@@ -214,8 +232,11 @@ mod tests {
         let after = delay(&moments, 112.0, 118.0).expect("heard");
         assert!((before - 0.25).abs() < 0.001, "{before}");
         assert!((after - 0.35).abs() < 0.001, "{after}");
-        let (gone, back) = longest_gap(&moments, 100.0).expect("a gap");
+        let Gap { gone, back } = longest_gap(&moments, 105.0, 118.0);
+        let back = back.expect("it comes back");
         assert!((gone - 107.25).abs() < 0.25 && (back - 110.25).abs() < 0.25, "{gone} {back}");
+        // Who listens no longer has not heard it come back.
+        assert_eq!(longest_gap(&moments, 105.0, 110.0), Gap { gone, back: None });
         assert_eq!(delay(&moments, 108.0, 109.0), None);
     }
 
@@ -223,7 +244,8 @@ mod tests {
     fn a_sound_call_has_no_gap_but_its_pauses() {
         let said = speech(4, 30);
         let moments = recognise(&said, 0.0, &said, 0.1);
-        let (gone, back) = longest_gap(&moments, 0.0).expect("pauses");
-        assert!((0.02..0.25).contains(&(back - gone)), "{gone} {back}");
+        let Gap { gone, back } = longest_gap(&moments, 5.0, 30.0);
+        let length = back.expect("only pauses") - gone;
+        assert!((0.02..0.25).contains(&length), "{gone} {length}");
     }
 }

@@ -17,6 +17,8 @@ pub struct Row {
     pub at_once: [Option<f64>; 2],
     /// Five to eight seconds after that.
     pub later: [Option<f64>; 2],
+    /// Time until a signal of the caller came through.
+    pub signals: Option<f64>,
     /// What is worth knowing besides.
     pub note: String,
 }
@@ -31,7 +33,7 @@ impl Row {
             None => "-".into(),
         };
         let mut cells = vec![self.name.clone()];
-        cells.extend(self.back.iter().map(|value| show(value, 1.0, 2)));
+        cells.extend(self.back.iter().chain([&self.signals]).map(|value| show(value, 1.0, 2)));
         let delays = [self.before, self.at_once, self.later];
         cells.extend(delays.iter().flatten().map(|value| show(value, 1000.0, 0)));
         cells.push(if self.note.is_empty() { "-".into() } else { self.note.clone() });
@@ -46,8 +48,14 @@ impl Row {
         let line = self.line();
         println!("{}\n{line}", Self::HEAD);
         let Some(path) = env::var_os("BLINK_LAB_TABLE") else { return Ok(()) };
-        let open = OpenOptions::new().create(true).append(true).open(path);
-        open.and_then(|mut file| writeln!(file, "{line}")).map_err(Error::io("BLINK_LAB_TABLE"))
+        let write = || {
+            let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
+            if file.metadata()?.len() == 0 {
+                writeln!(file, "{}", Self::HEAD)?;
+            }
+            writeln!(file, "{line}")
+        };
+        write().map_err(Error::io("BLINK_LAB_TABLE"))
     }
 }
 
@@ -63,7 +71,7 @@ mod tests {
             later: [None, Some(0.0815)],
             ..Row::default()
         };
-        assert_eq!(row.line(), "x\t1.23\t-\t-\t-\t-\t-\t-\t82\t-");
+        assert_eq!(row.line(), "x\t1.23\t-\t-\t-\t-\t-\t-\t-\t82\t-");
         assert_eq!(row.line().split('\t').count(), Row::HEAD.split('\t').count());
     }
 }

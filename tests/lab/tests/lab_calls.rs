@@ -10,7 +10,7 @@ use std::{
 use blink_lab::{
     Conditions, Error, Heard, Host, Lab, Relay, Row, Signals, Talk,
     packet::Protocol,
-    sound::{delay, longest_gap},
+    sound::{Gap, delay, longest_gap},
     unix,
 };
 
@@ -45,11 +45,12 @@ fn talk_for(seconds: f64) {
 
 /// What both ears tell of something that happened to the call: how long after `end` sound was back that had gone away
 /// after `begin`, and the delays around it.
-fn row(name: &str, heard: &Heard, begin: f64, end: f64) -> Row {
-    let mut row = Row { name: name.into(), ..Row::default() };
-    for (side, moments) in heard.iter().enumerate() {
+fn row(name: &str, talk: &Talk, heard: &Heard, begin: f64, end: f64) -> Row {
+    let signals = talk.signalled().map(|at| at - end);
+    let mut row = Row { name: name.into(), signals, ..Row::default() };
+    for (side, moments) in heard.moments.iter().enumerate() {
         row.before[side] = delay(moments, begin - 5.0, begin);
-        let Some((_, back)) = longest_gap(moments, begin) else { continue };
+        let Some(back) = longest_gap(moments, begin, heard.until).back else { continue };
         row.back[side] = Some(back - end);
         row.at_once[side] = delay(moments, back, back + 1.0);
         row.later[side] = delay(moments, back + 5.0, back + 8.0);
@@ -58,16 +59,40 @@ fn row(name: &str, heard: &Heard, begin: f64, end: f64) -> Row {
 }
 
 /// The call went on, and both ears heard something again within `most` seconds, late by no more than they should.
-fn expect(row: &Row, talk: &Talk, begin: f64, most: f64) {
+fn expect(row: &Row, talk: &Talk, heard: &Heard, begin: f64, most: f64) {
     let story = talk.story(begin);
     println!("{story}");
     row.report().expect("the table can be written");
     for side in 0..2 {
-        let back = row.back[side].expect("audio is heard");
+        let back = row.back[side].unwrap_or_else(|| panic!("audio does not come back\n{story}"));
         assert!(back < most, "audio is back after {back:.2} s\n{story}");
-        let later = row.later[side].expect("audio stays");
+        let later = row.later[side].unwrap_or_else(|| panic!("audio does not stay\n{story}"));
         assert!(later < WORST_DELAY, "{later:.3} s late\n{story}");
     }
+    assert_eq!(heard.fault, None, "{story}");
+}
+
+/// A call to which nothing happens: the delays of its first and of its later seconds.
+fn undisturbed(name: &str, talk: &mut Talk) {
+    let begin = unix(SystemTime::now());
+    talk_for(15.0);
+    let route = talk.phones[0].stat("route");
+    let heard = talk.hang_up().expect("something to listen to");
+    let note = format!("{} path", route.as_str().unwrap_or("unknown"));
+    let mut row = Row { name: name.into(), note, ..Row::default() };
+    for (side, moments) in heard.moments.iter().enumerate() {
+        row.before[side] = delay(moments, begin, begin + 5.0);
+        row.later[side] = delay(moments, begin + 5.0, begin + 15.0);
+    }
+    row.report().expect("the table can be written");
+    for (side, moments) in heard.moments.iter().enumerate() {
+        let late = row.later[side].expect("audio is heard");
+        assert!((DELAY as f64 / 1000.0..WORST_DELAY).contains(&late), "{late:.3} s late");
+        let Gap { gone, back, .. } = longest_gap(moments, begin + 2.0, heard.until);
+        let silent = back.expect("only pauses") - gone;
+        assert!(silent < 1.0, "nothing is heard for {silent:.2} s");
+    }
+    assert_eq!(heard.fault, None);
 }
 
 #[test]
@@ -75,31 +100,20 @@ fn expect(row: &Row, talk: &Talk, begin: f64, most: f64) {
 fn a_clean_call_of_50_ms_is_heard_without_gaps() {
     let world = World::new().expect("a lab");
     let mut talk = world.talk(Signals::Tcp, &[]).expect("a call");
-    let begin = unix(SystemTime::now());
-    talk_for(15.0);
-    let heard = talk.hang_up().expect("a call that ends as it should");
-    let mut row = Row { name: "50 ms, clean".into(), ..Row::default() };
-    for (side, moments) in heard.iter().enumerate() {
-        row.before[side] = delay(moments, begin, begin + 5.0);
-        row.later[side] = delay(moments, begin + 5.0, begin + 15.0);
-        let (gone, back) = longest_gap(moments, begin + 2.0).expect("pauses of the speech");
-        assert!(back - gone < 1.0, "nothing is heard for {:.2} s", back - gone);
-        let late = row.later[side].expect("audio is heard");
-        assert!((DELAY as f64 / 1000.0..WORST_DELAY).contains(&late), "{late:.3} s late");
-    }
-    row.report().expect("the table can be written");
+    undisturbed("50 ms, clean", &mut talk);
 }
 
 fn outage(seconds: u64, most: f64) {
     let world = World::new().expect("a lab");
     let mut talk = world.talk(Signals::Tcp, &[]).expect("a call");
     talk_for(8.0);
-    let length = Duration::from_secs(seconds);
-    let begin = unix(world.lab.outage(&world.caller, &world.callee, length));
-    talk_for(seconds as f64 + most + 10.0);
-    let heard = talk.hang_up().expect("a call that goes on, and ends as it should");
-    let row = row(&format!("outage of {seconds} s"), &heard, begin, begin + seconds as f64);
-    expect(&row, &talk, begin, most);
+    let begin = unix(world.lab.outage(&world.caller, &world.callee, Duration::from_secs(seconds)));
+    talk_for(seconds as f64);
+    talk.signal().expect("the caller is there");
+    talk_for(most + 10.0);
+    let heard = talk.hang_up().expect("something to listen to");
+    let row = row(&format!("outage of {seconds} s"), &talk, &heard, begin, begin + seconds as f64);
+    expect(&row, &talk, &heard, begin, most);
 }
 
 #[test]
@@ -126,9 +140,10 @@ fn change(side: usize, signals: Signals, name: &str) {
     talk_for(8.0);
     let host = if side == 0 { &mut world.caller } else { &mut world.callee };
     let begin = unix(host.change(2).expect("another address"));
+    talk.signal().expect("the caller is there");
     talk_for(25.0);
-    let heard = talk.hang_up().unwrap_or_else(|error| panic!("{error}\n{}", talk.story(begin)));
-    expect(&row(name, &heard, begin, begin), &talk, begin, 10.0);
+    let heard = talk.hang_up().expect("something to listen to");
+    expect(&row(name, &talk, &heard, begin, begin), &talk, &heard, begin, 10.0);
 }
 
 #[test]
@@ -167,18 +182,7 @@ fn relayed(transport: usize, name: &str) {
     let relay = Relay::start(&world.lab, &public).expect("coturn");
     let server = [&relay.urls()[transport], relay.login()[0], relay.login()[1]].map(str::to_owned).join(",");
     let mut talk = world.talk(Signals::Tcp, &["--turn".to_owned(), server]).expect("a call");
-    let begin = unix(SystemTime::now());
-    talk_for(15.0);
-    let route = talk.phones[0].stat("route");
-    let heard = talk.hang_up().expect("a call that ends as it should");
-    let mut row = Row { name: name.into(), note: route.to_string(), ..Row::default() };
-    for (side, moments) in heard.iter().enumerate() {
-        row.before[side] = delay(moments, begin, begin + 5.0);
-        row.later[side] = delay(moments, begin + 5.0, begin + 15.0);
-        let late = row.later[side].expect("audio is heard");
-        assert!((DELAY as f64 / 1000.0..WORST_DELAY).contains(&late), "{late:.3} s late");
-    }
-    row.report().expect("the table can be written");
+    undisturbed(name, &mut talk);
     assert!(world.lab.counters(&world.caller, &public).entered > 500, "media went another way");
 }
 
