@@ -25,7 +25,7 @@ pub struct Row {
 
 impl Row {
     /// The columns of every row.
-    pub const HEAD: &str = "what\tback: caller\tcallee\tms before: caller\tcallee\tat once: caller\tcallee\tlater: caller\tcallee\tnote";
+    pub const HEAD: &str = "what\tback: caller\tcallee\tsignals\tms before: caller\tcallee\tat once: caller\tcallee\tlater: caller\tcallee\tnote";
 
     fn line(&self) -> String {
         let show = |value: &Option<f64>, factor: f64, digits: usize| match value {

@@ -179,6 +179,10 @@ fn relayed(transport: usize, name: &str) {
     }
     // Signals go over TCP, media have no way but the relay.
     world.lab.block(&world.caller, &world.callee, Protocol::Udp, true);
+    // Without this one side could send to the other one's relayed address, past its own connection to the relay.
+    for host in [&world.caller, &world.callee].into_iter().filter(|_| transport > 0) {
+        world.lab.block(host, &public, Protocol::Udp, true);
+    }
     let relay = Relay::start(&world.lab, &public).expect("coturn");
     let server = [&relay.urls()[transport], relay.login()[0], relay.login()[1]].map(str::to_owned).join(",");
     let mut talk = world.talk(Signals::Tcp, &["--turn".to_owned(), server]).expect("a call");

@@ -101,7 +101,7 @@ async fn live(
             }
         }
     }
-    if let Ok(stats) = peers.stats(&"other").await {
+    if let Some(stats) = peers.stats(&"other").await {
         seen.relayed =
             stats.route.is_some_and(|route| route.is_relayed() && route.local == CandidateKind::Relay);
     }
@@ -133,11 +133,15 @@ fn relayed(transport: usize, name: &str) {
         lab.link(host, &public, &Conditions::delayed(DELAY));
     }
     lab.block(&hosts[0], &hosts[1], Protocol::Udp, true);
+    // Without this a host could send to the other one's relayed address, past its own connection to the relay.
+    for host in hosts.iter().filter(|_| transport > 0) {
+        lab.block(host, &public, Protocol::Udp, true);
+    }
     let relay = Relay::start(&lab, &public).expect("coturn");
     let [user, password] = relay.login();
     let server = IceServer::turn(&relay.urls()[transport], user, password)
         .with_root(relay.certificate().expect("a certificate"));
-    let config = || Config::builder().ice_server(server.clone()).build().expect("valid");
+    let config = || Config::builder().ice_server(server.clone()).relay_only(true).build().expect("valid");
     let ((to_b, from_a), (to_a, from_b)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
     let start = |host: &Host, dials, to, from| {
         let config = config();
