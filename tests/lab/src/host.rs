@@ -152,7 +152,7 @@ pub struct Host {
     inside: Option<Namespace>,
     number: u8,
     index: usize,
-    addresses: BTreeSet<u8>,
+    addresses: BTreeSet<IpAddr>,
 }
 
 impl Host {
@@ -174,14 +174,7 @@ impl Host {
     /// # Errors
     /// If the system refuses.
     pub fn add(&mut self, k: u8) -> Result<(), Error> {
-        self.namespace.ip(&[
-            self.line("add", k, ""),
-            self.line("add", k, "6"),
-            route("default"),
-            route("::/0"),
-        ])?;
-        self.addresses.insert(k);
-        Ok(())
+        self.exchange(&[], &[self.v4(k).into(), self.v6(k).into()])
     }
 
     /// Takes the k-th addresses away.
@@ -189,9 +182,7 @@ impl Host {
     /// # Errors
     /// If the host does not have them.
     pub fn remove(&mut self, k: u8) -> Result<(), Error> {
-        self.namespace.ip(&[self.line("del", k, ""), self.line("del", k, "6")])?;
-        self.addresses.remove(&k);
-        Ok(())
+        self.exchange(&[self.v4(k).into(), self.v6(k).into()], &[])
     }
 
     /// What a phone does between two networks: all old addresses are gone, and the k-th are there. Returns when.
@@ -199,26 +190,37 @@ impl Host {
     /// # Errors
     /// If the system refuses.
     pub fn change(&mut self, k: u8) -> Result<SystemTime, Error> {
-        let gone =
-            self.addresses.iter().flat_map(|old| [self.line("del", *old, ""), self.line("del", *old, "6")]);
-        let new = [self.line("add", k, ""), self.line("add", k, "6"), route("default"), route("::/0")];
-        let lines: Vec<_> = gone.chain(new).collect();
+        let old: Vec<_> = self.addresses.iter().copied().collect();
         let when = SystemTime::now();
-        self.namespace.ip(&lines)?;
-        self.addresses = BTreeSet::from([k]);
+        self.exchange(&old, &[self.v4(k).into(), self.v6(k).into()])?;
         Ok(when)
     }
 
-    fn line(&self, what: &str, k: u8, family: &str) -> String {
-        match family {
-            // Nobody else can have it, so nobody waits until that is sure.
-            "6" => format!(
-                "addr {what} {}/128 dev {DEVICE}{}",
-                self.v6(k),
-                if what == "add" { " nodad" } else { "" }
-            ),
-            _ => format!("addr {what} {}/32 dev {DEVICE}", self.v4(k)),
+    /// The same with the addresses of IPv4 alone: what goes over IPv6 notices nothing.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn change_v4(&mut self, k: u8) -> Result<SystemTime, Error> {
+        let old: Vec<_> = self.addresses.iter().copied().filter(IpAddr::is_ipv4).collect();
+        let when = SystemTime::now();
+        self.exchange(&old, &[self.v4(k).into()])?;
+        Ok(when)
+    }
+
+    fn exchange(&mut self, old: &[IpAddr], new: &[IpAddr]) -> Result<(), Error> {
+        let mut lines: Vec<_> = old.iter().map(|address| line("del", *address, "")).collect();
+        // Nobody else can have it, so nobody waits until that is sure.
+        lines.extend(
+            new.iter().map(|address| line("add", *address, if address.is_ipv6() { " nodad" } else { "" })),
+        );
+        if !new.is_empty() {
+            // The last address of a device takes its routes along.
+            lines.extend(["default", "::/0"].map(|to| format!("route replace {to} dev {DEVICE}")));
         }
+        self.namespace.ip(&lines)?;
+        self.addresses.retain(|address| !old.contains(address));
+        self.addresses.extend(new);
+        Ok(())
     }
 
     /// The namespace in which programs of this host run.
@@ -246,7 +248,7 @@ impl Host {
     }
 }
 
-/// A removed address takes the routes of its device along, if it was the last one.
-fn route(to: &str) -> String {
-    format!("route replace {to} dev {DEVICE}")
+fn line(what: &str, address: IpAddr, more: &str) -> String {
+    let length = if address.is_ipv4() { 32 } else { 128 };
+    format!("addr {what} {address}/{length} dev {DEVICE}{more}")
 }

@@ -2,6 +2,7 @@
 
 use std::{
     env, iter,
+    net::{Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -117,17 +118,24 @@ fn number(line: &Value, field: &str) -> f64 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Signals {
-    /// What is done to UDP is then done to media, and to nothing else.
+    /// TCP: what is done to UDP is then done to media, and to nothing else.
     Tcp,
-    /// QUIC, which may survive what TCP does not.
+    /// TCP over IPv6: what is done to addresses of IPv4 is then done to media alone.
+    Tcp6,
+    /// QUIC.
     Quic,
 }
 
 impl Signals {
-    fn port(self) -> String {
+    /// Where the node of a host is with its first address, or on any.
+    fn multiaddr(self, host: Option<&Host>) -> String {
+        let v4 = host.map_or(Ipv4Addr::UNSPECIFIED, |host| host.v4(1));
         match self {
-            Self::Tcp => format!("tcp/{PORT}"),
-            Self::Quic => format!("udp/{PORT}/quic-v1"),
+            Self::Tcp => format!("/ip4/{v4}/tcp/{PORT}"),
+            Self::Quic => format!("/ip4/{v4}/udp/{PORT}/quic-v1"),
+            Self::Tcp6 => {
+                format!("/ip6/{}/tcp/{PORT}", host.map_or(Ipv6Addr::UNSPECIFIED, |host| host.v6(1)))
+            }
         }
     }
 }
@@ -162,13 +170,13 @@ impl Talk {
         signals: Signals,
         more: [&[String]; 2],
     ) -> Result<Self, Error> {
-        let listen = ["--listen".to_owned(), format!("/ip4/0.0.0.0/{}", signals.port())];
+        let listen = ["--listen".to_owned(), signals.multiaddr(None)];
         let mut answer = vec!["answer".to_owned(), "--once".into()];
         answer.extend(listen.iter().chain(more[1]).cloned());
         let callee = Phone::start(lab, hosts[1], "callee", 2, &answer)?;
         let ready = callee.process.wait_for("ready", PATIENCE)?;
         let text = |field: &str| ready[field].as_str().unwrap_or_default().to_owned();
-        let node = format!("/ip4/{}/{}/p2p/{}", hosts[1].v4(1), signals.port(), text("peer_id"));
+        let node = format!("{}/p2p/{}", signals.multiaddr(Some(hosts[1])), text("peer_id"));
         let mut call = vec!["call".to_owned(), text("did"), "--peer".into(), node];
         call.extend(listen.iter().chain(more[0]).cloned());
         let caller = Phone::start(lab, hosts[0], "caller", 1, &call)?;
