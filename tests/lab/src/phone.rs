@@ -75,19 +75,15 @@ impl Phone {
         &self.process
     }
 
-    /// The changes of its connection, each with its time: what a row of the table is explained by.
-    #[must_use]
-    pub fn links(&self) -> Vec<(f64, String)> {
+    /// What it told, but for its figures, each with its time: what a row of the table is explained by.
+    fn told(&self) -> Vec<(f64, String)> {
         let lines = self.process.lines();
-        let links = lines.iter().filter(|line| line["event"] == "link" || line["event"] == "participant");
+        let telling = lines.iter().filter(|line| line["event"] != "stats" && line["event"] != "summary");
         let text = |line: &Value| {
-            ["state", "reason", "route"]
-                .iter()
-                .filter_map(|key| line[*key].as_str())
-                .collect::<Vec<_>>()
-                .join(" ")
+            let fields = ["event", "state", "reason", "route", "kind", "cause", "failure"];
+            fields.iter().filter_map(|field| line[*field].as_str()).collect::<Vec<_>>().join(" ")
         };
-        links.map(|line| (number(line, "t"), text(line))).collect()
+        telling.map(|line| (number(line, "t"), text(line))).collect()
     }
 
     /// The newest value of a field of `stats`.
@@ -224,7 +220,8 @@ impl Talk {
     pub fn hang_up(&mut self) -> Result<Heard, Error> {
         let mut fault = self.goes_on().err().map(|error| error.to_string());
         let until = unix(SystemTime::now());
-        self.phones[0].process.tell(r#"{"do":"hangup"}"#)?;
+        // Who is gone already has said why, which is a fault.
+        let _ = self.phones[0].process.tell(r#"{"do":"hangup"}"#);
         for (name, phone) in iter::zip(["caller", "callee"], &mut self.phones) {
             // The callee hears of it by the link at the latest, which is told at once, or by a signal.
             let ended = phone.process.wait_for("ended", END);
@@ -243,7 +240,7 @@ impl Talk {
     pub fn story(&self, since: f64) -> String {
         let mut out = String::new();
         for (name, phone) in iter::zip(["caller", "callee"], &self.phones) {
-            for (at, what) in phone.links().into_iter().filter(|(at, _)| *at >= since) {
+            for (at, what) in phone.told().into_iter().filter(|(at, _)| *at >= since) {
                 out += &format!("  {name} {:+8.3} s  {what}\n", at - since);
             }
             let log = std::fs::read_to_string(&phone.log).unwrap_or_default();

@@ -36,6 +36,15 @@ impl World {
     fn talk(&self, signals: Signals, more: &[String]) -> Result<Talk, Error> {
         Talk::begin(&self.lab, [&self.caller, &self.callee], signals, [more, more])
     }
+
+    /// Media over IPv4, to which something will happen, and signals over IPv6, which will not notice.
+    fn talk_on_v4(&self) -> Result<Talk, Error> {
+        let only = |host: &Host| -> Vec<String> {
+            [1, 2].into_iter().flat_map(|k| ["--ice-ip".to_owned(), host.v4(k).to_string()]).collect()
+        };
+        let (caller, callee) = (only(&self.caller), only(&self.callee));
+        Talk::begin(&self.lab, [&self.caller, &self.callee], Signals::Tcp6, [&caller, &callee])
+    }
 }
 
 /// Lets the call go on. Nothing is waited for: the sound of this time is what is measured.
@@ -60,16 +69,15 @@ fn row(name: &str, talk: &Talk, heard: &Heard, begin: f64, end: f64) -> Row {
 
 /// The call went on, and both ears heard something again within `most` seconds, late by no more than they should.
 fn expect(row: &Row, talk: &Talk, heard: &Heard, begin: f64, most: f64) {
-    let story = talk.story(begin);
-    println!("{story}");
+    println!("{}", talk.story(begin));
     row.report().expect("the table can be written");
     for side in 0..2 {
-        let back = row.back[side].unwrap_or_else(|| panic!("audio does not come back\n{story}"));
-        assert!(back < most, "audio is back after {back:.2} s\n{story}");
-        let later = row.later[side].unwrap_or_else(|| panic!("audio does not stay\n{story}"));
-        assert!(later < WORST_DELAY, "{later:.3} s late\n{story}");
+        let back = row.back[side].expect("audio comes back");
+        assert!(back < most, "audio is back after {back:.2} s");
+        let later = row.later[side].expect("audio stays");
+        assert!(later < WORST_DELAY, "{later:.3} s late");
     }
-    assert_eq!(heard.fault, None, "{story}");
+    assert_eq!(heard.fault, None);
 }
 
 /// A call to which nothing happens: the delays of its first and of its later seconds.
@@ -137,14 +145,7 @@ fn a_call_survives_an_outage_of_33_s() {
 fn change(side: usize, signals: Signals, name: &str) {
     let mut world = World::new().expect("a lab");
     let mut talk = match signals {
-        // Media over IPv4, which changes, and signals over IPv6, which does not.
-        Signals::Tcp6 => {
-            let only = |host: &Host| -> Vec<String> {
-                [1, 2].into_iter().flat_map(|k| ["--ice-ip".to_owned(), host.v4(k).to_string()]).collect()
-            };
-            let (caller, callee) = (only(&world.caller), only(&world.callee));
-            Talk::begin(&world.lab, [&world.caller, &world.callee], signals, [&caller, &callee])
-        }
+        Signals::Tcp6 => world.talk_on_v4(),
         _ => world.talk(signals, &[]),
     }
     .expect("a call");
@@ -192,6 +193,25 @@ fn a_call_survives_another_address_of_the_caller_for_media_alone() {
 #[ignore = "needs root: `make test-lab`"]
 fn a_call_survives_another_address_of_the_callee_for_media_alone() {
     change(1, Signals::Tcp6, "new address of the callee, media alone");
+}
+
+/// The host is told nothing, as a phone that walks away from its access point. Only silence says that the path is dead, and
+/// nothing goes over to the other address but by a restart.
+#[test]
+#[ignore = "needs root: `make test-lab`"]
+fn a_call_survives_an_address_that_dies_silently() {
+    let mut world = World::new().expect("a lab");
+    let mut talk = world.talk_on_v4().expect("a call");
+    talk_for(8.0);
+    world.caller.add(2).expect("a second address");
+    // The link must not take the new address for the reason to restart.
+    talk_for(2.0);
+    let begin = unix(SystemTime::now());
+    world.lab.reach(world.caller.v4(1).into(), false);
+    talk.signal().expect("the caller is there");
+    talk_for(30.0);
+    let heard = talk.hang_up().expect("something to listen to");
+    expect(&row("address of the caller dies", &talk, &heard, begin, begin), &talk, &heard, begin, 15.0);
 }
 
 /// 25 ms to the relay from both sides, so that the relayed way is as long as the direct one of the other tests.
