@@ -150,7 +150,7 @@ impl Link {
 
     /// What becomes of the next packet, which enters `now` and has `length` bytes.
     pub fn pass(&mut self, now: Duration, length: usize) -> Fate {
-        let draws: [f64; 6] = std::array::from_fn(|_| self.random.next());
+        let draws: [f64; 6] = std::array::from_fn(|_| self.random.draw());
         let Conditions { delay, jitter, overtaking, loss, bursts, late, twice, rate } = self.conditions;
         self.bad = bursts.is_some_and(|bursts| bursts.next(self.bad, draws[0]));
         if self.outages.iter().any(|outage| outage.contains(&now)) {
@@ -226,7 +226,7 @@ impl Random {
     }
 
     /// Even, above 0 and up to 1.
-    pub fn next(&mut self) -> f64 {
+    pub fn draw(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

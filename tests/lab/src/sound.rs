@@ -34,11 +34,11 @@ pub fn speech(seed: u64, seconds: u32) -> Vec<f32> {
     let mut out = Vec::with_capacity(length);
     let (mut low, mut lower, mut slow) = (0.0, 0.0, 0.0);
     while out.len() < length {
-        let spoken = (f64::from(RATE) * (0.3 + 0.6 * random.next())) as usize;
-        let pause = (f64::from(RATE) * (0.06 + 0.1 * random.next())) as usize;
+        let spoken = (f64::from(RATE) * (0.3 + 0.6 * random.draw())) as usize;
+        let pause = (f64::from(RATE) * (0.06 + 0.1 * random.draw())) as usize;
         for k in 0..spoken + pause {
             // Two low passes at 1200 Hz, and what lies below 300 Hz taken away.
-            low += 0.6 * (random.next() * 2.0 - 1.0 - low);
+            low += 0.6 * (random.draw() * 2.0 - 1.0 - low);
             lower += 0.6 * (low - lower);
             slow += 0.21 * (lower - slow);
             // Edges of 10 ms make no clicks.
