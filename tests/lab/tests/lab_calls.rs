@@ -14,10 +14,10 @@ use blink_lab::{
     unix,
 };
 
-/// One way, as between two continents' coasts: every round trip that is one too many shows.
+/// Milliseconds one way: enough for every round trip that is one too many to show.
 const DELAY: u64 = 50;
-/// No run is quicker than the network, and a second is more than the jitter buffer may ever hold.
-const WORST_DELAY: f64 = 1.0;
+/// ITU-T G.114 calls a longer one-way delay unacceptable. It is four times what a call has here.
+const WORST_DELAY: f64 = 0.4;
 
 struct World {
     lab: Lab,
@@ -111,6 +111,7 @@ fn a_clean_call_of_50_ms_is_heard_without_gaps() {
     undisturbed("50 ms, clean", &mut talk);
 }
 
+/// Audio must be back within `most` seconds after the outage. What is usual is in docs/lab.md; this is for a busy machine.
 fn outage(seconds: u64, most: f64) {
     let world = World::new().expect("a lab");
     let mut talk = world.talk(Signals::Tcp, &[]).expect("a call");
