@@ -116,7 +116,6 @@ pub fn recognise(said: &[f32], said_from: f64, heard: &[f32], heard_from: f64) -
     let rate = f64::from(RATE);
     // A sample of `heard` is at this place of `said`, if there were no delay.
     let shift = ((heard_from - said_from) * rate).round() as i64;
-    let rest = heard_from - said_from - shift as f64 / rate;
     let mut found = Vec::new();
     let mut last: Option<usize> = None;
     for start in (0..heard.len().saturating_sub(WINDOW)).step_by(HOP) {
@@ -131,7 +130,7 @@ pub fn recognise(said: &[f32], said_from: f64, heard: &[f32], heard_from: f64) -
         let any = near.or_else(|| best(said, piece, place, 0..LATEST)).filter(|(_, alike)| *alike >= ALIKE);
         if let Some((delay, _)) = any {
             last = Some(delay);
-            found.push(Moment { at: heard_from + start as f64 / rate, delay: delay as f64 / rate + rest });
+            found.push(Moment { at: heard_from + start as f64 / rate, delay: delay as f64 / rate });
         }
     }
     let window = WINDOW as f64 / rate;
