@@ -15,7 +15,7 @@ STEP := scripts/step.sh
 ALL := --workspace --locked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-turn test-browser lint fmt doc fuzz sim bench clean-demo
+.PHONY: help setup demo test test-turn test-browser test-lab lint fmt doc fuzz sim bench clean-demo
 
 # How long each fuzz target runs.
 SECONDS ?= 60
@@ -40,6 +40,9 @@ test-turn: setup ## relayed calls through a real coturn on this machine, which i
 
 test-browser: setup ## calls with real Chromium and Firefox ESR, without a window; installs them if they are missing (Debian)
 	@scripts/browser.sh
+
+test-lab: setup ## calls through networks that fail, in namespaces: needs root and Linux, installs coturn and nftables if missing
+	@scripts/lab.sh
 
 lint: setup ## formatting, clippy, documentation, licences and bans of dependencies; no warning allowed
 	@$(STEP) "formatting" $(CARGO) fmt --all -- --check

@@ -19,6 +19,8 @@ const MAY_USE: &[(&str, &[&str], &[&str])] = &[
         &["warp-blink"],
         &["tokio", "webrtc", "rtc", "cpal", "opus", "opusic-sys", "rust-ipfs", "libp2p", "libp2p-gossipsub"],
     ),
+    // The lab knows programs, not crates; simple-webrtc is for what the `blink` command cannot be told.
+    ("blink-lab", &["simple-webrtc"], &["webrtc", "rtc", "cpal", "opus", "rust-ipfs", "libp2p"]),
     (
         "blink-tests",
         &["warp-blink", "blink-examples", "host-media", "simple-webrtc"],
@@ -263,7 +265,7 @@ mod tests {
         let package = |name: &str, dependencies: Value| json!({"id": name, "name": name, "version": "0.1.0", "rust_version": "1.93", "dependencies": dependencies});
         let on = |name: &str, optional: bool| json!({"name": name, "optional": optional, "kind": null});
         json!({
-            "workspace_members": ["host-media", "simple-webrtc", "warp-blink", "blink-examples", "blink-tests", "blink-sim"],
+            "workspace_members": ["host-media", "simple-webrtc", "warp-blink", "blink-examples", "blink-tests", "blink-sim", "blink-lab"],
             "packages": [
                 package("host-media", json!([on("cpal", true), on("opus", false)])),
                 package("simple-webrtc", json!([on("webrtc", false), on("tokio", false)])),
@@ -273,6 +275,7 @@ mod tests {
                 package("blink-sim", json!([on("warp-blink", false)])),
                 {"id": "tokio", "name": "tokio", "version": "1.0.0", "rust_version": "1.71.0", "dependencies": []},
                 {"id": "old", "name": "old", "version": "1.0.0", "rust_version": null, "dependencies": []},
+                package("blink-lab", json!([])),
             ],
         })
     }

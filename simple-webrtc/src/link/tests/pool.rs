@@ -261,7 +261,7 @@ async fn what_is_dialled_has_it_though_no_more_are_wanted_from_then_on() {
     a.peers.dial("b", FIRST).expect("dial");
     a.peers.prepare(0).expect("room");
     assert_eq!(took(a.description()).await.1, Duration::ZERO);
-    a.makes_none(Duration::from_secs(60)).await;
+    a.makes_none(Duration::from_secs(20)).await;
     assert_eq!(closes(&fake), 0);
     a.peers.shutdown().await;
 }
