@@ -28,6 +28,10 @@ const MAX_NODES: usize = 1024;
 /// after about four seconds, which is as long as a caller should be left without a word.
 const ATTEMPTS: u32 = 4;
 
+/// Attempts after this machine has moved: with pauses of 0.5 s that double up to 30 s the last one is after a minute, as long as a
+/// call waits for a link.
+const AFTER_MOVE: u32 = 8;
+
 pub(super) struct Reaches {
     gossip: Arc<dyn Gossip>,
     book: Book,
@@ -210,6 +214,29 @@ impl Reaches {
 
     pub(super) fn on_disconnected(&mut self, now: Instant, node: NodeId) -> Vec<(EffectId, Outcome)> {
         self.feed(now, node, ReachInput::PeerDisconnected { jitter: jitter() });
+        self.settled()
+    }
+
+    /// This machine has moved, and left a connection behind. Whoever is needed is reached anew, also who had come by themselves: they
+    /// do not know where to look.
+    pub(super) fn on_cut_off(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        addresses: Vec<String>,
+        people: &[PublicKey],
+    ) -> Vec<(EffectId, Outcome)> {
+        let called = people.iter().any(|peer| self.home(*peer) == node);
+        if called || self.machines.contains_key(&node) {
+            let mut all = addresses;
+            all.extend(
+                self.book.addresses(&node).into_iter().filter(|a| !all.contains(a)).collect::<Vec<_>>(),
+            );
+            all.truncate(MAX_REACH_ADDRESSES);
+            let config = ReachConfig::default().with_max_attempts(AFTER_MOVE);
+            self.machines.insert(node, Reach::new(config));
+            self.feed(now, node, ReachInput::Connect { addresses: all });
+        }
         self.settled()
     }
 

@@ -15,7 +15,8 @@ pub struct Failure {
     pub reason: EndReason,
     /// The last thing that worked, if anything did.
     pub reached: Option<Milestone>,
-    /// How long the step after it took, before it was given up, in milliseconds.
+    /// How long the step after it took, before it was given up, in milliseconds; of a call that was lost, how long its link had been
+    /// interrupted.
     pub waited_ms: u64,
     /// How often a link was tried.
     pub attempts: u32,
@@ -25,10 +26,18 @@ pub struct Failure {
 
 impl Failure {
     /// Of this end, if it is a failure: somebody who hangs up or declines has not failed.
-    pub(crate) fn of(reason: EndReason, timeline: &[Mark], attempts: u32, now: Instant) -> Option<Self> {
+    pub(crate) fn of(
+        reason: EndReason,
+        timeline: &[Mark],
+        attempts: u32,
+        interrupted: Option<Instant>,
+        now: Instant,
+    ) -> Option<Self> {
         let advice = advice(reason)?;
         let last = timeline.iter().rev().find(|m| m.what != Milestone::Ended);
-        let waited = last.map_or(Duration::ZERO, |m| now.since(m.at));
+        // What was tried since a link broke is of no interest, but how long that took.
+        let since = interrupted.filter(|_| reason == EndReason::Lost).or(last.map(|m| m.at));
+        let waited = since.map_or(Duration::ZERO, |at| now.since(at));
         Some(Self {
             reason,
             reached: last.map(|m| m.what),

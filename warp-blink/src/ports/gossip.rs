@@ -154,6 +154,14 @@ pub enum GossipEvent {
         /// The node.
         node: NodeId,
     },
+    /// The connections with a node were closed because they went out from an address that this machine has no longer. After
+    /// [`PeerDisconnected`](Self::PeerDisconnected).
+    CutOff {
+        /// The node.
+        node: NodeId,
+        /// Where it can be reached, as far as is known.
+        addresses: Vec<String>,
+    },
     /// A connected node does not speak this gossip, so calls with it are not possible.
     PeerUnsupported {
         /// The node.
@@ -185,6 +193,7 @@ impl fmt::Debug for GossipEvent {
             Self::PeerUnsubscribed { .. } => f.write_str("PeerUnsubscribed"),
             Self::PeerConnected { via, .. } => write!(f, "PeerConnected({via:?})"),
             Self::PeerDisconnected { .. } => f.write_str("PeerDisconnected"),
+            Self::CutOff { .. } => f.write_str("CutOff"),
             Self::PeerUnsupported { .. } => f.write_str("PeerUnsupported"),
             Self::Listening { .. } => f.write_str("Listening"),
             Self::State(state) => write!(f, "State({state:?})"),

@@ -340,6 +340,13 @@ impl Delivery {
         }
     }
 
+    /// There is a way again: everything that waits is sent at once, as if for the first time.
+    pub(super) fn send_anew(&mut self, now: Instant) {
+        for waiting in &mut self.queue {
+            waiting.schedule = Schedule::at(now);
+        }
+    }
+
     /// When something is due next.
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         if !self.confirmed {

@@ -43,9 +43,9 @@ impl Machine {
         peer: Option<&PublicKey>,
         reason: EndReason,
     ) -> Option<Failure> {
-        let timeline =
-            peer.and_then(|key| self.peer(id, key)).map(|p| (p.timeline.as_slice(), p.link.attempts));
-        let (timeline, attempts) = timeline.unwrap_or((&[], 0));
-        Failure::of(reason, timeline, attempts, now)
+        let Some(p) = peer.and_then(|key| self.peer(id, key)) else {
+            return Failure::of(reason, &[], 0, None, now);
+        };
+        Failure::of(reason, &p.timeline, p.link.attempts, p.link.disconnected_at, now)
     }
 }

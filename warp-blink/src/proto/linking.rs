@@ -242,6 +242,10 @@ impl Machine {
         p.link.attempts = 0;
         (p.link.until, p.link.disconnected_at, p.link.restart_at) = (None, None, None);
         p.link.connected_at.get_or_insert(now);
+        if reconnecting {
+            // Gossip may take longer to come back.
+            p.delivery.send_anew(now);
+        }
         self.set_link(now, id, &key, LinkState::Connected, out);
         self.note_joined(now, id, &key, out);
         self.tell(id, &key, out);

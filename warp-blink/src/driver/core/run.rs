@@ -8,6 +8,7 @@ use super::{Core, Found, Request};
 use crate::{
     driver::{clock, post, reaches::Dialed},
     event::NodeState,
+    id::PublicKey,
     ports::{
         gossip::{self, GossipEvent},
         media::MediaEvent,
@@ -202,6 +203,12 @@ impl Core {
             }
             GossipEvent::PeerDisconnected { node } => {
                 let ended = self.reaches.on_disconnected(now, node);
+                self.finish(ended);
+            }
+            GossipEvent::CutOff { node, addresses } => {
+                let people = self.machine.snapshot().calls.into_iter().flat_map(|c| c.participants);
+                let people: Vec<PublicKey> = people.map(|p| p.peer).collect();
+                let ended = self.reaches.on_cut_off(now, node, addresses, &people);
                 self.finish(ended);
             }
             GossipEvent::State(state) => self.on_node_state(state),

@@ -26,6 +26,7 @@ use super::{
     dial::Dials,
     gate::{Gate, Stopped},
     link::{Command, LinkEnd, NodeLink, link},
+    renewal::Renewal,
     tuning::{Gossipsub, gossipsub},
 };
 use crate::{
@@ -51,6 +52,7 @@ pub struct BlinkBehaviour {
     /// The topics whose subscribers matter though nothing is published there.
     watched: BTreeMap<TopicHash, Topic>,
     dials: Dials,
+    renewal: Renewal,
     gate: Gate,
     /// Peers that do not speak this gossip, as far as it was told.
     silent: BTreeSet<PeerId>,
@@ -81,6 +83,7 @@ impl BlinkBehaviour {
             published: VecDeque::new(),
             watched: BTreeMap::new(),
             dials: Dials::default(),
+            renewal: Renewal::default(),
             gate: Gate::default(),
             silent: BTreeSet::new(),
             closing: Vec::new(),
@@ -209,6 +212,39 @@ impl BlinkBehaviour {
         self.out.push_back(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::All });
     }
 
+    /// A connection of this peer is being made: what it replaces is over, for gossip at once.
+    fn replace(&mut self, peer_id: PeerId) {
+        for old in self.renewal.replaces(clock::now(), &peer_id) {
+            debug!("an older connection gives way to a new one");
+            self.gossip.on_swarm_event(FromSwarm::ConnectionClosed(ConnectionClosed {
+                peer_id,
+                connection_id: old.id,
+                endpoint: &old.endpoint,
+                cause: None,
+                remaining_established: old.remaining,
+            }));
+            self.out.push_back(close_one(peer_id, old.id));
+        }
+    }
+
+    /// Tells gossip what it does not know yet, with the connections that it knows of.
+    fn tell_gossip(&mut self, event: FromSwarm<'_>) {
+        let event = match event {
+            FromSwarm::ConnectionEstablished(mut new) => {
+                let ConnectionEstablished { peer_id, connection_id, endpoint, .. } = new;
+                new.other_established = self.renewal.opened(clock::now(), peer_id, connection_id, endpoint);
+                FromSwarm::ConnectionEstablished(new)
+            }
+            FromSwarm::ConnectionClosed(mut old) => {
+                let Some(remaining) = self.renewal.closed(&old.peer_id, old.connection_id) else { return };
+                old.remaining_established = remaining;
+                FromSwarm::ConnectionClosed(old)
+            }
+            other => other,
+        };
+        self.gossip.on_swarm_event(event);
+    }
+
     /// The node goes on without calls.
     fn detach(&mut self) {
         self.detached = true;
@@ -289,6 +325,7 @@ impl NetworkBehaviour for BlinkBehaviour {
         local_addr: &Multiaddr,
         remote_addr: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.replace(peer);
         self.gossip.handle_established_inbound_connection(connection_id, peer, local_addr, remote_addr)
     }
 
@@ -300,11 +337,12 @@ impl NetworkBehaviour for BlinkBehaviour {
         role_override: Endpoint,
         port_use: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.replace(peer);
         self.gossip.handle_established_outbound_connection(connection_id, peer, addr, role_override, port_use)
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
-        self.gossip.on_swarm_event(event);
+        self.tell_gossip(event);
         match event {
             FromSwarm::ConnectionEstablished(ConnectionEstablished {
                 peer_id,
@@ -329,6 +367,10 @@ impl NetworkBehaviour for BlinkBehaviour {
                 if remaining_established == 0 {
                     self.silent.remove(&peer_id);
                     self.gate.disconnected(clock::now(), &peer_id);
+                    if let Some((node, places)) = node_of(&peer_id).zip(self.renewal.cut_off(&peer_id)) {
+                        let addresses = places.iter().map(ToString::to_string).collect();
+                        self.link.shared.tell(GossipEvent::CutOff { node, addresses });
+                    }
                 }
                 if self.link.shared.view().peers().is_empty() {
                     for reply in self.closing.drain(..) {
@@ -343,7 +385,14 @@ impl NetworkBehaviour for BlinkBehaviour {
                 }
             }
             FromSwarm::NewListenAddr(new) => self.link.shared.listening_at(new.addr),
-            FromSwarm::ExpiredListenAddr(expired) => self.link.shared.listening_no_more_at(expired.addr),
+            FromSwarm::ExpiredListenAddr(expired) => {
+                self.link.shared.listening_no_more_at(expired.addr);
+                for (peer_id, connection_id) in self.renewal.lost(expired.addr) {
+                    debug!("a connection may have gone out from an address that is gone: it is closed");
+                    self.out.push_back(close_one(peer_id, connection_id));
+                }
+            }
+            FromSwarm::NewExternalAddrOfPeer(new) => self.renewal.listens(&new.peer_id, new.addr),
             _ => {}
         }
     }
@@ -417,4 +466,11 @@ fn name(topic: Topic) -> TopicHash {
 
 fn ident(topic: Topic) -> gossipsub::IdentTopic {
     gossipsub::IdentTopic::new(topic.to_string())
+}
+
+fn close_one(
+    peer_id: PeerId,
+    connection_id: ConnectionId,
+) -> ToSwarm<Infallible, THandlerInEvent<Gossipsub>> {
+    ToSwarm::CloseConnection { peer_id, connection: CloseConnection::One(connection_id) }
 }

@@ -36,6 +36,7 @@ mod gate;
 mod gossip;
 mod link;
 mod own;
+mod renewal;
 mod tuning;
 
 pub use self::{

@@ -1,0 +1,235 @@
+//! Connections that a move to another network leaves behind.
+//!
+//! A machine that has lost an address still has the connections that went out from it, and nobody tells it, or the other side,
+//! that nothing crosses them any more: TCP keeps sending for minutes, QUIC waits for its idle timeout. So who has moved closes what may
+//! have gone out from the lost address, and connects again at once. To the other side that is one more connection of a peer, over
+//! which gossipsub would say nothing of its topics, and it may go on sending over the dead one. There the newer connection replaces the
+//! older one, for gossipsub as if the peer had left and come back.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
+
+use rust_ipfs::{ConnectedPoint, ConnectionId, Multiaddr, PeerId, Protocol};
+
+use crate::time::Instant;
+
+/// How old a connection is that a newer one replaces. 2 s: two sides that dial each other at the same time have two connections
+/// within a round trip, and must not each close the other's.
+const REPLACED_FROM: Duration = Duration::from_secs(2);
+
+/// Addresses that are kept of one peer while it is connected: as many as one attempt at reaching it takes.
+const MAX_PLACES: usize = 8;
+
+/// The connections of this node. Bounded by the node's own limit of connections.
+#[derive(Debug, Default)]
+pub(super) struct Renewal {
+    peers: BTreeMap<PeerId, Peer>,
+    /// Whose connections were closed because they had gone out from an address that is lost.
+    cut_off: BTreeMap<PeerId, BTreeSet<Multiaddr>>,
+}
+
+#[derive(Debug, Default)]
+struct Peer {
+    connections: Vec<Connection>,
+    /// Where it says that it listens.
+    places: BTreeSet<Multiaddr>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    id: ConnectionId,
+    endpoint: ConnectedPoint,
+    since: Instant,
+    /// Another one has taken its place: for gossip it is closed.
+    replaced: bool,
+}
+
+/// One that is closed before its time.
+pub(super) struct Replaced {
+    pub(super) id: ConnectionId,
+    pub(super) endpoint: ConnectedPoint,
+    /// How many gossip still knows of.
+    pub(super) remaining: usize,
+}
+
+fn ip(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.into()),
+        _ => None,
+    }
+}
+
+impl Renewal {
+    /// A connection of this peer is being made. Those of before that it replaces, which are to be closed.
+    pub(super) fn replaces(&mut self, now: Instant, peer: &PeerId) -> Vec<Replaced> {
+        let Some(known) = self.peers.get_mut(peer) else { return Vec::new() };
+        let open = |c: &Connection| !c.replaced;
+        if known.connections.iter().any(|c| open(c) && now.since(c.since) < REPLACED_FROM) {
+            return Vec::new();
+        }
+        let mut remaining = known.connections.iter().filter(|c| open(c)).count();
+        let replaced = known.connections.iter_mut().filter(|c| !c.replaced).map(|c| {
+            c.replaced = true;
+            remaining -= 1;
+            Replaced { id: c.id, endpoint: c.endpoint.clone(), remaining }
+        });
+        replaced.collect()
+    }
+
+    /// A connection is open. How many others gossip knows of.
+    pub(super) fn opened(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        id: ConnectionId,
+        endpoint: &ConnectedPoint,
+    ) -> usize {
+        self.cut_off.remove(&peer);
+        let known = self.peers.entry(peer).or_default();
+        let others = known.connections.iter().filter(|c| !c.replaced).count();
+        let endpoint = endpoint.clone();
+        known.connections.push(Connection { id, endpoint, since: now, replaced: false });
+        others
+    }
+
+    /// A connection is closed. How many gossip still knows of; `None`: it does not know of this one.
+    pub(super) fn closed(&mut self, peer: &PeerId, id: ConnectionId) -> Option<usize> {
+        let known = self.peers.get_mut(peer)?;
+        let at = known.connections.iter().position(|c| c.id == id)?;
+        let closed = known.connections.remove(at);
+        let remaining = known.connections.iter().filter(|c| !c.replaced).count();
+        if known.connections.is_empty() {
+            self.peers.remove(peer);
+        }
+        (!closed.replaced).then_some(remaining)
+    }
+
+    /// The peer says that it can be reached there.
+    pub(super) fn listens(&mut self, peer: &PeerId, address: &Multiaddr) {
+        // Nobody else's machine is reached there.
+        let own = ip(address).is_some_and(|ip| ip.is_loopback());
+        if let Some(known) = self.peers.get_mut(peer).filter(|k| !own && k.places.len() < MAX_PLACES) {
+            known.places.insert(address.clone());
+        }
+    }
+
+    /// This machine has an address no longer. The connections that may have gone out from it, which are to be closed.
+    pub(super) fn lost(&mut self, address: &Multiaddr) -> Vec<(PeerId, ConnectionId)> {
+        let Some(lost) = ip(address).filter(|ip| !ip.is_loopback()) else { return Vec::new() };
+        // Who has dialed does not know from which of its addresses.
+        let went_out = |endpoint: &ConnectedPoint| match endpoint {
+            ConnectedPoint::Listener { local_addr, .. } => ip(local_addr) == Some(lost),
+            ConnectedPoint::Dialer { address, .. } => {
+                ip(address).is_none_or(|to| to.is_ipv4() == lost.is_ipv4() && !to.is_loopback())
+            }
+        };
+        let mut closing = Vec::new();
+        for (peer, known) in &self.peers {
+            let gone = known.connections.iter().filter(|c| went_out(&c.endpoint));
+            let before = closing.len();
+            closing.extend(gone.map(|c| (*peer, c.id)));
+            if closing.len() > before {
+                let dialed = known.connections.iter().filter(|c| c.endpoint.is_dialer());
+                let dialed = dialed.map(|c| c.endpoint.get_remote_address().clone());
+                let places = known.places.iter().cloned().chain(dialed).take(MAX_PLACES);
+                self.cut_off.insert(*peer, places.collect());
+            }
+        }
+        closing
+    }
+
+    /// The last connection with this peer is closed. Where it was, if it was cut off.
+    pub(super) fn cut_off(&mut self, peer: &PeerId) -> Option<Vec<Multiaddr>> {
+        self.cut_off.remove(peer).map(|places| places.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_micros(ms * 1000)
+    }
+
+    fn dialed(to: &str) -> ConnectedPoint {
+        ConnectedPoint::Dialer {
+            address: to.parse().unwrap(),
+            role_override: rust_ipfs::swarm::derive_prelude::Endpoint::Dialer,
+            port_use: rust_ipfs::swarm::derive_prelude::PortUse::Reuse,
+        }
+    }
+
+    fn accepted(own: &str) -> ConnectedPoint {
+        ConnectedPoint::Listener {
+            local_addr: own.parse().unwrap(),
+            send_back_addr: "/ip4/198.51.100.9/tcp/50000".parse().unwrap(),
+        }
+    }
+
+    fn id(n: usize) -> ConnectionId {
+        ConnectionId::new_unchecked(n)
+    }
+
+    #[test]
+    fn a_later_connection_replaces_an_older_one_and_one_made_at_the_same_time_does_not() {
+        let (mut all, peer) = (Renewal::default(), PeerId::random());
+        assert!(all.replaces(at(0), &peer).is_empty());
+        assert_eq!(all.opened(at(0), peer, id(1), &dialed("/ip4/192.0.2.1/tcp/1")), 0);
+        assert!(all.replaces(at(1000), &peer).is_empty(), "both have dialed");
+        assert_eq!(all.opened(at(1000), peer, id(2), &accepted("/ip4/192.0.2.7/tcp/1")), 1);
+        assert!(all.replaces(at(2500), &peer).is_empty(), "the second one is young");
+        let replaced = all.replaces(at(3000), &peer);
+        assert_eq!(
+            replaced.iter().map(|r| (r.id, r.remaining)).collect::<Vec<_>>(),
+            [(id(1), 1), (id(2), 0)]
+        );
+        assert_eq!(all.opened(at(3000), peer, id(3), &dialed("/ip4/192.0.2.1/tcp/1")), 0);
+        assert_eq!((all.closed(&peer, id(1)), all.closed(&peer, id(2))), (None, None), "gossip knows");
+        assert_eq!(all.closed(&peer, id(3)), Some(0));
+        assert!(all.peers.is_empty() && all.closed(&peer, id(3)).is_none());
+    }
+
+    #[test]
+    fn what_went_out_from_a_lost_address_is_closed_and_known_where_it_led() {
+        let mut all = Renewal::default();
+        let [here, there, near, six] = [(); 4].map(|()| PeerId::random());
+        all.opened(at(0), here, id(1), &accepted("/ip4/192.0.2.7/tcp/1"));
+        all.listens(&here, &"/ip4/203.0.113.5/tcp/4001".parse().unwrap());
+        all.opened(at(0), there, id(2), &dialed("/ip4/203.0.113.9/tcp/1"));
+        all.opened(at(0), near, id(3), &dialed("/ip4/127.0.0.1/tcp/1"));
+        all.opened(at(0), six, id(4), &dialed("/ip6/2001:db8::1/tcp/1"));
+        assert!(all.lost(&"/ip4/127.0.0.1/tcp/1".parse().unwrap()).is_empty());
+        let mut lost: Vec<_> = all.lost(&"/ip4/192.0.2.7/tcp/1".parse().unwrap());
+        lost.sort_by_key(|(_, id)| *id);
+        assert_eq!(lost, [(here, id(1)), (there, id(2))]);
+        assert_eq!(all.closed(&here, id(1)), Some(0));
+        let place = |text: &str| Some(vec![text.parse::<Multiaddr>().unwrap()]);
+        assert_eq!(all.cut_off(&here), place("/ip4/203.0.113.5/tcp/4001"));
+        assert_eq!(all.cut_off(&here), None, "once");
+        // Back before the old one is closed: nothing is to be done.
+        all.opened(at(1), there, id(5), &accepted("/ip4/192.0.2.8/tcp/1"));
+        assert_eq!(all.cut_off(&there), None);
+        // Another address of this machine than those that were dialed to.
+        all.opened(at(0), here, id(6), &accepted("/ip4/192.0.2.8/tcp/1"));
+        let lost = all.lost(&"/ip4/192.0.2.7/tcp/1".parse().unwrap());
+        assert!(!lost.iter().any(|(peer, _)| *peer == here));
+    }
+
+    #[test]
+    fn hostile_peer_that_names_many_places_has_eight() {
+        let (mut all, peer) = (Renewal::default(), PeerId::random());
+        all.opened(at(0), peer, id(1), &accepted("/ip4/192.0.2.7/tcp/1"));
+        for n in 1..100 {
+            all.listens(&peer, &format!("/ip4/203.0.113.{n}/tcp/1").parse().unwrap());
+        }
+        all.lost(&"/ip4/192.0.2.7/tcp/1".parse().unwrap());
+        assert_eq!(all.cut_off(&peer).map(|places| places.len()), Some(MAX_PLACES));
+        all.listens(&PeerId::random(), &"/ip4/203.0.113.1/tcp/1".parse().unwrap());
+        assert_eq!(all.peers.len(), 1, "of those who are not connected nothing is kept");
+    }
+}
