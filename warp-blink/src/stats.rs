@@ -20,6 +20,13 @@ pub struct LinkStats {
     pub concealed_pct: Option<f64>,
     /// Delay in the jitter buffer, in milliseconds.
     pub jitter_buffer_ms: Option<f64>,
+    /// How good the other one sounds here: the mean opinion score of the E-model, 1 to 4.5 (ITU-T G.107). An estimate from what the
+    /// network does.
+    pub mos: Option<f64>,
+    /// How good this side sounds there, as the other one reports.
+    pub mos_there: Option<f64>,
+    /// Packets that the other side lacks of those sent, in percent, as it reports.
+    pub loss_there_pct: Option<f64>,
     /// The path: host, srflx, prflx or relay.
     pub route: Option<String>,
 }

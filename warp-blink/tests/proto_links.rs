@@ -5,9 +5,9 @@ mod proto_kit;
 use proto_kit::{A, B, Pair, SECOND, both, call_id, early, offer, opens_audio, plain, touches_link};
 use warp_blink::{
     config::Config,
-    event::{EndReason, LinkState, Step},
+    event::{EndReason, Event, LinkState, PoorSide, Step},
     proto::{
-        Command, EffectKind, EngineLink, Input, MediaInput, Outcome,
+        Command, EffectKind, EngineLink, Input, LinkId, MediaInput, Outcome,
         signal::{Body, Description, DescriptionKind},
     },
 };
@@ -281,4 +281,25 @@ fn a_failed_microphone_leaves_the_call_and_is_told() {
     assert!(pair.events(B).iter().any(|e| e.contains("ListenOnly")));
     let local = pair.sides[B].machine.snapshot().local;
     assert!(local.listen_only && local.open);
+}
+
+#[test]
+fn poor_sound_is_told_once_for_each_change_and_only_while_it_is_heard() {
+    let mut pair = plain();
+    let call = pair.connected();
+    let link = pair.link(A, call);
+    let told = |pair: &Pair| {
+        let poor = |e: &Event| if let Event::Quality { poor, .. } = e { Some(*poor) } else { None };
+        pair.sides[A].events.iter().filter_map(poor).collect::<Vec<_>>()
+    };
+    let (ours, both) = (Some(PoorSide::Ours), Some(PoorSide::Both));
+    for poor in [None, ours, ours, both, None, None] {
+        pair.feed(A, Input::Media(MediaInput::Quality { link, poor }));
+    }
+    assert_eq!(told(&pair), [ours, both, None]);
+    pair.ask(A, Command::Hold { call }).unwrap();
+    pair.feed(A, Input::Media(MediaInput::Quality { link, poor: ours }));
+    let stale = LinkId { generation: 7, ..link };
+    pair.feed(A, Input::Media(MediaInput::Quality { link: stale, poor: ours }));
+    assert_eq!(told(&pair).len(), 3);
 }

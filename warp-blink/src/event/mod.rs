@@ -34,6 +34,19 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ChannelId(pub u64);
 
+/// Who of two hears the other badly. Poor is an estimate that nearly everybody would be dissatisfied with, for three seconds
+/// (simple-webrtc, `Quality`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PoorSide {
+    /// This side: what arrives here is bad, so it may be the own network, or the other one's way out.
+    Ours,
+    /// The other side, as it reports.
+    Theirs,
+    /// Both.
+    Both,
+}
+
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -128,6 +141,15 @@ pub enum Event {
         channel: ChannelId,
         /// What both sides call it.
         name: String,
+    },
+    /// The sound between this side and a participant has become poor, or is good again.
+    Quality {
+        /// The call.
+        call: CallId,
+        /// The participant.
+        peer: PublicKey,
+        /// Who hears badly; `None`: nobody any more.
+        poor: Option<PoorSide>,
     },
     /// This side has left the call, and can come back while it lasts.
     Left {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     config::Admission,
-    event::{ChannelId, NodeState, Step, Warning},
+    event::{ChannelId, NodeState, PoorSide, Step, Warning},
     id::{CallId, PublicKey},
     stats::LinkStats,
     time::UnixTime,
@@ -387,6 +387,13 @@ pub enum MediaInput {
     FirstAudio {
         /// From where.
         link: LinkId,
+    },
+    /// The sound of a link has become poor for one of its ends, or is good again.
+    Quality {
+        /// Which.
+        link: LinkId,
+        /// For whom.
+        poor: Option<PoorSide>,
     },
     /// Fresh statistics.
     Stats {

@@ -7,7 +7,7 @@ use super::{
     signal::{Body, Candidate, Description},
 };
 use crate::{
-    event::{LinkState, Step},
+    event::{LinkState, PoorSide, Step},
     time::Instant,
 };
 
@@ -49,6 +49,8 @@ pub(super) struct Link {
     pub(super) silent_since: Instant,
     /// When a signal of the other side last came.
     pub(super) heard: Instant,
+    /// Whose sound was last said to be poor.
+    pub(super) poor: Option<PoorSide>,
     pub(super) parked: Parked,
     pub(super) route: Option<String>,
     /// What the two ends have said of each other's certificates, once its signaling channel is open.

@@ -205,6 +205,14 @@ impl Machine {
                     out.emit(Event::FirstAudio { call: link.call, peer: link.peer });
                 }
             }
+            MediaInput::Quality { link, poor } => {
+                // What is not heard has no quality: before it is accepted, and while it is held.
+                let heard = self.calls.get(&link.call).is_some_and(|c| c.audio);
+                if let Some(p) = self.linked(link).filter(|p| heard && p.link.poor != poor) {
+                    p.link.poor = poor;
+                    out.emit(Event::Quality { call: link.call, peer: link.peer, poor });
+                }
+            }
             MediaInput::Stats { link, stats } => {
                 if let Some(peer) = self.linked(link) {
                     peer.link.route.clone_from(&stats.route);

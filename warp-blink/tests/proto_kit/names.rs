@@ -39,6 +39,7 @@ pub(crate) fn short(event: &Event) -> String {
         Event::Warning { warning } => format!("warning {warning:?}"),
         Event::Missed { reason, .. } => format!("missed {reason:?}"),
         Event::Channel { name, .. } => format!("channel {name}"),
+        Event::Quality { poor, .. } => format!("quality {poor:?}"),
         Event::Held { held, .. } => format!("held {held}"),
         Event::Left { .. } => "left".into(),
         Event::Rejoined { .. } => "rejoined".into(),

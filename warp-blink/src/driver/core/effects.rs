@@ -284,6 +284,7 @@ fn name(event: &Event) -> &'static str {
         Event::Merged { .. } => "merged",
         Event::Link { state, .. } => state.name(),
         Event::Channel { .. } => "channel",
+        Event::Quality { .. } => "quality",
         Event::Held { .. } => "held",
         Event::Left { .. } => "left",
         Event::Rejoined { .. } => "rejoined",

@@ -3,7 +3,7 @@
 use simple_webrtc as engine;
 
 use crate::{
-    event::Step,
+    event::{PoorSide, Step},
     ports::media::MediaError,
     proto::{
         EngineLink,
@@ -64,6 +64,16 @@ fn step(step: engine::Step) -> Step {
         engine::Step::Securing => Step::Securing,
         engine::Step::Connected | engine::Step::Reconnecting => Step::Connected,
         _ => Step::Negotiating,
+    }
+}
+
+/// Who hears badly.
+pub(super) fn poor(side: Option<engine::PoorSide>) -> Option<PoorSide> {
+    match side? {
+        engine::PoorSide::Ours => Some(PoorSide::Ours),
+        engine::PoorSide::Theirs => Some(PoorSide::Theirs),
+        // There are two sides.
+        _ => Some(PoorSide::Both),
     }
 }
 

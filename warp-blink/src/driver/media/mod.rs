@@ -177,6 +177,7 @@ async fn pump(mut links: Events<Key>, rooms: Rooms, events: mpsc::Sender<MediaEv
             }
             EventKind::GatheringDone => MediaInput::GatheringDone { link },
             EventKind::AddressChanged { lost } => MediaInput::AddressChanged { link, lost },
+            EventKind::Quality(quality) => MediaInput::Quality { link, poor: map::poor(quality.poor) },
             EventKind::Secured(certificates) => {
                 signals.secured(link, certificates);
                 continue;

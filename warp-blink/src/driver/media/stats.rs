@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use simple_webrtc::{Peers, Stats};
+use simple_webrtc::{Generation, Peers, Stats};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{Key, map, sound::Sound};
@@ -34,6 +34,11 @@ pub(super) async fn every_second(peers: Peers<Key>, sound: Arc<Sound>, events: m
         before.retain(|link, _| playing.iter().any(|(l, _)| l == link));
         for (link, audio) in playing {
             let Some(stats) = peers.stats(&(link.call, link.peer)).await else { continue };
+            if let Some(audio) = audio {
+                let (peer, generation) = ((link.call, link.peer), Generation(link.generation));
+                // Without a link there is nothing left to judge.
+                let _ = peers.set_playout_delay(&peer, generation, audio.jitter_buffer);
+            }
             let now = Before { at: Instant::now(), sent: sent(&stats), received: received(&stats) };
             let rate = |new: u64, old: u64, since: Instant| {
                 let seconds = now.at.duration_since(since).as_secs_f64();
@@ -48,6 +53,9 @@ pub(super) async fn every_second(peers: Peers<Key>, sound: Arc<Sound>, events: m
                 received_bps: previous.and_then(|b| rate(now.received, b.received, b.at)),
                 concealed_pct: audio.and_then(|a| a.concealed_percent()),
                 jitter_buffer_ms: audio.map(|a| a.jitter_buffer.as_secs_f64() * 1000.0),
+                mos: stats.quality.ours.map(simple_webrtc::Rating::mos),
+                mos_there: stats.quality.theirs.map(simple_webrtc::Rating::mos),
+                loss_there_pct: stats.reported.map(|r| 100.0 * r.loss),
                 route: stats.route.map(|r| map::candidate_kind(r.local).to_owned()),
             };
             before.insert(link, now);

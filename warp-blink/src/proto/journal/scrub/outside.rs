@@ -8,7 +8,7 @@ use crate::{
     error::Rejected,
     event::{
         ChannelId, EndReason, Event, Failure, LinkState, Mark, Milestone, Mismatch, NodeState,
-        ParticipantState, ParticipantSummary, Presence, Step, Summary, Via, Warning,
+        ParticipantState, ParticipantSummary, PoorSide, Presence, Step, Summary, Via, Warning,
     },
     id::CallId,
     proto::{
@@ -19,7 +19,7 @@ use crate::{
 };
 
 stays!(bool, u8, u32, u64, usize, CallId, Duration, EffectId, SessionNo);
-stays!(ChannelId, Gift, Milestone, Other, PostQuantum, PreConnect, Presence, Step, Via, WhenBusy);
+stays!(ChannelId, Gift, Milestone, Other, PoorSide, PostQuantum, PreConnect, Presence, Step, Via, WhenBusy);
 
 fields!(struct Arrived { hello, suite, wall, verdict });
 fields!(struct Config {
@@ -33,7 +33,8 @@ fields!(struct Known { token, kem });
 fields!(struct LinkId { call, peer, generation });
 fields!(struct LinkStats {
     rtt_ms => number, jitter_ms => number, loss_pct => number, sent_bps => number, received_bps => number,
-    concealed_pct => number, jitter_buffer_ms => number, route => route,
+    concealed_pct => number, jitter_buffer_ms => number, mos => number, mos_there => number, loss_there_pct => number,
+    route => route,
 });
 fields!(struct Mark { what, at });
 fields!(struct Notice { to, call, made_at });
@@ -127,6 +128,7 @@ variants!(
 variants!(enum Event {
     Node { state },
     Channel { call, peer, channel, name },
+    Quality { call, peer, poor },
     Reached { peer, via, ms },
     Offering { call, peer },
     Incoming { call, from, app_data, media, sent_at },
@@ -189,6 +191,7 @@ variants!(enum MediaInput {
     AddressChanged { link, lost },
     Channel { link, channel, name },
     FirstAudio { link },
+    Quality { link, poor },
     Stats { link, stats },
     Started { call, mic_us => micros, speaker_us => micros },
     Speaking { call, speaking },
