@@ -120,12 +120,15 @@ impl Renewal {
     /// This machine has an address no longer. The connections that may have gone out from it, which are to be closed.
     pub(super) fn lost(&mut self, address: &Multiaddr) -> Vec<(PeerId, ConnectionId)> {
         let Some(lost) = ip(address).filter(|ip| !ip.is_loopback()) else { return Vec::new() };
-        // Who has dialed does not know from which of its addresses.
+        // Who has dialed does not know from which of its addresses, and QUIC does not say at which it was dialed.
+        let may =
+            |to: &Multiaddr| ip(to).is_none_or(|to| to.is_ipv4() == lost.is_ipv4() && !to.is_loopback());
         let went_out = |endpoint: &ConnectedPoint| match endpoint {
-            ConnectedPoint::Listener { local_addr, .. } => ip(local_addr) == Some(lost),
-            ConnectedPoint::Dialer { address, .. } => {
-                ip(address).is_none_or(|to| to.is_ipv4() == lost.is_ipv4() && !to.is_loopback())
-            }
+            ConnectedPoint::Listener { local_addr, send_back_addr } => match ip(local_addr) {
+                Some(own) if !own.is_unspecified() => own == lost,
+                _ => may(send_back_addr),
+            },
+            ConnectedPoint::Dialer { address, .. } => may(address),
         };
         let mut closing = Vec::new();
         for (peer, known) in &self.peers {
@@ -214,6 +217,10 @@ mod tests {
         // Back before the old one is closed: nothing is to be done.
         all.opened(at(1), there, id(5), &accepted("/ip4/192.0.2.8/tcp/1"));
         assert_eq!(all.cut_off(&there), None);
+        // QUIC does not say where it was dialed.
+        all.opened(at(0), here, id(9), &accepted("/ip4/0.0.0.0/udp/1/quic-v1"));
+        assert!(all.lost(&"/ip4/192.0.2.7/udp/1/quic-v1".parse().unwrap()).contains(&(here, id(9))));
+        assert_eq!(all.closed(&here, id(9)), Some(0));
         // Another address of this machine than those that were dialed to.
         all.opened(at(0), here, id(6), &accepted("/ip4/192.0.2.8/tcp/1"));
         let lost = all.lost(&"/ip4/192.0.2.7/tcp/1".parse().unwrap());
