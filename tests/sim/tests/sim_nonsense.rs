@@ -212,6 +212,7 @@ fn media() -> impl Strategy<Value = MediaInput> {
 
 /// What is put in: an input, or the result of one of the effects that wait for theirs.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "there are a few dozen of them")]
 enum Move {
     Input(Input),
     /// The result of the effect at this place among those that wait, counted around.
