@@ -95,7 +95,8 @@ pub enum Reliability {
     Reliable,
     /// They come again this many times. In any order, so that none waits for one that is lost.
     Unreliable {
-        /// How often. There is no limit in time: partial reliability by lifetime lost messages that had time left.
+        /// How often. There is no limit in time: with one, messages were lost that had time left (seen once, and not again in
+        /// virtual time: `bare_traps`).
         retransmits: u16,
     },
 }
