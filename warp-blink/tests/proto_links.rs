@@ -284,7 +284,7 @@ fn a_failed_microphone_leaves_the_call_and_is_told() {
 }
 
 #[test]
-fn poor_sound_is_told_once_for_each_change_and_only_while_it_is_heard() {
+fn poor_sound_is_told_once_for_each_change_and_is_over_with_its_link() {
     let mut pair = plain();
     let call = pair.connected();
     let link = pair.link(A, call);
@@ -297,9 +297,12 @@ fn poor_sound_is_told_once_for_each_change_and_only_while_it_is_heard() {
         pair.feed(A, Input::Media(MediaInput::Quality { link, poor }));
     }
     assert_eq!(told(&pair), [ours, both, None]);
-    pair.ask(A, Command::Hold { call }).unwrap();
-    pair.feed(A, Input::Media(MediaInput::Quality { link, poor: ours }));
     let stale = LinkId { generation: 7, ..link };
     pair.feed(A, Input::Media(MediaInput::Quality { link: stale, poor: ours }));
     assert_eq!(told(&pair).len(), 3);
+    pair.feed(A, Input::Media(MediaInput::Quality { link, poor: ours }));
+    pair.engine(call, EngineLink::Failed(Step::Connected));
+    pair.pass(5 * SECOND);
+    pair.assert_joined(&[A, B], call);
+    assert_eq!(told(&pair)[3..], [ours, None], "the next link begins anew");
 }

@@ -1,6 +1,6 @@
 //! The lines that the command writes: `docs/cli.md` as types.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use warp_blink::{
     event::{EndReason, Failure, LinkState, ParticipantState, Snapshot, Step},
     id::{CallId, NodeId, PublicKey},
@@ -85,7 +85,7 @@ pub(super) enum Line {
     Stats {
         call: CallId,
         peer: PublicKey,
-        #[serde(flatten)]
+        #[serde(flatten, serialize_with = "numbers")]
         stats: LinkStats,
     },
     Participant {
@@ -248,6 +248,32 @@ fn step(state: &LinkState) -> Option<Step> {
     }
 }
 
+/// The statistics that the contract names. There are more, for apps.
+pub(super) fn numbers<S: Serializer>(stats: &LinkStats, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Numbers<'a> {
+        rtt_ms: Option<f64>,
+        jitter_ms: Option<f64>,
+        loss_pct: Option<f64>,
+        sent_bps: Option<f64>,
+        received_bps: Option<f64>,
+        concealed_pct: Option<f64>,
+        jitter_buffer_ms: Option<f64>,
+        route: Option<&'a str>,
+    }
+    let numbers = Numbers {
+        rtt_ms: stats.rtt_ms,
+        jitter_ms: stats.jitter_ms,
+        loss_pct: stats.loss_pct,
+        sent_bps: stats.sent_bps,
+        received_bps: stats.received_bps,
+        concealed_pct: stats.concealed_pct,
+        jitter_buffer_ms: stats.jitter_buffer_ms,
+        route: stats.route.as_deref(),
+    };
+    numbers.serialize(serializer)
+}
+
 #[cfg(test)]
 mod tests {
     use warp_blink::event::Mismatch;
@@ -273,6 +299,7 @@ mod tests {
             assert_eq!(line.get(field), Some(&serde_json::Value::Null), "{field}");
         }
         assert_eq!((&line["event"], &line["peer"]), (&"stats".into(), &peer.to_string().into()));
+        assert_eq!(line.get("mos"), None, "the contract does not name it");
     }
 
     fn key() -> PublicKey {

@@ -48,7 +48,7 @@ pub(super) struct PeerSummary {
     pub(super) peer: PublicKey,
     /// Seconds that were measured.
     pub(super) samples: usize,
-    #[serde(flatten)]
+    #[serde(flatten, serialize_with = "super::line::numbers")]
     pub(super) median: LinkStats,
 }
 

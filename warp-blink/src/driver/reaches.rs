@@ -10,8 +10,8 @@ use crate::{
     ports::gossip::{ConnectError, Gossip},
     proto::{EffectId, Outcome},
     reach::{
-        DialId, Effect, Jitter, MAX_REACH_ADDRESSES, Reach, ReachConfig, ReachError, ReachInput, ReachState,
-        Via,
+        DialId, Effect, Jitter, MAX_ADDRESS, MAX_REACH_ADDRESSES, Reach, ReachConfig, ReachError, ReachInput,
+        ReachState, Via,
     },
     time::Instant,
     wire::Whereabouts,
@@ -228,13 +228,16 @@ impl Reaches {
     ) -> Vec<(EffectId, Outcome)> {
         let called = people.iter().any(|peer| self.home(*peer) == node);
         if called || self.machines.contains_key(&node) {
-            let mut all = addresses;
-            all.extend(
-                self.book.addresses(&node).into_iter().filter(|a| !all.contains(a)).collect::<Vec<_>>(),
-            );
+            // What the peer itself names comes last.
+            let mut all = self.book.addresses(&node);
+            for address in addresses {
+                if !all.contains(&address) && address.len() <= MAX_ADDRESS {
+                    all.push(address);
+                }
+            }
             all.truncate(MAX_REACH_ADDRESSES);
             let config = ReachConfig::default().with_max_attempts(AFTER_MOVE);
-            self.machines.insert(node, Reach::new(config));
+            self.machines.entry(node).or_insert_with(|| Reach::new(config.clone())).renew(config);
             self.feed(now, node, ReachInput::Connect { addresses: all });
         }
         self.settled()

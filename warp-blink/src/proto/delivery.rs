@@ -333,6 +333,13 @@ impl Delivery {
         }
     }
 
+    /// The link did not take it: it goes over gossip, at once.
+    pub(super) fn go_again(&mut self, now: Instant, seq: u32) {
+        if let Some(w) = self.queue.iter_mut().find(|w| w.seq == seq) {
+            w.schedule.next = Some(now);
+        }
+    }
+
     /// The peer subscribed to its topic.
     pub(super) fn somebody_came(&mut self, now: Instant) {
         for waiting in &mut self.queue {

@@ -83,6 +83,10 @@ impl Machine {
         if accepted {
             p.link.until.get_or_insert(until);
         }
+        if p.link.poor.take().is_some() {
+            // That was of the connection before.
+            out.emit(Event::Quality { call: id, peer, poor: None });
+        }
         let link = if own > peer {
             p.link.begin(p.link.generation.saturating_add(1));
             let link = LinkId { call: id, peer, generation: p.link.generation };
@@ -206,9 +210,9 @@ impl Machine {
                 }
             }
             MediaInput::Quality { link, poor } => {
-                // What is not heard has no quality: before it is accepted, and while it is held.
-                let heard = self.calls.get(&link.call).is_some_and(|c| c.audio);
-                if let Some(p) = self.linked(link).filter(|p| heard && p.link.poor != poor) {
+                // Before a call is accepted nothing is heard of anybody.
+                let accepted = self.calls.get(&link.call).is_some_and(Call::is_active);
+                if let Some(p) = self.linked(link).filter(|p| accepted && p.link.poor != poor) {
                     p.link.poor = poor;
                     out.emit(Event::Quality { call: link.call, peer: link.peer, poor });
                 }
@@ -268,7 +272,6 @@ impl Machine {
         let Some(p) = self.linked(link) else { return };
         let was_connected = p.link.was_connected;
         let connected = p.link.state == LinkState::Connected;
-        let reconnecting = matches!(p.link.state, LinkState::Reconnecting { .. });
         match state {
             EngineLink::Checking if !was_connected => self.set_link(now, id, &key, LinkState::Checking, out),
             EngineLink::Securing if !was_connected => self.set_link(now, id, &key, LinkState::Securing, out),
@@ -311,7 +314,7 @@ impl Machine {
                 // nothing yet if the phone still rings: should it be accepted after all, the link is made anew.
                 if !self.calls.get(&id).is_some_and(Call::is_active) {
                     self.close_link(id, &key, out);
-                } else if connected || reconnecting {
+                } else if was_connected {
                     self.on_engine(now, link, EngineLink::Disconnected, out);
                     // What is closed does not heal. The hang-up has as long to arrive as it is sent.
                     let farewell = now + self.config.farewell;

@@ -40,6 +40,7 @@ pub(super) enum Purpose {
     Hello { call: CallId, peer: PublicKey, kind: HelloKind, lane: Lane },
     Welcome { call: CallId, peer: PublicKey },
     Packet { call: CallId, peer: PublicKey, seq: u32 },
+    OnLink { call: CallId, peer: PublicKey, seq: u32 },
     Announce { call: CallId },
     Reach { call: CallId, peer: PublicKey, since: Instant },
     Key { call: CallId, n: u32 },

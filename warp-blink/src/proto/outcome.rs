@@ -59,6 +59,13 @@ impl Machine {
                     p.delivery.found_nobody(now, seq);
                 }
             }
+            Purpose::OnLink { call, peer, seq } => {
+                if let Outcome::Failed(_) = outcome
+                    && let Some(p) = self.peer_mut(call, &peer)
+                {
+                    p.delivery.go_again(now, seq);
+                }
+            }
             Purpose::Key { call, n } => {
                 let key = match outcome {
                     Outcome::Key(key) => Some(key),

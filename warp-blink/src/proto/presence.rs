@@ -211,6 +211,17 @@ impl Machine {
         out: &mut Out<'_>,
     ) {
         let farewell = now + self.config.farewell;
+        // The last word, and nothing else that waits, goes over the link before it is closed.
+        if let Some(p) = self.peer_mut(id, key) {
+            let given_up = match &last {
+                Some(body) if p.delivery.is_confirmed() => {
+                    p.said_it = true;
+                    p.delivery.only(now, body.clone())
+                }
+                _ => p.delivery.clear(),
+            };
+            self.counters.expired += given_up;
+        }
         self.close_link(id, key, out);
         self.note_gone(id, key);
         self.not_reached(id, key, out);
@@ -226,15 +237,12 @@ impl Machine {
         p.hello = None;
         p.wipe_at = Some(farewell);
         match last {
-            Some(body) if p.delivery.is_confirmed() => {
-                p.said_it = true;
-                self.counters.expired += p.delivery.only(now, body);
-            }
+            Some(_) if p.said_it => {}
             Some(_) if published => {
                 self.send_hello(now, id, *key, HelloKind::Cancel, (sent_at, AppData::default()))
             }
             None if as_what == Presence::Removed => self.wipe(id, key, out),
-            _ => self.counters.expired += p.delivery.clear(),
+            _ => {}
         }
         self.tell(id, key, out);
         self.look_around(now, id, out);

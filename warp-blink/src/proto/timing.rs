@@ -151,7 +151,8 @@ impl Machine {
             // way did not work.
             let first = !due.again && (packet.seq > 0 || p.heard_over_link);
             if carries && first {
-                out.run(EffectKind::SendOnLink { link, session, packet });
+                let purpose = Purpose::OnLink { call: id, peer: to, seq: packet.seq };
+                out.push(purpose, EffectKind::SendOnLink { link, session, packet });
             } else {
                 let purpose = Purpose::Packet { call: id, peer: to, seq: packet.seq };
                 out.push(purpose, EffectKind::Send { to, session, packet });

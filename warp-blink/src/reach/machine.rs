@@ -58,6 +58,11 @@ impl Reach {
         }
     }
 
+    /// The same with other settings, from the first attempt on. What was begun before does not count.
+    pub fn renew(&mut self, config: ReachConfig) {
+        (self.config, self.failed) = (config, 0);
+    }
+
     /// Where it stands.
     pub fn state(&self) -> &ReachState {
         &self.state

@@ -15,7 +15,8 @@ use crate::{
     wire::Topic,
 };
 
-/// Places among the jobs for the node that are kept for subscriptions: two for each of 64 calls, and the inboxes.
+/// Places that are kept among the jobs for the node for subscriptions (two for each of 64 calls, and the inboxes), and among those
+/// for the media for all that is no signal.
 const SPARE_JOBS: usize = 160;
 
 impl Core {
@@ -251,6 +252,11 @@ impl Core {
             Ok((_, frame)) => {
                 #[cfg(test)]
                 self.tap.published(&frame);
+                // What a peer can cause must not keep a microphone from being closed.
+                if self.media_jobs.capacity() < SPARE_JOBS {
+                    let full = "links and devices take no more work".to_owned();
+                    return self.ended.push_back((id, Outcome::Failed(full)));
+                }
                 self.media_job(id, MediaCommand::Signal { link, frame: frame.into() });
             }
             Err(error) => self.ends(id, Err(error)),

@@ -3,16 +3,22 @@
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use simple_webrtc::{Certificates, Channel, ChannelSender, Message};
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    time::{self, Instant},
+};
 
 use crate::{
     ports::media::{MediaError, MediaEvent},
     proto::{LinkId, MediaInput, signal::Fingerprint},
 };
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Those that are open. There are no more than links.
 #[derive(Debug, Default)]
@@ -31,7 +37,10 @@ impl Signals {
 
     /// The handshake of that link is over.
     pub(super) fn secured(&self, link: LinkId, certificates: Certificates) {
-        self.lock().insert(link, Open { certificates, sender: None });
+        let mut all = self.lock();
+        // One that was superseded says no more of itself.
+        all.retain(|other, _| (other.call, other.peer) != (link.call, link.peer));
+        all.insert(link, Open { certificates, sender: None });
     }
 
     /// Its channel is open. What is to be told before anything that comes over it.
@@ -56,9 +65,20 @@ impl Signals {
     }
 }
 
-/// Hands over what comes, until the channel ends. What finds no room waits in the channel, and then at the other side.
+/// Signals that are taken from one link in a second; as many as gossip takes from one peer. A call that is set up has some thirty.
+const MOST: u32 = 256;
+
+/// Hands over what comes, until the channel ends. What is too much, or finds no room, waits in the channel, and then at the other side.
 pub(super) async fn listen(link: LinkId, mut channel: Channel, events: mpsc::Sender<MediaEvent>) {
+    let (mut since, mut taken) = (Instant::now(), 0);
     while let Some(message) = channel.recv().await {
+        if since.elapsed() >= SECOND {
+            (since, taken) = (Instant::now(), 0);
+        } else if taken >= MOST {
+            time::sleep_until(since + SECOND).await;
+            (since, taken) = (Instant::now(), 0);
+        }
+        taken += 1;
         // Nothing of ours is text.
         let Message::Binary(frame) = message else { continue };
         if events.send(MediaEvent::Signal { link, frame }).await.is_err() {

@@ -213,8 +213,8 @@ impl BlinkBehaviour {
     }
 
     /// A connection of this peer is being made: what it replaces is over, for gossip at once.
-    fn replace(&mut self, peer_id: PeerId) {
-        for old in self.renewal.replaces(clock::now(), &peer_id) {
+    fn replace(&mut self, peer_id: PeerId, dialed: bool, to: &Multiaddr) {
+        for old in self.renewal.replaces(clock::now(), &peer_id, dialed, to) {
             debug!("an older connection gives way to a new one");
             self.gossip.on_swarm_event(FromSwarm::ConnectionClosed(ConnectionClosed {
                 peer_id,
@@ -325,7 +325,7 @@ impl NetworkBehaviour for BlinkBehaviour {
         local_addr: &Multiaddr,
         remote_addr: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.replace(peer);
+        self.replace(peer, false, local_addr);
         self.gossip.handle_established_inbound_connection(connection_id, peer, local_addr, remote_addr)
     }
 
@@ -337,7 +337,7 @@ impl NetworkBehaviour for BlinkBehaviour {
         role_override: Endpoint,
         port_use: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.replace(peer);
+        self.replace(peer, true, addr);
         self.gossip.handle_established_outbound_connection(connection_id, peer, addr, role_override, port_use)
     }
 
@@ -387,6 +387,11 @@ impl NetworkBehaviour for BlinkBehaviour {
             FromSwarm::NewListenAddr(new) => self.link.shared.listening_at(new.addr),
             FromSwarm::ExpiredListenAddr(expired) => {
                 self.link.shared.listening_no_more_at(expired.addr);
+                // One listener of several may have ended, on an address that is still there.
+                let own = expired.addr.iter().next();
+                if self.link.shared.view().listening.iter().any(|other| other.iter().next() == own) {
+                    return;
+                }
                 for (peer_id, connection_id) in self.renewal.lost(expired.addr) {
                     debug!("a connection may have gone out from an address that is gone: it is closed");
                     self.out.push_back(close_one(peer_id, connection_id));

@@ -103,7 +103,7 @@ pub(super) struct View {
     stopped: bool,
     /// It has listened at some time.
     listened: bool,
-    listening: Vec<Multiaddr>,
+    pub(super) listening: Vec<Multiaddr>,
     peers: BTreeMap<PeerId, Vec<(ConnectionId, Via)>>,
     pub(super) counters: GossipCounters,
     /// The dialing by which the handle finds out whether this behaviour is the node's.

@@ -7,7 +7,7 @@
 //! older one, for gossipsub as if the peer had left and come back.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, VecDeque},
     net::IpAddr,
     time::Duration,
 };
@@ -20,22 +20,25 @@ use crate::time::Instant;
 /// within a round trip, and must not each close the other's.
 const REPLACED_FROM: Duration = Duration::from_secs(2);
 
-/// Addresses that are kept of one peer while it is connected: as many as one attempt at reaching it takes.
+/// How old a connection is that may still be another one of the same dialing. 250 ms: addresses that are dialed at the same time answer
+/// within a round trip of each other.
+const SAME_DIALING: Duration = Duration::from_millis(250);
+
+/// Addresses that are kept of one peer: as many as one attempt at reaching it takes.
 const MAX_PLACES: usize = 8;
+
+/// Peers of which addresses are kept; beyond that the one is forgotten of whom one was learnt longest ago. As many as a node of ours
+/// has connections. They are kept when a connection ends: libp2p tells each address once.
+const MAX_PEERS: usize = 128;
 
 /// The connections of this node. Bounded by the node's own limit of connections.
 #[derive(Debug, Default)]
 pub(super) struct Renewal {
-    peers: BTreeMap<PeerId, Peer>,
+    peers: BTreeMap<PeerId, Vec<Connection>>,
+    /// Where peers say that they listen, the last one that did at the end.
+    places: VecDeque<(PeerId, Vec<Multiaddr>)>,
     /// Whose connections were closed because they had gone out from an address that is lost.
-    cut_off: BTreeMap<PeerId, BTreeSet<Multiaddr>>,
-}
-
-#[derive(Debug, Default)]
-struct Peer {
-    connections: Vec<Connection>,
-    /// Where it says that it listens.
-    places: BTreeSet<Multiaddr>,
+    cut_off: BTreeMap<PeerId, Vec<Multiaddr>>,
 }
 
 #[derive(Debug)]
@@ -63,16 +66,40 @@ fn ip(address: &Multiaddr) -> Option<IpAddr> {
     }
 }
 
+/// Whether somebody else's machine can be reached there: what a peer names is not believed to be its own.
+fn is_elsewhere(address: &Multiaddr) -> bool {
+    match ip(address) {
+        Some(IpAddr::V4(ip)) => !(ip.is_loopback() || ip.is_unspecified() || ip.is_link_local()),
+        Some(IpAddr::V6(ip)) => {
+            let here = ip.is_loopback() || ip.is_unspecified() || ip.is_unicast_link_local();
+            !here && ip.to_ipv4_mapped().is_none()
+        }
+        None => false,
+    }
+}
+
 impl Renewal {
-    /// A connection of this peer is being made. Those of before that it replaces, which are to be closed.
-    pub(super) fn replaces(&mut self, now: Instant, peer: &PeerId) -> Vec<Replaced> {
-        let Some(known) = self.peers.get_mut(peer) else { return Vec::new() };
-        let open = |c: &Connection| !c.replaced;
-        if known.connections.iter().any(|c| open(c) && now.since(c.since) < REPLACED_FROM) {
+    /// A connection with this peer is being made, and who dials. Those of before that it replaces, which are to be closed.
+    ///
+    /// What leads over a relay replaces nothing.
+    pub(super) fn replaces(
+        &mut self,
+        now: Instant,
+        peer: &PeerId,
+        dialed: bool,
+        to: &Multiaddr,
+    ) -> Vec<Replaced> {
+        let relayed = to.iter().any(|part| part == Protocol::P2pCircuit);
+        let Some(known) = self.peers.get_mut(peer).filter(|_| !relayed) else { return Vec::new() };
+        let stays = |c: &Connection| {
+            let age = now.since(c.since);
+            !c.replaced && (age < SAME_DIALING || (age < REPLACED_FROM && c.endpoint.is_dialer() != dialed))
+        };
+        if known.iter().any(stays) {
             return Vec::new();
         }
-        let mut remaining = known.connections.iter().filter(|c| open(c)).count();
-        let replaced = known.connections.iter_mut().filter(|c| !c.replaced).map(|c| {
+        let mut remaining = known.iter().filter(|c| !c.replaced).count();
+        let replaced = known.iter_mut().filter(|c| !c.replaced).map(|c| {
             c.replaced = true;
             remaining -= 1;
             Replaced { id: c.id, endpoint: c.endpoint.clone(), remaining }
@@ -90,36 +117,46 @@ impl Renewal {
     ) -> usize {
         self.cut_off.remove(&peer);
         let known = self.peers.entry(peer).or_default();
-        let others = known.connections.iter().filter(|c| !c.replaced).count();
-        let endpoint = endpoint.clone();
-        known.connections.push(Connection { id, endpoint, since: now, replaced: false });
+        let others = known.iter().filter(|c| !c.replaced).count();
+        known.push(Connection { id, endpoint: endpoint.clone(), since: now, replaced: false });
         others
     }
 
     /// A connection is closed. How many gossip still knows of; `None`: it does not know of this one.
     pub(super) fn closed(&mut self, peer: &PeerId, id: ConnectionId) -> Option<usize> {
         let known = self.peers.get_mut(peer)?;
-        let at = known.connections.iter().position(|c| c.id == id)?;
-        let closed = known.connections.remove(at);
-        let remaining = known.connections.iter().filter(|c| !c.replaced).count();
-        if known.connections.is_empty() {
+        let at = known.iter().position(|c| c.id == id)?;
+        let closed = known.remove(at);
+        let remaining = known.iter().filter(|c| !c.replaced).count();
+        if known.is_empty() {
             self.peers.remove(peer);
         }
         (!closed.replaced).then_some(remaining)
     }
 
-    /// The peer says that it can be reached there.
+    /// The peer says that it can be reached there. Of those who are not connected nothing is believed.
     pub(super) fn listens(&mut self, peer: &PeerId, address: &Multiaddr) {
-        // Nobody else's machine is reached there.
-        let own = ip(address).is_some_and(|ip| ip.is_loopback());
-        if let Some(known) = self.peers.get_mut(peer).filter(|k| !own && k.places.len() < MAX_PLACES) {
-            known.places.insert(address.clone());
+        if !self.peers.contains_key(peer) || !is_elsewhere(address) {
+            return;
         }
+        let mut places = match self.places.iter().position(|(known, _)| known == peer) {
+            Some(at) => self.places.remove(at).map(|(_, places)| places).unwrap_or_default(),
+            None => Vec::new(),
+        };
+        // The newest are the best: it may have moved, too.
+        places.retain(|place| place != address);
+        places.insert(0, address.clone());
+        places.truncate(MAX_PLACES);
+        if self.places.len() >= MAX_PEERS {
+            self.places.pop_front();
+        }
+        self.places.push_back((*peer, places));
     }
 
     /// This machine has an address no longer. The connections that may have gone out from it, which are to be closed.
     pub(super) fn lost(&mut self, address: &Multiaddr) -> Vec<(PeerId, ConnectionId)> {
-        let Some(lost) = ip(address).filter(|ip| !ip.is_loopback()) else { return Vec::new() };
+        let relayed = address.iter().any(|part| part == Protocol::P2pCircuit);
+        let Some(lost) = ip(address).filter(|_| is_elsewhere(address) && !relayed) else { return Vec::new() };
         // Who has dialed does not know from which of its addresses, and QUIC does not say at which it was dialed.
         let may =
             |to: &Multiaddr| ip(to).is_none_or(|to| to.is_ipv4() == lost.is_ipv4() && !to.is_loopback());
@@ -132,14 +169,21 @@ impl Renewal {
         };
         let mut closing = Vec::new();
         for (peer, known) in &self.peers {
-            let gone = known.connections.iter().filter(|c| went_out(&c.endpoint));
+            let gone = known.iter().filter(|c| went_out(&c.endpoint));
             let before = closing.len();
             closing.extend(gone.map(|c| (*peer, c.id)));
             if closing.len() > before {
-                let dialed = known.connections.iter().filter(|c| c.endpoint.is_dialer());
-                let dialed = dialed.map(|c| c.endpoint.get_remote_address().clone());
-                let places = known.places.iter().cloned().chain(dialed).take(MAX_PLACES);
-                self.cut_off.insert(*peer, places.collect());
+                // What has worked, and then what it says.
+                let dialed = known.iter().filter(|c| c.endpoint.is_dialer());
+                let mut places: Vec<_> = dialed.map(|c| c.endpoint.get_remote_address().clone()).collect();
+                let said = self.places.iter().find(|(of, _)| of == peer).map(|(_, places)| places);
+                for place in said.into_iter().flatten() {
+                    if !places.contains(place) {
+                        places.push(place.clone());
+                    }
+                }
+                places.truncate(MAX_PLACES);
+                self.cut_off.insert(*peer, places);
             }
         }
         closing
@@ -147,7 +191,7 @@ impl Renewal {
 
     /// The last connection with this peer is closed. Where it was, if it was cut off.
     pub(super) fn cut_off(&mut self, peer: &PeerId) -> Option<Vec<Multiaddr>> {
-        self.cut_off.remove(peer).map(|places| places.into_iter().collect())
+        self.cut_off.remove(peer)
     }
 }
 
@@ -181,19 +225,27 @@ mod tests {
     #[test]
     fn a_later_connection_replaces_an_older_one_and_one_made_at_the_same_time_does_not() {
         let (mut all, peer) = (Renewal::default(), PeerId::random());
-        assert!(all.replaces(at(0), &peer).is_empty());
+        let there: Multiaddr = "/ip4/192.0.2.1/tcp/1".parse().unwrap();
+        assert!(all.replaces(at(0), &peer, true, &there).is_empty());
         assert_eq!(all.opened(at(0), peer, id(1), &dialed("/ip4/192.0.2.1/tcp/1")), 0);
-        assert!(all.replaces(at(1000), &peer).is_empty(), "both have dialed");
+        assert!(all.replaces(at(200), &peer, true, &there).is_empty(), "two addresses answered");
+        assert!(all.replaces(at(1000), &peer, false, &there).is_empty(), "both have dialed");
         assert_eq!(all.opened(at(1000), peer, id(2), &accepted("/ip4/192.0.2.7/tcp/1")), 1);
-        assert!(all.replaces(at(2500), &peer).is_empty(), "the second one is young");
-        let replaced = all.replaces(at(3000), &peer);
+        assert!(all.replaces(at(2500), &peer, true, &there).is_empty(), "the second one is young");
+        let relayed: Multiaddr = "/ip4/192.0.2.1/tcp/1/p2p-circuit".parse().unwrap();
+        assert!(all.replaces(at(3000), &peer, true, &relayed).is_empty(), "it is no better");
+        let replaced = all.replaces(at(3000), &peer, true, &there);
         assert_eq!(
             replaced.iter().map(|r| (r.id, r.remaining)).collect::<Vec<_>>(),
             [(id(1), 1), (id(2), 0)]
         );
-        assert_eq!(all.opened(at(3000), peer, id(3), &dialed("/ip4/192.0.2.1/tcp/1")), 0);
+        assert_eq!(all.opened(at(3000), peer, id(3), &accepted("/ip4/192.0.2.7/tcp/1")), 0);
+        // It has moved again at once.
+        let replaced = all.replaces(at(3500), &peer, false, &there);
+        assert_eq!(replaced.iter().map(|r| (r.id, r.remaining)).collect::<Vec<_>>(), [(id(3), 0)]);
         assert_eq!((all.closed(&peer, id(1)), all.closed(&peer, id(2))), (None, None), "gossip knows");
-        assert_eq!(all.closed(&peer, id(3)), Some(0));
+        assert_eq!(all.opened(at(3500), peer, id(4), &accepted("/ip4/192.0.2.7/tcp/1")), 0);
+        assert_eq!((all.closed(&peer, id(3)), all.closed(&peer, id(4))), (None, Some(0)));
         assert!(all.peers.is_empty() && all.closed(&peer, id(3)).is_none());
     }
 
@@ -228,7 +280,32 @@ mod tests {
     }
 
     #[test]
-    fn hostile_peer_that_names_many_places_has_eight() {
+    fn what_a_peer_said_is_known_in_its_next_connection_and_comes_after_what_has_worked() {
+        let (mut all, peer) = (Renewal::default(), PeerId::random());
+        let lost: Multiaddr = "/ip4/192.0.2.7/tcp/1".parse().unwrap();
+        all.opened(at(0), peer, id(1), &accepted("/ip4/192.0.2.7/tcp/1"));
+        for named in [
+            "/ip4/203.0.113.5/tcp/1",
+            "/ip4/127.0.0.1/tcp/1",
+            "/ip6/::ffff:127.0.0.1/tcp/1",
+            "/dns4/localhost/tcp/1",
+        ] {
+            all.listens(&peer, &named.parse().unwrap());
+        }
+        all.closed(&peer, id(1));
+        all.opened(at(0), peer, id(2), &dialed("/ip4/203.0.113.9/tcp/1"));
+        assert_eq!(
+            all.lost(&"/ip4/192.0.2.7/tcp/1/p2p-circuit".parse().unwrap()),
+            [],
+            "no address of this machine"
+        );
+        assert_eq!(all.lost(&lost), [(peer, id(2))]);
+        let places: Vec<String> = all.cut_off(&peer).unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(places, ["/ip4/203.0.113.9/tcp/1", "/ip4/203.0.113.5/tcp/1"]);
+    }
+
+    #[test]
+    fn hostile_peers_that_name_many_places_have_eight_and_many_peers_have_room() {
         let (mut all, peer) = (Renewal::default(), PeerId::random());
         all.opened(at(0), peer, id(1), &accepted("/ip4/192.0.2.7/tcp/1"));
         for n in 1..100 {
@@ -236,7 +313,13 @@ mod tests {
         }
         all.lost(&"/ip4/192.0.2.7/tcp/1".parse().unwrap());
         assert_eq!(all.cut_off(&peer).map(|places| places.len()), Some(MAX_PLACES));
-        all.listens(&PeerId::random(), &"/ip4/203.0.113.1/tcp/1".parse().unwrap());
-        assert_eq!(all.peers.len(), 1, "of those who are not connected nothing is kept");
+        for n in 0..2 * MAX_PEERS {
+            let other = PeerId::random();
+            all.listens(&other, &"/ip4/203.0.113.1/tcp/1".parse().unwrap());
+            all.opened(at(0), other, id(n), &accepted("/ip4/192.0.2.7/tcp/1"));
+            all.listens(&other, &"/ip4/203.0.113.1/tcp/1".parse().unwrap());
+            all.closed(&other, id(n));
+        }
+        assert_eq!((all.places.len(), all.peers.len()), (MAX_PEERS, 1));
     }
 }
