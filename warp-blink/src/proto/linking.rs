@@ -32,11 +32,7 @@ impl Machine {
         let (own, peer) = (self.own, *key);
         // While one call is heard nobody else is connected: a link carries the microphone.
         let heard_elsewhere = self.calls.values().any(|c| c.id != id && c.audio);
-        let allowed = match self.config.pre_connect {
-            PreConnect::Always => true,
-            PreConnect::Contacts => self.people.is_contact(key),
-            PreConnect::Never => false,
-        };
+        let allowed = self.connects_early(key);
         let Some(call) = self.calls.get_mut(&id) else { return };
         let (active, held) = (call.is_active(), call.held);
         let rings = call.is_outgoing() || (call.is_incoming() && call.caller_is(key));
@@ -116,6 +112,15 @@ impl Machine {
             out.run(EffectKind::Link { link, command: LinkCommand::Send(false) });
         }
         self.tell(id, key, out);
+    }
+
+    /// Whether a link to them may be made while a phone rings.
+    pub(super) fn connects_early(&self, key: &PublicKey) -> bool {
+        match self.config.pre_connect {
+            PreConnect::Always => true,
+            PreConnect::Contacts => self.people.is_contact(key),
+            PreConnect::Never => false,
+        }
     }
 
     pub(super) fn on_link_signal(

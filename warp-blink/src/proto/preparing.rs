@@ -7,7 +7,6 @@ use super::{
     machine::{Machine, Out},
     participant::Participant,
 };
-use crate::config::PreConnect;
 
 /// The most that are kept ready. Four: each holds sockets and some 250 kB, and those who are called in a group rarely accept
 /// within one round trip of each other.
@@ -16,16 +15,9 @@ const MOST: u32 = 4;
 impl Machine {
     /// Keeps as many connections ready as may soon be offered.
     pub(super) fn prepare(&mut self, out: &mut Out<'_>) {
-        let early = self.config.pre_connect;
-        let (own, people) = (self.own, &self.people);
+        // The larger key offers, and an answer cannot be made ready.
         let waits = |p: &&Participant| {
-            let connects = match early {
-                PreConnect::Always => true,
-                PreConnect::Contacts => people.is_contact(&p.key),
-                PreConnect::Never => false,
-            };
-            // The larger key offers, and an answer cannot be made ready.
-            own > p.key && !connects && p.may_come() && p.link.generation == 0
+            self.own > p.key && !self.connects_early(&p.key) && p.may_come() && p.link.generation == 0
         };
         let rings = |c: &&Call| c.is_outgoing() || c.is_incoming();
         let waiting = self.calls.values().filter(rings).flat_map(|c| c.peers.values()).filter(waits).count();

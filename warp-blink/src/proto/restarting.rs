@@ -13,6 +13,7 @@
 use std::time::Duration;
 
 use super::{
+    call::Call,
     effect::{EffectKind, LinkCommand, LinkId},
     machine::{Machine, Out},
     signal::{Body, Description},
@@ -42,6 +43,13 @@ impl Machine {
             p.link.silent_since = now;
             p.link.restart_at.get_or_insert(now + wait);
         }
+    }
+
+    /// Whom this side has to reach again after this machine has moved: those in a call with it, or called by it. Whoever only rings
+    /// is not looked for at addresses of its own choice.
+    pub fn needed(&self) -> impl Iterator<Item = PublicKey> + '_ {
+        let needs = |c: &&Call| c.is_outgoing() || c.is_active();
+        self.calls.values().filter(needs).flat_map(|c| c.peers.keys().copied())
     }
 
     /// Which of the two waits.

@@ -20,7 +20,7 @@ use std::task::{Context, Poll, Waker};
 use async_trait::async_trait;
 use rtc::data_channel::RTCDataChannelState;
 use rtc::peer_connection::transport::{RTCDtlsTransportState, RTCSctpTransportState};
-use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::{self, Receiver, Sender};
 use webrtc::data_channel::{DataChannel, RTCDataChannelInit};
 use webrtc::peer_connection::PeerConnection;
 use webrtc::peer_connection::transport::SctpTransport;
@@ -34,6 +34,8 @@ use crate::channel::{Message, RawChannel, RawEvent};
 /// announces (RFC 8832 section 6), and browsers stop at 1023.
 const STREAM: u16 = 1000;
 const NAME: &str = "signaling";
+/// What is told of it: that it was replaced, once, and that it is open, once.
+const WORDS: usize = 2;
 
 /// What the sockets of a connection and its signaling channel have to do with each other.
 #[derive(Default)]
@@ -69,7 +71,7 @@ struct Wanted {
     role: Arc<Role>,
     engine: Weak<dyn PeerConnection>,
     present: Mutex<Weak<dyn DataChannel>>,
-    told: UnboundedSender<Told>,
+    told: Sender<Told>,
 }
 
 enum Told {
@@ -145,7 +147,7 @@ impl Looking {
             other => other,
         };
         if stage == Stage::InUse && transport.state().await.ok()? == RTCSctpTransportState::Connected {
-            let _ = wanted.told.send(Told::Open);
+            let _ = wanted.told.try_send(Told::Open);
             return Some(Stage::Done);
         }
         Some(stage)
@@ -174,7 +176,7 @@ impl Looking {
         let in_use = channel.ready_state().await.ok()? == RTCDataChannelState::Open;
         *wanted.present() = Arc::downgrade(&channel);
         // If nobody listens any more, the channel goes with it.
-        let _ = wanted.told.send(Told::Replaced { channel, in_use });
+        let _ = wanted.told.try_send(Told::Replaced { channel, in_use });
         Some(if in_use { Stage::InUse } else { Stage::Done })
     }
 }
@@ -211,7 +213,7 @@ pub(super) struct Signaling {
 struct Unopened {
     channel: Arc<dyn DataChannel>,
     in_use: bool,
-    told: UnboundedReceiver<Told>,
+    told: Receiver<Told>,
 }
 
 impl Signaling {
@@ -222,7 +224,7 @@ impl Signaling {
         role: Arc<Role>,
     ) -> Result<Self, webrtc::error::Error> {
         let channel = create(engine).await?;
-        let (telling, told) = mpsc::unbounded_channel();
+        let (telling, told) = mpsc::channel(WORDS);
         let present = Mutex::new(Arc::downgrade(&channel));
         // There is one in each connection.
         let engine = Arc::downgrade(engine);

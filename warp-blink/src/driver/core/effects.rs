@@ -50,7 +50,9 @@ impl Core {
             EffectKind::SendOnLink { link, session, packet } => {
                 let sealed = self.seal(link.peer, session, &packet);
                 let name = ("packet", packet.call, Some(link.peer), session.0, packet.seq);
-                self.say_sealed(id, link, sealed, name);
+                if let Some((_, frame)) = self.leaves(id, sealed, name) {
+                    self.media_job(id, MediaCommand::Signal { link, frame: frame.into() });
+                }
             }
             EffectKind::Send { to, session, packet } => {
                 let sealed = self.seal(to, session, &packet);
@@ -229,38 +231,28 @@ impl Core {
         sealed: Result<(Topic, Vec<u8>), VaultError>,
         name: fault::Name,
     ) {
+        if let Some((topic, frame)) = self.leaves(id, sealed, name) {
+            self.node_job(id, Job::Publish(topic, frame.into()));
+        }
+    }
+
+    /// What was sealed, if it leaves; otherwise the effect has ended.
+    fn leaves(
+        &mut self,
+        id: EffectId,
+        sealed: Result<(Topic, Vec<u8>), VaultError>,
+        name: fault::Name,
+    ) -> Option<(Topic, Vec<u8>)> {
         match sealed {
             Ok(_) if self.losses.loses(name) => self.done(id),
             Ok((topic, frame)) => {
                 #[cfg(test)]
                 self.tap.published(&frame);
-                self.node_job(id, Job::Publish(topic, frame.into()));
+                return Some((topic, frame));
             }
             Err(error) => self.ends(id, Err(error)),
         }
-    }
-
-    fn say_sealed(
-        &mut self,
-        id: EffectId,
-        link: LinkId,
-        sealed: Result<(Topic, Vec<u8>), VaultError>,
-        name: fault::Name,
-    ) {
-        match sealed {
-            Ok(_) if self.losses.loses(name) => self.done(id),
-            Ok((_, frame)) => {
-                #[cfg(test)]
-                self.tap.published(&frame);
-                // What a peer can cause must not keep a microphone from being closed.
-                if self.media_jobs.capacity() < SPARE_JOBS {
-                    let full = "links and devices take no more work".to_owned();
-                    return self.ended.push_back((id, Outcome::Failed(full)));
-                }
-                self.media_job(id, MediaCommand::Signal { link, frame: frame.into() });
-            }
-            Err(error) => self.ends(id, Err(error)),
-        }
+        None
     }
 
     fn node_job(&mut self, id: EffectId, job: Job) {
@@ -272,7 +264,9 @@ impl Core {
     }
 
     fn media_job(&mut self, id: EffectId, command: MediaCommand) {
-        if self.media_jobs.try_send((Some(id), command, None)).is_err() {
+        // What a peer can cause must not keep a microphone from being closed.
+        let full = matches!(command, MediaCommand::Signal { .. }) && self.media_jobs.capacity() < SPARE_JOBS;
+        if full || self.media_jobs.try_send((Some(id), command, None)).is_err() {
             self.ended.push_back((id, Outcome::Failed("links and devices take no more work".to_owned())));
         }
     }

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Core, Found, Request};
 use crate::{
     driver::{clock, post, reaches::Dialed},
-    event::{NodeState, Phase},
+    event::NodeState,
     id::PublicKey,
     ports::{
         gossip::{self, GossipEvent},
@@ -206,10 +206,7 @@ impl Core {
                 self.finish(ended);
             }
             GossipEvent::CutOff { node, addresses } => {
-                // Whoever only rings is not looked for at addresses of its own choice.
-                let calls = self.machine.snapshot().calls.into_iter();
-                let people = calls.filter(|c| c.phase != Phase::Incoming).flat_map(|c| c.participants);
-                let people: Vec<PublicKey> = people.map(|p| p.peer).collect();
+                let people: Vec<PublicKey> = self.machine.needed().collect();
                 let ended = self.reaches.on_cut_off(now, node, addresses, &people);
                 self.finish(ended);
             }

@@ -18,6 +18,10 @@ use crate::{
     proto::{LinkId, MediaInput, signal::Fingerprint},
 };
 
+/// Signals that are taken from one link in a second. 256, as gossip takes from one peer (`driver/node/gate.rs`); a call that is set up
+/// has some thirty.
+const MOST: u32 = 256;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Those that are open. There are no more than links.
@@ -65,9 +69,6 @@ impl Signals {
     }
 }
 
-/// Signals that are taken from one link in a second; as many as gossip takes from one peer. A call that is set up has some thirty.
-const MOST: u32 = 256;
-
 /// Hands over what comes, until the channel ends. What is too much, or finds no room, waits in the channel, and then at the other side.
 pub(super) async fn listen(link: LinkId, mut channel: Channel, events: mpsc::Sender<MediaEvent>) {
     let (mut since, mut taken) = (Instant::now(), 0);
@@ -84,5 +85,37 @@ pub(super) async fn listen(link: LinkId, mut channel: Channel, events: mpsc::Sen
         if events.send(MediaEvent::Signal { link, frame }).await.is_err() {
             break;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use simple_webrtc::ChannelOptions;
+
+    use super::*;
+    use crate::id::{CallId, Identity};
+
+    #[tokio::test(start_paused = true)]
+    async fn hostile_flood_over_a_link_waits_and_nothing_of_it_is_lost() {
+        let peer = Identity::from_seed([1; 32]).public();
+        let link = LinkId { call: CallId::from_bytes([1; 16]), peer, generation: 1 };
+        let (here, there) = Channel::pair(ChannelOptions::reliable("signaling")).unwrap();
+        let (events, mut told) = mpsc::channel(4);
+        let listener = tokio::spawn(listen(link, there, events));
+        tokio::spawn(async move {
+            here.send(Message::Text("nothing of ours".to_owned())).await.unwrap();
+            for n in 0..3 * MOST {
+                here.send(Message::Binary(Bytes::copy_from_slice(&n.to_be_bytes()))).await.unwrap();
+            }
+        });
+        let begin = Instant::now();
+        for n in 0..3 * MOST {
+            let Some(MediaEvent::Signal { frame, .. }) = told.recv().await else { panic!("a signal") };
+            assert_eq!(frame[..], n.to_be_bytes());
+            // The text has taken one place.
+            assert_eq!(begin.elapsed().as_secs(), u64::from((n + 1) / MOST), "{n}");
+        }
+        assert_eq!(told.recv().await, None, "it ends with the channel");
+        listener.await.unwrap();
     }
 }
