@@ -360,8 +360,9 @@ impl<K: Clone + Ord + fmt::Debug + Send + Sync + 'static> Peers<K> {
         let probe = Arc::new(Probe::default());
         let dialled = matches!(role, Role::Dial);
         // At once, so that nothing that is told next takes it away.
-        let servers = self.handle.servers.borrow().clone();
-        let prepared = if dialled { self.handle.pool.take(&servers) } else { None };
+        let servers = self.handle.servers.subscribe();
+        let present = servers.borrow().clone();
+        let prepared = if dialled { self.handle.pool.take(&present) } else { None };
         let entry = Entry { generation, dialled, commands, stop, probe: probe.clone() };
         if let Some(before) = links.present.insert(peer.clone(), entry) {
             before.stop.send_replace(Some(Stop::Superseded));
@@ -369,7 +370,7 @@ impl<K: Clone + Ord + fmt::Debug + Send + Sync + 'static> Peers<K> {
         shared.live.send_modify(|live| *live += 1);
         let link = Link {
             config: self.handle.config.clone(),
-            servers: self.handle.servers.subscribe(),
+            servers,
             engine: self.handle.engine.clone(),
             prepared,
             role,

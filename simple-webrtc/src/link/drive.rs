@@ -64,12 +64,13 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
     pub(super) async fn drive(&mut self, slot: &mut Option<Live>) -> Result<Infallible, End> {
         let steps = Steps::new(now());
         self.emit_state(steps.state()).await?;
-        let config = self.servers.borrow_and_update().clone();
         let (connection, inbox, ready) = match self.prepared.take() {
+            // It has the servers of when it was dialled; others since then are still to come.
             Some(Prepared { connection, inbox, signaling, offer, gathering_until, .. }) => {
                 (connection, inbox, Some((signaling, offer, gathering_until)))
             }
             None => {
+                let config = self.servers.borrow_and_update().clone();
                 let inbox = Inbox::new();
                 (self.open(config, &inbox, &steps).await?, inbox, None)
             }

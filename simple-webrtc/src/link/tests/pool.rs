@@ -265,3 +265,18 @@ async fn what_is_dialled_has_it_though_no_more_are_wanted_from_then_on() {
     assert_eq!(closes(&fake), 0);
     a.peers.shutdown().await;
 }
+
+/// The servers change when it was dialled and has not begun.
+#[tokio::test(start_paused = true)]
+async fn what_is_dialled_hears_of_servers_that_come_right_afterwards() {
+    let mut a = slow(with_server(1));
+    a.peers.prepare(1).expect("room");
+    let fake = a.gathered().await;
+    a.peers.dial("b", FIRST).expect("dial");
+    let two = [2, 3].map(|port| IceServer::stun(format!("stun:192.0.2.1:{port}")));
+    a.peers.set_ice_servers(two.to_vec()).expect("valid");
+    assert_eq!(took(a.description()).await.1, Duration::ZERO, "it was ready");
+    time::sleep(Duration::from_secs(1)).await;
+    assert!(fake.calls().contains(&Call::SetServers(2)), "{:?}", fake.calls());
+    a.peers.shutdown().await;
+}
