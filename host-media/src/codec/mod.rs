@@ -1,10 +1,13 @@
 //! Opus, and what goes around it: redundancy in packets of its own, and the policy that chooses among all of this.
 
+mod advice;
 mod decoder;
 mod encoder;
 mod ffi;
 pub(crate) mod packet;
+pub(crate) mod red;
 
+pub use advice::PathAdvice;
 pub(crate) use decoder::Decoder;
 pub(crate) use encoder::{DEFAULT_BITRATE, DEFAULT_COMPLEXITY, DEFAULT_EXPECTED_LOSS, Encoded, Encoder};
 

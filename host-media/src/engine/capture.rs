@@ -82,7 +82,8 @@ impl Upstream {
         });
         self.frame.clear();
         let Some(payload) = payload? else { return Ok(done) };
-        done.frame = Some(EncodedFrame { timestamp, samples: samples as u32, payload, level, voice });
+        done.frame =
+            Some(EncodedFrame { timestamp, samples: samples as u32, payload, level, voice, red: None });
         self.frames += 1;
         Ok(done)
     }
