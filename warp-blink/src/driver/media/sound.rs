@@ -226,11 +226,7 @@ impl Sound {
         tokio::spawn(async move {
             while let Some(packet) = track.recv().await {
                 if let Some(input) = lock(&slot).as_ref() {
-                    let content = Packet {
-                        sequence: packet.sequence,
-                        timestamp: packet.timestamp,
-                        payload: packet.payload,
-                    };
+                    let content = Packet::new(packet.sequence, packet.timestamp, packet.payload);
                     input.push(content, packet.arrival);
                 }
             }
