@@ -114,7 +114,7 @@ pub(crate) fn run(job: &Job) -> Result<Figures, Box<dyn Error>> {
         }
         for frame in take(&frames) {
             let bytes = HEADERS + frame.payload.len();
-            let packet = Packet { sequence, timestamp: frame.timestamp, payload: frame.payload };
+            let packet = Packet::new(sequence, frame.timestamp, frame.payload);
             sequence = sequence.wrapping_add(1);
             let arrives = network.carry(now);
             fates.push(arrives.is_none());
