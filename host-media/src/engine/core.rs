@@ -22,7 +22,7 @@ use crate::{
     jitter::JitterConfig,
     level,
     mixer::Mixer,
-    peer::Playout,
+    playout::Playout,
     sink::{Sink, Write},
     source::{Gauge, Origin, Read, Source},
     stats::EngineStats,
