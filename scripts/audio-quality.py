@@ -65,8 +65,8 @@ CASES = [
 ]
 # What there is to beat: nothing but the decoder's classic concealment, at the same rate and at the most that the bound allows.
 CLASSIC = {
-    "classic": {"adaptive": "false", "expect": 0, "bitrate": 24_000},
-    "classic_rich": {"adaptive": "false", "expect": 0, "bitrate": 52_000},
+    "classic": {"adaptive": "false", "fec": "false", "expect": 0, "decoder": 0, "bitrate": 24_000},
+    "classic_rich": {"adaptive": "false", "fec": "false", "expect": 0, "decoder": 0, "bitrate": 52_000},
 }
 
 
@@ -225,7 +225,7 @@ def gather(jobs):
         "loss": round(sum(one["lost"] for one in every) / sum(one["packets"] for one in every), 4),
         "mouth_to_ear_ms": round(statistics.median(one["mouth_to_ear_ms"] for one in every), 1),
         "buffer_ms": round(middle("buffer_ms"), 1),
-        **{key: round(middle(key), 1) for key in ["late", "fec", "concealed_ms", "shortened_ms", "lengthened_ms"]},
+        **{key: round(middle(key), 1) for key in ["late", "fec", "red", "dred", "concealed_ms", "shortened_ms", "lengthened_ms"]},
     }
 
 

@@ -36,6 +36,18 @@ pub(crate) struct Job {
     pub(crate) complexity: Option<u8>,
     /// Length of a frame in ms.
     pub(crate) frame: u8,
+    /// What the receiver of the speech reads: redundant sound (RED) or plain Opus only.
+    pub(crate) reads_red: bool,
+    /// In-band redundancy, deep redundancy in ms, and copies of earlier frames as `COUNT:SPACING`.
+    pub(crate) fec: Option<bool>,
+    pub(crate) dred: Option<u64>,
+    pub(crate) red: Option<(u8, u8)>,
+    /// Effort of the decoder: below 5 it is classic.
+    pub(crate) decoder: Option<u8>,
+    /// The most that the network says may be sent, in bit/s with RTP's headers.
+    pub(crate) limit: Option<u32>,
+    /// Each change of the settings is told on standard error.
+    pub(crate) trace: bool,
     /// The figures begin here, in seconds: what is before is for learning.
     pub(crate) warm: f64,
 }
@@ -55,6 +67,13 @@ impl Job {
             expect: None,
             complexity: None,
             frame: 20,
+            reads_red: true,
+            fec: None,
+            dred: None,
+            red: None,
+            decoder: None,
+            limit: None,
+            trace: false,
             warm: 0.0,
         };
         for argument in arguments {
@@ -73,6 +92,16 @@ impl Job {
                 "expect" => job.expect = Some(value.parse()?),
                 "complexity" => job.complexity = Some(value.parse()?),
                 "frame" => job.frame = value.parse()?,
+                "reads_red" => job.reads_red = value.parse()?,
+                "fec" => job.fec = Some(value.parse()?),
+                "dred" => job.dred = Some(value.parse()?),
+                "red" => {
+                    let (count, spacing) = value.split_once(':').ok_or("red: COUNT:SPACING")?;
+                    job.red = Some((count.parse()?, spacing.parse()?));
+                }
+                "decoder" => job.decoder = Some(value.parse()?),
+                "limit" => job.limit = Some(value.parse()?),
+                "trace" => job.trace = value.parse()?,
                 "warm" => job.warm = value.parse()?,
                 _ => return Err(format!("{name}: no such setting").into()),
             }

@@ -9,16 +9,17 @@ use std::{
 };
 
 use host_media::{
-    EncodedFrame, Engine, Event, Format, FrameLength, Packet, PeerId, PeerStats, SinkSpec, SourceSpec, TICK,
-    WavFormat, WavSample,
+    EncodedFrame, Engine, Event, Format, FrameLength, Packet, PathAdvice, PayloadKind, PeerId, PeerStats,
+    SinkSpec, SourceSpec, TICK, WavFormat, WavSample,
 };
 
 use crate::{
     Job,
-    network::{Dice, Fates, HEADERS, Network},
+    network::{Dice, Fates, HEADERS, Network, Told},
 };
 
 const SPEAKER: PeerId = PeerId(1);
+const LISTENER: PeerId = PeerId(2);
 /// Rate of what is written: wideband PESQ takes 16 kHz (ITU-T P.862.2).
 const RATE: u32 = 16_000;
 
@@ -43,7 +44,7 @@ impl fmt::Display for Figures {
         write!(
             f,
             "{{\"wire\": {:.0}, \"wire_peak\": {:.0}, \"packets\": {}, \"lost\": {}, \"offset\": {:.6}, \"buffer_ms\": {:.1}, \
-             \"late\": {}, \"fec\": {}, \"concealed_ms\": {}, \"shortened_ms\": {}, \"lengthened_ms\": {}}}",
+             \"late\": {}, \"fec\": {}, \"red\": {}, \"dred\": {}, \"concealed_ms\": {}, \"shortened_ms\": {}, \"lengthened_ms\": {}}}",
             self.wire,
             self.wire_peak,
             self.packets,
@@ -52,6 +53,8 @@ impl fmt::Display for Figures {
             self.buffer,
             s.late,
             s.fec_recovered,
+            s.red_recovered,
+            s.dred_recovered,
             s.concealed.as_millis(),
             s.shortened.as_millis(),
             s.lengthened.as_millis()
@@ -87,13 +90,29 @@ pub(crate) fn run(job: &Job) -> Result<Figures, Box<dyn Error>> {
         if let Some(complexity) = job.complexity {
             builder = builder.complexity(complexity);
         }
+        builder = builder.adaptive(job.adaptive);
+        if let Some(on) = job.fec {
+            builder = builder.fec(on);
+        }
+        if let Some(reach) = job.dred {
+            builder = builder.dred(Duration::from_millis(reach));
+        }
+        if let Some((count, spacing)) = job.red {
+            builder = builder.red(count, spacing);
+        }
         builder.build(start, unix)?
     };
-    let mut to = Engine::builder()
+    let mut listener = Engine::builder();
+    if let Some(complexity) = job.decoder {
+        listener = listener.decoder_complexity(complexity);
+    }
+    let mut to = listener
         .source(SourceSpec::Silence)
         .sink(SinkSpec::Wav(job.heard.clone(), WavFormat::new(RATE, 1, WavSample::I16)))
         .build(start, unix)?;
-    let controls = to.controls();
+    let (sender, controls) = (from.controls(), to.controls());
+    // The network gives its advice for somebody: the one who listens.
+    sender.add_peer(LISTENER)?;
     let input = controls.add_peer(SPEAKER)?;
 
     let phase = TICK.mul_f64(Dice::new(job.seed ^ 0xface).roll());
@@ -103,7 +122,8 @@ pub(crate) fn run(job: &Job) -> Result<Figures, Box<dyn Error>> {
     let mut flying: VecDeque<(Duration, Packet)> = VecDeque::new();
     let (mut sent, mut figures) = (Vec::new(), Figures::default());
     let (mut sequence, mut buffer, mut ticks) = (65_000_u16, Duration::ZERO, 0_u32);
-    let mut ending = None;
+    let mut reports: VecDeque<(Duration, Told)> = VecDeque::new();
+    let (mut ending, mut traced) = (None, None);
     for tick in 0.. {
         let now = TICK * tick;
         from.tick(start + now);
@@ -113,8 +133,12 @@ pub(crate) fn run(job: &Job) -> Result<Figures, Box<dyn Error>> {
             }
         }
         for frame in take(&frames) {
-            let bytes = HEADERS + frame.payload.len();
-            let packet = Packet::new(sequence, frame.timestamp, frame.payload);
+            let (kind, payload) = match frame.red.filter(|_| job.reads_red) {
+                Some(red) => (PayloadKind::Red, red),
+                None => (PayloadKind::Opus, frame.payload),
+            };
+            let bytes = HEADERS + payload.len();
+            let packet = Packet::new(sequence, frame.timestamp, payload).kind(kind);
             sequence = sequence.wrapping_add(1);
             let arrives = network.carry(now);
             fates.push(arrives.is_none());
@@ -125,7 +149,33 @@ pub(crate) fn run(job: &Job) -> Result<Figures, Box<dyn Error>> {
             }
             flying.extend(arrives.map(|at| (at, packet)));
         }
-        let _ = fates.tell(now);
+        if let Some(told) = fates.tell(now) {
+            // What a connection without repeated packets would say; a report takes its way back.
+            reports.push_back((now + ms(job.delay), told));
+        }
+        while reports.front().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, told)) = reports.pop_front() else { break };
+            let advice = PathAdvice::default()
+                .loss(told.loss)
+                .path_loss(told.loss)
+                .burst_ratio(told.burst_ratio)
+                .round_trip(ms(2.0 * job.delay))
+                .bitrate(job.limit)
+                .red(job.reads_red);
+            sender.advise(LISTENER, Some(advice));
+        }
+        if job.trace {
+            let s = sender.stats();
+            let is = (s.frame.ms(), s.bitrate, s.fec, s.dred.as_millis(), s.red_copies, s.red_spacing);
+            let target = controls.peer_stats(SPEAKER).map_or(0, |stats| stats.jitter_target.as_millis());
+            if traced.replace((is, target)).is_none_or(|was| was != (is, target)) {
+                let (frame, bitrate, fec, dred, copies, spacing) = is;
+                eprintln!(
+                    "{:6.2} s: {frame} ms, {bitrate} bit/s, FEC {fec}, DRED {dred} ms, RED {copies}:{spacing}; target {target} ms",
+                    now.as_secs_f64()
+                );
+            }
+        }
         let hears = now + phase;
         while flying.front().is_some_and(|(at, _)| *at <= hears) {
             if let Some((at, packet)) = flying.pop_front() {
