@@ -295,3 +295,55 @@ fn what_is_left_out_becomes_noise_about_as_loud() {
         assert!(levels.iter().all(|level| (level - mean).abs() < 8.0), "it comes and goes: {levels:.0?}");
     }
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    /// libopus ends the whole process where an assertion of its own fails, so whatever comes must not get there.
+    #[test]
+    fn broken_redundancy_makes_no_worse_than_noise(
+        first in 0..40_usize,
+        flips in proptest::collection::vec((proptest::prelude::any::<proptest::sample::Index>(), 1..=255_u8), 0..12),
+        cut in proptest::prelude::any::<proptest::sample::Index>(),
+        wishes in proptest::collection::vec((0..600_usize, 1..49_usize, 0..4_u8), 1..12),
+    ) {
+        use std::sync::LazyLock;
+        static PACKETS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+            let mut encoder = Encoder::new(Format::default()).unwrap();
+            encoder.set_bitrate(64_000).unwrap();
+            encoder.set_expected_loss(25).unwrap();
+            encoder.set_dred(1_040).unwrap();
+            speech()[48_000..96_000].chunks_exact(960).map(|frame| packet_of(&mut encoder, frame)).collect()
+        });
+        let mut decoder = Decoder::new().unwrap();
+        let mut out = vec![0.0; packet::MAX_SAMPLES];
+        decoder.decode(&PACKETS[first], &mut out).unwrap();
+        let mut broken = PACKETS[first + 9].clone();
+        for (at, by) in flips {
+            let at = at.index(broken.len());
+            broken[at] ^= by;
+        }
+        if cut.index(4) == 0 {
+            broken.truncate(cut.index(broken.len()));
+        }
+        let finite = |n: Result<usize, Error>, out: &[f32]| {
+            n.is_err() || out[..n.unwrap()].iter().all(|v| v.is_finite() && v.abs() < 100.0)
+        };
+        let covered = decoder.read_dred(&broken).unwrap_or(0);
+        proptest::prop_assert!(covered <= 48_000);
+        for (offset, pieces, how) in wishes {
+            let out = &mut out[..pieces * 120];
+            let made = match how {
+                0 => decoder.conceal(out),
+                1 => decoder.recover(&broken, out),
+                _ => decoder.dred(offset * 120, out),
+            };
+            proptest::prop_assert!(finite(made, out), "offset {offset}, {pieces} pieces, {how}");
+        }
+        let made = decoder.decode(&broken, &mut out);
+        proptest::prop_assert!(finite(made, &out));
+        let made = decoder.conceal(&mut out[..960]);
+        proptest::prop_assert!(finite(made, &out));
+        proptest::prop_assert!(decoder.dred(usize::MAX, &mut out[..960]).is_err());
+    }
+}
