@@ -142,7 +142,8 @@ fn jitter_of_200_ms_comes_and_goes() {
     });
     run.row("200 ms of jitter from 10 to 30 s");
     let (least, most) = run.targets(15, 30);
-    assert!(least > 130.0 && most <= 202.0, "{least} to {most}");
+    // Some come later than that, and are waited for as losses are.
+    assert!(least > 130.0 && most <= 225.0, "{least} to {most}");
     assert!(run.concealed(15, 30) < 15.0 * 0.08, "{}", run.concealed(15, 30));
     assert!(run.targets(50, 60).1 <= 12.0, "forgotten after 20 s: {:?}", run.targets(50, 60));
     assert!(run.delays(50, 60).1 < 22.6, "{:?}", run.delays(50, 60));

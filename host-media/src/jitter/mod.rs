@@ -153,6 +153,11 @@ impl JitterBuffer {
         Some(now - to_us(position.timestamp - decoded as i64) - self.delay.base())
     }
 
+    /// Whether playing does not wait for anything just now.
+    pub(crate) fn settled(&self) -> bool {
+        self.position.is_none_or(|p| p.waited == 0)
+    }
+
     /// What to do about the delay at `now`.
     pub(crate) fn advice(&self, now: i64, decoded: usize) -> Advice {
         let Some(current) = self.current(now, decoded) else { return Advice::Keep };

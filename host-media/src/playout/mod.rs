@@ -128,7 +128,10 @@ impl Playout {
             self.tally.discarded += self.line.len() as u64;
             self.line.clear();
         }
-        self.current_us = self.jitter.current(now, self.line.len()).unwrap_or(0);
+        // While nothing is there, how much delay that will have been is known when it comes.
+        if self.jitter.settled() {
+            self.current_us = self.jitter.current(now, self.line.len()).unwrap_or(0);
+        }
         let heard = self.heard;
         self.fill(now, BLOCK);
         self.adjust(now);
