@@ -10,6 +10,7 @@ use super::{
     Builder, OnEvent, OnFrame, OrFault,
     capture::Upstream,
     controls::{Arrived, Controls, PeerShared, lock},
+    encoding::Adaptation,
 };
 use crate::{
     Block, SILENT, TICK,
@@ -38,6 +39,7 @@ pub struct Core {
     source: Option<Box<dyn Source>>,
     sink: Option<Box<dyn Sink>>,
     upstream: Upstream,
+    adaptation: Adaptation,
     mixer: Mixer,
     peers: BTreeMap<PeerId, Peer>,
     version: u64,
@@ -83,7 +85,11 @@ impl Core {
         epoch: Instant,
         unix: SystemTime,
     ) -> Result<Self, Error> {
-        let upstream = Upstream::new(Encoder::new(builder.format)?);
+        let channels = if builder.encoding.stereo { 2 } else { 1 };
+        let upstream = Upstream::new(Encoder::with_channels(builder.format, channels)?);
+        let adaptation = Adaptation::new(epoch, builder.format.max_bitrate);
+        let controls = Controls::new(builder.bitrate, builder.expected_loss, builder.complexity);
+        controls.shared.encoding.start(builder.encoding, builder.format.frame);
         let mut pending = VecDeque::new();
         let source = source
             .map_err(|cause| {
@@ -98,12 +104,13 @@ impl Core {
             })
             .ok();
         Ok(Self {
-            controls: Controls::new(builder.bitrate, builder.expected_loss, builder.complexity),
+            controls,
             on_frame: builder.on_frame,
             on_event: builder.on_event,
             source,
             sink,
             upstream,
+            adaptation,
             mixer: Mixer::new(),
             peers: BTreeMap::new(),
             version: 0,
@@ -132,7 +139,7 @@ impl Core {
     pub fn tick(&mut self, now: Instant) {
         self.ticks += 1;
         self.tell_pending();
-        self.capture();
+        self.capture(now);
         self.take_peers();
         let mix = self.mix(now);
         self.play(&mix);
@@ -169,7 +176,7 @@ impl Core {
         }
     }
 
-    fn capture(&mut self) {
+    fn capture(&mut self, now: Instant) {
         let mut block: Block = SILENT;
         // Without a source nothing is sent at all.
         let Some(source) = &mut self.source else { return };
@@ -186,12 +193,9 @@ impl Core {
                 return;
             }
         }
-        let shared = &self.controls.shared;
-        let encoder = self.upstream.encoder();
-        let set = encoder
-            .set_bitrate(shared.bitrate.load(Relaxed))
-            .and_then(|()| encoder.set_expected_loss(shared.expected_loss.load(Relaxed)))
-            .and_then(|()| encoder.set_complexity(shared.complexity.load(Relaxed)));
+        let settings = self.adaptation.settings(&self.controls, now);
+        let complexity = self.controls.shared.complexity.load(Relaxed);
+        let set = self.upstream.apply(&settings, complexity, self.controls.dtx());
         let pushed = set.and_then(|()| self.upstream.push(&block, self.controls.muted()));
         match pushed {
             Ok(done) => {
@@ -345,6 +349,12 @@ impl Core {
             has_source: self.source.is_some(),
             has_sink: self.sink.is_some(),
             bitrate: self.upstream.encoder().bitrate(),
+            frame: self.upstream.encoder().frame(),
+            fec: self.upstream.encoder().fec(),
+            dred: Duration::from_millis(u64::from(self.upstream.encoder().dred())),
+            red_copies: self.upstream.copies().count,
+            red_spacing: self.upstream.copies().spacing,
+            silent_frames: self.upstream.silent,
             capture_fill: source.fill,
             playout_fill: sink.fill,
             capture_xruns: source.xruns,

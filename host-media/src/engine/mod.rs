@@ -3,6 +3,7 @@
 mod capture;
 mod controls;
 mod core;
+mod encoding;
 mod thread;
 
 pub use controls::{Controls, MAX_PEERS, PeerInput};
@@ -35,6 +36,7 @@ pub struct Builder {
     bitrate: u32,
     expected_loss: u8,
     complexity: u8,
+    encoding: encoding::Encoding,
     on_frame: OnFrame,
     on_event: OnEvent,
 }
@@ -59,6 +61,7 @@ impl Default for Builder {
             bitrate: crate::codec::DEFAULT_BITRATE,
             expected_loss: crate::codec::DEFAULT_EXPECTED_LOSS,
             complexity: crate::codec::DEFAULT_COMPLEXITY,
+            encoding: encoding::Encoding::default(),
             on_frame: Box::new(|_| {}),
             on_event: Box::new(|_| {}),
         }
