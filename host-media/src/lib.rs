@@ -48,7 +48,7 @@ mod format;
 mod jitter;
 mod level;
 mod mixer;
-mod peer;
+mod playout;
 mod resample;
 mod sink;
 mod source;
