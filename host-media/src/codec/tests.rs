@@ -296,6 +296,49 @@ fn what_is_left_out_becomes_noise_about_as_loud() {
     }
 }
 
+/// libopus makes silence of a frame with them; otherwise they would stay in filters and networks for ever.
+#[test]
+fn numbers_that_are_none_are_forgotten() {
+    let said = &speech()[48_000..48_000 * 3];
+    for (bitrate, dred, fec) in [(24_000, 0, true), (48_000, 300, false), (128_000, 0, false)] {
+        let run = |broken: &[f32]| {
+            let mut encoder = Encoder::new(Format::default()).unwrap();
+            encoder.set_bitrate(bitrate).unwrap();
+            encoder.set_expected_loss(20).unwrap();
+            encoder.set_dred(dred).unwrap();
+            encoder.set_fec(fec).unwrap();
+            let (mut decoder, mut out) = (Decoder::new().unwrap(), vec![0.0; packet::MAX_SAMPLES]);
+            let (mut heard, mut reached) = (Vec::new(), 0);
+            for (n, frame) in said.chunks_exact(960).enumerate() {
+                let mut frame = frame.to_vec();
+                if (10..20).contains(&n) && !broken.is_empty() {
+                    frame.iter_mut().zip(broken.iter().cycle()).for_each(|(v, broken)| *v = *broken);
+                }
+                let payload = packet_of(&mut encoder, &frame);
+                reached = decoder.read_dred(&payload).unwrap();
+                decoder.decode(&payload, &mut out).unwrap();
+                heard.extend_from_slice(&out[..960]);
+                if reached > 0 && n == 99 {
+                    decoder.dred(960 * 5, &mut out[..960 * 4]).unwrap();
+                    assert!(out[..960 * 4].iter().all(|v| v.is_finite()));
+                }
+            }
+            (heard.split_off(48_000), reached)
+        };
+        let (whole, reached) = run(&[]);
+        for broken in [&[f32::NAN][..], &[f32::INFINITY, f32::NEG_INFINITY, 0.0], &[1e30, -1e30, 3.0], &[1e9]]
+        {
+            let (heard, after) = run(broken);
+            let error: f64 = distance(&whole, &heard);
+            println!("{bitrate} {broken:?}: {error:.2} dB, {after} of {reached} samples");
+            assert!(
+                error < 2.5 && after * 10 >= reached * 9,
+                "{bitrate} {broken:?}: {error} dB, {after} of {reached}"
+            );
+        }
+    }
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
 
