@@ -36,7 +36,7 @@ fn noise(n: usize, amplitude: f32) -> Vec<f32> {
 }
 
 /// Syllables of a moving pitch, with pauses and some noise.
-fn speech(seconds: f64) -> Vec<f32> {
+pub(super) fn speech(seconds: f64) -> Vec<f32> {
     let hiss = noise((seconds * 48_000.0) as usize, 0.001);
     let mut phase = 0.0_f64;
     hiss.iter()
