@@ -6,7 +6,8 @@
 //!   so that one bad link does not ruin the call for all others.
 //! - Protection is for the worst of them, up to [`MOST_LOSS`]. One that loses more than [`GIVEN_UP`] is no help to plan
 //!   for and is left out as long as others are better off.
-//! - Redundant packets (RED) are made if those who lose most read them; in-band redundancy is for all others.
+//! - Redundant packets (RED) are made if those who read them lose more than those who do not; if not, redundancy inside
+//!   of packets serves both.
 //!
 //! Then the class of the losses decides which plans of the table are tried, in order: the first one whose least bit
 //! rate fits into what is allowed is taken. More protection comes at once; less comes only when it was not needed for
@@ -126,6 +127,9 @@ fn plans(class: Class, bursty: bool, reads_red: bool) -> &'static [Plan] {
         (_, false, true) => DRED_MEDIUM,
     }
 }
+
+/// Percent of loss that in-band redundancy is made for beside RED, by the class of those who do not read that.
+const BESIDE_RED: [u8; 5] = [0, 5, 10, 20, 25];
 
 /// What is left when nothing else fits: as little as possible.
 const LAST: Plan = fec(Ms60, 6_000, 16_000, 10);
@@ -320,7 +324,7 @@ impl Policy {
         let worst = if demand.red.share >= demand.plain.share { demand.red } else { demand.plain };
         self.run.update(now, worst.run(BURSTY.0), worst.run(BURSTY.1));
         let (red, plain) = (self.red.value, self.plain.value);
-        let use_red = demand.reads_red && red > Class::Clean && red >= plain;
+        let use_red = demand.reads_red && red > plain;
         let key = (red.max(plain), self.run.value > 1, use_red);
         let plans = plans(key.0, key.1, key.2);
 
@@ -349,11 +353,7 @@ impl Policy {
             bitrate: room.rate(&plan).min(plan.best.max(wanted.bitrate)),
             // Those who do not read redundant sound need something too.
             fec: plan.fec || (use_red && plain > Class::Clean),
-            expected_loss: match plain {
-                Class::Clean => plan.loss,
-                _ if use_red => plan.loss.max(5),
-                _ => plan.loss,
-            },
+            expected_loss: if use_red { plan.loss.max(BESIDE_RED[plain as usize]) } else { plan.loss },
             dred: plan.dred,
             red: if plan.red > 0 { copies } else { Copies::default() },
         };

@@ -9,7 +9,7 @@ use std::{
 use super::{
     Builder, OnEvent, OnFrame, OrFault,
     capture::Upstream,
-    controls::{Controls, PeerShared, lock},
+    controls::{Arrived, Controls, PeerShared, lock},
     encoding::Adaptation,
 };
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
     device::Direction,
     error::{DeviceFault, Error},
     event::{Event, Speaker},
-    format::{Packet, PeerId},
+    format::PeerId,
     jitter::JitterConfig,
     level,
     mixer::Mixer,
@@ -66,7 +66,7 @@ struct Peer {
     shared: Arc<PeerShared>,
     playout: Playout,
     gain: f32,
-    arrived: VecDeque<(Packet, Instant)>,
+    arrived: VecDeque<Arrived>,
 }
 
 impl std::fmt::Debug for Core {
@@ -265,8 +265,11 @@ impl Core {
             let dropped = std::mem::take(&mut queue.dropped);
             drop(queue);
             peer.playout.overflowed(dropped);
-            for (packet, arrival) in peer.arrived.drain(..) {
-                peer.playout.insert(packet, arrival);
+            for Arrived { packet, at, fresh } in peer.arrived.drain(..) {
+                if fresh {
+                    peer.playout.restart();
+                }
+                peer.playout.insert(packet, at);
             }
             let pulled = peer.playout.pull(now, &mut block);
             let to = peer.shared.gain();

@@ -59,6 +59,7 @@ pub(crate) struct DelayTracker {
     burst_relative: i64,
     /// The largest hiccup of each of the last seconds.
     hiccups: [(i64, i64); HICCUP_SECONDS],
+    /// Transit of the last packets.
     recent: [i64; RECENT],
     recent_at: usize,
     frame_us: i64,
@@ -82,7 +83,7 @@ impl DelayTracker {
             burst: 0,
             burst_relative: 0,
             hiccups: [(i64::MIN / 2, 0); HICCUP_SECONDS],
-            recent: [0; RECENT],
+            recent: [i64::MIN / 2; RECENT],
             recent_at: 0,
             frame_us: 20_000,
             shorter: 0,
@@ -94,7 +95,7 @@ impl DelayTracker {
     /// Forgets where the sender's clock stands, but not what the path is like.
     pub(crate) fn new_clock(&mut self) {
         self.least.clear();
-        self.recent = [0; RECENT];
+        self.recent = [i64::MIN / 2; RECENT];
     }
 
     /// Notes that sound of `samples` with this time on the sender's clock came at `arrival`; tells its relative delay.
@@ -120,7 +121,7 @@ impl DelayTracker {
             self.burst_relative = relative;
         }
         self.last_arrival = arrival;
-        self.recent[self.recent_at] = relative;
+        self.recent[self.recent_at] = transit;
         self.recent_at = (self.recent_at + 1) % RECENT;
         self.repairs.advance(arrival);
         if relative <= HICCUP_US && self.burst_relative <= HICCUP_US {
@@ -185,7 +186,8 @@ impl DelayTracker {
 
     /// The most that one of the last packets was late.
     pub(crate) fn recent(&self) -> i64 {
-        self.recent.iter().copied().max().unwrap_or(0)
+        let latest = self.recent.iter().copied().max().unwrap_or(0);
+        (latest - self.fastest()).max(0)
     }
 
     /// The delay to aim for, in microseconds.

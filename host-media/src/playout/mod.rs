@@ -4,6 +4,8 @@
 //! the packet that it is of), the copy inside of the next packet (in-band FEC), deep redundancy, concealment.
 
 mod line;
+#[cfg(test)]
+mod repair_tests;
 mod stretch;
 #[cfg(test)]
 mod tests;
@@ -20,7 +22,7 @@ use crate::{
     },
     error::Error,
     format::Packet,
-    jitter::{Advice, Deep, Gap, JitterBuffer, JitterConfig, Next},
+    jitter::{Advice, Deep, JitterBuffer, JitterConfig, Next},
     level::{self, SpeechDetector},
     stats::PeerStats,
 };
@@ -134,7 +136,10 @@ impl Playout {
             self.tally.discarded += self.line.len() as u64;
             self.line.clear();
         }
-        self.current_us = self.jitter.current(now, self.line.len()).unwrap_or(0);
+        // While nothing is there, how much delay that will have been is known when it comes.
+        if self.jitter.settled() {
+            self.current_us = self.jitter.current(now, self.line.len()).unwrap_or(0);
+        }
         let heard = self.heard;
         self.fill(now, BLOCK);
         self.adjust(now);
@@ -159,7 +164,8 @@ impl Playout {
             match self.jitter.next(now, self.line.len()) {
                 Next::Packet { payload, skip, gap } => {
                     if let Some(gap) = gap {
-                        self.learn(now, gap, &payload);
+                        let reach = gap.deep.as_ref().map_or(0, |deep| self.reach(deep));
+                        self.jitter.learn(now, &gap, reach);
                     }
                     self.decode(&payload, skip);
                 }
@@ -204,31 +210,25 @@ impl Playout {
         }
     }
 
-    /// Tells the jitter buffer what could have been repaired of a loss.
-    fn learn(&mut self, now: i64, gap: Gap, payload: &[u8]) {
-        let deep = self.reach(gap.sequence, payload);
-        self.jitter.learn(now, gap, deep);
-    }
-
     /// How far the deep redundancy of this packet goes back; it is ready to be decoded then.
-    fn reach(&mut self, sequence: i64, payload: &[u8]) -> usize {
+    fn reach(&mut self, deep: &Deep) -> usize {
         if let Some((read, reach)) = self.deep
-            && read == sequence
+            && read == deep.sequence
         {
             return reach;
         }
-        let reach = self.decoder.read_dred(payload).unwrap_or_else(|e| {
+        let reach = self.decoder.read_dred(&deep.payload).unwrap_or_else(|e| {
             tracing::debug!(error = %e, "deep redundancy cannot be read");
             0
         });
-        self.deep = Some((sequence, reach));
+        self.deep = Some((deep.sequence, reach));
         reach
     }
 
     /// Rebuilds what is lost from deep redundancy; false if there is none for it.
     fn rebuild(&mut self, samples: usize, deep: &Deep) -> bool {
         let n = samples.div_ceil(GRAIN) * GRAIN;
-        if n > MAX_SAMPLES || self.reach(deep.sequence, &deep.payload) < deep.ago {
+        if n > MAX_SAMPLES || self.reach(deep) < deep.ago {
             return false;
         }
         match self.decoder.dred(deep.ago, &mut self.scratch[..n]) {

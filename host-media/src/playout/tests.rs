@@ -36,7 +36,7 @@ fn noise(n: usize, amplitude: f32) -> Vec<f32> {
 }
 
 /// Syllables of a moving pitch, with pauses and some noise.
-fn speech(seconds: f64) -> Vec<f32> {
+pub(super) fn speech(seconds: f64) -> Vec<f32> {
     let hiss = noise((seconds * 48_000.0) as usize, 0.001);
     let mut phase = 0.0_f64;
     hiss.iter()
@@ -127,7 +127,7 @@ fn a_vowel_keeps_its_pitch_and_its_shape_and_gets_as_long_as_promised() {
             let (heard, warp) = play(&said, by);
             let change = 1.0 - heard.len() as f64 / said.len() as f64;
             // The tempo is a share of what is heard, the change one of what was said.
-            let promised = tempo / (1.0 + tempo);
+            let promised: f64 = tempo / (1.0 + tempo);
             println!("{hz} Hz, {by} us: {change:.3} of {promised:.3}, {} jumps", warp.jumps);
             assert!(change.abs() <= promised.abs() + 0.02, "{hz} {by}: {change}");
             assert!(change / promised > 0.8, "{hz} {by}: {change} of {promised}");
