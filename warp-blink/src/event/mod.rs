@@ -196,16 +196,15 @@ pub enum Event {
         /// What the system calls it; `None`: there is none, and the call goes on without.
         name: Option<String>,
     },
-    /// A recording runs, has got another file because somebody came in, or has ended. The others are told by
-    /// [`ParticipantState::recording`].
+    /// A recording runs, or has ended and its files are complete. The others are told by [`ParticipantState::recording`].
     Recording {
         /// The call.
         call: CallId,
         /// It runs.
         running: bool,
-        /// Its files until now, the own voice and the mix first.
+        /// Its files until now: the own voice, all together, and those who are there; whoever comes in later has one from then on.
         files: Vec<PathBuf>,
-        /// Why it ended, if nobody asked for that.
+        /// Why it could not even begin, if every call is to be recorded.
         cause: Option<String>,
     },
     /// A sound file that was played into the call has come to its end, or cannot be played any further.
@@ -414,6 +413,11 @@ pub enum Warning {
         /// Which, and why.
         cause: String,
     },
+    /// A file of a recording cannot be written any further. Its other files, and the call, go on.
+    RecordingFailed {
+        /// Which, and why.
+        cause: String,
+    },
     /// The user speaks, and is muted. At most once in ten seconds.
     SpeakingWhileMuted,
     /// For ten seconds nothing at all has come from the microphone, although it is open and not muted: it may be switched off,
@@ -437,6 +441,7 @@ impl fmt::Display for Warning {
             Self::NotReached { cause, .. } => write!(f, "their node is not there: {cause}"),
             Self::DeviceLost { device } => write!(f, "{device} has gone"),
             Self::DeviceRefused { cause } => write!(f, "the devices stay as they are: {cause}"),
+            Self::RecordingFailed { cause } => write!(f, "not recorded any further: {cause}"),
             Self::SpeakingWhileMuted => f.write_str("you are muted"),
             Self::MicrophoneSilent => f.write_str("nothing comes from the microphone: is it switched off?"),
             Self::ServerFailed { url, cause } => write!(f, "the server {url} is of no use: {cause}"),

@@ -429,7 +429,7 @@ pub enum MediaInput {
         /// What the system calls it.
         name: Option<String>,
     },
-    /// A recording began, has another file, or ended.
+    /// A recording began, or ended.
     Recording {
         /// Of which call.
         call: CallId,
@@ -437,7 +437,7 @@ pub enum MediaInput {
         running: bool,
         /// Its files until now.
         files: Vec<PathBuf>,
-        /// Why it ended, if nobody asked for that.
+        /// Why it could not begin.
         cause: Option<String>,
     },
     /// A sound file is not played into the call any more.
