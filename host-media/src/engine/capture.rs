@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::{
     BLOCK, Block, SAMPLE_RATE, SILENT,
-    codec::Encoder,
+    codec::{Encoded, Encoder},
     error::Error,
     format::EncodedFrame,
     level::{self, SpeechDetector},
@@ -76,10 +76,14 @@ impl Upstream {
         self.timestamp = timestamp.wrapping_add(samples as u32);
         let level = level::dbov(level::rms(&self.frame));
         let voice = std::mem::take(&mut self.voice);
-        let payload = self.encoder.encode(&self.frame).map(Bytes::copy_from_slice);
+        let payload = self.encoder.encode(&self.frame).map(|done| match done {
+            Encoded::Packet(payload) => Some(Bytes::copy_from_slice(payload)),
+            Encoded::Silence => None,
+        });
         self.frame.clear();
+        let Some(payload) = payload? else { return Ok(done) };
         done.frame =
-            Some(EncodedFrame { timestamp, samples: samples as u32, payload: payload?, level, voice });
+            Some(EncodedFrame { timestamp, samples: samples as u32, payload, level, voice, red: None });
         self.frames += 1;
         Ok(done)
     }

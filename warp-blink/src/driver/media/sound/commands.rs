@@ -88,7 +88,8 @@ impl Sound {
             let state = lock(&self.state);
             state.engine.as_ref().filter(|_| state.wanted == Some(call)).map(Engine::controls)
         };
-        let closed = || MediaError("the devices of this call are not open: it is not accepted, or held".to_owned());
+        let closed =
+            || MediaError("the devices of this call are not open: it is not accepted, or held".to_owned());
         work(&controls.ok_or_else(closed)?).map_err(MediaError)
     }
 }

@@ -52,8 +52,6 @@ impl Sound {
         };
         send(&self.events, input);
     }
-}
-
 
     /// A recording that every call is to have cannot begin.
     pub(super) fn not_recorded(&self, call: CallId, cause: String) {
