@@ -1,6 +1,6 @@
 //! How loud sound is, and whether somebody speaks.
 
-use crate::Block;
+use crate::{Block, process::Voice};
 
 /// Silence in the scale of RFC 6464.
 pub(crate) const SILENCE: u8 = 127;
@@ -13,6 +13,11 @@ pub(crate) fn rms(samples: &[f32]) -> f32 {
     (samples.iter().map(|s| s * s).sum::<f32>() / samples.len() as f32).sqrt()
 }
 
+/// The largest sample, whatever its sign.
+pub(crate) fn peak(samples: &[f32]) -> f32 {
+    samples.iter().fold(0.0, |peak, s| s.abs().max(peak))
+}
+
 /// A root mean square as the level of RFC 6464: -dBov, rounded, 0 the loudest and 127 silence.
 pub(crate) fn dbov(rms: f32) -> u8 {
     if rms <= 0.0 || !rms.is_finite() {
@@ -21,12 +26,16 @@ pub(crate) fn dbov(rms: f32) -> u8 {
     (-20.0 * rms.log10()).round().clamp(0.0, f32::from(SILENCE)) as u8
 }
 
-/// Finds out from energy alone whether somebody speaks: clearly above the background, with a start and an end.
+/// Decides whether somebody speaks: clearly above the background and, as far as a detector of voices tells, a voice;
+/// with a start and an end.
 #[derive(Debug)]
-pub(crate) struct SpeechDetector {
+pub(crate) struct SpeechGate {
     /// Estimate of the background, as a mean square.
     floor: f32,
+    loud: bool,
     loud_ticks: u8,
+    /// Ticks since the last one that was probably voice.
+    unvoiced_ticks: u8,
     quiet_ticks: u8,
     speaking: bool,
 }
@@ -39,37 +48,74 @@ const ABOVE_FLOOR: f32 = 10.0;
 const START_TICKS: u8 = 3;
 /// 300 ms of background make an end: longer than the pauses between syllables and most words.
 const END_TICKS: u8 = 30;
+/// From this probability on a block is voice.
+const VOICE: f32 = 0.5;
+/// A start needs a block of voice among the last 100 ms.
+const VOICED_WITHIN: u8 = 10;
 
-impl SpeechDetector {
+impl SpeechGate {
     pub(crate) fn new() -> Self {
-        Self { floor: LEAST, loud_ticks: 0, quiet_ticks: 0, speaking: false }
+        Self {
+            floor: LEAST,
+            loud: false,
+            loud_ticks: 0,
+            unvoiced_ticks: u8::MAX,
+            quiet_ticks: 0,
+            speaking: false,
+        }
     }
 
     pub(crate) fn speaking(&self) -> bool {
         self.speaking
     }
 
-    /// Takes the next 10 ms; tells the new state if it changed.
-    pub(crate) fn feed(&mut self, block: &Block) -> Option<bool> {
+    /// Whether the last block was clearly above the background.
+    pub(crate) fn loud(&self) -> bool {
+        self.loud
+    }
+
+    /// Takes the next 10 ms. `voice` tells how likely a block holds a voice; it is asked for blocks above the background
+    /// only, or `always`. Tells that probability, 0 if it was not asked.
+    pub(crate) fn feed(&mut self, block: &Block, always: bool, voice: impl FnOnce(&Block) -> f32) -> f32 {
         let power = block.iter().map(|s| s * s).sum::<f32>() / block.len() as f32;
-        // The background falls at once and rises slowly (a tenth of a dB per tick), so that long speech is not
+        // The background falls at once and rises slowly (a dB in 0.8 s), so that long speech is not
         // mistaken for background within a sentence.
         self.floor = if power < self.floor { power.max(LEAST / ABOVE_FLOOR) } else { self.floor * 1.003 };
-        if power > LEAST && power > self.floor * ABOVE_FLOOR {
-            self.loud_ticks = self.loud_ticks.saturating_add(1);
-            self.quiet_ticks = 0;
-        } else {
-            self.quiet_ticks = self.quiet_ticks.saturating_add(1);
-            self.loud_ticks = 0;
-        }
-        let now = match self.speaking {
-            false => self.loud_ticks >= START_TICKS,
+        self.loud = power > LEAST && power > self.floor * ABOVE_FLOOR;
+        let probability = if self.loud || always { voice(block) } else { 0.0 };
+        self.unvoiced_ticks = if probability >= VOICE { 0 } else { self.unvoiced_ticks.saturating_add(1) };
+        self.loud_ticks = if self.loud { self.loud_ticks.saturating_add(1) } else { 0 };
+        let voiced = self.unvoiced_ticks < VOICED_WITHIN;
+        self.quiet_ticks = if self.loud && voiced { 0 } else { self.quiet_ticks.saturating_add(1) };
+        self.speaking = match self.speaking {
+            false => self.loud_ticks >= START_TICKS && voiced,
             true => self.quiet_ticks < END_TICKS,
         };
-        (now != self.speaking).then(|| {
-            self.speaking = now;
-            now
-        })
+        probability
+    }
+}
+
+/// A [`SpeechGate`] with a detector of voices of its own, for one stream of sound.
+#[derive(Debug)]
+pub(crate) struct SpeechDetector {
+    gate: SpeechGate,
+    voice: Voice,
+}
+
+impl SpeechDetector {
+    pub(crate) fn new() -> Self {
+        Self { gate: SpeechGate::new(), voice: Voice::new() }
+    }
+
+    pub(crate) fn speaking(&self) -> bool {
+        self.gate.speaking()
+    }
+
+    /// Takes the next 10 ms; tells the new state if it changed.
+    pub(crate) fn feed(&mut self, block: &Block) -> Option<bool> {
+        let before = self.gate.speaking();
+        self.gate.feed(block, false, |block| self.voice.probability(block));
+        (self.gate.speaking() != before).then_some(!before)
     }
 }
 
