@@ -11,6 +11,10 @@ use sonora_agc2::{
 use super::bands::SCALE;
 use crate::{Block, level, limiter::Limiter};
 
+/// The controller only ever makes things louder, so that a loud talker would stay as loud as before: it is given everything
+/// 12 dB down, which nothing is lost by in floating point. A talker above that is loud.
+const BEFORE: f32 = 0.25;
+
 pub(super) struct Gain {
     noise: NoiseLevelEstimator,
     speech: SpeechLevelEstimator,
@@ -42,11 +46,11 @@ impl Gain {
 
     /// Changes the level of the next block; `voice` is how likely it holds a voice.
     pub(super) fn process(&mut self, block: &mut Block, voice: f32) {
-        let peak = level::peak(block) * SCALE;
-        let rms_dbfs = float_s16_to_dbfs(level::rms(block) * SCALE);
         for sample in block.iter_mut() {
-            *sample *= SCALE;
+            *sample *= BEFORE * SCALE;
         }
+        let peak = level::peak(block);
+        let rms_dbfs = float_s16_to_dbfs(level::rms(block));
         let noise_rms_dbfs = self.noise.analyze(&[&block[..]]);
         self.speech.update(rms_dbfs, voice);
         self.headroom.analyze(voice, float_s16_to_dbfs(peak), self.speech.level_dbfs());
