@@ -7,7 +7,7 @@ use crate::{
     codec::{Encoded, Encoder},
     error::Error,
     format::EncodedFrame,
-    level::{self, SpeechDetector},
+    level,
 };
 
 /// Collects blocks into frames and encodes them.
@@ -17,18 +17,10 @@ pub(super) struct Upstream {
     frame: Vec<f32>,
     timestamp: u32,
     voice: bool,
-    detector: SpeechDetector,
     /// Gain of the last block: 0 while muted, with a ramp of one block between.
     gain: f32,
     pub(super) level: u8,
     pub(super) frames: u64,
-}
-
-/// What a block brought.
-#[derive(Debug, Default)]
-pub(super) struct Upstreamed {
-    pub(super) frame: Option<EncodedFrame>,
-    pub(super) speaking: Option<bool>,
 }
 
 impl Upstream {
@@ -38,7 +30,6 @@ impl Upstream {
             encoder,
             timestamp: 0,
             voice: false,
-            detector: SpeechDetector::new(),
             gain: 1.0,
             level: level::SILENCE,
             frames: 0,
@@ -54,10 +45,15 @@ impl Upstream {
         (self.encoder.frame().samples() + self.encoder.lookahead()) as f64 / f64::from(SAMPLE_RATE)
     }
 
-    /// Takes the next block. An error means that one frame is missing; the next ones are tried again.
-    pub(super) fn push(&mut self, block: &Block, muted: bool) -> Result<Upstreamed, Error> {
+    /// Takes the next block, and whether it holds a voice; tells the frame that it completes. An error means that one
+    /// frame is missing; the next ones are tried again.
+    pub(super) fn push(
+        &mut self,
+        block: &Block,
+        muted: bool,
+        voice: bool,
+    ) -> Result<Option<EncodedFrame>, Error> {
         self.level = level::dbov(level::rms(block));
-        let mut done = Upstreamed::default();
         let to = if muted { 0.0 } else { 1.0 };
         let from = std::mem::replace(&mut self.gain, to);
         let heard: Block = match (from, to) {
@@ -65,12 +61,11 @@ impl Upstream {
             (0.0, 0.0) => SILENT,
             _ => std::array::from_fn(|i| block[i] * (from + (to - from) * (i + 1) as f32 / BLOCK as f32)),
         };
-        done.speaking = self.detector.feed(&heard);
-        self.voice |= self.detector.speaking();
+        self.voice |= voice;
         self.frame.extend_from_slice(&heard);
         let samples = self.encoder.frame().samples();
         if self.frame.len() < samples {
-            return Ok(done);
+            return Ok(None);
         }
         let timestamp = self.timestamp;
         self.timestamp = timestamp.wrapping_add(samples as u32);
@@ -81,11 +76,10 @@ impl Upstream {
             Encoded::Silence => None,
         });
         self.frame.clear();
-        let Some(payload) = payload? else { return Ok(done) };
-        done.frame =
-            Some(EncodedFrame { timestamp, samples: samples as u32, payload, level, voice, red: None });
+        let Some(payload) = payload? else { return Ok(None) };
+        let frame = EncodedFrame { timestamp, samples: samples as u32, payload, level, voice, red: None };
         self.frames += 1;
-        Ok(done)
+        Ok(Some(frame))
     }
 
     /// Lets the clock of the timestamps run on over ticks that were left out.
@@ -101,7 +95,7 @@ mod tests {
     use crate::format::{Format, FrameLength};
 
     fn run(upstream: &mut Upstream, block: &Block, muted: bool, ticks: usize) -> Vec<EncodedFrame> {
-        (0..ticks).filter_map(|_| upstream.push(block, muted).unwrap().frame).collect()
+        (0..ticks).filter_map(|_| upstream.push(block, muted, !muted).unwrap()).collect()
     }
 
     #[test]
