@@ -8,6 +8,7 @@ use crate::{
     error::Error,
     format::EncodedFrame,
     level::{self, SpeechDetector},
+    play,
 };
 
 /// Collects blocks into frames and encodes them.
@@ -20,6 +21,10 @@ pub(super) struct Upstream {
     detector: SpeechDetector,
     /// Gain of the last block: 0 while muted, with a ramp of one block between.
     gain: f32,
+    /// Sound to add to the next block after mute.
+    also: Option<Block>,
+    /// The last block as it was sent.
+    heard: Option<Block>,
     pub(super) level: u8,
     pub(super) frames: u64,
 }
@@ -40,6 +45,8 @@ impl Upstream {
             voice: false,
             detector: SpeechDetector::new(),
             gain: 1.0,
+            also: None,
+            heard: None,
             level: level::SILENCE,
             frames: 0,
         }
@@ -54,17 +61,31 @@ impl Upstream {
         (self.encoder.frame().samples() + self.encoder.lookahead()) as f64 / f64::from(SAMPLE_RATE)
     }
 
+    /// Adds sound to the next block, whether oneself is muted or not.
+    pub(super) fn add(&mut self, block: &Block) {
+        self.also = Some(*block);
+    }
+
+    /// The last block as it was sent: after mute, with what was added.
+    pub(super) fn heard(&mut self) -> Option<Block> {
+        self.heard.take()
+    }
+
     /// Takes the next block. An error means that one frame is missing; the next ones are tried again.
     pub(super) fn push(&mut self, block: &Block, muted: bool) -> Result<Upstreamed, Error> {
         self.level = level::dbov(level::rms(block));
         let mut done = Upstreamed::default();
         let to = if muted { 0.0 } else { 1.0 };
         let from = std::mem::replace(&mut self.gain, to);
-        let heard: Block = match (from, to) {
+        let mut heard: Block = match (from, to) {
             (1.0, 1.0) => *block,
             (0.0, 0.0) => SILENT,
             _ => std::array::from_fn(|i| block[i] * (from + (to - from) * (i + 1) as f32 / BLOCK as f32)),
         };
+        for (sample, also) in heard.iter_mut().zip(self.also.take().iter().flatten()) {
+            *sample = play::sum(*sample, *also);
+        }
+        self.heard = Some(heard);
         done.speaking = self.detector.feed(&heard);
         self.voice |= self.detector.speaking();
         self.frame.extend_from_slice(&heard);

@@ -9,7 +9,7 @@ use std::{
 use super::{
     Builder, OnEvent, OnFrame, OrFault,
     capture::Upstream,
-    controls::{Controls, PeerShared, lock},
+    controls::{Controls, PeerShared},
 };
 use crate::{
     Block, SILENT, TICK,
@@ -19,9 +19,11 @@ use crate::{
     event::{Event, Speaker},
     format::{Packet, PeerId},
     jitter::JitterConfig,
-    level,
+    level, lock,
     mixer::Mixer,
     peer::Playout,
+    play::Player,
+    record::Taps,
     sink::{Sink, Write},
     source::{Gauge, Origin, Read, Source},
     stats::EngineStats,
@@ -52,6 +54,10 @@ pub struct Core {
     ticks: u64,
     skipped: u64,
     output_level: u8,
+    /// A file that is played into the call.
+    player: Player,
+    /// What is recorded.
+    taps: Taps,
 }
 
 #[derive(Debug, Default)]
@@ -97,8 +103,11 @@ impl Core {
                 pending.push_back(Event::NoSpeaker { cause });
             })
             .ok();
+        let controls = Controls::new(builder.bitrate, builder.expected_loss, builder.complexity);
         Ok(Self {
-            controls: Controls::new(builder.bitrate, builder.expected_loss, builder.complexity),
+            player: Player::new(Arc::clone(controls.players())),
+            taps: Taps::new(Arc::clone(controls.recordings())),
+            controls,
             on_frame: builder.on_frame,
             on_event: builder.on_event,
             source,
@@ -132,9 +141,11 @@ impl Core {
     pub fn tick(&mut self, now: Instant) {
         self.ticks += 1;
         self.tell_pending();
+        self.player.next(&mut self.on_event);
         self.capture();
         self.take_peers();
         let mix = self.mix(now);
+        self.taps.end(&mut self.on_event);
         self.play(&mix);
         self.tell_started(now);
         self.publish(now);
@@ -147,16 +158,18 @@ impl Core {
             source.skip(ticks);
         }
         self.upstream.skip(ticks);
+        self.taps.skip(ticks);
         if let Some(sink) = &mut self.sink {
             sink.skip(ticks);
         }
     }
 
-    /// Completes the sink's file. Nothing may be done with the engine after that.
+    /// Completes the sink's file and the recording. Nothing may be done with the engine after that.
     ///
     /// # Errors
     /// [`Error::Wav`] if the file could not be completed.
     pub fn finish(&mut self) -> Result<(), Error> {
+        self.taps.finish(&mut self.on_event);
         match self.sink.take() {
             Some(mut sink) => sink.finish(),
             None => Ok(()),
@@ -171,9 +184,13 @@ impl Core {
 
     fn capture(&mut self) {
         let mut block: Block = SILENT;
-        // Without a source nothing is sent at all.
-        let Some(source) = &mut self.source else { return };
-        match source.read(&mut block) {
+        let read = match &mut self.source {
+            Some(source) => source.read(&mut block),
+            None if self.player.block().is_some() => Read::Sound,
+            // Without a source nothing is sent at all, unless a file is played.
+            None => return self.upstream.skip(1),
+        };
+        match read {
             Read::Sound => {}
             Read::Ended => (self.on_event)(Event::SourceEnded),
             Read::Failed(cause) => {
@@ -192,7 +209,13 @@ impl Core {
             .set_bitrate(shared.bitrate.load(Relaxed))
             .and_then(|()| encoder.set_expected_loss(shared.expected_loss.load(Relaxed)))
             .and_then(|()| encoder.set_complexity(shared.complexity.load(Relaxed)));
+        if let Some(played) = self.player.block() {
+            self.upstream.add(played);
+        }
         let pushed = set.and_then(|()| self.upstream.push(&block, self.controls.muted()));
+        if let Some(heard) = self.upstream.heard() {
+            self.taps.own(&heard);
+        }
         match pushed {
             Ok(done) => {
                 self.encode_failing = false;
@@ -261,6 +284,7 @@ impl Core {
                 peer.playout.insert(packet, arrival);
             }
             let pulled = peer.playout.pull(now, &mut block);
+            self.taps.peer(*id, &block);
             let to = peer.shared.gain();
             let from = std::mem::replace(&mut peer.gain, to);
             self.mixer.add(&block, from, to);
@@ -271,6 +295,9 @@ impl Core {
                 (self.on_event)(Event::Speaking { who: Speaker::Peer(*id), speaking });
             }
             *lock(&peer.shared.stats) = peer.playout.stats(now);
+        }
+        if let Some((played, from, to)) = self.player.monitored() {
+            self.mixer.add(played, from, to);
         }
         let to = if self.controls.deafened() { 0.0 } else { 1.0 };
         let from = std::mem::replace(&mut self.output_gain, to);
