@@ -7,7 +7,7 @@ use crate::{
     codec::{Encoded, Encoder},
     error::Error,
     format::EncodedFrame,
-    level,
+    level, play,
 };
 
 /// Collects blocks into frames and encodes them.
@@ -19,6 +19,10 @@ pub(super) struct Upstream {
     voice: bool,
     /// Gain of the last block: 0 while muted, with a ramp of one block between.
     gain: f32,
+    /// Sound to add to the next block after mute.
+    also: Option<Block>,
+    /// The last block as it was sent.
+    heard: Option<Block>,
     pub(super) level: u8,
     pub(super) frames: u64,
 }
@@ -31,6 +35,8 @@ impl Upstream {
             timestamp: 0,
             voice: false,
             gain: 1.0,
+            also: None,
+            heard: None,
             level: level::SILENCE,
             frames: 0,
         }
@@ -45,6 +51,16 @@ impl Upstream {
         (self.encoder.frame().samples() + self.encoder.lookahead()) as f64 / f64::from(SAMPLE_RATE)
     }
 
+    /// Adds sound to the next block, whether oneself is muted or not.
+    pub(super) fn add(&mut self, block: &Block) {
+        self.also = Some(*block);
+    }
+
+    /// The last block as it was sent: after mute, with what was added.
+    pub(super) fn heard(&mut self) -> Option<Block> {
+        self.heard.take()
+    }
+
     /// Takes the next block, and whether it holds a voice; tells the frame that it completes. An error means that one
     /// frame is missing; the next ones are tried again.
     pub(super) fn push(
@@ -56,11 +72,15 @@ impl Upstream {
         self.level = level::dbov(level::rms(block));
         let to = if muted { 0.0 } else { 1.0 };
         let from = std::mem::replace(&mut self.gain, to);
-        let heard: Block = match (from, to) {
+        let mut heard: Block = match (from, to) {
             (1.0, 1.0) => *block,
             (0.0, 0.0) => SILENT,
             _ => std::array::from_fn(|i| block[i] * (from + (to - from) * (i + 1) as f32 / BLOCK as f32)),
         };
+        for (sample, also) in heard.iter_mut().zip(self.also.take().iter().flatten()) {
+            *sample = play::sum(*sample, *also);
+        }
+        self.heard = Some(heard);
         self.voice |= voice;
         self.frame.extend_from_slice(&heard);
         let samples = self.encoder.frame().samples();

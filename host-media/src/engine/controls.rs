@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::Instant,
@@ -12,7 +12,10 @@ use std::{
 use crate::{
     error::Error,
     format::{Packet, PeerId},
+    lock,
+    play::Players,
     process::{Processing, VoiceSettings, Wanted},
+    record::Recordings,
     stats::{EngineStats, PeerStats},
 };
 
@@ -44,6 +47,8 @@ pub(super) struct Shared {
     /// Counts the changes of `peers`.
     pub(super) version: AtomicU64,
     pub(super) stats: Mutex<EngineStats>,
+    pub(super) recordings: Arc<Recordings>,
+    pub(super) players: Arc<Players>,
 }
 
 #[derive(Debug)]
@@ -66,11 +71,6 @@ impl PeerShared {
     }
 }
 
-/// Takes what a panicking thread may have left: the data behind these locks is plain and always complete.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Controls {
     pub(super) fn new(bitrate: u32, expected_loss: u8, complexity: u8) -> Self {
         Self {
@@ -84,8 +84,18 @@ impl Controls {
                 peers: Mutex::default(),
                 version: AtomicU64::new(0),
                 stats: Mutex::default(),
+                recordings: Arc::default(),
+                players: Arc::default(),
             }),
         }
+    }
+
+    pub(crate) fn recordings(&self) -> &Arc<Recordings> {
+        &self.shared.recordings
+    }
+
+    pub(crate) fn players(&self) -> &Arc<Players> {
+        &self.shared.players
     }
 
     /// Adds a remote peer to the mix; packets go in through the result. A peer that is there already keeps its state,
@@ -107,6 +117,7 @@ impl Controls {
             stats: Mutex::new(PeerStats { gain: 1.0, level: 127, ..PeerStats::default() }),
         });
         peers.insert(peer, Arc::clone(&shared));
+        self.shared.recordings.roster().joined(peer);
         self.shared.version.fetch_add(1, Relaxed);
         Ok(PeerInput { shared })
     }
@@ -116,6 +127,7 @@ impl Controls {
     pub fn remove_peer(&self, peer: PeerId) -> bool {
         let removed = lock(&self.shared.peers).remove(&peer);
         let Some(shared) = removed else { return false };
+        self.shared.recordings.roster().left(peer);
         self.shared.version.fetch_add(1, Relaxed);
         let mut queue = lock(&shared.queue);
         queue.closed = true;

@@ -9,7 +9,7 @@ use std::{
 use super::{
     Builder, OnEvent, OnFrame, OrFault,
     capture::Upstream,
-    controls::{Controls, PeerShared, lock},
+    controls::{Controls, PeerShared},
 };
 use crate::{
     Block, SILENT, TICK,
@@ -19,10 +19,12 @@ use crate::{
     event::{Event, Speaker},
     format::{Packet, PeerId},
     jitter::JitterConfig,
-    level,
+    level, lock,
     mixer::Mixer,
     peer::Playout,
+    play::Player,
     process::{Heard, Hint, Near},
+    record::Taps,
     sink::{Sink, Write},
     source::{Gauge, Origin, Read, Source},
     spec::SourceSpec,
@@ -59,6 +61,10 @@ pub struct Core {
     ticks: u64,
     skipped: u64,
     output_level: u8,
+    /// A file that is played into the call.
+    player: Player,
+    /// What is recorded.
+    taps: Taps,
 }
 
 #[derive(Debug, Default)]
@@ -109,7 +115,10 @@ impl Core {
                 pending.push_back(Event::NoSpeaker { cause });
             })
             .ok();
+        let controls = Controls::new(builder.bitrate, builder.expected_loss, builder.complexity);
         Ok(Self {
+            player: Player::new(Arc::clone(controls.players())),
+            taps: Taps::new(Arc::clone(controls.recordings())),
             controls,
             on_frame: builder.on_frame,
             on_event: builder.on_event,
@@ -147,9 +156,11 @@ impl Core {
     pub fn tick(&mut self, now: Instant) {
         self.ticks += 1;
         self.tell_pending();
+        self.player.next(&mut self.on_event);
         self.capture(now);
         self.take_peers();
         let mix = self.mix(now);
+        self.taps.end(&mut self.on_event);
         self.play(&mix);
         self.tell_started(now);
         self.publish(now);
@@ -162,16 +173,18 @@ impl Core {
             source.skip(ticks);
         }
         self.upstream.skip(ticks);
+        self.taps.skip(ticks);
         if let Some(sink) = &mut self.sink {
             sink.skip(ticks);
         }
     }
 
-    /// Completes the sink's file. Nothing may be done with the engine after that.
+    /// Completes the sink's file and the recording. Nothing may be done with the engine after that.
     ///
     /// # Errors
     /// [`Error::Wav`] if the file could not be completed.
     pub fn finish(&mut self) -> Result<(), Error> {
+        self.taps.finish(&mut self.on_event);
         match self.sink.take() {
             Some(mut sink) => sink.finish(),
             None => Ok(()),
@@ -186,9 +199,13 @@ impl Core {
 
     fn capture(&mut self, now: Instant) {
         let mut block: Block = SILENT;
-        // Without a source nothing is sent at all.
-        let Some(source) = &mut self.source else { return };
-        match source.read(&mut block) {
+        let read = match &mut self.source {
+            Some(source) => source.read(&mut block),
+            None if self.player.block().is_some() => Read::Sound,
+            // Without a source nothing is sent at all, unless a file is played.
+            None => return self.upstream.skip(1),
+        };
+        match read {
             Read::Sound => {}
             Read::Ended => {
                 self.alive = false;
@@ -213,7 +230,13 @@ impl Core {
             .set_bitrate(shared.bitrate.load(Relaxed))
             .and_then(|()| encoder.set_expected_loss(shared.expected_loss.load(Relaxed)))
             .and_then(|()| encoder.set_complexity(shared.complexity.load(Relaxed)));
+        if let Some(played) = self.player.block() {
+            self.upstream.add(played);
+        }
         let pushed = set.and_then(|()| self.upstream.push(&block, heard.mute, heard.voice));
+        if let Some(heard) = self.upstream.heard() {
+            self.taps.own(&heard);
+        }
         match pushed {
             Ok(frame) => {
                 self.encode_failing = false;
@@ -295,6 +318,7 @@ impl Core {
                 peer.playout.insert(packet, arrival);
             }
             let pulled = peer.playout.pull(now, &mut block);
+            self.taps.peer(*id, &block);
             let to = peer.shared.gain();
             let from = std::mem::replace(&mut peer.gain, to);
             self.mixer.add(&block, from, to);
@@ -305,6 +329,9 @@ impl Core {
                 (self.on_event)(Event::Speaking { who: Speaker::Peer(*id), speaking });
             }
             *lock(&peer.shared.stats) = peer.playout.stats(now);
+        }
+        if let Some((played, from, to)) = self.player.monitored() {
+            self.mixer.add(played, from, to);
         }
         let to = if self.controls.deafened() { 0.0 } else { 1.0 };
         let from = std::mem::replace(&mut self.output_gain, to);

@@ -1,6 +1,6 @@
 //! Where sound comes from.
 
-mod memory;
+pub(crate) mod memory;
 mod signal;
 pub(crate) mod wav;
 
