@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::process::VoiceStats;
+use crate::{format::FrameLength, process::VoiceStats};
 
 /// What is known about one remote peer's sound. Counters run from [`Controls::add_peer`](crate::Controls::add_peer).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -65,7 +65,7 @@ pub struct EngineStats {
     pub ticks: u64,
     /// Ticks that were left out because the machine stood still for too long to catch up.
     pub skipped_ticks: u64,
-    /// Frames that were encoded.
+    /// Frames that were encoded and handed out.
     pub frames: u64,
     /// Level of the source before mute, in -dBov: 0 is the loudest, 127 is silence.
     pub level: u8,
@@ -79,8 +79,20 @@ pub struct EngineStats {
     pub has_source: bool,
     /// Whether there is a speaker or another sink.
     pub has_sink: bool,
-    /// Bit rate that the encoder is set to, in bit/s.
+    /// Bit rate that the encoder is set to, in bit/s: one copy of each frame, without headers.
     pub bitrate: u32,
+    /// Length of the frames that are encoded.
+    pub frame: FrameLength,
+    /// Whether packets carry in-band redundancy, if loss is expected.
+    pub fec: bool,
+    /// How far the deep redundancy in each packet goes back at most; zero if there is none.
+    pub dred: Duration,
+    /// Copies of earlier frames in each redundant payload; 0 if none are made.
+    pub red_copies: u8,
+    /// Of every which frame there is a copy; 1: of the last ones.
+    pub red_spacing: u8,
+    /// Frames that were not handed out because they hold silence, with [`Builder::dtx`](crate::Builder::dtx).
+    pub silent_frames: u64,
     /// Samples, as time, that wait between the microphone's callback and the engine; zero without a device.
     pub capture_fill: Duration,
     /// Samples, as time, that wait between the engine and the speaker's callback; zero without a device.
@@ -114,6 +126,12 @@ impl Default for EngineStats {
             has_source: false,
             has_sink: false,
             bitrate: 0,
+            frame: FrameLength::default(),
+            fec: false,
+            dred: Duration::ZERO,
+            red_copies: 0,
+            red_spacing: 0,
+            silent_frames: 0,
             capture_fill: Duration::ZERO,
             playout_fill: Duration::ZERO,
             capture_xruns: 0,

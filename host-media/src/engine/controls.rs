@@ -9,7 +9,9 @@ use std::{
     time::Instant,
 };
 
+use super::encoding::Switches;
 use crate::{
+    codec::PathAdvice,
     error::Error,
     format::{Packet, PeerId},
     lock,
@@ -43,6 +45,7 @@ pub(super) struct Shared {
     pub(super) expected_loss: AtomicU8,
     pub(super) complexity: AtomicU8,
     pub(super) voice: VoiceSettings,
+    pub(super) encoding: Switches,
     pub(super) peers: Mutex<BTreeMap<PeerId, Arc<PeerShared>>>,
     /// Counts the changes of `peers`.
     pub(super) version: AtomicU64,
@@ -56,6 +59,7 @@ pub(super) struct PeerShared {
     pub(super) queue: Mutex<Queue>,
     gain: AtomicU32,
     pub(super) stats: Mutex<PeerStats>,
+    pub(super) advice: Mutex<Option<PathAdvice>>,
 }
 
 #[derive(Debug, Default)]
@@ -81,6 +85,7 @@ impl Controls {
                 expected_loss: AtomicU8::new(expected_loss),
                 complexity: AtomicU8::new(complexity),
                 voice: VoiceSettings::default(),
+                encoding: Switches::default(),
                 peers: Mutex::default(),
                 version: AtomicU64::new(0),
                 stats: Mutex::default(),
@@ -115,6 +120,7 @@ impl Controls {
             queue: Mutex::default(),
             gain: AtomicU32::new(1.0_f32.to_bits()),
             stats: Mutex::new(PeerStats { gain: 1.0, level: 127, ..PeerStats::default() }),
+            advice: Mutex::default(),
         });
         peers.insert(peer, Arc::clone(&shared));
         self.shared.recordings.roster().joined(peer);
@@ -129,6 +135,7 @@ impl Controls {
         let Some(shared) = removed else { return false };
         self.shared.recordings.roster().left(peer);
         self.shared.version.fetch_add(1, Relaxed);
+        self.shared.encoding.changed();
         let mut queue = lock(&shared.queue);
         queue.closed = true;
         queue.packets.clear();

@@ -10,6 +10,7 @@ use super::{
     Builder, OnEvent, OnFrame, OrFault,
     capture::Upstream,
     controls::{Controls, PeerShared},
+    encoding::Adaptation,
 };
 use crate::{
     Block, SILENT, TICK,
@@ -47,6 +48,7 @@ pub struct Core {
     /// Whether the source should be heard: it is not silence by choice and has not ended.
     alive: bool,
     upstream: Upstream,
+    adaptation: Adaptation,
     mixer: Mixer,
     peers: BTreeMap<PeerId, Peer>,
     version: u64,
@@ -98,10 +100,13 @@ impl Core {
     ) -> Result<Self, Error> {
         let microphone = matches!(builder.source, SourceSpec::Default | SourceSpec::Device(_));
         let alive = !matches!(builder.source, SourceSpec::Silence);
+        let channels = if builder.encoding.stereo { 2 } else { 1 };
+        let upstream = Upstream::new(Encoder::with_channels(builder.format, channels)?);
+        let adaptation = Adaptation::new(epoch, builder.format.max_bitrate);
         let controls = Controls::new(builder.bitrate, builder.expected_loss, builder.complexity);
+        controls.shared.encoding.start(builder.encoding, builder.format.frame);
         controls.shared.voice.set_processing(builder.processing);
         controls.shared.voice.set_automute(builder.automute);
-        let upstream = Upstream::new(Encoder::new(builder.format)?);
         let mut pending = VecDeque::new();
         let source = source
             .map_err(|cause| {
@@ -115,7 +120,6 @@ impl Core {
                 pending.push_back(Event::NoSpeaker { cause });
             })
             .ok();
-        let controls = Controls::new(builder.bitrate, builder.expected_loss, builder.complexity);
         Ok(Self {
             player: Player::new(Arc::clone(controls.players())),
             taps: Taps::new(Arc::clone(controls.recordings())),
@@ -128,6 +132,7 @@ impl Core {
             microphone,
             alive,
             upstream,
+            adaptation,
             mixer: Mixer::new(),
             peers: BTreeMap::new(),
             version: 0,
@@ -224,12 +229,9 @@ impl Core {
         }
         let heard = self.near.process(&mut block, self.controls.wanted(self.microphone, self.alive));
         self.tell(&heard, now);
-        let shared = &self.controls.shared;
-        let encoder = self.upstream.encoder();
-        let set = encoder
-            .set_bitrate(shared.bitrate.load(Relaxed))
-            .and_then(|()| encoder.set_expected_loss(shared.expected_loss.load(Relaxed)))
-            .and_then(|()| encoder.set_complexity(shared.complexity.load(Relaxed)));
+        let settings = self.adaptation.settings(&self.controls, now);
+        let complexity = self.controls.shared.complexity.load(Relaxed);
+        let set = self.upstream.apply(&settings, complexity, self.controls.dtx());
         if let Some(played) = self.player.block() {
             self.upstream.add(played);
         }
@@ -404,6 +406,12 @@ impl Core {
             has_source: self.source.is_some(),
             has_sink: self.sink.is_some(),
             bitrate: self.upstream.encoder().bitrate(),
+            frame: self.upstream.encoder().frame(),
+            fec: self.upstream.encoder().fec(),
+            dred: Duration::from_millis(u64::from(self.upstream.encoder().dred())),
+            red_copies: self.upstream.copies().count,
+            red_spacing: self.upstream.copies().spacing,
+            silent_frames: self.upstream.silent,
             capture_fill: source.fill,
             playout_fill: sink.fill,
             capture_xruns: source.xruns,

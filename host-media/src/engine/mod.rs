@@ -3,6 +3,7 @@
 mod capture;
 mod controls;
 mod core;
+mod encoding;
 mod thread;
 
 pub use controls::{Controls, MAX_PEERS, PeerInput};
@@ -39,6 +40,7 @@ pub struct Builder {
     complexity: u8,
     processing: Option<Processing>,
     automute: bool,
+    encoding: encoding::Encoding,
     on_frame: OnFrame,
     on_event: OnEvent,
 }
@@ -65,6 +67,7 @@ impl Default for Builder {
             complexity: crate::codec::DEFAULT_COMPLEXITY,
             processing: None,
             automute: false,
+            encoding: encoding::Encoding::default(),
             on_frame: Box::new(|_| {}),
             on_event: Box::new(|_| {}),
         }
