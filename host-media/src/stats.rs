@@ -26,20 +26,37 @@ pub struct PeerStats {
     pub resets: u64,
     /// Frames that were made up because nothing was there to play, counted in the peer's frame length.
     pub concealed_frames: u64,
-    /// Frames that were recovered from the redundancy in the packet after them.
+    /// Frames that were recovered from the redundancy in the packet after them (in-band FEC).
     pub fec_recovered: u64,
-    /// Time that was made up by concealment.
+    /// Frames that were played from their copy in a later packet (RFC 2198).
+    pub red_recovered: u64,
+    /// Frames that were rebuilt from deep redundancy (DRED), counted in the peer's frame length.
+    pub dred_recovered: u64,
+    /// Time that was made up by concealment: for packets that were lost, late or broken. Pauses do not count.
     pub concealed: Duration,
+    /// The part of [`concealed`](Self::concealed) that filled the time until a late packet came, which was then played.
+    pub concealed_late: Duration,
+    /// Time that was filled with comfort noise because the sender paused on purpose (DTX).
+    pub comfort_noise: Duration,
+    /// Time that was played from redundancy of any kind.
+    pub recovered: Duration,
     /// Time that was played, the concealed part included; pauses do not count.
     pub played: Duration,
-    /// Time that was taken out to reduce the delay.
+    /// Time that was taken out to reduce the delay, a period of the voice at a time or in silence.
     pub shortened: Duration,
-    /// Time that was put in, during silence, to have more delay in reserve.
+    /// Time that was put in to have more delay in reserve, a period of the voice at a time or in silence.
     pub lengthened: Duration,
+    /// How often time was taken out or put in.
+    pub stretches: u64,
+    /// Time that was decoded and thrown away at once, because the delay went beyond its bound.
+    pub discarded: Duration,
     /// Delay between the earliest possible and the actual playout, now; zero when nothing plays.
     pub jitter_buffer: Duration,
-    /// Delay that the jitter buffer aims for.
+    /// Delay that the jitter buffer aims for. Since sound is played in ticks of 10 ms, it holds up to a tick more.
     pub jitter_target: Duration,
+    /// The part of [`jitter_target`](Self::jitter_target) that waits for redundancy, because losses were seen that it
+    /// can repair.
+    pub repair_delay: Duration,
     /// Level of what was decoded last, in -dBov: 0 is the loudest, 127 is silence.
     pub level: u8,
     /// Whether the peer speaks.

@@ -64,9 +64,20 @@ pub(super) struct PeerShared {
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    pub(super) packets: VecDeque<(Packet, Instant)>,
+    pub(super) packets: VecDeque<Arrived>,
     pub(super) dropped: u64,
+    /// The next packet is the first of another stream.
+    fresh: bool,
     closed: bool,
+}
+
+/// A packet that waits for the tick.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub(super) packet: Packet,
+    pub(super) at: Instant,
+    /// Another stream begins here.
+    pub(super) fresh: bool,
 }
 
 impl PeerShared {
@@ -271,9 +282,21 @@ impl PeerInput {
             return;
         }
         if queue.packets.len() >= QUEUE {
-            queue.packets.pop_front();
+            let dropped = queue.packets.pop_front();
+            // Where a stream begins is not forgotten with its first packet.
+            if let (Some(Arrived { fresh: true, .. }), Some(next)) = (dropped, queue.packets.front_mut()) {
+                next.fresh = true;
+            }
             queue.dropped += 1;
         }
-        queue.packets.push_back((packet, arrival));
+        let fresh = std::mem::take(&mut queue.fresh);
+        queue.packets.push_back(Arrived { packet, at: arrival, fresh });
+    }
+
+    /// Says that the packets from now on belong to another stream, with a clock and numbers of its own: another SSRC, or
+    /// a sender that began anew. Without this word it is noticed by the jump, which costs a packet; and not at all if
+    /// the numbers happen to go on.
+    pub fn new_stream(&self) {
+        lock(&self.shared.queue).fresh = true;
     }
 }

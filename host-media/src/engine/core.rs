@@ -9,7 +9,7 @@ use std::{
 use super::{
     Builder, OnEvent, OnFrame, OrFault,
     capture::Upstream,
-    controls::{Controls, PeerShared},
+    controls::{Arrived, Controls, PeerShared},
     encoding::Adaptation,
 };
 use crate::{
@@ -18,12 +18,12 @@ use crate::{
     device::Direction,
     error::{DeviceFault, Error},
     event::{Event, Speaker},
-    format::{Packet, PeerId},
+    format::PeerId,
     jitter::JitterConfig,
     level, lock,
     mixer::Mixer,
-    peer::Playout,
     play::Player,
+    playout::Playout,
     process::{Heard, Hint, Near},
     record::Taps,
     sink::{Sink, Write},
@@ -78,7 +78,7 @@ struct Peer {
     shared: Arc<PeerShared>,
     playout: Playout,
     gain: f32,
-    arrived: VecDeque<(Packet, Instant)>,
+    arrived: VecDeque<Arrived>,
 }
 
 impl std::fmt::Debug for Core {
@@ -316,8 +316,11 @@ impl Core {
             let dropped = std::mem::take(&mut queue.dropped);
             drop(queue);
             peer.playout.overflowed(dropped);
-            for (packet, arrival) in peer.arrived.drain(..) {
-                peer.playout.insert(packet, arrival);
+            for Arrived { packet, at, fresh } in peer.arrived.drain(..) {
+                if fresh {
+                    peer.playout.restart();
+                }
+                peer.playout.insert(packet, at);
             }
             let pulled = peer.playout.pull(now, &mut block);
             self.taps.peer(*id, &block);
