@@ -68,6 +68,22 @@ pub enum Event {
         /// Whether they speak now.
         speaking: bool,
     },
+    /// Automute has muted, or opens because somebody speaks; see
+    /// [`Controls::set_automute`](crate::Controls::set_automute).
+    Automuted {
+        /// Whether silence is sent now.
+        muted: bool,
+    },
+    /// The user speaks while muted, which nobody hears. Comes after 300 ms of speech, once in 10 s at most.
+    SpeakingWhileMuted,
+    /// Nothing but digital silence (below -90 dBov) has come from the source for 10 s, though it is not muted here: it is
+    /// probably muted at the microphone or in the system. Comes once; [`Event::MicrophoneAudible`] ends it.
+    MicrophoneSilent {
+        /// Since when, as Unix time.
+        since: SystemTime,
+    },
+    /// Something comes from the source again, after [`Event::MicrophoneSilent`].
+    MicrophoneAudible,
     /// The encoder failed; frames are missing until it works again. Reported once per run of failures.
     EncodeFailed {
         /// What libopus said.

@@ -24,7 +24,7 @@
 //!
 //! let from_bob = engine.add_peer(PeerId(7))?;
 //! # let payload = bytes::Bytes::from_static(&[0xf8, 0xff, 0xfe]);
-//! from_bob.push(Packet { sequence: 1, timestamp: 960, payload }, Instant::now());
+//! from_bob.push(Packet::new(1, 960, payload), Instant::now());
 //! engine.set_gain(PeerId(7), 1.5);
 //! engine.stop()?;
 //! # Ok(())
@@ -34,7 +34,8 @@
 //! Features: `devices` (on by default) brings the machine's microphones and speakers through cpal. Without it the
 //! crate still builds and everything else works.
 
-#![forbid(unsafe_code)]
+// Except for the calls of libopus in codec/ffi.rs.
+#![deny(unsafe_code)]
 
 pub mod measure;
 
@@ -47,9 +48,11 @@ mod event;
 mod format;
 mod jitter;
 mod level;
+mod limiter;
 mod mixer;
 mod peer;
 mod play;
+mod process;
 mod record;
 mod resample;
 mod sink;
@@ -57,13 +60,15 @@ mod source;
 mod spec;
 mod stats;
 
+pub use codec::PathAdvice;
 pub use device::{DeviceInfo, Direction, devices};
 pub use engine::{Builder, Controls, Core, Engine, MAX_PEERS, PeerInput};
 pub use error::{DeviceFault, DeviceFaultKind, Error, OpusFault, RecordFault, SpecError, WavFault};
 pub use event::{Event, Speaker};
-pub use format::{EncodedFrame, Format, FrameLength, Packet, PeerId};
+pub use format::{EncodedFrame, Format, FrameLength, Packet, PayloadKind, PeerId};
 pub use jitter::JitterConfig;
 pub use play::PlaySpec;
+pub use process::{NoiseLevel, Processing, VoiceStats};
 pub use record::{RecordSpec, RecordStats};
 pub use sink::MemorySink;
 pub use source::MemorySource;

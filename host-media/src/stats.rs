@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::process::VoiceStats;
+
 /// What is known about one remote peer's sound. Counters run from [`Controls::add_peer`](crate::Controls::add_peer).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
@@ -89,6 +91,10 @@ pub struct EngineStats {
     pub playout_xruns: u64,
     /// Delay from capture to the engine: the device's buffer, the ring and the resampler.
     pub capture_latency: Duration,
+    /// What is done to the source before it is encoded, and what came of it.
+    pub voice: VoiceStats,
+    /// Delay in the mixer, whose limiter looks ahead.
+    pub mixer_latency: Duration,
     /// Delay in the encoder: the frame that must fill up, and the codec's look-ahead.
     pub encoder_latency: Duration,
     /// Delay from the engine to the loudspeaker: the resampler, the ring and the device's buffer.
@@ -113,6 +119,8 @@ impl Default for EngineStats {
             capture_xruns: 0,
             playout_xruns: 0,
             capture_latency: Duration::ZERO,
+            voice: VoiceStats::default(),
+            mixer_latency: Duration::ZERO,
             encoder_latency: Duration::ZERO,
             playout_latency: Duration::ZERO,
         }

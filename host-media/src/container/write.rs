@@ -7,7 +7,7 @@ use ogg::{PacketWriteEndInfo, PacketWriter};
 use super::head::{Head, tags};
 use crate::{
     BLOCK, Block,
-    codec::Encoder,
+    codec::{Encoded, Encoder},
     error::Error,
     format::{Format, FrameLength},
 };
@@ -148,7 +148,10 @@ impl<W: Write> Writer<W> {
             SILENT_PACKET.to_vec()
         } else {
             // A frame that the encoder refuses is missing, but nothing moves for it.
-            self.encoder.encode(&self.frame).map_or(SILENT_PACKET.to_vec(), <[u8]>::to_vec)
+            match self.encoder.encode(&self.frame) {
+                Ok(Encoded::Packet(payload)) => payload.to_vec(),
+                _ => SILENT_PACKET.to_vec(),
+            }
         };
         self.frame.clear();
         self.packets += 1;

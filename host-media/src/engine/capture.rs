@@ -4,11 +4,10 @@ use bytes::Bytes;
 
 use crate::{
     BLOCK, Block, SAMPLE_RATE, SILENT,
-    codec::Encoder,
+    codec::{Encoded, Encoder},
     error::Error,
     format::EncodedFrame,
-    level::{self, SpeechDetector},
-    play,
+    level, play,
 };
 
 /// Collects blocks into frames and encodes them.
@@ -18,7 +17,6 @@ pub(super) struct Upstream {
     frame: Vec<f32>,
     timestamp: u32,
     voice: bool,
-    detector: SpeechDetector,
     /// Gain of the last block: 0 while muted, with a ramp of one block between.
     gain: f32,
     /// Sound to add to the next block after mute.
@@ -29,13 +27,6 @@ pub(super) struct Upstream {
     pub(super) frames: u64,
 }
 
-/// What a block brought.
-#[derive(Debug, Default)]
-pub(super) struct Upstreamed {
-    pub(super) frame: Option<EncodedFrame>,
-    pub(super) speaking: Option<bool>,
-}
-
 impl Upstream {
     pub(super) fn new(encoder: Encoder) -> Self {
         Self {
@@ -43,7 +34,6 @@ impl Upstream {
             encoder,
             timestamp: 0,
             voice: false,
-            detector: SpeechDetector::new(),
             gain: 1.0,
             also: None,
             heard: None,
@@ -71,10 +61,15 @@ impl Upstream {
         self.heard.take()
     }
 
-    /// Takes the next block. An error means that one frame is missing; the next ones are tried again.
-    pub(super) fn push(&mut self, block: &Block, muted: bool) -> Result<Upstreamed, Error> {
+    /// Takes the next block, and whether it holds a voice; tells the frame that it completes. An error means that one
+    /// frame is missing; the next ones are tried again.
+    pub(super) fn push(
+        &mut self,
+        block: &Block,
+        muted: bool,
+        voice: bool,
+    ) -> Result<Option<EncodedFrame>, Error> {
         self.level = level::dbov(level::rms(block));
-        let mut done = Upstreamed::default();
         let to = if muted { 0.0 } else { 1.0 };
         let from = std::mem::replace(&mut self.gain, to);
         let mut heard: Block = match (from, to) {
@@ -86,23 +81,25 @@ impl Upstream {
             *sample = play::sum(*sample, *also);
         }
         self.heard = Some(heard);
-        done.speaking = self.detector.feed(&heard);
-        self.voice |= self.detector.speaking();
+        self.voice |= voice;
         self.frame.extend_from_slice(&heard);
         let samples = self.encoder.frame().samples();
         if self.frame.len() < samples {
-            return Ok(done);
+            return Ok(None);
         }
         let timestamp = self.timestamp;
         self.timestamp = timestamp.wrapping_add(samples as u32);
         let level = level::dbov(level::rms(&self.frame));
         let voice = std::mem::take(&mut self.voice);
-        let payload = self.encoder.encode(&self.frame).map(Bytes::copy_from_slice);
+        let payload = self.encoder.encode(&self.frame).map(|done| match done {
+            Encoded::Packet(payload) => Some(Bytes::copy_from_slice(payload)),
+            Encoded::Silence => None,
+        });
         self.frame.clear();
-        done.frame =
-            Some(EncodedFrame { timestamp, samples: samples as u32, payload: payload?, level, voice });
+        let Some(payload) = payload? else { return Ok(None) };
+        let frame = EncodedFrame { timestamp, samples: samples as u32, payload, level, voice, red: None };
         self.frames += 1;
-        Ok(done)
+        Ok(Some(frame))
     }
 
     /// Lets the clock of the timestamps run on over ticks that were left out.
@@ -118,7 +115,7 @@ mod tests {
     use crate::format::{Format, FrameLength};
 
     fn run(upstream: &mut Upstream, block: &Block, muted: bool, ticks: usize) -> Vec<EncodedFrame> {
-        (0..ticks).filter_map(|_| upstream.push(block, muted).unwrap().frame).collect()
+        (0..ticks).filter_map(|_| upstream.push(block, muted, !muted).unwrap()).collect()
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::{
     format::{Packet, PeerId},
     lock,
     play::Players,
+    process::{Processing, VoiceSettings, Wanted},
     record::Recordings,
     stats::{EngineStats, PeerStats},
 };
@@ -41,6 +42,7 @@ pub(super) struct Shared {
     pub(super) bitrate: AtomicU32,
     pub(super) expected_loss: AtomicU8,
     pub(super) complexity: AtomicU8,
+    pub(super) voice: VoiceSettings,
     pub(super) peers: Mutex<BTreeMap<PeerId, Arc<PeerShared>>>,
     /// Counts the changes of `peers`.
     pub(super) version: AtomicU64,
@@ -78,6 +80,7 @@ impl Controls {
                 bitrate: AtomicU32::new(bitrate),
                 expected_loss: AtomicU8::new(expected_loss),
                 complexity: AtomicU8::new(complexity),
+                voice: VoiceSettings::default(),
                 peers: Mutex::default(),
                 version: AtomicU64::new(0),
                 stats: Mutex::default(),
@@ -159,6 +162,39 @@ impl Controls {
     #[must_use]
     pub fn deafened(&self) -> bool {
         self.shared.deafened.load(Relaxed)
+    }
+
+    /// Sets what is done to the source before it is encoded, in mid-call without a click; none is what the source
+    /// needs: [`Processing::on`] for a microphone, [`Processing::off`] for everything else. What is in use is
+    /// [`VoiceStats::processing`](crate::VoiceStats).
+    pub fn set_processing(&self, processing: impl Into<Option<Processing>>) {
+        self.shared.voice.set_processing(processing.into());
+    }
+
+    /// What [`set_processing`](Self::set_processing) was told, or [`Builder::processing`](crate::Builder::processing).
+    #[must_use]
+    pub fn processing(&self) -> Option<Processing> {
+        self.shared.voice.processing()
+    }
+
+    /// Mutes while nobody speaks into the microphone, or no longer. It mutes 1.3 s after the last word and opens in the
+    /// very 10 ms in which something is louder than the background, so nothing is cut and nothing is delayed; what turns
+    /// out to be no voice is shut out again after 0.2 s. [`Event::Automuted`](crate::Event::Automuted) and
+    /// [`VoiceStats::automuted`](crate::VoiceStats) tell the state. Off unless [`Builder::automute`](crate::Builder::automute) says
+    /// otherwise.
+    pub fn set_automute(&self, on: bool) {
+        self.shared.voice.set_automute(on);
+    }
+
+    /// Whether it mutes while nobody speaks.
+    #[must_use]
+    pub fn automute(&self) -> bool {
+        self.shared.voice.automute()
+    }
+
+    /// What the next tick does to the source.
+    pub(super) fn wanted(&self, microphone: bool, alive: bool) -> Wanted {
+        self.shared.voice.wanted(self.muted(), microphone, alive)
     }
 
     /// Sets how loud a peer is: 0 is silent, 1 as sent, at most 4 (12 dB); what is outside is clamped, and what is not

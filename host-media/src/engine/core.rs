@@ -23,9 +23,11 @@ use crate::{
     mixer::Mixer,
     peer::Playout,
     play::Player,
+    process::{Heard, Hint, Near},
     record::Taps,
     sink::{Sink, Write},
     source::{Gauge, Origin, Read, Source},
+    spec::SourceSpec,
     stats::EngineStats,
 };
 
@@ -39,6 +41,11 @@ pub struct Core {
     on_event: OnEvent,
     source: Option<Box<dyn Source>>,
     sink: Option<Box<dyn Sink>>,
+    near: Near,
+    /// Whether the source is a microphone, which is processed unless the application says otherwise.
+    microphone: bool,
+    /// Whether the source should be heard: it is not silence by choice and has not ended.
+    alive: bool,
     upstream: Upstream,
     mixer: Mixer,
     peers: BTreeMap<PeerId, Peer>,
@@ -89,6 +96,11 @@ impl Core {
         epoch: Instant,
         unix: SystemTime,
     ) -> Result<Self, Error> {
+        let microphone = matches!(builder.source, SourceSpec::Default | SourceSpec::Device(_));
+        let alive = !matches!(builder.source, SourceSpec::Silence);
+        let controls = Controls::new(builder.bitrate, builder.expected_loss, builder.complexity);
+        controls.shared.voice.set_processing(builder.processing);
+        controls.shared.voice.set_automute(builder.automute);
         let upstream = Upstream::new(Encoder::new(builder.format)?);
         let mut pending = VecDeque::new();
         let source = source
@@ -112,6 +124,9 @@ impl Core {
             on_event: builder.on_event,
             source,
             sink,
+            near: Near::new(),
+            microphone,
+            alive,
             upstream,
             mixer: Mixer::new(),
             peers: BTreeMap::new(),
@@ -142,7 +157,7 @@ impl Core {
         self.ticks += 1;
         self.tell_pending();
         self.player.next(&mut self.on_event);
-        self.capture();
+        self.capture(now);
         self.take_peers();
         let mix = self.mix(now);
         self.taps.end(&mut self.on_event);
@@ -194,7 +209,7 @@ impl Core {
         }
     }
 
-    fn capture(&mut self) {
+    fn capture(&mut self, now: Instant) {
         let mut block: Block = SILENT;
         let read = match &mut self.source {
             Some(source) => source.read(&mut block),
@@ -204,8 +219,12 @@ impl Core {
         };
         match read {
             Read::Sound => {}
-            Read::Ended => (self.on_event)(Event::SourceEnded),
+            Read::Ended => {
+                self.alive = false;
+                (self.on_event)(Event::SourceEnded);
+            }
             Read::Failed(cause) => {
+                self.alive = false;
                 tracing::warn!(%cause, "the source failed");
                 (self.on_event)(Event::SourceFailed { cause });
             }
@@ -215,6 +234,8 @@ impl Core {
                 return;
             }
         }
+        let heard = self.near.process(&mut block, self.controls.wanted(self.microphone, self.alive));
+        self.tell(&heard, now);
         let shared = &self.controls.shared;
         let encoder = self.upstream.encoder();
         let set = encoder
@@ -224,17 +245,14 @@ impl Core {
         if let Some(played) = self.player.block() {
             self.upstream.add(played);
         }
-        let pushed = set.and_then(|()| self.upstream.push(&block, self.controls.muted()));
+        let pushed = set.and_then(|()| self.upstream.push(&block, heard.mute, heard.voice));
         if let Some(heard) = self.upstream.heard() {
             self.taps.own(&heard);
         }
         match pushed {
-            Ok(done) => {
+            Ok(frame) => {
                 self.encode_failing = false;
-                if let Some(speaking) = done.speaking {
-                    (self.on_event)(Event::Speaking { who: Speaker::Local, speaking });
-                }
-                if let Some(frame) = done.frame {
+                if let Some(frame) = frame {
                     (self.on_frame)(frame);
                 }
             }
@@ -244,6 +262,22 @@ impl Core {
                 self.encode_failing = true;
                 (self.on_event)(Event::EncodeFailed { cause: e.to_string() });
             }
+        }
+    }
+
+    /// Tells what was learnt from the microphone.
+    fn tell(&mut self, heard: &Heard, now: Instant) {
+        let events = [
+            heard.speaking.map(|speaking| Event::Speaking { who: Speaker::Local, speaking }),
+            heard.automuted.map(|muted| Event::Automuted { muted }),
+            heard.hint.map(|hint| match hint {
+                Hint::SpeakingWhileMuted => Event::SpeakingWhileMuted,
+                Hint::Silent(since) => Event::MicrophoneSilent { since: self.unix(now) - since },
+                Hint::Audible => Event::MicrophoneAudible,
+            }),
+        ];
+        for event in events.into_iter().flatten() {
+            (self.on_event)(event);
         }
     }
 
@@ -327,7 +361,7 @@ impl Core {
         self.output_level = level::dbov(level::rms(mix));
         let Some(sink) = &mut self.sink else { return };
         match sink.write(mix) {
-            Write::Done => {}
+            Write::Done => self.near.reference(mix),
             Write::Failed(cause) => {
                 tracing::warn!(%cause, "the sink failed");
                 (self.on_event)(Event::SinkFailed { cause });
@@ -370,6 +404,7 @@ impl Core {
     fn publish(&mut self, _now: Instant) {
         let source = self.source.as_ref().map_or_else(Gauge::default, |s| s.gauge());
         let sink = self.sink.as_ref().map_or_else(Gauge::default, |s| s.gauge());
+        self.near.device_delay(source.latency + sink.latency);
         *lock(&self.controls.shared.stats) = EngineStats {
             ticks: self.ticks,
             skipped_ticks: self.skipped,
@@ -386,6 +421,8 @@ impl Core {
             capture_xruns: source.xruns,
             playout_xruns: sink.xruns,
             capture_latency: source.latency,
+            voice: self.near.stats(),
+            mixer_latency: Mixer::LATENCY,
             encoder_latency: Duration::from_secs_f64(self.upstream.latency()),
             playout_latency: sink.latency,
         };

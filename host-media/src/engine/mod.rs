@@ -18,6 +18,7 @@ use crate::{
     format::{EncodedFrame, Format},
     jitter::JitterConfig,
     play::ahead::Ahead,
+    process::Processing,
     sink::{self, Sink},
     source::{self, Source},
     spec::{SinkSpec, SourceSpec},
@@ -36,6 +37,8 @@ pub struct Builder {
     bitrate: u32,
     expected_loss: u8,
     complexity: u8,
+    processing: Option<Processing>,
+    automute: bool,
     on_frame: OnFrame,
     on_event: OnEvent,
 }
@@ -60,6 +63,8 @@ impl Default for Builder {
             bitrate: crate::codec::DEFAULT_BITRATE,
             expected_loss: crate::codec::DEFAULT_EXPECTED_LOSS,
             complexity: crate::codec::DEFAULT_COMPLEXITY,
+            processing: None,
+            automute: false,
             on_frame: Box::new(|_| {}),
             on_event: Box::new(|_| {}),
         }
@@ -108,6 +113,19 @@ impl Builder {
     /// Effort of the encoder, 0 to 10. Default 9, as libopus has it.
     pub fn complexity(mut self, complexity: u8) -> Self {
         self.complexity = complexity;
+        self
+    }
+
+    /// What is done to the source before it is encoded. Default: [`Processing::on`] for a microphone, [`Processing::off`]
+    /// for files, tones, silence and memory. Can be changed with [`Controls::set_processing`].
+    pub fn processing(mut self, processing: Processing) -> Self {
+        self.processing = Some(processing);
+        self
+    }
+
+    /// Whether it mutes while nobody speaks into the microphone, as [`Controls::set_automute`] says. Default: no.
+    pub fn automute(mut self, on: bool) -> Self {
+        self.automute = on;
         self
     }
 

@@ -2,11 +2,7 @@ use super::*;
 
 /// A 20 ms packet without redundancy (CELT, fullband).
 fn packet(n: u16) -> Packet {
-    Packet {
-        sequence: n,
-        timestamp: u32::from(n).wrapping_mul(960),
-        payload: Bytes::from(vec![0xf8, n as u8]),
-    }
+    Packet::new(n, u32::from(n).wrapping_mul(960), vec![0xf8, n as u8])
 }
 
 /// A 20 ms packet with redundancy (SILK, wideband, voice and redundancy bits set).
@@ -115,7 +111,7 @@ fn waiting_for_a_late_packet_adds_its_lateness_and_nothing_is_left_out() {
 fn a_pause_of_the_sender_is_no_loss() {
     let mut buffer = playing(50);
     assert!(buffer.wait(480));
-    let late = Packet { sequence: 50, timestamp: 55 * 960, payload: packet(50).payload };
+    let late = Packet::new(50, 55 * 960, packet(50).payload);
     buffer.insert(late, at(55));
     assert_eq!(buffer.next(0), Next::Pause { samples: 480 });
     assert_eq!(buffer.counters().lost, 0);
@@ -174,7 +170,7 @@ fn a_jump_of_the_timestamp_alone_is_a_new_stream_too() {
 #[test]
 fn a_long_hold_is_no_new_stream() {
     let mut buffer = playing(50);
-    let later = Packet { sequence: 50, timestamp: 10_050 * 960, payload: packet(50).payload };
+    let later = Packet::new(50, 10_050 * 960, packet(50).payload);
     assert!(!buffer.insert(later, i64::from(10_050) * 20_000));
     assert_eq!(buffer.counters().resets, 0);
 }
@@ -185,7 +181,7 @@ fn counters_wrap_without_notice() {
     for i in 0..200_u32 {
         let sequence = (65_500_u32 + i) as u16;
         let timestamp = (u32::MAX - 50_000).wrapping_add(i * 960);
-        buffer.insert(Packet { sequence, timestamp, payload: packet(0).payload }, i64::from(i) * 20_000);
+        buffer.insert(Packet::new(sequence, timestamp, packet(0).payload), i64::from(i) * 20_000);
         let now = i64::from(i) * 20_000;
         if !buffer.playing() {
             buffer.start(now);
