@@ -196,6 +196,18 @@ impl Core {
         }
     }
 
+    /// For tests of recordings, which say what a peer said.
+    #[cfg(test)]
+    pub(crate) fn taps(&mut self) -> &mut Taps {
+        &mut self.taps
+    }
+
+    /// For tests of what goes on without a microphone.
+    #[cfg(test)]
+    pub(crate) fn drop_source(&mut self) {
+        self.source = None;
+    }
+
     fn tell_pending(&mut self) {
         while let Some(event) = self.pending.pop_front() {
             (self.on_event)(event);

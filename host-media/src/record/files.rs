@@ -121,7 +121,9 @@ fn utc(time: SystemTime) -> [u64; 6] {
     // A hundred rounds at most for all that a clock is likely to show; 400 years at once before that.
     year += days / 146_097 * 400;
     days %= 146_097;
-    let leap = |year: u64| u64::from(year % 4 == 0 && (year % 100 != 0 || year % 400 == 0));
+    let leap = |year: u64| {
+        u64::from(year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)))
+    };
     while days >= 365 + leap(year) {
         days -= 365 + leap(year);
         year += 1;
