@@ -34,7 +34,7 @@
 //! Features: `devices` (on by default) brings the machine's microphones and speakers through cpal. Without it the
 //! crate still builds and everything else works.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod measure;
 
@@ -54,16 +54,16 @@ mod source;
 mod spec;
 mod stats;
 
-pub use device::{DeviceInfo, Direction, devices};
+pub use device::{DeviceInfo, Direction, MicrophoneMeter, TestTone, devices, test_tone};
 pub use engine::{Builder, Controls, Core, Engine, MAX_PEERS, PeerInput};
 pub use error::{DeviceFault, DeviceFaultKind, Error, SpecError, WavFault};
-pub use event::{Event, Speaker};
+pub use event::{ChangeReason, Event, Speaker};
 pub use format::{EncodedFrame, Format, FrameLength, Packet, PeerId};
 pub use jitter::JitterConfig;
 pub use sink::MemorySink;
 pub use source::MemorySource;
 pub use spec::{SinkSpec, SourceSpec, WavFormat, WavSample};
-pub use stats::{EngineStats, PeerStats};
+pub use stats::{EngineStats, Latency, PeerStats};
 
 use std::time::Duration;
 

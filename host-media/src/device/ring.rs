@@ -243,9 +243,16 @@ impl Source for Capture {
     }
 
     fn gauge(&self) -> Gauge {
-        let fill = Duration::from_secs_f64(self.ring.occupied_len() as f64 / self.rate);
-        let latency = self.shared.latency() + fill + Duration::from_secs_f64(self.puller.delay());
-        Gauge { latency, fill, xruns: self.shared.xruns.load(Relaxed) }
+        Gauge {
+            device: self.shared.latency(),
+            fill: Duration::from_secs_f64(self.ring.occupied_len() as f64 / self.rate),
+            resampler: Duration::from_secs_f64(self.puller.delay()),
+            xruns: self.shared.xruns.load(Relaxed),
+        }
+    }
+
+    fn ready(&self) -> bool {
+        self.primed && !self.dead
     }
 }
 
@@ -361,13 +368,18 @@ impl PlaybackParts {
     }
 }
 
+impl Playback {
+    fn fault(&mut self) -> Option<DeviceFault> {
+        self.shared.take_fault().or_else(|| self.watch.stalled(&self.shared).then(stalled))
+    }
+}
+
 impl Sink for Playback {
     fn write(&mut self, block: &Block) -> Write {
         if self.dead {
             return Write::Done;
         }
-        let fault = self.shared.take_fault().or_else(|| self.watch.stalled(&self.shared).then(stalled));
-        if let Some(fault) = fault {
+        if let Some(fault) = self.fault() {
             self.dead = true;
             return Write::Lost(fault);
         }
@@ -418,9 +430,22 @@ impl Sink for Playback {
     }
 
     fn gauge(&self) -> Gauge {
-        let fill = Duration::from_secs_f64(self.ring.occupied_len() as f64 / self.rate);
-        let latency = self.shared.latency() + fill + Duration::from_secs_f64(self.pusher.delay());
-        Gauge { latency, fill, xruns: self.shared.xruns.load(Relaxed) }
+        Gauge {
+            device: self.shared.latency(),
+            fill: Duration::from_secs_f64(self.ring.occupied_len() as f64 / self.rate),
+            resampler: Duration::from_secs_f64(self.pusher.delay()),
+            xruns: self.shared.xruns.load(Relaxed),
+        }
+    }
+
+    fn ready(&mut self) -> Result<bool, DeviceFault> {
+        match self.fault() {
+            Some(fault) => {
+                self.dead = true;
+                Err(fault)
+            }
+            None => Ok(!self.dead && self.shared.calls.load(Relaxed) > 0),
+        }
     }
 }
 

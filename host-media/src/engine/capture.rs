@@ -1,5 +1,7 @@
 //! The way up: from blocks of the source to encoded frames.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::{
@@ -49,9 +51,10 @@ impl Upstream {
         &mut self.encoder
     }
 
-    /// Delay in here, in seconds: a frame must be complete, and the codec looks ahead.
-    pub(super) fn latency(&self) -> f64 {
-        (self.encoder.frame().samples() + self.encoder.lookahead()) as f64 / f64::from(SAMPLE_RATE)
+    /// Delay in here: a frame must be complete, and the codec looks ahead.
+    pub(super) fn latency(&self) -> (Duration, Duration) {
+        let time = |samples: usize| Duration::from_secs_f64(samples as f64 / f64::from(SAMPLE_RATE));
+        (time(self.encoder.frame().samples()), time(self.encoder.lookahead()))
     }
 
     /// Takes the next block. An error means that one frame is missing; the next ones are tried again.

@@ -7,14 +7,17 @@ use std::{
 };
 
 use super::{
-    Builder, OnEvent, OnFrame, OrFault,
+    Builder, OnEvent, OnFrame,
     capture::Upstream,
     controls::{Controls, PeerShared, lock},
+    desk::{Counter, Desk},
+    kind::{Kind, Sinks, Sources},
+    slot::{SinkSlot, SourceSlot},
 };
 use crate::{
     Block, SILENT, TICK,
     codec::Encoder,
-    device::Direction,
+    device::Found,
     error::{DeviceFault, Error},
     event::{Event, Speaker},
     format::{Packet, PeerId},
@@ -22,9 +25,9 @@ use crate::{
     level,
     mixer::Mixer,
     peer::Playout,
-    sink::{Sink, Write},
-    source::{Gauge, Origin, Read, Source},
-    stats::EngineStats,
+    sink::Sink,
+    source::{Origin, Source},
+    stats::{EngineStats, Latency},
 };
 
 /// The engine without its thread: does 10 ms of work each time it is told to.
@@ -35,8 +38,10 @@ pub struct Core {
     controls: Controls,
     on_frame: OnFrame,
     on_event: OnEvent,
-    source: Option<Box<dyn Source>>,
-    sink: Option<Box<dyn Sink>>,
+    source: SourceSlot,
+    sink: SinkSlot,
+    /// Does its work in the tick until the engine's thread gives it one of its own.
+    pub(super) desk: Option<Desk>,
     upstream: Upstream,
     mixer: Mixer,
     peers: BTreeMap<PeerId, Peer>,
@@ -78,27 +83,26 @@ impl std::fmt::Debug for Core {
 impl Core {
     pub(super) fn new(
         builder: Builder,
-        source: OrFault<dyn Source>,
-        sink: OrFault<dyn Sink>,
+        source: Result<Found<dyn Source>, DeviceFault>,
+        sink: Result<Found<dyn Sink>, DeviceFault>,
         epoch: Instant,
         unix: SystemTime,
     ) -> Result<Self, Error> {
         let upstream = Upstream::new(Encoder::new(builder.format)?);
         let mut pending = VecDeque::new();
-        let source = source
-            .map_err(|cause| {
-                tracing::warn!(%cause, "no microphone: listen-only");
-                pending.push_back(Event::ListenOnly { cause });
-            })
-            .ok();
-        let sink = sink
-            .map_err(|cause| {
-                tracing::warn!(%cause, "no speaker");
-                pending.push_back(Event::NoSpeaker { cause });
-            })
-            .ok();
+        let controls = Controls::new(builder.bitrate, builder.expected_loss, builder.complexity);
+        let shared = Arc::clone(&controls.shared);
+        let system = builder.system;
+        let (source, held) = split::<Sources>(source, &mut pending);
+        let sources = Counter::new(Arc::clone(&shared.sources), &builder.source, held, &system, epoch);
+        let (sink, held) = split::<Sinks>(sink, &mut pending);
+        let sinks = Counter::new(Arc::clone(&shared.sinks), &builder.sink, held, &system, epoch);
+        let source = SourceSlot::new(source, Arc::clone(&shared.sources));
+        let sink = SinkSlot::new(sink, Arc::clone(&shared.sinks));
+        let desk = Some(Desk { system, sources, sinks, bell: Arc::clone(&shared.bell) });
         Ok(Self {
-            controls: Controls::new(builder.bitrate, builder.expected_loss, builder.complexity),
+            controls,
+            desk,
             on_frame: builder.on_frame,
             on_event: builder.on_event,
             source,
@@ -128,9 +132,13 @@ impl Core {
 
     /// Does 10 ms of work: reads the source, encodes, takes the packets that came, decodes, mixes and writes the sink.
     ///
-    /// `now` is the nominal time of this tick; ticks follow each other by exactly [`TICK`].
+    /// `now` is the nominal time of this tick; ticks follow each other by exactly [`TICK`]. If devices are in use, they
+    /// are opened and closed in here; with a thread of its own ([`Engine`](super::Engine)) another thread does that.
     pub fn tick(&mut self, now: Instant) {
         self.ticks += 1;
+        if let Some(desk) = &mut self.desk {
+            desk.step(now);
+        }
         self.tell_pending();
         self.capture();
         self.take_peers();
@@ -143,13 +151,9 @@ impl Core {
     /// Leaves `ticks` ticks out, because the machine stood still: sources go on, timestamps go on, sinks get silence.
     pub fn skip(&mut self, ticks: u64) {
         self.skipped += ticks;
-        if let Some(source) = &mut self.source {
-            source.skip(ticks);
-        }
+        self.source.skip(ticks);
         self.upstream.skip(ticks);
-        if let Some(sink) = &mut self.sink {
-            sink.skip(ticks);
-        }
+        self.sink.skip(ticks);
     }
 
     /// Completes the sink's file. Nothing may be done with the engine after that.
@@ -157,10 +161,7 @@ impl Core {
     /// # Errors
     /// [`Error::Wav`] if the file could not be completed.
     pub fn finish(&mut self) -> Result<(), Error> {
-        match self.sink.take() {
-            Some(mut sink) => sink.finish(),
-            None => Ok(()),
-        }
+        self.sink.finish()
     }
 
     fn tell_pending(&mut self) {
@@ -171,20 +172,10 @@ impl Core {
 
     fn capture(&mut self) {
         let mut block: Block = SILENT;
-        // Without a source nothing is sent at all.
-        let Some(source) = &mut self.source else { return };
-        match source.read(&mut block) {
-            Read::Sound => {}
-            Read::Ended => (self.on_event)(Event::SourceEnded),
-            Read::Failed(cause) => {
-                tracing::warn!(%cause, "the source failed");
-                (self.on_event)(Event::SourceFailed { cause });
-            }
-            Read::Lost(cause) => {
-                self.source = None;
-                self.lost(Direction::Microphone, cause);
-                return;
-            }
+        if !self.source.read(&mut block, &mut self.on_event) {
+            // As long as there never was a source nothing is sent at all.
+            self.upstream.skip(1);
+            return;
         }
         let shared = &self.controls.shared;
         let encoder = self.upstream.encoder();
@@ -210,15 +201,6 @@ impl Core {
                 (self.on_event)(Event::EncodeFailed { cause: e.to_string() });
             }
         }
-    }
-
-    fn lost(&mut self, direction: Direction, cause: DeviceFault) {
-        tracing::warn!(%direction, %cause, "device lost");
-        (self.on_event)(Event::DeviceLost { direction, cause: cause.clone() });
-        (self.on_event)(match direction {
-            Direction::Microphone => Event::ListenOnly { cause },
-            Direction::Speaker => Event::NoSpeaker { cause },
-        });
     }
 
     /// Brings the peers up to date with what the application wants.
@@ -286,26 +268,14 @@ impl Core {
 
     fn play(&mut self, mix: &Block) {
         self.output_level = level::dbov(level::rms(mix));
-        let Some(sink) = &mut self.sink else { return };
-        match sink.write(mix) {
-            Write::Done => {}
-            Write::Failed(cause) => {
-                tracing::warn!(%cause, "the sink failed");
-                (self.on_event)(Event::SinkFailed { cause });
-            }
-            Write::Lost(cause) => {
-                self.sink = None;
-                self.lost(Direction::Speaker, cause);
-            }
-        }
+        self.sink.write(mix, &mut self.on_event);
     }
 
     /// Tells when sample 0 was captured and played, once both are known.
     fn tell_started(&mut self, now: Instant) {
         let Some(origins) = &mut self.origins else { return };
         let first = *origins.first_tick.get_or_insert(now);
-        let microphone = self.source.as_ref().map(|source| source.origin());
-        let speaker = self.sink.as_ref().map(|sink| sink.origin());
+        let (microphone, speaker) = (self.source.origin(), self.sink.origin());
         if microphone == Some(Origin::Pending) || speaker == Some(Origin::Pending) {
             return;
         }
@@ -329,8 +299,20 @@ impl Core {
     }
 
     fn publish(&mut self, _now: Instant) {
-        let source = self.source.as_ref().map_or_else(Gauge::default, |s| s.gauge());
-        let sink = self.sink.as_ref().map_or_else(Gauge::default, |s| s.gauge());
+        let (source, sink) = (self.source.gauge(), self.sink.gauge());
+        let (frame, lookahead) = self.upstream.latency();
+        let latency = Latency {
+            capture_device: source.device,
+            capture_ring: source.fill,
+            capture_resampler: source.resampler,
+            processing: Duration::ZERO,
+            frame,
+            lookahead,
+            mixer: Duration::ZERO,
+            playout_resampler: sink.resampler,
+            playout_ring: sink.fill,
+            playout_device: sink.device,
+        };
         *lock(&self.controls.shared.stats) = EngineStats {
             ticks: self.ticks,
             skipped_ticks: self.skipped,
@@ -339,16 +321,35 @@ impl Core {
             output_level: self.output_level,
             muted: self.controls.muted(),
             deafened: self.controls.deafened(),
-            has_source: self.source.is_some(),
-            has_sink: self.sink.is_some(),
+            has_source: self.source.present(),
+            has_sink: self.sink.present(),
             bitrate: self.upstream.encoder().bitrate(),
             capture_fill: source.fill,
             playout_fill: sink.fill,
             capture_xruns: source.xruns,
             playout_xruns: sink.xruns,
-            capture_latency: source.latency,
-            encoder_latency: Duration::from_secs_f64(self.upstream.latency()),
-            playout_latency: sink.latency,
+            capture_latency: source.latency(),
+            encoder_latency: frame + lookahead,
+            playout_latency: sink.latency(),
+            raised_priority: self.controls.shared.raised.load(Relaxed),
+            latency,
         };
+    }
+}
+
+/// What was opened at the beginning, or that there is nothing.
+type Split<K> = (Option<Box<<K as Kind>::Dyn>>, Result<(String, String), DeviceFault>);
+
+fn split<K: Kind>(
+    opened: Result<Found<K::Dyn>, DeviceFault>,
+    pending: &mut VecDeque<Event>,
+) -> Split<K> {
+    match opened {
+        Ok(Found { it, id, name }) => (Some(it), Ok((id, name))),
+        Err(cause) => {
+            tracing::warn!(direction = %K::DIRECTION, %cause, "no device");
+            pending.push_back(K::nothing(cause.clone()));
+            (None, Err(cause))
+        }
     }
 }
