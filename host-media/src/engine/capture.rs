@@ -1,5 +1,7 @@
 //! The way up: from blocks of the source to encoded frames.
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 
 use crate::{
@@ -77,9 +79,10 @@ impl Upstream {
         self.encoder.apply(settings)
     }
 
-    /// Delay in here, in seconds: a frame must be complete, and the codec looks ahead.
-    pub(super) fn latency(&self) -> f64 {
-        (self.encoder.frame().samples() + self.encoder.lookahead()) as f64 / f64::from(SAMPLE_RATE)
+    /// Delay in here: a frame must be complete, and the codec looks ahead.
+    pub(super) fn latency(&self) -> (Duration, Duration) {
+        let time = |samples: usize| Duration::from_secs_f64(samples as f64 / f64::from(SAMPLE_RATE));
+        (time(self.encoder.frame().samples()), time(self.encoder.lookahead()))
     }
 
     /// Adds sound to the next block, whether oneself is muted or not.

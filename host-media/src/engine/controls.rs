@@ -9,7 +9,11 @@ use std::{
     time::Instant,
 };
 
-use super::encoding::Switches;
+use super::{
+    desk::{Bell, Post},
+    encoding::Switches,
+    kind::{Sinks, Sources},
+};
 use crate::{
     codec::PathAdvice,
     error::Error,
@@ -18,6 +22,7 @@ use crate::{
     play::Players,
     process::{Processing, VoiceSettings, Wanted},
     record::Recordings,
+    spec::{SinkSpec, SourceSpec},
     stats::{EngineStats, PeerStats},
 };
 
@@ -52,6 +57,10 @@ pub(super) struct Shared {
     pub(super) stats: Mutex<EngineStats>,
     pub(super) recordings: Arc<Recordings>,
     pub(super) players: Arc<Players>,
+    pub(super) raised: AtomicBool,
+    pub(super) sources: Arc<Post<Sources>>,
+    pub(super) sinks: Arc<Post<Sinks>>,
+    pub(super) bell: Arc<Bell>,
 }
 
 #[derive(Debug)]
@@ -88,6 +97,7 @@ impl PeerShared {
 
 impl Controls {
     pub(super) fn new(bitrate: u32, expected_loss: u8, complexity: u8) -> Self {
+        let bell = Arc::new(Bell::default());
         Self {
             shared: Arc::new(Shared {
                 muted: AtomicBool::new(false),
@@ -102,6 +112,10 @@ impl Controls {
                 stats: Mutex::default(),
                 recordings: Arc::default(),
                 players: Arc::default(),
+                raised: AtomicBool::new(false),
+                sources: Post::new(&bell),
+                sinks: Post::new(&bell),
+                bell,
             }),
         }
     }
@@ -169,6 +183,24 @@ impl Controls {
     #[must_use]
     pub fn muted(&self) -> bool {
         self.shared.muted.load(Relaxed)
+    }
+
+    /// Takes sound from somewhere else, in mid-call. It is opened beside the tick, which may take seconds for a device;
+    /// the old source runs until the new one delivers. Mute, timestamps and the peers are not touched. Then
+    /// [`Event::SourceChanged`](crate::Event::SourceChanged) is told, or
+    /// [`Event::SwitchFailed`](crate::Event::SwitchFailed) and the old one stays. Of several requests that wait the
+    /// newest wins.
+    ///
+    /// While a device is wanted ([`SourceSpec::Default`] or [`SourceSpec::Device`]), the engine keeps to it: it follows
+    /// the system's default, takes another device when the wanted one vanishes, and comes back when that one returns.
+    pub fn set_source(&self, source: SourceSpec) {
+        self.shared.sources.request(source);
+    }
+
+    /// Plays to somewhere else, in mid-call; in everything else as [`set_source`](Self::set_source), with
+    /// [`Event::SinkChanged`](crate::Event::SinkChanged).
+    pub fn set_sink(&self, sink: SinkSpec) {
+        self.shared.sinks.request(sink);
     }
 
     /// Plays silence instead of the peers, or the peers again.

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     BLOCK, Controls, Core, Engine, Event, MemorySource, Packet, PeerId, PeerInput, SinkSpec, SourceSpec,
     TICK,
-    codec::Encoder,
+    codec::{Encoded, Encoder},
     container,
     error::{Error, RecordFault},
     format::{Format, FrameLength},
@@ -110,11 +110,12 @@ impl Remote {
     /// The next 10 ms arrive now, or never.
     fn speak(&mut self, now: Instant, arrives: bool) {
         let Some(frame) = self.sound.get(self.at..self.at + BLOCK) else { return };
-        let payload = Bytes::copy_from_slice(self.encoder.encode(frame).unwrap());
+        let Encoded::Packet(packet) = self.encoder.encode(frame).unwrap() else { unreachable!() };
+        let payload = Bytes::copy_from_slice(packet);
         let timestamp = self.at as u32;
         self.at += BLOCK;
         self.sequence = self.sequence.wrapping_add(1);
-        let packet = Packet { sequence: self.sequence, timestamp, payload };
+        let packet = Packet::new(self.sequence, timestamp, payload);
         if arrives {
             self.input.push(packet, now);
         }
