@@ -20,6 +20,8 @@ use cpal::{
 use super::System;
 use crate::device::Direction;
 
+pub(crate) use cpal::SampleFormat as Format;
+
 type Sound = Arc<dyn Fn(f64) -> f32 + Send + Sync>;
 
 /// How a device behaves.

@@ -103,6 +103,10 @@ impl System {
             for device in devices_of(&host, direction)? {
                 ids.extend(device.id().ok());
             }
+            // Where ALSA has no card, its default is a name for nothing, which costs a page of messages to find out.
+            if system.to_string() == "alsa" && !ids.iter().any(|id| id.id().contains("CARD=")) {
+                return Ok(Presence::default());
+            }
             let spare = ids.iter().filter(|id| spare(id)).map(ToString::to_string).collect();
             if let Some(id) = wanted.and_then(|id| id.parse::<cpal::DeviceId>().ok())
                 && id.host() != system

@@ -64,7 +64,7 @@ fn with_period<T>(
 ) -> Result<T, DeviceFault> {
     let mut last = None;
     for ms in PERIODS_MS {
-        let mut period = supported.sample_rate() / 1000 * ms;
+        let mut period = supported.sample_rate() * ms / 1000;
         if let SupportedBufferSize::Range { min, max } = supported.buffer_size()
             && min <= max
         {

@@ -1,0 +1,278 @@
+//! Real devices: the null sinks of a PulseAudio server, which `scripts/devices.sh` (`make test-devices`) sets up. No
+//! delay is asserted, since the machine may be busy with anything; they are printed.
+
+#![cfg(all(feature = "devices", target_os = "linux"))]
+
+mod common;
+
+use std::{
+    process::Command,
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, Receiver},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use common::speech;
+use host_media::{
+    ChangeReason, Direction, Engine, Event, MemorySink, MemorySource, Packet, PeerId, SinkSpec, SourceSpec,
+    devices, measure,
+};
+
+/// Long enough for any machine; only a failure waits for it.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What the first seconds of a path are left out for: jitter buffers and rings settle.
+const SETTLING: f64 = 4.0;
+const SECONDS: f64 = 12.0;
+const ME: PeerId = PeerId(1);
+
+fn pactl(arguments: &[&str]) -> String {
+    let run = Command::new("pactl").args(arguments).output().expect("scripts/devices.sh has installed pactl");
+    assert!(run.status.success(), "pactl {arguments:?}: {}", String::from_utf8_lossy(&run.stderr));
+    String::from_utf8(run.stdout).unwrap()
+}
+
+/// The server is the one that the script has started, and no other.
+fn own_server() {
+    let server = std::env::var("PULSE_SERVER").unwrap_or_default();
+    assert!(server.ends_with("/native") && pactl(&["list", "short", "sinks"]).contains("s441"), "run scripts/devices.sh");
+}
+
+struct Running {
+    engine: Engine,
+    events: Receiver<Event>,
+}
+
+/// An engine that sends to itself: what its source gives is encoded, goes through a jitter buffer and to its sink.
+fn start(source: SourceSpec, sink: SinkSpec) -> Running {
+    let (told, events) = mpsc::channel();
+    let (made, frames) = mpsc::channel();
+    let engine = Engine::builder()
+        .source(source)
+        .sink(sink)
+        .bitrate(128_000)
+        .on_frame(move |frame| made.send((frame, Instant::now())).unwrap_or_default())
+        .on_event(move |event| told.send(event).unwrap_or_default())
+        .start()
+        .unwrap();
+    let input = engine.add_peer(ME).unwrap();
+    std::thread::spawn(move || {
+        for (sequence, (frame, at)) in frames.iter().enumerate() {
+            input.push(Packet { sequence: sequence as u16, timestamp: frame.timestamp, payload: frame.payload }, at);
+        }
+    });
+    Running { engine, events }
+}
+
+impl Running {
+    fn wait<T>(&self, what: &str, wanted: impl Fn(&Event) -> Option<T>) -> T {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.events.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(event) => {
+                    if !matches!(event, Event::Speaking { .. }) {
+                        println!("    {event:?}");
+                    }
+                    if let Some(found) = wanted(&event) {
+                        return found;
+                    }
+                }
+                Err(e) => panic!("{what}: {e}"),
+            }
+        }
+    }
+
+    fn started(&self) -> (Option<SystemTime>, Option<SystemTime>) {
+        self.wait("it starts", |event| match event {
+            Event::Started { microphone, speaker } => Some((*microphone, *speaker)),
+            _ => None,
+        })
+    }
+
+    fn source_changed(&self, wanted: ChangeReason) -> String {
+        self.wait("another source", |event| match event {
+            Event::SourceChanged { id, reason, .. } if *reason == wanted => Some(id.clone()),
+            _ => None,
+        })
+    }
+
+    fn sink_changed(&self, wanted: ChangeReason) -> String {
+        self.wait("another sink", |event| match event {
+            Event::SinkChanged { id, reason, .. } if *reason == wanted => Some(id.clone()),
+            _ => None,
+        })
+    }
+}
+
+/// Speech out through one device and in through another; the result is its correlation.
+fn there_and_back(speaker: &str, microphone: &str) -> f32 {
+    let spoken = speech(SECONDS, 48_000);
+    let heard = MemorySink::new();
+    let hears = start(SourceSpec::Device(microphone.to_owned()), SinkSpec::Memory(heard.clone()));
+    let (_, heard_from) = hears.started();
+    let says = start(
+        SourceSpec::Memory(MemorySource::new(spoken.clone())),
+        SinkSpec::Device(speaker.to_owned()),
+    );
+    let (spoken_from, _) = says.started();
+    says.wait("the end of the speech", |event| (*event == Event::SourceEnded).then_some(()));
+    let (out, back) = (says.engine.stats(), hears.engine.stats());
+    let (peer_out, peer_back) = (says.engine.peer_stats(ME).unwrap(), hears.engine.peer_stats(ME).unwrap());
+    // What is under way still arrives.
+    std::thread::sleep(Duration::from_millis(500));
+    says.engine.stop().unwrap();
+    hears.engine.stop().unwrap();
+    let skip = (SETTLING * 48_000.0) as usize;
+    // The two begin at different times: the part of what was heard that begins with the speech.
+    let offset = spoken_from.unwrap().duration_since(heard_from.unwrap()).unwrap_or_default();
+    let heard = heard.samples();
+    let from = ((offset.as_secs_f64() * 48_000.0) as usize + skip).min(heard.len());
+    let compared = measure::compare(&spoken[skip..], &heard[from..], 48_000);
+    let total = compared.delay_samples as f64 / 48.0;
+    let own = out.latency.mouth_to_ear(&peer_out) + back.latency.mouth_to_ear(&peer_back);
+    println!(
+        "{speaker} -> {microphone}: correlation {:.4} (worst piece {:.3}), median delay {total:.0} ms of which told {:.0} ms; \
+         xruns {}+{}, skipped ticks {}+{}, concealed {:?}+{:?}, raised {}",
+        compared.correlation,
+        compared.worst,
+        own.as_secs_f64() * 1000.0,
+        out.playout_xruns,
+        back.capture_xruns,
+        out.skipped_ticks,
+        back.skipped_ticks,
+        peer_out.concealed,
+        peer_back.concealed,
+        out.raised_priority,
+    );
+    println!("    speaker {:?}\n    microphone {:?}", out.latency, back.latency);
+    compared.correlation
+}
+
+#[test]
+#[ignore = "needs the server of scripts/devices.sh"]
+fn speech_comes_back_from_each_kind_of_device() {
+    own_server();
+    let listed = devices().unwrap();
+    for direction in [Direction::Microphone, Direction::Speaker] {
+        assert_eq!(listed.iter().filter(|d| d.direction == direction && d.default).count(), 1, "{listed:?}");
+    }
+    for name in ["s48", "s441", "s16", "s96"] {
+        let speaker = format!("pulseaudio:{name}");
+        assert!(listed.iter().any(|d| d.id == speaker && d.direction == Direction::Speaker), "{listed:?}");
+        let correlation = there_and_back(&speaker, &format!("{speaker}.monitor"));
+        assert!(correlation > 0.95, "{name}: {correlation}");
+    }
+}
+
+#[test]
+#[ignore = "needs the server of scripts/devices.sh"]
+fn speech_comes_back_through_alsa() {
+    own_server();
+    pactl(&["set-default-sink", "s48"]);
+    pactl(&["set-default-source", "s48.monitor"]);
+    let correlation = there_and_back("alsa:pulse", "alsa:pulse");
+    pactl(&["set-default-sink", "s441"]);
+    pactl(&["set-default-source", "mic441"]);
+    assert!(correlation > 0.95, "{correlation}");
+}
+
+/// The devices of one null sink that comes and goes.
+struct Removable {
+    modules: Vec<String>,
+}
+
+impl Removable {
+    fn plug() -> Self {
+        let load = |arguments: &[&str]| pactl(arguments).trim().to_owned();
+        let sink = ["load-module", "module-null-sink", "sink_name=usb", "rate=48000", "norewinds=1"];
+        let source = ["load-module", "module-remap-source", "source_name=usbmic", "master=usb.monitor"];
+        Self { modules: vec![load(&sink), load(&source)] }
+    }
+
+    fn unplug(&mut self) {
+        for module in self.modules.drain(..).rev() {
+            pactl(&["unload-module", &module]);
+        }
+    }
+}
+
+impl Drop for Removable {
+    fn drop(&mut self) {
+        for module in self.modules.drain(..).rev() {
+            let _ = Command::new("pactl").args(["unload-module", &module]).status();
+        }
+    }
+}
+
+/// With `rescue` the server moves our streams by itself and tells nobody, as desktops have it.
+fn removed_and_restored(rescue: bool) {
+    own_server();
+    let rescuer = rescue.then(|| pactl(&["load-module", "module-rescue-streams"]).trim().to_owned());
+    let mut usb = Removable::plug();
+    let source = SourceSpec::Device("pulseaudio:usbmic".to_owned());
+    let sink = SinkSpec::Device("pulseaudio:usb".to_owned());
+    let running = start(source, sink);
+    running.started();
+    let frames = running.engine.stats().frames;
+    usb.unplug();
+    // Two events in any order.
+    let seen = AtomicBool::new(false);
+    running.wait("both are replaced", |event| match event {
+        Event::SourceChanged { id, reason: ChangeReason::Fallback, .. } => {
+            assert_eq!(id, "pulseaudio:mic441");
+            seen.swap(true, Ordering::Relaxed).then_some(())
+        }
+        Event::SinkChanged { id, reason: ChangeReason::Fallback, .. } => {
+            assert_eq!(id, "pulseaudio:s441");
+            seen.swap(true, Ordering::Relaxed).then_some(())
+        }
+        _ => None,
+    });
+    let mut usb = Removable::plug();
+    let seen = AtomicBool::new(false);
+    running.wait("both are back", |event| match event {
+        Event::SourceChanged { id, reason: ChangeReason::Returned, .. } => {
+            assert_eq!(id, "pulseaudio:usbmic");
+            seen.swap(true, Ordering::Relaxed).then_some(())
+        }
+        Event::SinkChanged { id, reason: ChangeReason::Returned, .. } => {
+            assert_eq!(id, "pulseaudio:usb");
+            seen.swap(true, Ordering::Relaxed).then_some(())
+        }
+        _ => None,
+    });
+    assert!(running.engine.stats().frames > frames && running.engine.stats().has_sink);
+    running.engine.stop().unwrap();
+    usb.unplug();
+    if let Some(module) = rescuer {
+        pactl(&["unload-module", &module]);
+    }
+}
+
+#[test]
+#[ignore = "needs the server of scripts/devices.sh"]
+fn devices_that_are_removed_are_replaced_and_come_back() {
+    removed_and_restored(false);
+}
+
+#[test]
+#[ignore = "needs the server of scripts/devices.sh"]
+fn devices_from_which_the_server_moves_streams_quietly_are_replaced_and_come_back() {
+    removed_and_restored(true);
+}
+
+#[test]
+#[ignore = "needs the server of scripts/devices.sh"]
+fn the_default_is_followed_and_a_switch_is_made() {
+    own_server();
+    let running = start(SourceSpec::Default, SinkSpec::Default);
+    running.started();
+    pactl(&["set-default-sink", "s16"]);
+    assert_eq!(running.sink_changed(ChangeReason::DefaultMoved), "pulseaudio:s16");
+    pactl(&["set-default-sink", "s441"]);
+    assert_eq!(running.sink_changed(ChangeReason::DefaultMoved), "pulseaudio:s441");
+    running.engine.set_source(SourceSpec::Device("s96.monitor".to_owned()));
+    assert_eq!(running.source_changed(ChangeReason::Requested), "pulseaudio:s96.monitor");
+    running.engine.stop().unwrap();
+}
