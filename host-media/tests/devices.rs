@@ -21,7 +21,7 @@ use host_media::{
 };
 
 /// Long enough for any machine; only a failure waits for it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(12);
 /// What the first seconds of a path are left out for: jitter buffers and rings settle.
 const SETTLING: f64 = 4.0;
 const SECONDS: f64 = 12.0;

@@ -16,8 +16,8 @@ use crate::{
         cpal::fake::{Format, Gear, World},
     },
     measure,
-    sink::{Sink, Write},
-    source::{Read, Source},
+    sink::Write,
+    source::Read,
 };
 
 /// Something like speech at any time in seconds: syllables, each of another pitch, and pauses.
