@@ -27,7 +27,7 @@ pub(super) fn capture(device: &Device) -> Result<ring::Capture, DeviceFault> {
             ring::capture(config.sample_rate, period).map_err(|e| Tried::Failed(unsupported(e)))?;
         let stream = capture_stream(device, &supported, config, feed)?;
         stream.play().map_err(|e| Tried::Failed(fault(e)))?;
-        Ok(parts.run(Box::new(stream)))
+        Ok(parts.run(Box::new(Kept::new(stream, device))))
     })
 }
 
@@ -38,8 +38,33 @@ pub(super) fn playback(device: &Device) -> Result<ring::Playback, DeviceFault> {
             ring::playback(config.sample_rate, period).map_err(|e| Tried::Failed(unsupported(e)))?;
         let stream = playback_stream(device, &supported, config, feed)?;
         stream.play().map_err(|e| Tried::Failed(fault(e)))?;
-        Ok(parts.run(Box::new(stream)))
+        Ok(parts.run(Box::new(Kept::new(stream, device))))
     })
+}
+
+/// A stream that is closed beside everything else where closing can take for ever: cpal waits for the end of a playback
+/// that PulseAudio has ended already, and never hears of it.
+struct Kept {
+    stream: Option<Stream>,
+    beside: bool,
+}
+
+impl Kept {
+    fn new(stream: Stream, device: &Device) -> Self {
+        let beside = device.id().is_ok_and(|id| id.host().to_string() == "pulseaudio");
+        Self { stream: Some(stream), beside }
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let Some(stream) = self.stream.take() else { return };
+        if self.beside {
+            let closing = std::thread::Builder::new().name("host-media-close".to_owned());
+            // Without a thread the stream is closed here, as it was given away to one that does not start.
+            let _ = closing.spawn(move || drop(stream));
+        }
+    }
 }
 
 enum Tried {
