@@ -49,9 +49,9 @@ load-module module-remap-source source_name=mic441 master=s441.monitor
 set-default-sink s441
 set-default-source mic441
 PA
-# Asked for by a client only: without a client it would end, and real-time scheduling is not its to have.
-pulseaudio -n -F "$runtime/server.pa" --daemonize=no --exit-idle-time=-1 --use-pid-file=no --high-priority=no \
-    --realtime=no --disallow-exit --log-target=file:"$runtime/log" &
+# As on a desktop, it runs before ordinary programs where it may.
+pulseaudio -n -F "$runtime/server.pa" --daemonize=no --exit-idle-time=-1 --use-pid-file=no \
+    --high-priority=yes --realtime=yes --disallow-exit --log-target=file:"$runtime/log" &
 server=$!
 for _ in $(seq 100); do
     pactl info >/dev/null 2>&1 && break

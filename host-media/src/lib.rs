@@ -48,6 +48,7 @@ mod jitter;
 mod level;
 mod mixer;
 mod peer;
+mod priority;
 mod resample;
 mod sink;
 mod source;

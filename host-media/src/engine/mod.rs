@@ -5,7 +5,6 @@ mod controls;
 mod core;
 mod desk;
 mod kind;
-mod priority;
 mod slot;
 mod thread;
 

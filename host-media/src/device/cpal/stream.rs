@@ -12,11 +12,15 @@ use super::fault;
 use crate::{
     device::ring::{self, CaptureFeed, PlaybackFeed, Shared},
     error::{DeviceFault, DeviceFaultKind, Error},
+    priority,
 };
 
 /// The buffer that is asked for, in milliseconds, and what is tried if the device does not like it. Never the
 /// system's default, which is 2 s on PulseAudio.
 const PERIODS_MS: [u32; 4] = [10, 20, 40, 5];
+/// Where the callbacks' threads are cpal's own, and ordinary ones, the first call asks for a better priority. Elsewhere
+/// they are the system's.
+const RAISES: bool = cfg!(all(any(target_os = "linux", target_os = "freebsd"), not(test)));
 /// How long opening may take where the system lets us say so.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -150,9 +154,13 @@ where
     let channels = usize::from(config.channels.max(1));
     let scale = 1.0 / channels as f32;
     let shared = feed.shared();
+    let mut raise = RAISES;
     let stream = device.build_input_stream::<T, _, _>(
         config,
         move |data, info| {
+            if std::mem::take(&mut raise) {
+                priority::raise();
+            }
             let stamp = info.timestamp();
             let latency = stamp.callback.saturating_duration_since(stamp.capture);
             let mono = data
@@ -181,9 +189,13 @@ where
 {
     let channels = usize::from(config.channels.max(1));
     let shared = feed.shared();
+    let mut raise = RAISES;
     let stream = device.build_output_stream::<T, _, _>(
         config,
         move |data, info| {
+            if std::mem::take(&mut raise) {
+                priority::raise();
+            }
             let stamp = info.timestamp();
             let latency = stamp.playback.saturating_duration_since(stamp.callback);
             let frames = data.len() / channels;
