@@ -1,6 +1,9 @@
 //! What an engine tells while it runs.
 
-use std::time::SystemTime;
+use std::{
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
 use crate::{device::Direction, error::DeviceFault, format::PeerId};
 
@@ -96,10 +99,53 @@ pub enum Event {
         /// Whether they speak now.
         speaking: bool,
     },
+    /// Automute has muted, or opens because somebody speaks; see
+    /// [`Controls::set_automute`](crate::Controls::set_automute).
+    Automuted {
+        /// Whether silence is sent now.
+        muted: bool,
+    },
+    /// The user speaks while muted, which nobody hears. Comes after 300 ms of speech, once in 10 s at most.
+    SpeakingWhileMuted,
+    /// Nothing but digital silence (below -90 dBov) has come from the source for 10 s, though it is not muted here: it is
+    /// probably muted at the microphone or in the system. Comes once; [`Event::MicrophoneAudible`] ends it.
+    MicrophoneSilent {
+        /// Since when, as Unix time.
+        since: SystemTime,
+    },
+    /// Something comes from the source again, after [`Event::MicrophoneSilent`].
+    MicrophoneAudible,
     /// The encoder failed; frames are missing until it works again. Reported once per run of failures.
     EncodeFailed {
         /// What libopus said.
         cause: String,
+    },
+    /// A recording has begun with this tick.
+    RecordingStarted {
+        /// The files that were begun: of oneself, of everybody, and of each peer that is there. Peers that come later
+        /// get theirs when they come.
+        files: Vec<PathBuf>,
+    },
+    /// A file of a recording cannot be written any further, or not be begun. The call goes on, and so do other files.
+    RecordingFailed {
+        /// The file; it holds what was written until now.
+        file: PathBuf,
+        /// What the system said.
+        cause: String,
+    },
+    /// A recording has ended: it was stopped, or all its files have failed. Its files are closed.
+    RecordingStopped {
+        /// All its files, in the order in which they were begun.
+        files: Vec<PathBuf>,
+        /// How long it is. All files have this length, but those that have failed.
+        length: Duration,
+    },
+    /// A file that was played into the call has ended: it is over, it was stopped, or another one took its place.
+    PlayingEnded {
+        /// The file.
+        file: PathBuf,
+        /// Why it cannot be read any further, if that is why.
+        cause: Option<String>,
     },
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::{format::FrameLength, process::VoiceStats};
+
 /// What is known about one remote peer's sound. Counters run from [`Controls::add_peer`](crate::Controls::add_peer).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
@@ -24,20 +26,37 @@ pub struct PeerStats {
     pub resets: u64,
     /// Frames that were made up because nothing was there to play, counted in the peer's frame length.
     pub concealed_frames: u64,
-    /// Frames that were recovered from the redundancy in the packet after them.
+    /// Frames that were recovered from the redundancy in the packet after them (in-band FEC).
     pub fec_recovered: u64,
-    /// Time that was made up by concealment.
+    /// Frames that were played from their copy in a later packet (RFC 2198).
+    pub red_recovered: u64,
+    /// Frames that were rebuilt from deep redundancy (DRED), counted in the peer's frame length.
+    pub dred_recovered: u64,
+    /// Time that was made up by concealment: for packets that were lost, late or broken. Pauses do not count.
     pub concealed: Duration,
+    /// The part of [`concealed`](Self::concealed) that filled the time until a late packet came, which was then played.
+    pub concealed_late: Duration,
+    /// Time that was filled with comfort noise because the sender paused on purpose (DTX).
+    pub comfort_noise: Duration,
+    /// Time that was played from redundancy of any kind.
+    pub recovered: Duration,
     /// Time that was played, the concealed part included; pauses do not count.
     pub played: Duration,
-    /// Time that was taken out to reduce the delay.
+    /// Time that was taken out to reduce the delay, a period of the voice at a time or in silence.
     pub shortened: Duration,
-    /// Time that was put in, during silence, to have more delay in reserve.
+    /// Time that was put in to have more delay in reserve, a period of the voice at a time or in silence.
     pub lengthened: Duration,
+    /// How often time was taken out or put in.
+    pub stretches: u64,
+    /// Time that was decoded and thrown away at once, because the delay went beyond its bound.
+    pub discarded: Duration,
     /// Delay between the earliest possible and the actual playout, now; zero when nothing plays.
     pub jitter_buffer: Duration,
-    /// Delay that the jitter buffer aims for.
+    /// Delay that the jitter buffer aims for. Since sound is played in ticks of 10 ms, it holds up to a tick more.
     pub jitter_target: Duration,
+    /// The part of [`jitter_target`](Self::jitter_target) that waits for redundancy, because losses were seen that it
+    /// can repair.
+    pub repair_delay: Duration,
     /// Level of what was decoded last, in -dBov: 0 is the loudest, 127 is silence.
     pub level: u8,
     /// Whether the peer speaks.
@@ -63,7 +82,7 @@ pub struct EngineStats {
     pub ticks: u64,
     /// Ticks that were left out because the machine stood still for too long to catch up.
     pub skipped_ticks: u64,
-    /// Frames that were encoded.
+    /// Frames that were encoded and handed out.
     pub frames: u64,
     /// Level of the source before mute, in -dBov: 0 is the loudest, 127 is silence.
     pub level: u8,
@@ -77,8 +96,20 @@ pub struct EngineStats {
     pub has_source: bool,
     /// Whether there is a speaker or another sink.
     pub has_sink: bool,
-    /// Bit rate that the encoder is set to, in bit/s.
+    /// Bit rate that the encoder is set to, in bit/s: one copy of each frame, without headers.
     pub bitrate: u32,
+    /// Length of the frames that are encoded.
+    pub frame: FrameLength,
+    /// Whether packets carry in-band redundancy, if loss is expected.
+    pub fec: bool,
+    /// How far the deep redundancy in each packet goes back at most; zero if there is none.
+    pub dred: Duration,
+    /// Copies of earlier frames in each redundant payload; 0 if none are made.
+    pub red_copies: u8,
+    /// Of every which frame there is a copy; 1: of the last ones.
+    pub red_spacing: u8,
+    /// Frames that were not handed out because they hold silence, with [`Builder::dtx`](crate::Builder::dtx).
+    pub silent_frames: u64,
     /// Whether the system lets the engine's thread run before ordinary ones. It often does not, and all works as well
     /// on a machine that is not busy.
     pub raised_priority: bool,
@@ -92,6 +123,8 @@ pub struct EngineStats {
     pub playout_xruns: u64,
     /// Delay from capture to the engine: the device's buffer, the ring and the resampler.
     pub capture_latency: Duration,
+    /// What is done to the source before it is encoded, and what came of it.
+    pub voice: VoiceStats,
     /// Delay in the encoder: the frame that must fill up, and the codec's look-ahead.
     pub encoder_latency: Duration,
     /// Delay from the engine to the loudspeaker: the resampler, the ring and the device's buffer.
@@ -165,11 +198,18 @@ impl Default for EngineStats {
             has_source: false,
             has_sink: false,
             bitrate: 0,
+            frame: FrameLength::default(),
+            fec: false,
+            dred: Duration::ZERO,
+            red_copies: 0,
+            red_spacing: 0,
+            silent_frames: 0,
             capture_fill: Duration::ZERO,
             playout_fill: Duration::ZERO,
             capture_xruns: 0,
             playout_xruns: 0,
             capture_latency: Duration::ZERO,
+            voice: VoiceStats::default(),
             encoder_latency: Duration::ZERO,
             playout_latency: Duration::ZERO,
             raised_priority: false,

@@ -16,7 +16,7 @@ use std::{
 
 use common::speech;
 use host_media::{
-    ChangeReason, Direction, Engine, Event, MemorySink, MemorySource, Packet, PeerId, SinkSpec, SourceSpec,
+    ChangeReason, Direction, Engine, Event, MemorySink, MemorySource, Packet, PayloadKind, PeerId, SinkSpec, SourceSpec,
     devices, measure,
 };
 
@@ -60,7 +60,7 @@ fn start(source: SourceSpec, sink: SinkSpec) -> Running {
     let input = engine.add_peer(ME).unwrap();
     std::thread::spawn(move || {
         for (sequence, (frame, at)) in frames.iter().enumerate() {
-            input.push(Packet { sequence: sequence as u16, timestamp: frame.timestamp, payload: frame.payload }, at);
+            input.push(Packet { sequence: sequence as u16, timestamp: frame.timestamp, payload: frame.payload, kind: PayloadKind::Opus }, at);
         }
     });
     Running { engine, events }

@@ -130,7 +130,9 @@ impl Keeper {
             held,
             cause,
         };
-        if keeper.told_nothing && let Want::Device(id) = &keeper.wanted {
+        if keeper.told_nothing
+            && let Want::Device(id) = &keeper.wanted
+        {
             keeper.broken.insert(id.clone(), (now + LOOK, LOOK));
         }
         keeper.schedule(now, if keeper.held.is_some() { LOOK } else { Duration::ZERO });
@@ -341,7 +343,9 @@ impl Keeper {
             }
             let why = match (Some(id) == wanted, &self.wanted) {
                 (false, _) => Why::Fallback,
-                (true, Want::Default) if self.last.as_ref() != Some(id) && !self.fallback => Why::DefaultMoved,
+                (true, Want::Default) if self.last.as_ref() != Some(id) && !self.fallback => {
+                    Why::DefaultMoved
+                }
                 (true, _) => Why::Returned,
             };
             // What is not wanted is no better than what there is.

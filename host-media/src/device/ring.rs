@@ -19,7 +19,7 @@ use crate::{
     error::{DeviceFault, DeviceFaultKind, Error},
     resample::{Puller, Pusher},
     sink::{Sink, Write},
-    source::{Gauge, Origin, Read, Source},
+    source::{Gauge, Nature, Origin, Read, Source},
 };
 
 /// What the fill is kept above what must be there: 3 ms for callbacks and ticks that come late.
@@ -189,6 +189,10 @@ fn ring_size(rate: u32, period: u32) -> usize {
 }
 
 impl Source for Capture {
+    fn nature(&self) -> Nature {
+        Nature::Microphone
+    }
+
     fn read(&mut self, out: &mut Block) -> Read {
         out.fill(0.0);
         if self.dead {

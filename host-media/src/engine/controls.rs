@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::Instant,
@@ -11,11 +11,17 @@ use std::{
 
 use super::{
     desk::{Bell, Post},
+    encoding::Switches,
     kind::{Sinks, Sources},
 };
 use crate::{
+    codec::PathAdvice,
     error::Error,
     format::{Packet, PeerId},
+    lock,
+    play::Players,
+    process::{Processing, VoiceSettings, Wanted},
+    record::Recordings,
     spec::{SinkSpec, SourceSpec},
     stats::{EngineStats, PeerStats},
 };
@@ -43,10 +49,14 @@ pub(super) struct Shared {
     pub(super) bitrate: AtomicU32,
     pub(super) expected_loss: AtomicU8,
     pub(super) complexity: AtomicU8,
+    pub(super) voice: VoiceSettings,
+    pub(super) encoding: Switches,
     pub(super) peers: Mutex<BTreeMap<PeerId, Arc<PeerShared>>>,
     /// Counts the changes of `peers`.
     pub(super) version: AtomicU64,
     pub(super) stats: Mutex<EngineStats>,
+    pub(super) recordings: Arc<Recordings>,
+    pub(super) players: Arc<Players>,
     pub(super) raised: AtomicBool,
     pub(super) sources: Arc<Post<Sources>>,
     pub(super) sinks: Arc<Post<Sinks>>,
@@ -58,24 +68,31 @@ pub(super) struct PeerShared {
     pub(super) queue: Mutex<Queue>,
     gain: AtomicU32,
     pub(super) stats: Mutex<PeerStats>,
+    pub(super) advice: Mutex<Option<PathAdvice>>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    pub(super) packets: VecDeque<(Packet, Instant)>,
+    pub(super) packets: VecDeque<Arrived>,
     pub(super) dropped: u64,
+    /// The next packet is the first of another stream.
+    fresh: bool,
     closed: bool,
+}
+
+/// A packet that waits for the tick.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub(super) packet: Packet,
+    pub(super) at: Instant,
+    /// Another stream begins here.
+    pub(super) fresh: bool,
 }
 
 impl PeerShared {
     pub(super) fn gain(&self) -> f32 {
         f32::from_bits(self.gain.load(Relaxed))
     }
-}
-
-/// Takes what a panicking thread may have left: the data behind these locks is plain and always complete.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Controls {
@@ -88,15 +105,27 @@ impl Controls {
                 bitrate: AtomicU32::new(bitrate),
                 expected_loss: AtomicU8::new(expected_loss),
                 complexity: AtomicU8::new(complexity),
+                voice: VoiceSettings::default(),
+                encoding: Switches::default(),
                 peers: Mutex::default(),
                 version: AtomicU64::new(0),
                 stats: Mutex::default(),
+                recordings: Arc::default(),
+                players: Arc::default(),
                 raised: AtomicBool::new(false),
                 sources: Post::new(&bell),
                 sinks: Post::new(&bell),
                 bell,
             }),
         }
+    }
+
+    pub(crate) fn recordings(&self) -> &Arc<Recordings> {
+        &self.shared.recordings
+    }
+
+    pub(crate) fn players(&self) -> &Arc<Players> {
+        &self.shared.players
     }
 
     /// Adds a remote peer to the mix; packets go in through the result. A peer that is there already keeps its state,
@@ -116,8 +145,10 @@ impl Controls {
             queue: Mutex::default(),
             gain: AtomicU32::new(1.0_f32.to_bits()),
             stats: Mutex::new(PeerStats { gain: 1.0, level: 127, ..PeerStats::default() }),
+            advice: Mutex::default(),
         });
         peers.insert(peer, Arc::clone(&shared));
+        self.shared.recordings.roster().joined(peer);
         self.shared.version.fetch_add(1, Relaxed);
         Ok(PeerInput { shared })
     }
@@ -127,7 +158,9 @@ impl Controls {
     pub fn remove_peer(&self, peer: PeerId) -> bool {
         let removed = lock(&self.shared.peers).remove(&peer);
         let Some(shared) = removed else { return false };
+        self.shared.recordings.roster().left(peer);
         self.shared.version.fetch_add(1, Relaxed);
+        self.shared.encoding.changed();
         let mut queue = lock(&shared.queue);
         queue.closed = true;
         queue.packets.clear();
@@ -179,6 +212,39 @@ impl Controls {
     #[must_use]
     pub fn deafened(&self) -> bool {
         self.shared.deafened.load(Relaxed)
+    }
+
+    /// Sets what is done to the source before it is encoded, in mid-call without a click; none is what the source
+    /// needs: [`Processing::on`] for a microphone, [`Processing::off`] for everything else. What is in use is
+    /// [`VoiceStats::processing`](crate::VoiceStats).
+    pub fn set_processing(&self, processing: impl Into<Option<Processing>>) {
+        self.shared.voice.set_processing(processing.into());
+    }
+
+    /// What [`set_processing`](Self::set_processing) was told, or [`Builder::processing`](crate::Builder::processing).
+    #[must_use]
+    pub fn processing(&self) -> Option<Processing> {
+        self.shared.voice.processing()
+    }
+
+    /// Mutes while nobody speaks into the microphone, or no longer. It mutes 1.3 s after the last word and opens in the
+    /// very 10 ms in which something is louder than the background, so nothing is cut and nothing is delayed; what turns
+    /// out to be no voice is shut out again after 0.2 s. [`Event::Automuted`](crate::Event::Automuted) and
+    /// [`VoiceStats::automuted`](crate::VoiceStats) tell the state. Off unless [`Builder::automute`](crate::Builder::automute) says
+    /// otherwise.
+    pub fn set_automute(&self, on: bool) {
+        self.shared.voice.set_automute(on);
+    }
+
+    /// Whether it mutes while nobody speaks.
+    #[must_use]
+    pub fn automute(&self) -> bool {
+        self.shared.voice.automute()
+    }
+
+    /// What the next tick does to the source.
+    pub(super) fn wanted(&self, microphone: bool, alive: bool) -> Wanted {
+        self.shared.voice.wanted(self.muted(), microphone, alive)
     }
 
     /// Sets how loud a peer is: 0 is silent, 1 as sent, at most 4 (12 dB); what is outside is clamped, and what is not
@@ -248,9 +314,21 @@ impl PeerInput {
             return;
         }
         if queue.packets.len() >= QUEUE {
-            queue.packets.pop_front();
+            let dropped = queue.packets.pop_front();
+            // Where a stream begins is not forgotten with its first packet.
+            if let (Some(Arrived { fresh: true, .. }), Some(next)) = (dropped, queue.packets.front_mut()) {
+                next.fresh = true;
+            }
             queue.dropped += 1;
         }
-        queue.packets.push_back((packet, arrival));
+        let fresh = std::mem::take(&mut queue.fresh);
+        queue.packets.push_back(Arrived { packet, at: arrival, fresh });
+    }
+
+    /// Says that the packets from now on belong to another stream, with a clock and numbers of its own: another SSRC, or
+    /// a sender that began anew. Without this word it is noticed by the jump, which costs a packet; and not at all if
+    /// the numbers happen to go on.
+    pub fn new_stream(&self) {
+        lock(&self.shared.queue).fresh = true;
     }
 }

@@ -9,8 +9,9 @@ use std::{
 use super::{
     Builder, OnEvent, OnFrame,
     capture::Upstream,
-    controls::{Controls, PeerShared, lock},
+    controls::{Arrived, Controls, PeerShared},
     desk::{Counter, Desk},
+    encoding::Adaptation,
     kind::{Kind, Sinks, Sources},
     slot::{SinkSlot, SourceSlot},
 };
@@ -20,11 +21,14 @@ use crate::{
     device::Found,
     error::{DeviceFault, Error},
     event::{Event, Speaker},
-    format::{Packet, PeerId},
+    format::PeerId,
     jitter::JitterConfig,
-    level,
+    level, lock,
     mixer::Mixer,
-    peer::Playout,
+    play::Player,
+    playout::Playout,
+    process::{Heard, Hint, Near},
+    record::Taps,
     sink::Sink,
     source::{Origin, Source},
     stats::{EngineStats, Latency},
@@ -42,7 +46,9 @@ pub struct Core {
     sink: SinkSlot,
     /// Does its work in the tick until the engine's thread gives it one of its own.
     pub(super) desk: Option<Desk>,
+    near: Near,
     upstream: Upstream,
+    adaptation: Adaptation,
     mixer: Mixer,
     peers: BTreeMap<PeerId, Peer>,
     version: u64,
@@ -57,6 +63,10 @@ pub struct Core {
     ticks: u64,
     skipped: u64,
     output_level: u8,
+    /// A file that is played into the call.
+    player: Player,
+    /// What is recorded.
+    taps: Taps,
 }
 
 #[derive(Debug, Default)]
@@ -68,7 +78,7 @@ struct Peer {
     shared: Arc<PeerShared>,
     playout: Playout,
     gain: f32,
-    arrived: VecDeque<(Packet, Instant)>,
+    arrived: VecDeque<Arrived>,
 }
 
 impl std::fmt::Debug for Core {
@@ -88,9 +98,14 @@ impl Core {
         epoch: Instant,
         unix: SystemTime,
     ) -> Result<Self, Error> {
-        let upstream = Upstream::new(Encoder::new(builder.format)?);
-        let mut pending = VecDeque::new();
+        let channels = if builder.encoding.stereo { 2 } else { 1 };
+        let upstream = Upstream::new(Encoder::with_channels(builder.format, channels)?);
+        let adaptation = Adaptation::new(epoch, builder.format.max_bitrate);
         let controls = Controls::new(builder.bitrate, builder.expected_loss, builder.complexity);
+        controls.shared.encoding.start(builder.encoding, builder.format.frame);
+        controls.shared.voice.set_processing(builder.processing);
+        controls.shared.voice.set_automute(builder.automute);
+        let mut pending = VecDeque::new();
         let shared = Arc::clone(&controls.shared);
         let system = builder.system;
         let (source, held) = split::<Sources>(source, &mut pending);
@@ -101,13 +116,17 @@ impl Core {
         let sink = SinkSlot::new(sink, Arc::clone(&shared.sinks));
         let desk = Some(Desk { system, sources, sinks, bell: Arc::clone(&shared.bell) });
         Ok(Self {
+            player: Player::new(Arc::clone(controls.players())),
+            taps: Taps::new(Arc::clone(controls.recordings())),
             controls,
             desk,
             on_frame: builder.on_frame,
             on_event: builder.on_event,
             source,
             sink,
+            near: Near::new(),
             upstream,
+            adaptation,
             mixer: Mixer::new(),
             peers: BTreeMap::new(),
             version: 0,
@@ -140,9 +159,11 @@ impl Core {
             desk.step(now);
         }
         self.tell_pending();
-        self.capture();
+        self.player.next(&mut self.on_event);
+        self.capture(now);
         self.take_peers();
         let mix = self.mix(now);
+        self.taps.end(&mut self.on_event);
         self.play(&mix);
         self.tell_started(now);
         self.publish(now);
@@ -153,15 +174,29 @@ impl Core {
         self.skipped += ticks;
         self.source.skip(ticks);
         self.upstream.skip(ticks);
+        self.taps.skip(ticks);
         self.sink.skip(ticks);
     }
 
-    /// Completes the sink's file. Nothing may be done with the engine after that.
+    /// Completes the sink's file and the recording. Nothing may be done with the engine after that.
     ///
     /// # Errors
     /// [`Error::Wav`] if the file could not be completed.
     pub fn finish(&mut self) -> Result<(), Error> {
+        self.taps.finish(&mut self.on_event);
         self.sink.finish()
+    }
+
+    /// For tests of recordings, which say what a peer said.
+    #[cfg(test)]
+    pub(crate) fn taps(&mut self) -> &mut Taps {
+        &mut self.taps
+    }
+
+    /// For tests of what goes on without a microphone.
+    #[cfg(test)]
+    pub(crate) fn drop_source(&mut self) {
+        self.source.remove();
     }
 
     fn tell_pending(&mut self) {
@@ -170,27 +205,31 @@ impl Core {
         }
     }
 
-    fn capture(&mut self) {
+    fn capture(&mut self, now: Instant) {
         let mut block: Block = SILENT;
-        if !self.source.read(&mut block, &mut self.on_event) {
-            // As long as there never was a source nothing is sent at all.
+        if !self.source.read(&mut block, &mut self.on_event) && self.player.block().is_none() {
+            // As long as there never was a source nothing is sent at all, unless a file is played.
             self.upstream.skip(1);
             return;
         }
-        let shared = &self.controls.shared;
-        let encoder = self.upstream.encoder();
-        let set = encoder
-            .set_bitrate(shared.bitrate.load(Relaxed))
-            .and_then(|()| encoder.set_expected_loss(shared.expected_loss.load(Relaxed)))
-            .and_then(|()| encoder.set_complexity(shared.complexity.load(Relaxed)));
-        let pushed = set.and_then(|()| self.upstream.push(&block, self.controls.muted()));
+        let heard = self
+            .near
+            .process(&mut block, self.controls.wanted(self.source.is_microphone(), self.source.is_alive()));
+        self.tell(&heard, now);
+        let settings = self.adaptation.settings(&self.controls, now);
+        let complexity = self.controls.shared.complexity.load(Relaxed);
+        let set = self.upstream.apply(&settings, complexity, self.controls.dtx());
+        if let Some(played) = self.player.block() {
+            self.upstream.add(played);
+        }
+        let pushed = set.and_then(|()| self.upstream.push(&block, heard.mute, heard.voice));
+        if let Some(heard) = self.upstream.heard() {
+            self.taps.own(&heard);
+        }
         match pushed {
-            Ok(done) => {
+            Ok(frame) => {
                 self.encode_failing = false;
-                if let Some(speaking) = done.speaking {
-                    (self.on_event)(Event::Speaking { who: Speaker::Local, speaking });
-                }
-                if let Some(frame) = done.frame {
+                if let Some(frame) = frame {
                     (self.on_frame)(frame);
                 }
             }
@@ -200,6 +239,22 @@ impl Core {
                 self.encode_failing = true;
                 (self.on_event)(Event::EncodeFailed { cause: e.to_string() });
             }
+        }
+    }
+
+    /// Tells what was learnt from the microphone.
+    fn tell(&mut self, heard: &Heard, now: Instant) {
+        let events = [
+            heard.speaking.map(|speaking| Event::Speaking { who: Speaker::Local, speaking }),
+            heard.automuted.map(|muted| Event::Automuted { muted }),
+            heard.hint.map(|hint| match hint {
+                Hint::SpeakingWhileMuted => Event::SpeakingWhileMuted,
+                Hint::Silent(since) => Event::MicrophoneSilent { since: self.unix(now) - since },
+                Hint::Audible => Event::MicrophoneAudible,
+            }),
+        ];
+        for event in events.into_iter().flatten() {
+            (self.on_event)(event);
         }
     }
 
@@ -239,10 +294,14 @@ impl Core {
             let dropped = std::mem::take(&mut queue.dropped);
             drop(queue);
             peer.playout.overflowed(dropped);
-            for (packet, arrival) in peer.arrived.drain(..) {
-                peer.playout.insert(packet, arrival);
+            for Arrived { packet, at, fresh } in peer.arrived.drain(..) {
+                if fresh {
+                    peer.playout.restart();
+                }
+                peer.playout.insert(packet, at);
             }
             let pulled = peer.playout.pull(now, &mut block);
+            self.taps.peer(*id, &block);
             let to = peer.shared.gain();
             let from = std::mem::replace(&mut peer.gain, to);
             self.mixer.add(&block, from, to);
@@ -253,6 +312,9 @@ impl Core {
                 (self.on_event)(Event::Speaking { who: Speaker::Peer(*id), speaking });
             }
             *lock(&peer.shared.stats) = peer.playout.stats(now);
+        }
+        if let Some((played, from, to)) = self.player.monitored() {
+            self.mixer.add(played, from, to);
         }
         let to = if self.controls.deafened() { 0.0 } else { 1.0 };
         let from = std::mem::replace(&mut self.output_gain, to);
@@ -269,6 +331,9 @@ impl Core {
     fn play(&mut self, mix: &Block) {
         self.output_level = level::dbov(level::rms(mix));
         self.sink.write(mix, &mut self.on_event);
+        if self.sink.present() {
+            self.near.reference(mix);
+        }
     }
 
     /// Tells when sample 0 was captured and played, once both are known.
@@ -300,15 +365,17 @@ impl Core {
 
     fn publish(&mut self, _now: Instant) {
         let (source, sink) = (self.source.gauge(), self.sink.gauge());
+        self.near.device_delay(source.latency() + sink.latency());
+        let voice = self.near.stats();
         let (frame, lookahead) = self.upstream.latency();
         let latency = Latency {
             capture_device: source.device,
             capture_ring: source.fill,
             capture_resampler: source.resampler,
-            processing: Duration::ZERO,
+            processing: voice.latency,
             frame,
             lookahead,
-            mixer: Duration::ZERO,
+            mixer: Mixer::LATENCY,
             playout_resampler: sink.resampler,
             playout_ring: sink.fill,
             playout_device: sink.device,
@@ -324,11 +391,18 @@ impl Core {
             has_source: self.source.present(),
             has_sink: self.sink.present(),
             bitrate: self.upstream.encoder().bitrate(),
+            frame: self.upstream.encoder().frame(),
+            fec: self.upstream.encoder().fec(),
+            dred: Duration::from_millis(u64::from(self.upstream.encoder().dred())),
+            red_copies: self.upstream.copies().count,
+            red_spacing: self.upstream.copies().spacing,
+            silent_frames: self.upstream.silent,
             capture_fill: source.fill,
             playout_fill: sink.fill,
             capture_xruns: source.xruns,
             playout_xruns: sink.xruns,
             capture_latency: source.latency(),
+            voice,
             encoder_latency: frame + lookahead,
             playout_latency: sink.latency(),
             raised_priority: self.controls.shared.raised.load(Relaxed),
@@ -340,10 +414,7 @@ impl Core {
 /// What was opened at the beginning, or that there is nothing.
 type Split<K> = (Option<Box<<K as Kind>::Dyn>>, Result<(String, String), DeviceFault>);
 
-fn split<K: Kind>(
-    opened: Result<Found<K::Dyn>, DeviceFault>,
-    pending: &mut VecDeque<Event>,
-) -> Split<K> {
+fn split<K: Kind>(opened: Result<Found<K::Dyn>, DeviceFault>, pending: &mut VecDeque<Event>) -> Split<K> {
     match opened {
         Ok(Found { it, id, name }) => (Some(it), Ok((id, name))),
         Err(cause) => {

@@ -13,10 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    controls::lock,
-    kind::{Kind, Sinks, Sources, flat},
-};
+use super::kind::{Kind, Sinks, Sources, flat};
 use crate::{
     device::{
         Found, System,
@@ -24,6 +21,7 @@ use crate::{
     },
     error::DeviceFault,
     event::{ChangeReason, Event},
+    lock,
 };
 
 /// What waits to be closed; a further one is closed by the tick itself.

@@ -4,6 +4,7 @@ mod capture;
 mod controls;
 mod core;
 mod desk;
+mod encoding;
 mod kind;
 mod slot;
 mod thread;
@@ -24,6 +25,7 @@ use crate::{
     event::Event,
     format::{EncodedFrame, Format},
     jitter::JitterConfig,
+    process::Processing,
     sink::Sink,
     source::Source,
     spec::{SinkSpec, SourceSpec},
@@ -42,6 +44,9 @@ pub struct Builder {
     bitrate: u32,
     expected_loss: u8,
     complexity: u8,
+    processing: Option<Processing>,
+    automute: bool,
+    encoding: encoding::Encoding,
     on_frame: OnFrame,
     on_event: OnEvent,
     system: System,
@@ -67,6 +72,9 @@ impl Default for Builder {
             bitrate: crate::codec::DEFAULT_BITRATE,
             expected_loss: crate::codec::DEFAULT_EXPECTED_LOSS,
             complexity: crate::codec::DEFAULT_COMPLEXITY,
+            processing: None,
+            automute: false,
+            encoding: encoding::Encoding::default(),
             on_frame: Box::new(|_| {}),
             on_event: Box::new(|_| {}),
             system: System::machine(),
@@ -116,6 +124,19 @@ impl Builder {
     /// Effort of the encoder, 0 to 10. Default 9, as libopus has it.
     pub fn complexity(mut self, complexity: u8) -> Self {
         self.complexity = complexity;
+        self
+    }
+
+    /// What is done to the source before it is encoded. Default: [`Processing::on`] for a microphone, [`Processing::off`]
+    /// for files, tones, silence and memory. Can be changed with [`Controls::set_processing`].
+    pub fn processing(mut self, processing: Processing) -> Self {
+        self.processing = Some(processing);
+        self
+    }
+
+    /// Whether it mutes while nobody speaks into the microphone, as [`Controls::set_automute`] says. Default: no.
+    pub fn automute(mut self, on: bool) -> Self {
+        self.automute = on;
         self
     }
 

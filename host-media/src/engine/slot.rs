@@ -13,7 +13,7 @@ use crate::{
     error::DeviceFault,
     event::Event,
     sink::{Sink, Write},
-    source::{Gauge, Origin, Read, Source},
+    source::{Gauge, Nature, Origin, Read, Source},
 };
 
 /// A fade over a block: raised cosine, both gains add up to one, since two microphones of one room hear the same.
@@ -34,17 +34,39 @@ pub(super) struct SourceSlot {
     post: Arc<Post<Sources>>,
     /// Whether anything was ever read: from then on there is sound or silence, and no end.
     begun: bool,
+    /// It came to its end, or failed.
+    ended: bool,
     /// Faults of those that were in use before.
     xruns: u64,
 }
 
 impl SourceSlot {
     pub(super) fn new(current: Option<Box<dyn Source>>, post: Arc<Post<Sources>>) -> Self {
-        Self { current, next: None, post, begun: false, xruns: 0 }
+        Self { current, next: None, post, begun: false, ended: false, xruns: 0 }
     }
 
     pub(super) fn present(&self) -> bool {
         self.current.is_some()
+    }
+
+    fn nature(&self) -> Option<Nature> {
+        self.current.as_ref().map(|source| source.nature())
+    }
+
+    /// Whether it is a microphone, which is processed unless the application says otherwise.
+    pub(super) fn is_microphone(&self) -> bool {
+        self.nature() == Some(Nature::Microphone)
+    }
+
+    /// Whether it should be heard: it is there, not silence by choice, and has not ended.
+    pub(super) fn is_alive(&self) -> bool {
+        !self.ended && self.nature().is_some_and(|nature| nature != Nature::Silence)
+    }
+
+    /// For tests of what goes on without a microphone.
+    #[cfg(test)]
+    pub(super) fn remove(&mut self) {
+        self.current = None;
     }
 
     /// Reads the next 10 ms; false if there never was a source, so that nothing is to be sent.
@@ -63,7 +85,7 @@ impl SourceSlot {
                     self.post.lost(cause, it);
                 }
             }
-            Some(read) => said(read, &mut tell),
+            Some(read) => self.said(read, &mut tell),
         }
         self.take_over(out, tell);
         self.begun |= self.current.is_some();
@@ -89,7 +111,23 @@ impl SourceSlot {
         }
         self.post.taken(next.serial);
         tell(next.event);
-        said(read, &mut tell);
+        self.ended = false;
+        self.said(read, &mut tell);
+    }
+
+    fn said(&mut self, read: Read, tell: &mut impl FnMut(Event)) {
+        match read {
+            Read::Sound | Read::Lost(_) => {}
+            Read::Ended => {
+                self.ended = true;
+                tell(Event::SourceEnded);
+            }
+            Read::Failed(cause) => {
+                self.ended = true;
+                tracing::warn!(%cause, "the source failed");
+                tell(Event::SourceFailed { cause });
+            }
+        }
     }
 
     fn remember(&mut self) {
@@ -110,17 +148,6 @@ impl SourceSlot {
         let mut gauge = self.current.as_ref().map_or_else(Gauge::default, |source| source.gauge());
         gauge.xruns += self.xruns;
         gauge
-    }
-}
-
-fn said(read: Read, tell: &mut impl FnMut(Event)) {
-    match read {
-        Read::Sound | Read::Lost(_) => {}
-        Read::Ended => tell(Event::SourceEnded),
-        Read::Failed(cause) => {
-            tracing::warn!(%cause, "the source failed");
-            tell(Event::SourceFailed { cause });
-        }
     }
 }
 

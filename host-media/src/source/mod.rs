@@ -1,6 +1,6 @@
 //! Where sound comes from.
 
-mod memory;
+pub(crate) mod memory;
 mod signal;
 pub(crate) mod wav;
 
@@ -40,6 +40,11 @@ pub(crate) trait Source: Send {
         true
     }
 
+    /// What it is, for what is done with its sound.
+    fn nature(&self) -> Nature {
+        Nature::Sound
+    }
+
     /// When sample 0 was captured.
     fn origin(&self) -> Origin {
         Origin::FirstTick
@@ -49,6 +54,18 @@ pub(crate) trait Source: Send {
     fn gauge(&self) -> Gauge {
         Gauge::default()
     }
+}
+
+/// What a source is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Nature {
+    /// A microphone: it hears the room.
+    #[cfg_attr(not(feature = "devices"), allow(dead_code))]
+    Microphone,
+    /// Sound that is to be sent as it is.
+    Sound,
+    /// Silence, by choice.
+    Silence,
 }
 
 /// When sample 0 of a source or sink is captured or played.

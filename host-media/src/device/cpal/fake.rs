@@ -226,7 +226,8 @@ where
     let callback = StreamInstant::new(at as u64, (at.fract() * 1e9) as u32);
     match &mut running.call {
         Call::In(call) => {
-            let from = running.began.unwrap() + (running.calls * u64::from(running.period)) as f64 / gear.speed();
+            let from =
+                running.began.unwrap() + (running.calls * u64::from(running.period)) as f64 / gear.speed();
             for (i, frame) in buffer.chunks_exact_mut(channels).enumerate() {
                 frame.fill(T::from_sample((gear.sound)(from + i as f64 / gear.speed())));
             }
@@ -454,7 +455,8 @@ impl StreamTrait for FakeStream {
 impl Drop for FakeStream {
     fn drop(&mut self) {
         let mut state = self.world.state();
-        let gone = state.running.iter().position(|r| r.serial == self.serial).map(|i| state.running.remove(i));
+        let gone =
+            state.running.iter().position(|r| r.serial == self.serial).map(|i| state.running.remove(i));
         // The callbacks go without the lock.
         drop(state);
         drop(gone);

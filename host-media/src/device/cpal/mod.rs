@@ -81,8 +81,12 @@ impl System {
             for device in devices_of(&host, direction).map_err(|e| self.gone(e))? {
                 let default = device.id().ok().is_some_and(|id| Some(id) == default);
                 let info = match direction {
-                    Direction::Microphone => info(&device, direction, default, device.supported_input_configs()),
-                    Direction::Speaker => info(&device, direction, default, device.supported_output_configs()),
+                    Direction::Microphone => {
+                        info(&device, direction, default, device.supported_input_configs())
+                    }
+                    Direction::Speaker => {
+                        info(&device, direction, default, device.supported_output_configs())
+                    }
                 };
                 all.extend(info);
             }
@@ -185,7 +189,9 @@ fn devices_of(host: &Host, direction: Direction) -> Result<Vec<Device>, cpal::Er
 /// heard. Who wants one names it.
 fn default_of(host: &Host, direction: Direction) -> Option<Device> {
     match direction {
-        Direction::Microphone => host.default_input_device().filter(|d| !d.id().is_ok_and(|id| is_monitor(&id))),
+        Direction::Microphone => {
+            host.default_input_device().filter(|d| !d.id().is_ok_and(|id| is_monitor(&id)))
+        }
         Direction::Speaker => host.default_output_device(),
     }
 }

@@ -223,4 +223,3 @@ fn report(shared: &Arc<Shared>, e: cpal::Error) {
         _ => shared.fail(fault(e)),
     }
 }
-

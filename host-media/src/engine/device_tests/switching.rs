@@ -1,7 +1,7 @@
 //! Devices that change, vanish and return in mid-call.
 
 use super::*;
-use crate::{ChangeReason, DeviceFaultKind, Packet, PeerId, device::cpal::fake::Mood};
+use crate::{ChangeReason, DeviceFaultKind, Packet, PayloadKind, PeerId, device::cpal::fake::Mood};
 
 fn mic(id: &'static str, level: f32) -> Gear {
     Gear::new(Direction::Microphone, id).sound(move |t| level * (t * 2_000.0).sin() as f32)
@@ -101,7 +101,7 @@ fn a_sink_is_switched_without_a_gap() {
     for tick in 0..400 {
         far.run(0.01);
         for frame in far.frames.lock().unwrap().drain(..) {
-            let packet = Packet { sequence, timestamp: frame.timestamp, payload: frame.payload };
+            let packet = Packet { sequence, timestamp: frame.timestamp, payload: frame.payload, kind: PayloadKind::Opus };
             sequence = sequence.wrapping_add(1);
             input.push(packet, stage.start + TICK * stage.ticks as u32);
         }
