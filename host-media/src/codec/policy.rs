@@ -98,19 +98,20 @@ const RED_HEAVY: &[Plan] = &[red(Ms40, 16_000, 20_000, 2), red(Ms40, 12_000, 24_
 const RED_EXTREME: &[Plan] = &[red(Ms40, 14_000, 16_000, 3), red(Ms40, 12_000, 20_000, 2)];
 
 /// In-band redundancy repairs one lost packet, so it is for independent losses.
-const FEC_LIGHT: &[Plan] = &[fec(Ms20, 20_000, 32_000, 5), fec(Ms40, 12_000, 24_000, 5)];
-const FEC_MEDIUM: &[Plan] = &[fec(Ms20, 32_000, 48_000, 10), fec(Ms40, 16_000, 32_000, 10)];
+// libopus sends none at 5 % or less if the rate is low, and makes the sound narrow for it below 18 kbit/s.
+const FEC_LIGHT: &[Plan] = &[fec(Ms20, 20_000, 32_000, 8), fec(Ms40, 20_000, 24_000, 8)];
+const FEC_MEDIUM: &[Plan] = &[fec(Ms20, 32_000, 48_000, 10), fec(Ms40, 20_000, 32_000, 10)];
 const FEC_HEAVY: &[Plan] =
-    &[both(Ms20, 46_000, 48_000, 20, 120), fec(Ms20, 28_000, 48_000, 20), fec(Ms40, 16_000, 32_000, 20)];
+    &[both(Ms20, 46_000, 48_000, 20, 120), fec(Ms20, 28_000, 48_000, 20), fec(Ms40, 20_000, 32_000, 20)];
 const FEC_EXTREME: &[Plan] =
-    &[both(Ms20, 46_000, 52_000, 25, 200), fec(Ms20, 28_000, 48_000, 25), fec(Ms40, 16_000, 32_000, 25)];
+    &[both(Ms20, 46_000, 52_000, 25, 200), fec(Ms20, 28_000, 48_000, 25), fec(Ms40, 20_000, 32_000, 25)];
 
-/// Deep redundancy repairs bursts; below 32 kbit/s it gets no bits that would be worth it.
-const DRED_LIGHT: &[Plan] = &[dred(Ms20, 30_000, 40_000, 10, 200), fec(Ms40, 12_000, 24_000, 5)];
+/// Deep redundancy repairs bursts; below 32 kbit/s, or 24 in packets of 40 ms, it gets no bits that would be worth it.
+const DRED_LIGHT: &[Plan] = &[dred(Ms20, 32_000, 40_000, 10, 200), dred(Ms40, 24_000, 28_000, 20, 500)];
 const DRED_MEDIUM: &[Plan] = &[
     dred(Ms20, 40_000, 48_000, 20, 300),
-    dred(Ms20, 28_000, 40_000, 20, 200),
-    fec(Ms40, 12_000, 24_000, 10),
+    dred(Ms20, 30_000, 40_000, 20, 200),
+    dred(Ms40, 24_000, 28_000, 20, 500),
 ];
 
 fn plans(class: Class, bursty: bool, reads_red: bool) -> &'static [Plan] {
@@ -132,7 +133,7 @@ fn plans(class: Class, bursty: bool, reads_red: bool) -> &'static [Plan] {
 const BESIDE_RED: [u8; 5] = [0, 5, 10, 20, 25];
 
 /// What is left when nothing else fits: as little as possible.
-const LAST: Plan = fec(Ms60, 6_000, 16_000, 10);
+const LAST: Plan = fec(Ms60, 6_000, 20_000, 0);
 
 // ---- what goes in and comes out ----
 

@@ -160,6 +160,60 @@ fn one_encoding_serves_all() {
     assert_eq!(demand(&[good, good.congested(true)]).map(|d| d.congested), Some(true));
 }
 
+/// Every plan of the table, at both ends of its rates, on real speech: what goes out is what was reckoned with, and
+/// what it is meant to carry is there.
+#[test]
+fn plans_cost_what_is_expected() {
+    use crate::codec::{
+        Decoder, Encoder,
+        packet::head,
+        tests::{packet_of, speech},
+    };
+    let said = &speech()[48_000..48_000 * 6];
+    let classes = [Class::Clean, Class::Light, Class::Medium, Class::Heavy, Class::Extreme];
+    let every = classes.into_iter().flat_map(|class| {
+        let kinds = [(false, false), (false, true), (true, false), (true, true)];
+        kinds.into_iter().flat_map(move |(bursty, red)| plans(class, bursty, red))
+    });
+    let mut seen = Vec::new();
+    for plan in every {
+        if seen.contains(&plan) {
+            continue;
+        }
+        seen.push(plan);
+        for bitrate in [plan.least, plan.best.max(plan.least)] {
+            let settings = Settings {
+                frame: plan.frame,
+                bitrate,
+                fec: plan.fec,
+                expected_loss: plan.loss,
+                dred: plan.dred,
+                red: Copies::default(),
+            };
+            let mut encoder = Encoder::new(crate::format::Format::new(plan.frame)).unwrap();
+            encoder.apply(&settings).unwrap();
+            let mut decoder = Decoder::new().unwrap();
+            let (mut bytes, mut copies, mut reach, mut packets) = (0, 0, 0, 0);
+            for frame in said.chunks_exact(plan.frame.samples()) {
+                let payload = packet_of(&mut encoder, frame);
+                bytes += payload.len();
+                packets += 1;
+                copies += usize::from(head(&payload).unwrap().redundancy);
+                reach += decoder.read_dred(&payload).unwrap();
+            }
+            let (rate, reach) = (bytes * 8 / 5, reach / packets / 48);
+            let line = format!("{plan:?} at {bitrate}: {rate} bit/s, {copies} of {packets}, {reach} ms");
+            println!("{line}");
+            assert!(rate as f64 <= f64::from(bitrate) * 1.05, "{line}");
+            // Beside copies, in-band redundancy may be too dear.
+            if plan.red == 0 && plan.loss > 0 {
+                assert_eq!(plan.fec, copies * 2 > packets, "{line}");
+                assert_eq!(plan.dred > 0, reach >= 60, "{line}");
+            }
+        }
+    }
+}
+
 fn any_share() -> impl Strategy<Value = Option<f64>> {
     prop_oneof![
         3 => (0.0..1.0).prop_map(Some),
