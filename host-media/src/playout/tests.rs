@@ -66,7 +66,8 @@ fn play(sound: &[f32], by: i64) -> (Vec<f32>, Warp) {
             line.append(next);
             at += 120;
         }
-        warp.settled();
+        // No more urgent than it is.
+        warp.tick(0);
         match by {
             by if by > 0 => warp.shorten(&mut line, by),
             by => warp.lengthen(&mut line, -by),
