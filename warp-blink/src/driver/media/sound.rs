@@ -13,8 +13,8 @@ use std::{
 };
 
 use host_media::{
-    Direction, EncodedFrame, Engine, Format, FrameLength, Packet, PayloadKind, PeerId, PeerInput,
-    PeerStats, SinkSpec, SourceSpec,
+    Direction, EncodedFrame, Engine, Format, FrameLength, Packet, PayloadKind, PeerId, PeerInput, PeerStats,
+    SinkSpec, SourceSpec,
 };
 use simple_webrtc::{Advice, Frame, FrameTooLarge, LocalTrack, RemoteTrack};
 use tokio::sync::mpsc;
