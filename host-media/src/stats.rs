@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::format::FrameLength;
+use crate::{format::FrameLength, process::VoiceStats};
 
 /// What is known about one remote peer's sound. Counters run from [`Controls::add_peer`](crate::Controls::add_peer).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -110,6 +110,9 @@ pub struct EngineStats {
     pub red_spacing: u8,
     /// Frames that were not handed out because they hold silence, with [`Builder::dtx`](crate::Builder::dtx).
     pub silent_frames: u64,
+    /// Whether the system lets the engine's thread run before ordinary ones. It often does not, and all works as well
+    /// on a machine that is not busy.
+    pub raised_priority: bool,
     /// Samples, as time, that wait between the microphone's callback and the engine; zero without a device.
     pub capture_fill: Duration,
     /// Samples, as time, that wait between the engine and the speaker's callback; zero without a device.
@@ -120,10 +123,66 @@ pub struct EngineStats {
     pub playout_xruns: u64,
     /// Delay from capture to the engine: the device's buffer, the ring and the resampler.
     pub capture_latency: Duration,
+    /// What is done to the source before it is encoded, and what came of it.
+    pub voice: VoiceStats,
     /// Delay in the encoder: the frame that must fill up, and the codec's look-ahead.
     pub encoder_latency: Duration,
     /// Delay from the engine to the loudspeaker: the resampler, the ring and the device's buffer.
     pub playout_latency: Duration,
+    /// The same, stage by stage.
+    pub latency: Latency,
+}
+
+/// Where the delay of an engine's own parts comes from, stage by stage, now. A stage that is not there is zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Latency {
+    /// The microphone and its driver, as they tell.
+    pub capture_device: Duration,
+    /// The ring between the microphone's callback and the tick.
+    pub capture_ring: Duration,
+    /// From the microphone's rate to 48 kHz, with drift control.
+    pub capture_resampler: Duration,
+    /// Voice processing.
+    pub processing: Duration,
+    /// The frame that must fill up before it can be encoded.
+    pub frame: Duration,
+    /// The codec's look-ahead.
+    pub lookahead: Duration,
+    /// Mixer and limiter.
+    pub mixer: Duration,
+    /// From 48 kHz to the speaker's rate, with drift control.
+    pub playout_resampler: Duration,
+    /// The ring between the tick and the speaker's callback.
+    pub playout_ring: Duration,
+    /// The speaker and its driver, as they tell.
+    pub playout_device: Duration,
+}
+
+impl Latency {
+    /// From the microphone to the network.
+    #[must_use]
+    pub fn sending(&self) -> Duration {
+        self.capture_device
+            + self.capture_ring
+            + self.capture_resampler
+            + self.processing
+            + self.frame
+            + self.lookahead
+    }
+
+    /// From the jitter buffer to the loudspeaker.
+    #[must_use]
+    pub fn receiving(&self) -> Duration {
+        self.mixer + self.playout_resampler + self.playout_ring + self.playout_device
+    }
+
+    /// From mouth to ear as far as it is our doing, if the other side has what we have: sending, the jitter buffer of
+    /// that peer, receiving. What the network takes comes on top.
+    #[must_use]
+    pub fn mouth_to_ear(&self, peer: &PeerStats) -> Duration {
+        self.sending() + peer.jitter_buffer + self.receiving()
+    }
 }
 
 impl Default for EngineStats {
@@ -150,8 +209,11 @@ impl Default for EngineStats {
             capture_xruns: 0,
             playout_xruns: 0,
             capture_latency: Duration::ZERO,
+            voice: VoiceStats::default(),
             encoder_latency: Duration::ZERO,
             playout_latency: Duration::ZERO,
+            raised_priority: false,
+            latency: Latency::default(),
         }
     }
 }

@@ -42,6 +42,31 @@ fn late_wake_ups_of_a_busy_machine_do_not_move_the_delay_up_and_down() {
 }
 
 #[test]
+fn a_late_tick_of_our_own_is_no_jitter() {
+    let voice = Voice::new(FrameLength::Ms20, 5);
+    let run = Line::new(30).busy().run(&voice, |_, sent| vec![sent]);
+    run.row("the receiver's own ticks late, 60 ms twice a second");
+    assert_eq!(run.concealed(0, 30), 0.0);
+    let (least, most) = run.delays(5, 30);
+    assert!(least >= 9.9 && most < 20.6 && most - least < 0.01, "{least} to {most}");
+    assert_eq!(run.targets(5, 30), (10.0, 10.0));
+}
+
+#[test]
+fn the_shortest_and_the_longest_packets_are_played_whole() {
+    for (samples, name) in [(120, "packets of 2.5 ms"), (5_760, "packets of 120 ms")] {
+        let run = Line::new(20).run(&Voice::unusual(samples), |_, sent| vec![sent]);
+        run.row(name);
+        assert_eq!((run.end().lost, run.end().late, run.end().malformed), (0, 0, 0), "{:?}", run.end());
+        assert_eq!(run.concealed(0, 20), 0.0);
+        // Of the shortest, the last one of a block needs its delay 7.5 ms later than the block begins.
+        let more = if samples == 120 { 7.5 } else { 0.0 };
+        let (least, most) = run.delays(5, 20);
+        assert!(least >= 8.4 + more && most < 20.6 + more, "{least} to {most}");
+    }
+}
+
+#[test]
 fn random_loss_is_repaired_by_the_next_packet() {
     let voice = Voice::new(FrameLength::Ms20, 20);
     for percent in [5, 10, 20, 30] {

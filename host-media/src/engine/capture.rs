@@ -1,5 +1,7 @@
 //! The way up: from blocks of the source to encoded frames.
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 
 use crate::{
@@ -12,7 +14,7 @@ use crate::{
     },
     error::Error,
     format::{EncodedFrame, FrameLength},
-    level::{self, SpeechDetector},
+    level, play,
 };
 
 /// Collects blocks into frames and encodes them.
@@ -26,20 +28,16 @@ pub(super) struct Upstream {
     frame: Vec<f32>,
     timestamp: u32,
     voice: bool,
-    detector: SpeechDetector,
     /// Gain of the last block: 0 while muted, with a ramp of one block between.
     gain: f32,
+    /// Sound to add to the next block after mute.
+    also: Option<Block>,
+    /// The last block as it was sent.
+    heard: Option<Block>,
     pub(super) level: u8,
     /// Frames that were handed out, and such as were not because they hold silence.
     pub(super) frames: u64,
     pub(super) silent: u64,
-}
-
-/// What a block brought.
-#[derive(Debug, Default)]
-pub(super) struct Upstreamed {
-    pub(super) frame: Option<EncodedFrame>,
-    pub(super) speaking: Option<bool>,
 }
 
 impl Upstream {
@@ -53,8 +51,9 @@ impl Upstream {
             frame: Vec::with_capacity(FrameLength::Ms60.samples()),
             timestamp: 0,
             voice: false,
-            detector: SpeechDetector::new(),
             gain: 1.0,
+            also: None,
+            heard: None,
             level: level::SILENCE,
             frames: 0,
             silent: 0,
@@ -80,28 +79,47 @@ impl Upstream {
         self.encoder.apply(settings)
     }
 
-    /// Delay in here, in seconds: a frame must be complete, and the codec looks ahead.
-    pub(super) fn latency(&self) -> f64 {
-        (self.encoder.frame().samples() + self.encoder.lookahead()) as f64 / f64::from(SAMPLE_RATE)
+    /// Delay in here: a frame must be complete, and the codec looks ahead.
+    pub(super) fn latency(&self) -> (Duration, Duration) {
+        let time = |samples: usize| Duration::from_secs_f64(samples as f64 / f64::from(SAMPLE_RATE));
+        (time(self.encoder.frame().samples()), time(self.encoder.lookahead()))
     }
 
-    /// Takes the next block. An error means that one frame is missing; the next ones are tried again.
-    pub(super) fn push(&mut self, block: &Block, muted: bool) -> Result<Upstreamed, Error> {
+    /// Adds sound to the next block, whether oneself is muted or not.
+    pub(super) fn add(&mut self, block: &Block) {
+        self.also = Some(*block);
+    }
+
+    /// The last block as it was sent: after mute, with what was added.
+    pub(super) fn heard(&mut self) -> Option<Block> {
+        self.heard.take()
+    }
+
+    /// Takes the next block, and whether it holds a voice; tells the frame that it completes. An error means that one
+    /// frame is missing; the next ones are tried again.
+    pub(super) fn push(
+        &mut self,
+        block: &Block,
+        muted: bool,
+        voice: bool,
+    ) -> Result<Option<EncodedFrame>, Error> {
         self.level = level::dbov(level::rms(block));
-        let mut done = Upstreamed::default();
         let to = if muted { 0.0 } else { 1.0 };
         let from = std::mem::replace(&mut self.gain, to);
-        let heard: Block = match (from, to) {
+        let mut heard: Block = match (from, to) {
             (1.0, 1.0) => *block,
             (0.0, 0.0) => SILENT,
             _ => std::array::from_fn(|i| block[i] * (from + (to - from) * (i + 1) as f32 / BLOCK as f32)),
         };
-        done.speaking = self.detector.feed(&heard);
-        self.voice |= self.detector.speaking();
+        for (sample, also) in heard.iter_mut().zip(self.also.take().iter().flatten()) {
+            *sample = play::sum(*sample, *also);
+        }
+        self.heard = Some(heard);
+        self.voice |= voice;
         self.frame.extend_from_slice(&heard);
         let samples = self.encoder.frame().samples();
         if self.frame.len() < samples {
-            return Ok(done);
+            return Ok(None);
         }
         let timestamp = self.timestamp;
         self.timestamp = timestamp.wrapping_add(samples as u32);
@@ -111,15 +129,15 @@ impl Upstream {
         self.frame.clear();
         let Encoded::Packet(packet) = encoded? else {
             self.silent += 1;
-            return Ok(done);
+            return Ok(None);
         };
         let payload = self.pool.copy(packet);
         self.redundant.clear();
         let redundant = self.red.write(timestamp, &payload, self.copies, &mut self.redundant);
         let red = redundant.then(|| self.pool.copy(&self.redundant));
-        done.frame = Some(EncodedFrame { timestamp, samples: samples as u32, payload, level, voice, red });
+        let frame = EncodedFrame { timestamp, samples: samples as u32, payload, level, voice, red };
         self.frames += 1;
-        Ok(done)
+        Ok(Some(frame))
     }
 
     /// Lets the clock of the timestamps run on over ticks that were left out.
@@ -135,7 +153,7 @@ mod tests {
     use crate::format::Format;
 
     fn run(upstream: &mut Upstream, block: &Block, muted: bool, ticks: usize) -> Vec<EncodedFrame> {
-        (0..ticks).filter_map(|_| upstream.push(block, muted).unwrap().frame).collect()
+        (0..ticks).filter_map(|_| upstream.push(block, muted, !muted).unwrap()).collect()
     }
 
     #[test]

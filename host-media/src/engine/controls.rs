@@ -3,17 +3,26 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::Instant,
 };
 
-use super::encoding::Switches;
+use super::{
+    desk::{Bell, Post},
+    encoding::Switches,
+    kind::{Sinks, Sources},
+};
 use crate::{
     codec::PathAdvice,
     error::Error,
     format::{Packet, PeerId},
+    lock,
+    play::Players,
+    process::{Processing, VoiceSettings, Wanted},
+    record::Recordings,
+    spec::{SinkSpec, SourceSpec},
     stats::{EngineStats, PeerStats},
 };
 
@@ -40,11 +49,18 @@ pub(super) struct Shared {
     pub(super) bitrate: AtomicU32,
     pub(super) expected_loss: AtomicU8,
     pub(super) complexity: AtomicU8,
+    pub(super) voice: VoiceSettings,
     pub(super) encoding: Switches,
     pub(super) peers: Mutex<BTreeMap<PeerId, Arc<PeerShared>>>,
     /// Counts the changes of `peers`.
     pub(super) version: AtomicU64,
     pub(super) stats: Mutex<EngineStats>,
+    pub(super) recordings: Arc<Recordings>,
+    pub(super) players: Arc<Players>,
+    pub(super) raised: AtomicBool,
+    pub(super) sources: Arc<Post<Sources>>,
+    pub(super) sinks: Arc<Post<Sinks>>,
+    pub(super) bell: Arc<Bell>,
 }
 
 #[derive(Debug)]
@@ -79,13 +95,9 @@ impl PeerShared {
     }
 }
 
-/// Takes what a panicking thread may have left: the data behind these locks is plain and always complete.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Controls {
     pub(super) fn new(bitrate: u32, expected_loss: u8, complexity: u8) -> Self {
+        let bell = Arc::new(Bell::default());
         Self {
             shared: Arc::new(Shared {
                 muted: AtomicBool::new(false),
@@ -93,12 +105,27 @@ impl Controls {
                 bitrate: AtomicU32::new(bitrate),
                 expected_loss: AtomicU8::new(expected_loss),
                 complexity: AtomicU8::new(complexity),
+                voice: VoiceSettings::default(),
                 encoding: Switches::default(),
                 peers: Mutex::default(),
                 version: AtomicU64::new(0),
                 stats: Mutex::default(),
+                recordings: Arc::default(),
+                players: Arc::default(),
+                raised: AtomicBool::new(false),
+                sources: Post::new(&bell),
+                sinks: Post::new(&bell),
+                bell,
             }),
         }
+    }
+
+    pub(crate) fn recordings(&self) -> &Arc<Recordings> {
+        &self.shared.recordings
+    }
+
+    pub(crate) fn players(&self) -> &Arc<Players> {
+        &self.shared.players
     }
 
     /// Adds a remote peer to the mix; packets go in through the result. A peer that is there already keeps its state,
@@ -121,6 +148,7 @@ impl Controls {
             advice: Mutex::default(),
         });
         peers.insert(peer, Arc::clone(&shared));
+        self.shared.recordings.roster().joined(peer);
         self.shared.version.fetch_add(1, Relaxed);
         Ok(PeerInput { shared })
     }
@@ -130,6 +158,7 @@ impl Controls {
     pub fn remove_peer(&self, peer: PeerId) -> bool {
         let removed = lock(&self.shared.peers).remove(&peer);
         let Some(shared) = removed else { return false };
+        self.shared.recordings.roster().left(peer);
         self.shared.version.fetch_add(1, Relaxed);
         self.shared.encoding.changed();
         let mut queue = lock(&shared.queue);
@@ -156,6 +185,24 @@ impl Controls {
         self.shared.muted.load(Relaxed)
     }
 
+    /// Takes sound from somewhere else, in mid-call. It is opened beside the tick, which may take seconds for a device;
+    /// the old source runs until the new one delivers. Mute, timestamps and the peers are not touched. Then
+    /// [`Event::SourceChanged`](crate::Event::SourceChanged) is told, or
+    /// [`Event::SwitchFailed`](crate::Event::SwitchFailed) and the old one stays. Of several requests that wait the
+    /// newest wins.
+    ///
+    /// While a device is wanted ([`SourceSpec::Default`] or [`SourceSpec::Device`]), the engine keeps to it: it follows
+    /// the system's default, takes another device when the wanted one vanishes, and comes back when that one returns.
+    pub fn set_source(&self, source: SourceSpec) {
+        self.shared.sources.request(source);
+    }
+
+    /// Plays to somewhere else, in mid-call; in everything else as [`set_source`](Self::set_source), with
+    /// [`Event::SinkChanged`](crate::Event::SinkChanged).
+    pub fn set_sink(&self, sink: SinkSpec) {
+        self.shared.sinks.request(sink);
+    }
+
     /// Plays silence instead of the peers, or the peers again.
     pub fn set_deafened(&self, deafened: bool) {
         self.shared.deafened.store(deafened, Relaxed);
@@ -165,6 +212,39 @@ impl Controls {
     #[must_use]
     pub fn deafened(&self) -> bool {
         self.shared.deafened.load(Relaxed)
+    }
+
+    /// Sets what is done to the source before it is encoded, in mid-call without a click; none is what the source
+    /// needs: [`Processing::on`] for a microphone, [`Processing::off`] for everything else. What is in use is
+    /// [`VoiceStats::processing`](crate::VoiceStats).
+    pub fn set_processing(&self, processing: impl Into<Option<Processing>>) {
+        self.shared.voice.set_processing(processing.into());
+    }
+
+    /// What [`set_processing`](Self::set_processing) was told, or [`Builder::processing`](crate::Builder::processing).
+    #[must_use]
+    pub fn processing(&self) -> Option<Processing> {
+        self.shared.voice.processing()
+    }
+
+    /// Mutes while nobody speaks into the microphone, or no longer. It mutes 1.3 s after the last word and opens in the
+    /// very 10 ms in which something is louder than the background, so nothing is cut and nothing is delayed; what turns
+    /// out to be no voice is shut out again after 0.2 s. [`Event::Automuted`](crate::Event::Automuted) and
+    /// [`VoiceStats::automuted`](crate::VoiceStats) tell the state. Off unless [`Builder::automute`](crate::Builder::automute) says
+    /// otherwise.
+    pub fn set_automute(&self, on: bool) {
+        self.shared.voice.set_automute(on);
+    }
+
+    /// Whether it mutes while nobody speaks.
+    #[must_use]
+    pub fn automute(&self) -> bool {
+        self.shared.voice.automute()
+    }
+
+    /// What the next tick does to the source.
+    pub(super) fn wanted(&self, microphone: bool, alive: bool) -> Wanted {
+        self.shared.voice.wanted(self.muted(), microphone, alive)
     }
 
     /// Sets how loud a peer is: 0 is silent, 1 as sent, at most 4 (12 dB); what is outside is clamped, and what is not

@@ -8,10 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    Builder,
-    controls::{Controls, lock},
-};
+use super::{Builder, controls::Controls};
 use crate::{
     codec::{
         PathAdvice,
@@ -19,6 +16,7 @@ use crate::{
         red::Copies,
     },
     format::{FrameLength, PeerId},
+    lock,
 };
 
 /// What a builder has been told.

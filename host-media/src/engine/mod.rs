@@ -3,8 +3,15 @@
 mod capture;
 mod controls;
 mod core;
+mod desk;
 mod encoding;
+mod kind;
+mod priority;
+mod slot;
 mod thread;
+
+#[cfg(all(test, feature = "devices"))]
+mod device_tests;
 
 pub use controls::{Controls, MAX_PEERS, PeerInput};
 pub use core::Core;
@@ -12,14 +19,16 @@ pub use thread::Engine;
 
 use std::time::{Instant, SystemTime};
 
+use self::kind::{Kind, Sinks, Sources};
 use crate::{
-    device::{self, Opened},
-    error::{DeviceFault, Error},
+    device::System,
+    error::Error,
     event::Event,
     format::{EncodedFrame, Format},
     jitter::JitterConfig,
-    sink::{self, Sink},
-    source::{self, Source},
+    process::Processing,
+    sink::Sink,
+    source::Source,
     spec::{SinkSpec, SourceSpec},
 };
 
@@ -36,9 +45,12 @@ pub struct Builder {
     bitrate: u32,
     expected_loss: u8,
     complexity: u8,
+    processing: Option<Processing>,
+    automute: bool,
     encoding: encoding::Encoding,
     on_frame: OnFrame,
     on_event: OnEvent,
+    system: System,
 }
 
 impl std::fmt::Debug for Builder {
@@ -61,9 +73,12 @@ impl Default for Builder {
             bitrate: crate::codec::DEFAULT_BITRATE,
             expected_loss: crate::codec::DEFAULT_EXPECTED_LOSS,
             complexity: crate::codec::DEFAULT_COMPLEXITY,
+            processing: None,
+            automute: false,
             encoding: encoding::Encoding::default(),
             on_frame: Box::new(|_| {}),
             on_event: Box::new(|_| {}),
+            system: System::machine(),
         }
     }
 }
@@ -113,8 +128,21 @@ impl Builder {
         self
     }
 
+    /// What is done to the source before it is encoded. Default: [`Processing::on`] for a microphone, [`Processing::off`]
+    /// for files, tones, silence and memory. Can be changed with [`Controls::set_processing`].
+    pub fn processing(mut self, processing: Processing) -> Self {
+        self.processing = Some(processing);
+        self
+    }
+
+    /// Whether it mutes while nobody speaks into the microphone, as [`Controls::set_automute`] says. Default: no.
+    pub fn automute(mut self, on: bool) -> Self {
+        self.automute = on;
+        self
+    }
+
     /// What to do with each encoded frame. Runs on the engine's thread, so it must not block: write it to a track or
-    /// a queue that drops the oldest.
+    /// a queue that drops the oldest. Threads that are started in there inherit the engine's priority.
     pub fn on_frame(mut self, callback: impl FnMut(EncodedFrame) + Send + 'static) -> Self {
         self.on_frame = Box::new(callback);
         self
@@ -128,8 +156,8 @@ impl Builder {
 
     /// Opens the source and the sink and starts the engine's thread. Opening a device may take a second or two.
     ///
-    /// A missing or refused microphone or speaker is no error: the engine runs without it and says so with
-    /// [`Event::ListenOnly`] or [`Event::NoSpeaker`].
+    /// A missing or refused microphone or speaker is no error: the engine runs without it, says so with
+    /// [`Event::ListenOnly`] or [`Event::NoSpeaker`], and goes on looking for one.
     ///
     /// # Errors
     /// A WAV file that cannot be read or written, a device id that does not exist, settings that the codec refuses,
@@ -144,32 +172,27 @@ impl Builder {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn build(self, now: Instant, unix: SystemTime) -> Result<Core, Error> {
-        let source = open_source(&self.source)?;
-        let sink = open_sink(&self.sink)?;
+        let source = Sources::open(&self.system, &self.source)?;
+        let sink = Sinks::open(&self.system, &self.sink)?;
         Core::new(self, source, sink, now, unix)
+    }
+
+    /// With another sound system than the machine's.
+    #[cfg(all(test, feature = "devices"))]
+    pub(crate) fn system(mut self, system: System) -> Self {
+        self.system = system;
+        self
     }
 }
 
-fn open_source(spec: &SourceSpec) -> Opened<dyn Source> {
-    Ok(Ok(match spec {
-        SourceSpec::Default => return device::open_source(None),
-        SourceSpec::Device(id) => return device::open_source(Some(id)),
-        SourceSpec::Wav(path) => Box::new(source::open_wav(path)?),
-        SourceSpec::Tone => Box::new(source::Tone::default()),
-        SourceSpec::Silence => Box::new(source::Silence),
-        SourceSpec::Memory(memory) => Box::new(memory.open()?),
-    }))
+/// Opens a source beside any engine.
+pub(crate) fn open_source(spec: &SourceSpec) -> Result<Box<dyn Source>, Error> {
+    let opened = Sources::open(&System::machine(), spec)?;
+    opened.map(|found| found.it).map_err(Error::Devices)
 }
 
-fn open_sink(spec: &SinkSpec) -> Opened<dyn Sink> {
-    Ok(Ok(match spec {
-        SinkSpec::Default => return device::open_sink(None),
-        SinkSpec::Device(id) => return device::open_sink(Some(id)),
-        SinkSpec::Wav(path, format) => Box::new(sink::create_wav(path, *format)?),
-        SinkSpec::Null => Box::new(sink::Null),
-        SinkSpec::Memory(memory) => Box::new(memory.clone()),
-    }))
+/// Opens a sink beside any engine.
+pub(crate) fn open_sink(spec: &SinkSpec) -> Result<Box<dyn Sink>, Error> {
+    let opened = Sinks::open(&System::machine(), spec)?;
+    opened.map(|found| found.it).map_err(Error::Devices)
 }
-
-/// A source or sink, or why there is none.
-type OrFault<T> = Result<Box<T>, DeviceFault>;
