@@ -52,6 +52,7 @@ mod limiter;
 mod mixer;
 mod play;
 mod playout;
+mod priority;
 mod process;
 mod record;
 mod resample;
