@@ -91,7 +91,6 @@ pub(crate) enum Encoded<'a> {
 
 impl Encoder {
     /// An encoder of mono packets.
-    #[cfg(test)]
     pub(crate) fn new(format: Format) -> Result<Self, Error> {
         Self::with_channels(format, 1)
     }

@@ -100,24 +100,42 @@ const CLEAN: &[Plan] = &[fec(Ms10, 16_000, 0, 0), fec(Ms40, 10_000, 0, 0)];
 /// in-band from the copy of the next one. That has 4.3, 4.0 and 3.7, for 20 ms more delay. Two copies at 16 kbit/s have
 /// 3.9 and 3.7 at 20 and 30 %, packets of 40 ms with two or three copies 3.8, for 100 ms more. In-band redundancy for
 /// more than 10 % takes more from the frames than it gives.
-const RED_LIGHT: &[Plan] = &[red(Ms20, 20_000, 24_000, 5, 1), red(Ms40, 12_000, 24_000, 5, 1)];
-const RED_HEAVY: &[Plan] = &[red(Ms20, 20_000, 24_000, 10, 2), red(Ms40, 12_000, 24_000, 10, 1)];
+const RED_LIGHT: &[Plan] = &[red(Ms20, 20_000, 24_000, 5, 1), red(Ms40, 12_000, 24_000, 5, 1), BARE];
+const RED_HEAVY: &[Plan] = &[
+    red(Ms20, 23_000, 24_000, 10, 2),
+    red(Ms20, 18_000, 23_000, 0, 2),
+    red(Ms40, 12_000, 24_000, 0, 1),
+    BARE,
+];
 
-/// In-band redundancy repairs one lost packet, so it is for independent losses.
-const FEC_LIGHT: &[Plan] = &[fec(Ms20, 20_000, 32_000, 5), fec(Ms40, 12_000, 24_000, 5)];
-const FEC_MEDIUM: &[Plan] = &[fec(Ms20, 32_000, 48_000, 10), fec(Ms40, 16_000, 32_000, 10)];
-const FEC_HEAVY: &[Plan] =
-    &[both(Ms20, 46_000, 48_000, 20, 120), fec(Ms20, 28_000, 48_000, 20), fec(Ms40, 16_000, 32_000, 20)];
-const FEC_EXTREME: &[Plan] =
-    &[both(Ms20, 46_000, 52_000, 25, 200), fec(Ms20, 28_000, 48_000, 25), fec(Ms40, 16_000, 32_000, 25)];
+/// In-band redundancy repairs one lost packet, so it is for independent losses. At 5 % or less and low rates libopus
+/// sends none, and below 23 kbit/s it makes the sound narrow for it.
+const FEC_LIGHT: &[Plan] = &[fec(Ms20, 23_000, 32_000, 8), fec(Ms40, 24_000, 28_000, 8), BARE];
+const FEC_MEDIUM: &[Plan] = &[fec(Ms20, 32_000, 48_000, 10), fec(Ms40, 24_000, 32_000, 10), BARE];
+const FEC_HEAVY: &[Plan] = &[
+    both(Ms20, 46_000, 48_000, 20, 120),
+    fec(Ms20, 28_000, 48_000, 20),
+    fec(Ms40, 23_000, 32_000, 20),
+    BARE,
+];
+const FEC_EXTREME: &[Plan] = &[
+    both(Ms20, 46_000, 52_000, 25, 200),
+    fec(Ms20, 28_000, 48_000, 25),
+    fec(Ms40, 23_000, 32_000, 25),
+    BARE,
+];
 
-/// Deep redundancy repairs bursts; below 32 kbit/s it gets no bits that would be worth it.
-const DRED_LIGHT: &[Plan] = &[dred(Ms20, 30_000, 40_000, 10, 200), fec(Ms40, 12_000, 24_000, 5)];
+/// Deep redundancy repairs bursts; below 32 kbit/s, or 24 in packets of 40 ms, it gets no bits that would be worth it.
+const DRED_LIGHT: &[Plan] = &[dred(Ms20, 32_000, 40_000, 10, 200), dred(Ms40, 24_000, 28_000, 20, 500), BARE];
 const DRED_MEDIUM: &[Plan] = &[
     dred(Ms20, 40_000, 48_000, 20, 300),
-    dred(Ms20, 28_000, 40_000, 20, 200),
-    fec(Ms40, 12_000, 24_000, 10),
+    dred(Ms20, 30_000, 40_000, 20, 200),
+    dred(Ms40, 24_000, 28_000, 20, 500),
+    BARE,
 ];
+
+/// Losses, and no room to do anything about them: short packets lose less at once.
+const BARE: Plan = fec(Ms40, 10_000, 24_000, 0);
 
 fn plans(class: Class, bursty: bool, reads_red: bool) -> &'static [Plan] {
     match (class, reads_red, bursty) {
@@ -134,10 +152,10 @@ fn plans(class: Class, bursty: bool, reads_red: bool) -> &'static [Plan] {
 }
 
 /// Percent of loss that in-band redundancy is made for beside RED, by the class of those who do not read that.
-const BESIDE_RED: [u8; 5] = [0, 5, 10, 20, 25];
+const BESIDE_RED: [u8; 5] = [0, 8, 10, 20, 25];
 
 /// What is left when nothing else fits: as little as possible.
-const LAST: Plan = fec(Ms60, 6_000, 16_000, 10);
+const LAST: Plan = fec(Ms60, 6_000, 20_000, 0);
 
 // ---- what goes in and comes out ----
 

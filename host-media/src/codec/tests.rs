@@ -17,7 +17,7 @@ pub(crate) fn voice(n: usize, from: usize) -> Vec<f32> {
         .collect()
 }
 
-fn packet_of(encoder: &mut Encoder, frame: &[f32]) -> Vec<u8> {
+pub(crate) fn packet_of(encoder: &mut Encoder, frame: &[f32]) -> Vec<u8> {
     match encoder.encode(frame).unwrap() {
         Encoded::Packet(payload) => payload.to_vec(),
         Encoded::Silence => panic!("a frame was left out"),
@@ -120,7 +120,7 @@ fn settings_stay_within_what_the_codec_and_the_format_allow() {
 
 /// Real speech, nine seconds (examples/assets/README.md): neural networks that were trained on voices do not take
 /// synthetic ones for such.
-fn speech() -> Vec<f32> {
+pub(crate) fn speech() -> Vec<f32> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/assets/speech-a.wav");
     let mut reader = hound::WavReader::open(path).unwrap();
     assert_eq!((reader.spec().sample_rate, reader.spec().channels), (16_000, 1));

@@ -199,7 +199,7 @@ mod tests {
         let mut fresh = 0;
         for tick in 0..6_000_usize {
             let block = std::array::from_fn(|i| 0.2 * (((tick * BLOCK + i) as f32 * 0.02).sin()));
-            let Some(frame) = upstream.push(&block, false).unwrap().frame else { continue };
+            let Some(frame) = upstream.push(&block, false, true).unwrap() else { continue };
             for bytes in [Some(&frame.payload), frame.red.as_ref()].into_iter().flatten() {
                 // Within 4 KiB: a buffer is filled from its start or goes on where it was.
                 fresh += usize::from(places.insert(bytes.as_ptr() as usize / 4096) && tick > 2_000);

@@ -272,10 +272,10 @@ impl Playout {
 
     /// Makes what waits shorter or longer if the delay is not right.
     fn adjust(&mut self, now: i64) {
-        self.warp.tick();
         match self.jitter.advice(now, self.line.len()) {
-            Advice::Keep => self.warp.settled(),
+            Advice::Keep => self.warp.tick(0),
             Advice::Shorten(by) => {
+                self.warp.tick(by);
                 // What lies ahead is looked at only if it is there in one piece.
                 let wanted = BLOCK + Warp::AHEAD;
                 if self.line.len() < wanted && self.jitter.holds(wanted - self.line.len()) {
@@ -283,7 +283,10 @@ impl Playout {
                 }
                 self.warp.shorten(&mut self.line, by);
             }
-            Advice::Lengthen(by) => self.warp.lengthen(&mut self.line, by),
+            Advice::Lengthen(by) => {
+                self.warp.tick(by);
+                self.warp.lengthen(&mut self.line, by);
+            }
         }
     }
 
