@@ -9,7 +9,7 @@ mod cpal;
 #[cfg(any(feature = "devices", test))]
 mod drift;
 #[cfg(any(feature = "devices", test))]
-mod ring;
+pub(crate) mod ring;
 
 use std::{fmt, ops::RangeInclusive};
 
