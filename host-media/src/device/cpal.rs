@@ -1,6 +1,10 @@
 //! The system's devices through cpal. The only file that knows the crate.
 
-use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{
+    ops::RangeInclusive,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use cpal::{
     BufferSize, Device, ErrorKind, FromSample, I24, Sample, SampleFormat, SizedSample, Stream, StreamConfig,
@@ -121,8 +125,8 @@ pub(super) fn open_sink(id: Option<&str>) -> Opened<dyn Sink> {
 fn start_capture(device: &Device) -> Result<ring::Capture, DeviceFault> {
     let supported = device.default_input_config().map_err(fault)?;
     with_period(&supported, |config, period| {
-        let (feed, parts) =
-            ring::capture(config.sample_rate, period).map_err(|e| Tried::Failed(unsupported(e)))?;
+        let (feed, parts) = ring::capture(config.sample_rate, period, Some(clock()))
+            .map_err(|e| Tried::Failed(unsupported(e)))?;
         let stream = capture_stream(device, &supported, config, feed)?;
         stream.play().map_err(|e| Tried::Failed(fault(e)))?;
         Ok(parts.run(Box::new(stream)))
@@ -132,12 +136,18 @@ fn start_capture(device: &Device) -> Result<ring::Capture, DeviceFault> {
 fn start_playback(device: &Device) -> Result<ring::Playback, DeviceFault> {
     let supported = device.default_output_config().map_err(fault)?;
     with_period(&supported, |config, period| {
-        let (feed, parts) =
-            ring::playback(config.sample_rate, period).map_err(|e| Tried::Failed(unsupported(e)))?;
+        let (feed, parts) = ring::playback(config.sample_rate, period, Some(clock()))
+            .map_err(|e| Tried::Failed(unsupported(e)))?;
         let stream = playback_stream(device, &supported, config, feed)?;
         stream.play().map_err(|e| Tried::Failed(fault(e)))?;
         Ok(parts.run(Box::new(stream)))
     })
+}
+
+/// The time of callbacks and ticks: the system's, which both read without a lock.
+fn clock() -> ring::Clock {
+    let epoch = Instant::now();
+    Arc::new(move || epoch.elapsed())
 }
 
 enum Tried {

@@ -29,10 +29,19 @@ const EXCESS: f64 = 0.060;
 /// A device that does not call for this long is lost: 3 s.
 const STALL_TICKS: u32 = 300;
 
+/// Time since some moment, which callbacks and ticks read alike.
+pub(crate) type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
+
 /// What both sides of a ring know. The callback only touches the atomics.
-#[derive(Debug)]
 pub(crate) struct Shared {
     epoch: Instant,
+    /// Tells how old the last call is. Without it the fill is known to a period only, and its saw teeth, which last half a
+    /// minute at 300 ppm, bend the rate; see [`Shared::since_call`].
+    clock: Option<Clock>,
+    /// Nanoseconds by that clock of the last call.
+    last: AtomicU64,
+    /// Seconds between two calls.
+    period: f64,
     /// Nanoseconds after the epoch at which sample 0 was captured or is played, plus one; zero before the first call.
     first: AtomicU64,
     /// Nanoseconds of delay in the device, as it last told.
@@ -43,9 +52,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    fn new() -> Arc<Self> {
+    fn new(rate: u32, period: u32, clock: Option<Clock>) -> Arc<Self> {
         Arc::new(Self {
             epoch: Instant::now(),
+            clock,
+            last: AtomicU64::new(0),
+            period: f64::from(period) / f64::from(rate),
             first: AtomicU64::new(0),
             latency: AtomicU64::new(0),
             calls: AtomicU64::new(0),
@@ -69,7 +81,18 @@ impl Shared {
         self.fault.try_lock().ok().and_then(|mut fault| fault.take())
     }
 
+    /// How much longer ago the last call is than half a period, in seconds: what a device has captured, or played, since it
+    /// last moved samples, less the mean of that. Zero without a clock.
+    fn since_call(&self) -> f64 {
+        let Some(clock) = &self.clock else { return 0.0 };
+        let age = nanos(clock()).saturating_sub(self.last.load(Relaxed)) as f64 * 1e-9;
+        age.min(self.period) - self.period / 2.0
+    }
+
     fn called(&self, latency: Duration, before: bool) {
+        if let Some(clock) = &self.clock {
+            self.last.store(nanos(clock()), Relaxed);
+        }
         self.calls.fetch_add(1, Relaxed);
         self.latency.store(nanos(latency), Relaxed);
         if self.first.load(Relaxed) == 0 {
@@ -151,8 +174,12 @@ pub(crate) struct Capture {
 }
 
 /// Makes the two ends of a microphone's ring. `period` is the device's buffer in frames.
-pub(crate) fn capture(rate: u32, period: u32) -> Result<(CaptureFeed, CaptureParts), Error> {
-    let shared = Shared::new();
+pub(crate) fn capture(
+    rate: u32,
+    period: u32,
+    clock: Option<Clock>,
+) -> Result<(CaptureFeed, CaptureParts), Error> {
+    let shared = Shared::new(rate, period, clock);
     let (prod, cons) = HeapRb::new(ring_size(rate, period)).split();
     // A tick's worth must be there. As the two clocks slide along each other, a whole period can be missing from
     // one tick to the next.
@@ -217,7 +244,7 @@ impl Source for Capture {
             }
             self.drift.settle();
         }
-        let bend = self.drift.observe(seconds(fill));
+        let bend = self.drift.observe(seconds(fill) + self.shared.since_call());
         if let Err(e) = self.puller.bend(bend) {
             return self.broken(&e);
         }
@@ -326,8 +353,12 @@ pub(crate) struct PlaybackParts {
 }
 
 /// Makes the two ends of a speaker's ring. `period` is the device's buffer in frames.
-pub(crate) fn playback(rate: u32, period: u32) -> Result<(PlaybackFeed, PlaybackParts), Error> {
-    let shared = Shared::new();
+pub(crate) fn playback(
+    rate: u32,
+    period: u32,
+    clock: Option<Clock>,
+) -> Result<(PlaybackFeed, PlaybackParts), Error> {
+    let shared = Shared::new(rate, period, clock);
     let (prod, cons) = HeapRb::new(ring_size(rate, period)).split();
     // A period must be there, and as the two clocks slide along each other, two can be taken within a tick.
     let target = 2.0 * f64::from(period) / f64::from(rate) + MARGIN;
@@ -392,7 +423,7 @@ impl Sink for Playback {
             self.drift.settle();
             return Write::Done;
         }
-        let bend = -self.drift.observe(fill + TICK.as_secs_f64());
+        let bend = -self.drift.observe(fill + TICK.as_secs_f64() - self.shared.since_call());
         let result = self.pusher.bend(bend).and_then(|()| {
             let samples = self.pusher.push(block)?;
             if self.ring.push_slice(samples) < samples.len() {
