@@ -16,6 +16,17 @@ pub enum Error {
         /// What is wrong with it.
         fault: WavFault,
     },
+    /// An Ogg Opus file cannot be read.
+    #[error("{path}: {fault}")]
+    Opus {
+        /// The file as it was named.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: OpusFault,
+    },
+    /// A recording cannot be begun.
+    #[error("cannot record: {0}")]
+    Record(RecordFault),
     /// No device has this id.
     #[error(
         "no {direction} has the id {id:?}; {}",
@@ -78,6 +89,45 @@ pub enum WavFault {
     /// The format is outside of what can be converted.
     #[error("{0}")]
     Unsupported(String),
+}
+
+/// What is wrong with an Ogg Opus file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpusFault {
+    /// The file cannot be opened or read.
+    #[error("{0}")]
+    Io(#[source] std::io::Error),
+    /// The file is not an Ogg Opus file that can be understood.
+    #[error("not a usable Ogg Opus file: {0}")]
+    Broken(String),
+    /// The file holds something else than Opus, or more channels than can be read.
+    #[error("{0}")]
+    Unsupported(String),
+}
+
+/// Why a recording cannot be begun.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordFault {
+    /// This engine records already.
+    #[error("a recording is running; stop it first")]
+    Already,
+    /// The engine has been stopped.
+    #[error("the engine has been stopped")]
+    Stopped,
+    /// A file cannot be created or written. The kind of the cause tells the reasons apart: a folder that is missing, a
+    /// permission, a full disk.
+    #[error("{path}: {cause}")]
+    File {
+        /// The file, or the folder for it.
+        path: PathBuf,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// The thread that writes could not be started.
+    #[error("cannot start the thread that writes: {0}")]
+    Thread(#[source] std::io::Error),
 }
 
 /// Why a text does not name a source or sink.

@@ -22,6 +22,10 @@ pub struct EncodedFrame {
     pub level: u8,
     /// Whether the frame holds voice (the V bit of RFC 6464).
     pub voice: bool,
+    /// The same frame with copies of earlier ones, as a payload of redundant sound (RED, RFC 2198): for receivers that
+    /// read it, instead of `payload`. Present when losses make it worth its bits. The payload type in the headers of
+    /// its blocks is 111, which browsers use for Opus.
+    pub red: Option<Bytes>,
 }
 
 /// One RTP packet's content, as it came from the network.
@@ -31,8 +35,36 @@ pub struct Packet {
     pub sequence: u16,
     /// RTP timestamp in units of 1/48000 s.
     pub timestamp: u32,
-    /// The Opus packet.
+    /// The Opus packet, or the redundant payload.
     pub payload: Bytes,
+    /// Which of both the payload is, by the RTP payload type.
+    pub kind: PayloadKind,
+}
+
+impl Packet {
+    /// A packet with Opus in it.
+    #[must_use]
+    pub fn new(sequence: u16, timestamp: u32, payload: impl Into<Bytes>) -> Self {
+        Self { sequence, timestamp, payload: payload.into(), kind: PayloadKind::Opus }
+    }
+
+    /// The same with a payload of another kind.
+    #[must_use]
+    pub fn kind(mut self, kind: PayloadKind) -> Self {
+        self.kind = kind;
+        self
+    }
+}
+
+/// What a packet's payload is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PayloadKind {
+    /// One Opus packet.
+    #[default]
+    Opus,
+    /// Redundant sound (RED, RFC 2198): the frame, and copies of earlier ones.
+    Red,
 }
 
 /// What both ends of a call agreed to send.

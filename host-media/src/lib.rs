@@ -24,7 +24,7 @@
 //!
 //! let from_bob = engine.add_peer(PeerId(7))?;
 //! # let payload = bytes::Bytes::from_static(&[0xf8, 0xff, 0xfe]);
-//! from_bob.push(Packet { sequence: 1, timestamp: 960, payload }, Instant::now());
+//! from_bob.push(Packet::new(1, 960, payload), Instant::now());
 //! engine.set_gain(PeerId(7), 1.5);
 //! engine.stop()?;
 //! # Ok(())
@@ -34,11 +34,13 @@
 //! Features: `devices` (on by default) brings the machine's microphones and speakers through cpal. Without it the
 //! crate still builds and everything else works.
 
-#![forbid(unsafe_code)]
+// Except for the calls of libopus in codec/ffi.rs.
+#![deny(unsafe_code)]
 
 pub mod measure;
 
 mod codec;
+mod container;
 mod device;
 mod engine;
 mod error;
@@ -48,27 +50,35 @@ mod jitter;
 mod level;
 mod limiter;
 mod mixer;
-mod peer;
+mod play;
+mod playout;
 mod process;
+mod record;
 mod resample;
 mod sink;
 mod source;
 mod spec;
 mod stats;
 
-pub use device::{DeviceInfo, Direction, devices};
+pub use codec::PathAdvice;
+pub use device::{DeviceInfo, Direction, MicrophoneMeter, TestTone, devices, test_tone};
 pub use engine::{Builder, Controls, Core, Engine, MAX_PEERS, PeerInput};
-pub use error::{DeviceFault, DeviceFaultKind, Error, SpecError, WavFault};
-pub use event::{Event, Speaker};
-pub use format::{EncodedFrame, Format, FrameLength, Packet, PeerId};
+pub use error::{DeviceFault, DeviceFaultKind, Error, OpusFault, RecordFault, SpecError, WavFault};
+pub use event::{ChangeReason, Event, Speaker};
+pub use format::{EncodedFrame, Format, FrameLength, Packet, PayloadKind, PeerId};
 pub use jitter::JitterConfig;
+pub use play::PlaySpec;
 pub use process::{NoiseLevel, Processing, VoiceStats};
+pub use record::{RecordSpec, RecordStats};
 pub use sink::MemorySink;
 pub use source::MemorySource;
 pub use spec::{SinkSpec, SourceSpec, WavFormat, WavSample};
-pub use stats::{EngineStats, PeerStats};
+pub use stats::{EngineStats, Latency, PeerStats};
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 /// Sample rate inside the engine and of all RTP timestamps: 48 kHz, the clock rate of Opus (RFC 7587 section 4.1).
 pub const SAMPLE_RATE: u32 = 48_000;
@@ -85,3 +95,8 @@ pub(crate) type Block = [f32; BLOCK];
 
 /// A block of silence.
 pub(crate) const SILENT: Block = [0.0; BLOCK];
+
+/// Takes what a panicking thread may have left: the data behind these locks is plain and always complete.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

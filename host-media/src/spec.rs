@@ -6,11 +6,11 @@ use std::{
     str::FromStr,
 };
 
-use crate::{error::SpecError, sink::MemorySink, source::MemorySource};
+use crate::{error::SpecError, play::ahead::is_ogg, sink::MemorySink, source::MemorySource};
 
 /// Where sound comes from.
 ///
-/// The text form is `default | tone | silence | FILE.wav | DEVICE-ID`. Parsing looks at the text only; whether the
+/// The text form is `default | tone | silence | FILE.wav | FILE.opus | FILE.ogg | DEVICE-ID`. Parsing looks at the text only; whether the
 /// file or the device exists is found out when the engine is built.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
@@ -23,6 +23,8 @@ pub enum SourceSpec {
     /// A WAV file that plays in real time from its first sample, then silence. Any rate from 4 to 384 kHz, any number
     /// of channels (mixed to mono), integer samples of 8, 16, 24 or 32 bits or 32-bit float.
     Wav(PathBuf),
+    /// An Ogg Opus file that plays in real time from its first sample, then silence. Mono or stereo (mixed to mono).
+    Opus(PathBuf),
     /// A 440 Hz sine at -20 dBov.
     Tone,
     /// Silence.
@@ -87,7 +89,7 @@ impl Default for WavFormat {
     }
 }
 
-const SOURCES: &str = "default, tone, silence, FILE.wav or the id of a microphone";
+const SOURCES: &str = "default, tone, silence, FILE.wav, FILE.opus or the id of a microphone";
 const SINKS: &str = "default, null, FILE.wav or the id of a speaker";
 
 impl FromStr for SourceSpec {
@@ -101,6 +103,7 @@ impl FromStr for SourceSpec {
             "tone" => Ok(Self::Tone),
             "silence" => Ok(Self::Silence),
             text if is_wav(text) => Ok(Self::Wav(text.into())),
+            text if is_ogg(Path::new(text)) => Ok(Self::Opus(text.into())),
             text => Ok(Self::Device(text.to_owned())),
         }
     }
@@ -127,7 +130,7 @@ impl fmt::Display for SourceSpec {
         match self {
             Self::Default => f.write_str("default"),
             Self::Device(id) => f.write_str(id),
-            Self::Wav(path) => path.display().fmt(f),
+            Self::Wav(path) | Self::Opus(path) => path.display().fmt(f),
             Self::Tone => f.write_str("tone"),
             Self::Silence => f.write_str("silence"),
             Self::Memory(_) => f.write_str("memory"),
@@ -165,6 +168,9 @@ mod tests {
             assert_eq!(text.parse::<SinkSpec>().unwrap().to_string(), text);
         }
         assert!(matches!("a.wav".parse(), Ok(SourceSpec::Wav(_))));
+        assert!(matches!("a.opus".parse(), Ok(SourceSpec::Opus(_))));
+        assert!(matches!("a.OGG".parse(), Ok(SourceSpec::Opus(_))));
+        assert!(matches!("a.opus".parse(), Ok(SinkSpec::Device(_))), "which is not written");
         assert!(matches!("a.wave".parse(), Ok(SourceSpec::Device(_))));
         assert!(matches!("a.wav".parse(), Ok(SinkSpec::Wav(_, f)) if f == WavFormat::default()));
     }

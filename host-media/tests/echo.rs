@@ -10,8 +10,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use common::{Log, PEER};
 use host_media::{
-    BLOCK, EncodedFrame, Engine, EngineStats, MemorySink, MemorySource, Packet, Processing, SAMPLE_RATE,
-    SinkSpec, SourceSpec, TICK, measure,
+    BLOCK, EncodedFrame, Engine, EngineStats, MemorySink, MemorySource, Packet, PayloadKind, Processing,
+    SAMPLE_RATE, SinkSpec, SourceSpec, TICK, measure,
 };
 use realfft::RealFftPlanner;
 
@@ -96,6 +96,7 @@ fn packets(frames: &[EncodedFrame]) -> impl Iterator<Item = Packet> {
         sequence: i as u16,
         timestamp: frame.timestamp,
         payload: frame.payload.clone(),
+        kind: PayloadKind::Opus,
     })
 }
 

@@ -31,7 +31,7 @@ fn two_engines_in_one_process_hear_each_other() {
         .source(SourceSpec::Memory(MemorySource::new(speech(30.0, 48_000))))
         .sink(SinkSpec::Null)
         .on_frame(move |frame| {
-            let packet = Packet { sequence, timestamp: frame.timestamp, payload: frame.payload };
+            let packet = Packet::new(sequence, frame.timestamp, frame.payload);
             sequence = sequence.wrapping_add(1);
             input.push(packet, Instant::now());
         })

@@ -59,13 +59,13 @@ proptest! {
                 Step::Packet { sequence, timestamp, payload, early } => {
                     packets += 1;
                     let arrival = now - Duration::from_millis(u64::from(early));
-                    input.push(Packet { sequence, timestamp, payload: payload.into() }, arrival);
+                    input.push(Packet::new(sequence, timestamp, payload), arrival);
                 }
                 Step::Follow { by, time } => {
                     packets += 1;
                     (sequence, timestamp) = (sequence.wrapping_add(by), timestamp.wrapping_add(time));
                     let payload = Bytes::from_static(&[0xf8, 0xff, 0xfe]);
-                    input.push(Packet { sequence, timestamp, payload }, now);
+                    input.push(Packet::new(sequence, timestamp, payload), now);
                 }
             }
         }

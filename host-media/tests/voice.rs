@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use common::{Log, PEER};
 use host_media::{
     BLOCK, Builder, Controls, EncodedFrame, Engine, Event, MemorySink, MemorySource, NoiseLevel, Packet,
-    Processing, SinkSpec, SourceSpec, Speaker, TICK, measure,
+    PayloadKind, Processing, SinkSpec, SourceSpec, Speaker, TICK, measure,
 };
 
 const START: SystemTime = SystemTime::UNIX_EPOCH;
@@ -70,9 +70,12 @@ fn hear(frames: &[EncodedFrame]) -> Vec<f32> {
     let input = core.controls().add_peer(PEER).unwrap();
     for (i, frame) in frames.iter().enumerate() {
         let now = start + TICK * (frame.timestamp / BLOCK as u32);
-        let mut packet = Packet::default();
-        (packet.sequence, packet.timestamp, packet.payload) =
-            (i as u16, frame.timestamp, frame.payload.clone());
+        let packet = Packet {
+            sequence: i as u16,
+            timestamp: frame.timestamp,
+            payload: frame.payload.clone(),
+            kind: PayloadKind::Opus,
+        };
         input.push(packet, now);
         core.tick(now);
         core.tick(now + TICK);

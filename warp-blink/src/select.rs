@@ -24,7 +24,7 @@ pub fn addresses() -> impl Fn(&Snapshot) -> Vec<String> + Send + Sync + 'static 
 
 /// The own microphone and speaker, and what this side tells of itself.
 pub fn local_media() -> impl Fn(&Snapshot) -> LocalMedia + Send + Sync + 'static {
-    |s| s.local
+    |s| s.local.clone()
 }
 
 /// Microphone and speaker are open.

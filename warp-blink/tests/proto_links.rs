@@ -5,7 +5,7 @@ mod proto_kit;
 use proto_kit::{A, B, Pair, SECOND, both, call_id, early, offer, opens_audio, plain, touches_link};
 use warp_blink::{
     config::Config,
-    event::{EndReason, Event, LinkState, PoorSide, Step},
+    event::{DeviceKind, EndReason, Event, LinkState, PoorSide, Step},
     proto::{
         Command, EffectKind, EngineLink, Input, LinkId, MediaInput, Outcome,
         signal::{Body, Description, DescriptionKind},
@@ -305,4 +305,67 @@ fn poor_sound_is_told_once_for_each_change_and_is_over_with_its_link() {
     pair.pass(5 * SECOND);
     pair.assert_joined(&[A, B], call);
     assert_eq!(told(&pair)[3..], [ours, None], "the next link begins anew");
+}
+
+#[test]
+fn devices_in_use_are_told_when_they_change_and_only_while_they_are_open() {
+    let mut pair = plain();
+    let call = pair.connected();
+    let device = |kind, name: Option<&str>| {
+        Input::Media(MediaInput::Device { call, kind, name: name.map(str::to_owned) })
+    };
+    let told = |pair: &Pair| {
+        let device = |e: &Event| match e {
+            Event::Device { kind, name, .. } => Some((*kind, name.clone())),
+            _ => None,
+        };
+        pair.sides[A].events.iter().filter_map(device).collect::<Vec<_>>()
+    };
+    use DeviceKind::{Microphone, Speaker};
+    for (kind, name) in
+        [(Microphone, Some("a")), (Microphone, Some("a")), (Speaker, Some("b")), (Microphone, None)]
+    {
+        pair.feed(A, device(kind, name));
+    }
+    let name = |name: &str| Some(name.to_owned());
+    assert_eq!(told(&pair), [(Microphone, name("a")), (Speaker, name("b")), (Microphone, None)]);
+    let local = pair.sides[A].machine.snapshot().local;
+    assert!(local.listen_only && local.microphone.is_none() && local.speaker.as_deref() == Some("b"));
+    pair.feed(A, device(Microphone, Some("c")));
+    assert!(!pair.sides[A].machine.snapshot().local.listen_only, "it is back");
+    pair.feed(A, Command::HangUp { call }.into());
+    pair.feed(A, device(Microphone, Some("d")));
+    let local = pair.sides[A].machine.snapshot().local;
+    assert_eq!((local.microphone, local.speaker), (None, None), "all are closed");
+    assert_eq!(told(&pair).len(), 4);
+}
+
+#[test]
+fn the_others_are_told_of_a_recording_for_as_long_as_it_really_runs() {
+    let mut pair = plain();
+    let call = pair.connected();
+    let recording = |running, cause: Option<&str>| {
+        let (files, cause) = (vec!["a.opus".into()], cause.map(str::to_owned));
+        Input::Media(MediaInput::Recording { call, running, files, cause })
+    };
+    let told =
+        |pair: &Pair| pair.sides[A].events.iter().filter(|e| matches!(e, Event::Recording { .. })).count();
+    let known = |pair: &mut Pair| {
+        pair.pass(SECOND);
+        let snapshot = pair.sides[B].machine.snapshot();
+        snapshot.calls[0].participants.iter().any(|p| p.state.recording)
+    };
+    assert!(!known(&mut pair));
+    pair.feed(A, recording(true, None));
+    assert!(known(&mut pair), "B knows");
+    pair.feed(A, recording(false, Some("the disk is full")));
+    assert!(!known(&mut pair));
+    pair.feed(A, recording(true, None));
+    assert_eq!(told(&pair), 3);
+    pair.feed(A, Command::HangUp { call }.into());
+    pair.feed(A, recording(false, None));
+    assert!(!pair.sides[A].machine.snapshot().local.recording);
+    assert_eq!(told(&pair), 3, "nothing follows the end");
+    pair.feed(A, recording(true, None));
+    assert!(!pair.sides[A].machine.snapshot().local.recording, "too late");
 }

@@ -181,7 +181,7 @@ pub struct Common {
     /// Come back at once to a call of an earlier run, if there is one; needs --store
     #[arg(long)]
     pub resume: bool,
-    /// Record the call into this folder (not built yet)
+    /// Record every call into this folder
     #[arg(long, value_name = "DIR")]
     pub record: Option<PathBuf>,
     /// Read JSON commands from standard input, one a line
@@ -193,9 +193,9 @@ pub struct Common {
     /// Milliseconds of sound in a packet
     #[arg(long, value_name = "10|20|40|60", value_parser = frame_ms, default_value = "20")]
     pub frame_ms: u8,
-    /// Echo, noise and gain processing (on: not built yet)
-    #[arg(long, value_name = "on|off", value_enum, default_value = "off", hide_possible_values = true)]
-    pub processing: Processing,
+    /// Echo, noise and gain processing [default: on for a microphone, off for a file, a tone and silence]
+    #[arg(long, value_name = "on|off", value_enum, hide_possible_values = true)]
+    pub processing: Option<Processing>,
     /// Write JSON lines
     #[arg(long)]
     pub json: bool,

@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use warp_blink::{
     Blink, Other,
+    audio::{Processing, SinkSpec, SourceSpec},
     id::{CallId, PublicKey},
 };
 
@@ -27,7 +28,7 @@ const MAX_WAITING: usize = 16;
 
 /// What can be done.
 const COMMANDS: &str = "accept, decline, cancel, hangup, leave, rejoin, invite, remove, hold, unhold, resume, mute, unmute, \
-                        deafen, undeafen, camera, screen, recording, gain and snapshot";
+                        deafen, undeafen, camera, screen, recording, gain, record, stop-record, play, stop-play, input, output, processing, automute and snapshot";
 
 /// A line of standard input, or why there is none.
 pub(super) type Input = Result<String, String>;
@@ -168,9 +169,35 @@ async fn run(command: &Command, blink: &Blink, calls: &Calls) -> Result<About, S
             about.snapshot = true;
             Ok(())
         }
-        "record" | "stop-record" | "input" | "output" => {
-            return Err(format!("{} is not built yet", command.what));
+        "record" => {
+            let folder = command.text("the folder to record into")?;
+            let call = *about.call.insert(command.call(calls, Which::Running)?);
+            blink.record(call, folder).await
         }
+        "stop-record" => {
+            let call = *about.call.insert(command.call(calls, Which::Running)?);
+            blink.stop_recording(call).await
+        }
+        "play" => {
+            let file = command.text("the file to play")?;
+            let call = *about.call.insert(command.call(calls, Which::Running)?);
+            blink.play(call, file).await
+        }
+        "stop-play" => {
+            let call = *about.call.insert(command.call(calls, Which::Running)?);
+            blink.stop_playing(call).await
+        }
+        "input" => {
+            let source = command.text("a microphone, as --mic")?.parse::<SourceSpec>();
+            blink.set_microphone(source.map_err(|e| e.to_string())?).await
+        }
+        "output" => {
+            let sink = command.text("a speaker, as --speaker")?.parse::<SinkSpec>();
+            blink.set_speaker(sink.map_err(|e| e.to_string())?).await
+        }
+        "processing" if command.on()? => blink.set_processing(Processing::on()).await,
+        "processing" => blink.set_processing(Processing::off()).await,
+        "automute" => blink.set_automute(command.on()?).await,
         _ => return Err(format!("there is no such command: {COMMANDS} are")),
     };
     result.map(|()| about).map_err(|e| e.to_string())
@@ -227,6 +254,13 @@ impl Command {
             None => Ok(true),
             Some(Value::Bool(on)) => Ok(*on),
             Some(_) => Err("value must be true or false".to_owned()),
+        }
+    }
+
+    fn text(&self, what: &str) -> Result<&str, String> {
+        match &self.value {
+            Some(Value::String(text)) if !text.is_empty() => Ok(text),
+            _ => Err(format!("value must be a text: {what}")),
         }
     }
 

@@ -1,5 +1,7 @@
 //! The lines that the command writes: `docs/cli.md` as types.
 
+use std::path::PathBuf;
+
 use serde::{Serialize, Serializer};
 use warp_blink::{
     event::{EndReason, Failure, LinkState, ParticipantState, Snapshot, Step},
@@ -106,6 +108,23 @@ pub(super) enum Line {
     Held {
         call: CallId,
         held: bool,
+    },
+    Device {
+        call: CallId,
+        kind: String,
+        name: Option<String>,
+    },
+    Recording {
+        call: CallId,
+        running: bool,
+        files: Vec<PathBuf>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cause: Option<String>,
+    },
+    Played {
+        call: CallId,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cause: Option<String>,
     },
     Left {
         call: CallId,

@@ -89,6 +89,16 @@ impl Output {
                 let more: String = more.iter().filter(|(is, _)| *is).map(|(_, text)| *text).collect();
                 format!("{peer}: {}{more}.", state.replace('_', " "))
             }
+            Line::Device { kind, name: Some(name), .. } => format!("The {kind} is {name}."),
+            Line::Device { kind, name: None, .. } => format!("There is no {kind}."),
+            Line::Recording { running: true, files, .. } => {
+                let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+                format!("Recording: {}", files.join(", "))
+            }
+            Line::Recording { cause: Some(cause), .. } => format!("The recording has ended: {cause}"),
+            Line::Recording { .. } => "The recording has ended.".to_owned(),
+            Line::Played { cause: Some(cause), .. } => format!("The file was not played to its end: {cause}"),
+            Line::Played { .. } => "The file was played.".to_owned(),
             Line::Held { held: true, .. } => "The call is held.".to_owned(),
             Line::Held { .. } => "The call goes on.".to_owned(),
             Line::Left { .. } => "You left the call. Type {\"do\":\"rejoin\"} to come back.".to_owned(),

@@ -299,6 +299,16 @@ impl Session<'_> {
                 })
             }
             Event::FirstAudio { call, peer } => self.write(&Line::FirstAudio { call, peer }),
+            Event::Device { call, kind, name: device } => {
+                self.write(&Line::Device { call, kind: name(&kind).0, name: device })
+            }
+            Event::Recording { call, running, files, cause } => {
+                let cause = cause.map(|cause| one_line(&cause));
+                self.write(&Line::Recording { call, running, files, cause })
+            }
+            Event::Played { call, cause } => {
+                self.write(&Line::Played { call, cause: cause.map(|cause| one_line(&cause)) })
+            }
             Event::Warning { warning } => {
                 let (kind, cause, peer) = warning_parts(warning);
                 self.write(&Line::Warning { kind, cause: one_line(&cause), peer })
@@ -439,6 +449,10 @@ fn warning_parts(warning: Warning) -> (&'static str, String, Option<PublicKey>) 
         Warning::ListenOnly { cause } => ("listen_only", format!("no microphone: {cause}"), None),
         Warning::NoSpeaker { cause } => ("no_speaker", format!("no speaker: {cause}"), None),
         Warning::DeviceLost { device } => ("device_lost", format!("{device} has gone"), None),
+        warning @ Warning::DeviceRefused { .. } => ("device_refused", warning.to_string(), None),
+        warning @ Warning::RecordingFailed { .. } => ("recording_failed", warning.to_string(), None),
+        warning @ Warning::SpeakingWhileMuted => ("speaking_while_muted", warning.to_string(), None),
+        warning @ Warning::MicrophoneSilent => ("microphone_silent", warning.to_string(), None),
         Warning::ServerFailed { url, cause } => {
             ("server_failed", format!("the server {url} is of no use: {cause}"), None)
         }

@@ -40,8 +40,6 @@ pub(super) fn check(common: &Common) -> Result<(), Failure> {
         ("--bootstrap", !common.bootstrap.is_empty()),
         ("--relay", !common.relay.is_empty()),
         ("--relay-only", common.relay_only),
-        ("--record", common.record.is_some()),
-        ("--processing on", common.processing == Processing::On),
     ];
     match later.into_iter().find(|(_, asked)| *asked) {
         Some((option, _)) => Err(Failure::not_built(option)),
@@ -77,7 +75,15 @@ pub(super) async fn start(common: &Common, identity: Identity) -> Result<Blink, 
     config.media.frame_ms = common.frame_ms;
     config.media.max_bitrate = common.bitrate.unwrap_or(config.media.max_bitrate);
 
-    let audio = Audio::new(common.mic.clone(), common.speaker.clone());
+    let mut audio = Audio::new(common.mic.clone(), common.speaker.clone());
+    audio = match common.processing {
+        Some(Processing::On) => audio.processing(warp_blink::audio::Processing::on()),
+        Some(Processing::Off) => audio.processing(warp_blink::audio::Processing::off()),
+        None => audio,
+    };
+    if let Some(folder) = &common.record {
+        audio = audio.record(folder);
+    }
     let mut builder =
         Blink::builder(identity).media(audio).config(config).contacts(common.contact.iter().copied());
     for address in &common.listen {

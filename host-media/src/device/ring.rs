@@ -19,7 +19,7 @@ use crate::{
     error::{DeviceFault, DeviceFaultKind, Error},
     resample::{Puller, Pusher},
     sink::{Sink, Write},
-    source::{Gauge, Origin, Read, Source},
+    source::{Gauge, Nature, Origin, Read, Source},
 };
 
 /// What the fill is kept above what must be there: 3 ms for callbacks and ticks that come late.
@@ -29,16 +29,23 @@ const EXCESS: f64 = 0.060;
 /// A device that does not call for this long is lost: 3 s.
 const STALL_TICKS: u32 = 300;
 
-/// Time since some moment, which callbacks and ticks read alike.
-pub(crate) type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
+/// A device that runs until this is dropped.
+pub(crate) trait Running: Send {
+    /// Nanoseconds by the clock that also tells when the device calls; none without such a clock.
+    fn now(&self) -> Option<u64>;
+}
+
+impl Running for () {
+    fn now(&self) -> Option<u64> {
+        None
+    }
+}
 
 /// What both sides of a ring know. The callback only touches the atomics.
+#[derive(Debug)]
 pub(crate) struct Shared {
     epoch: Instant,
-    /// Tells how old the last call is. Without it the fill is known to a period only, and its saw teeth, which last half a
-    /// minute at 300 ppm, bend the rate; see [`Shared::since_call`].
-    clock: Option<Clock>,
-    /// Nanoseconds by that clock of the last call.
+    /// Nanoseconds by the device's clock of the last call; zero if it does not tell.
     last: AtomicU64,
     /// Seconds between two calls.
     period: f64,
@@ -52,10 +59,9 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    fn new(rate: u32, period: u32, clock: Option<Clock>) -> Arc<Self> {
+    fn new(rate: u32, period: u32) -> Arc<Self> {
         Arc::new(Self {
             epoch: Instant::now(),
-            clock,
             last: AtomicU64::new(0),
             period: f64::from(period) / f64::from(rate),
             first: AtomicU64::new(0),
@@ -82,17 +88,20 @@ impl Shared {
     }
 
     /// How much longer ago the last call is than half a period, in seconds: what a device has captured, or played, since it
-    /// last moved samples, less the mean of that. Zero without a clock.
-    fn since_call(&self) -> f64 {
-        let Some(clock) = &self.clock else { return 0.0 };
-        let age = nanos(clock()).saturating_sub(self.last.load(Relaxed)) as f64 * 1e-9;
-        age.min(self.period) - self.period / 2.0
+    /// last moved samples, less the mean of that. Zero if the device does not tell.
+    ///
+    /// Without it the fill is known to a period only: its saw teeth, which last half a minute at 300 ppm, would be taken for
+    /// drift, and bending the rate after them would shift every echo under the canceller.
+    fn since_call(&self, device: &dyn Running) -> f64 {
+        match (device.now(), self.last.load(Relaxed)) {
+            (None, _) | (_, 0) => 0.0,
+            (Some(now), last) => {
+                (now.saturating_sub(last) as f64 * 1e-9).min(self.period) - self.period / 2.0
+            }
+        }
     }
 
     fn called(&self, latency: Duration, before: bool) {
-        if let Some(clock) = &self.clock {
-            self.last.store(nanos(clock()), Relaxed);
-        }
         self.calls.fetch_add(1, Relaxed);
         self.latency.store(nanos(latency), Relaxed);
         if self.first.load(Relaxed) == 0 {
@@ -149,6 +158,11 @@ impl CaptureFeed {
         Arc::clone(&self.shared)
     }
 
+    /// Tells when the call was made, in nanoseconds by the device's clock; to be told before the samples are moved.
+    pub(crate) fn called_at(&self, nanos: u64) {
+        self.shared.last.store(nanos, Relaxed);
+    }
+
     /// Takes what the device captured, as mono. `latency` is how long ago the first sample was captured.
     pub(crate) fn feed(&mut self, samples: impl ExactSizeIterator<Item = f32>, latency: Duration) {
         self.shared.called(latency, true);
@@ -170,16 +184,12 @@ pub(crate) struct Capture {
     watch: Watch,
     dead: bool,
     /// Keeps the device running.
-    _stream: Box<dyn Send>,
+    stream: Box<dyn Running>,
 }
 
 /// Makes the two ends of a microphone's ring. `period` is the device's buffer in frames.
-pub(crate) fn capture(
-    rate: u32,
-    period: u32,
-    clock: Option<Clock>,
-) -> Result<(CaptureFeed, CaptureParts), Error> {
-    let shared = Shared::new(rate, period, clock);
+pub(crate) fn capture(rate: u32, period: u32) -> Result<(CaptureFeed, CaptureParts), Error> {
+    let shared = Shared::new(rate, period);
     let (prod, cons) = HeapRb::new(ring_size(rate, period)).split();
     // A tick's worth must be there. As the two clocks slide along each other, a whole period can be missing from
     // one tick to the next.
@@ -204,10 +214,10 @@ pub(crate) struct CaptureParts {
 }
 
 impl CaptureParts {
-    pub(crate) fn run(self, stream: Box<dyn Send>) -> Capture {
+    pub(crate) fn run(self, stream: Box<dyn Running>) -> Capture {
         let Self { ring, shared, puller, drift, rate } = self;
         let watch = Watch::default();
-        Capture { ring, shared, puller, drift, rate, primed: false, watch, dead: false, _stream: stream }
+        Capture { ring, shared, puller, drift, rate, primed: false, watch, dead: false, stream }
     }
 }
 
@@ -216,6 +226,10 @@ fn ring_size(rate: u32, period: u32) -> usize {
 }
 
 impl Source for Capture {
+    fn nature(&self) -> Nature {
+        Nature::Microphone
+    }
+
     fn read(&mut self, out: &mut Block) -> Read {
         out.fill(0.0);
         if self.dead {
@@ -244,7 +258,7 @@ impl Source for Capture {
             }
             self.drift.settle();
         }
-        let bend = self.drift.observe(seconds(fill) + self.shared.since_call());
+        let bend = self.drift.observe(seconds(fill) + self.shared.since_call(&*self.stream));
         if let Err(e) = self.puller.bend(bend) {
             return self.broken(&e);
         }
@@ -270,9 +284,16 @@ impl Source for Capture {
     }
 
     fn gauge(&self) -> Gauge {
-        let fill = Duration::from_secs_f64(self.ring.occupied_len() as f64 / self.rate);
-        let latency = self.shared.latency() + fill + Duration::from_secs_f64(self.puller.delay());
-        Gauge { latency, fill, xruns: self.shared.xruns.load(Relaxed) }
+        Gauge {
+            device: self.shared.latency(),
+            fill: Duration::from_secs_f64(self.ring.occupied_len() as f64 / self.rate),
+            resampler: Duration::from_secs_f64(self.puller.delay()),
+            xruns: self.shared.xruns.load(Relaxed),
+        }
+    }
+
+    fn ready(&self) -> bool {
+        self.primed && !self.dead
     }
 }
 
@@ -299,6 +320,11 @@ pub(crate) struct PlaybackFeed {
 impl PlaybackFeed {
     pub(crate) fn shared(&self) -> Arc<Shared> {
         Arc::clone(&self.shared)
+    }
+
+    /// Tells when the call was made, in nanoseconds by the device's clock; to be told before the samples are moved.
+    pub(crate) fn called_at(&self, nanos: u64) {
+        self.shared.last.store(nanos, Relaxed);
     }
 
     /// Gives `frames` samples, silence where there are none. `latency` is how long it takes until the first one is
@@ -340,7 +366,7 @@ pub(crate) struct Playback {
     primed: bool,
     watch: Watch,
     dead: bool,
-    _stream: Box<dyn Send>,
+    stream: Box<dyn Running>,
 }
 
 /// A speaker's ring before its stream exists.
@@ -353,12 +379,8 @@ pub(crate) struct PlaybackParts {
 }
 
 /// Makes the two ends of a speaker's ring. `period` is the device's buffer in frames.
-pub(crate) fn playback(
-    rate: u32,
-    period: u32,
-    clock: Option<Clock>,
-) -> Result<(PlaybackFeed, PlaybackParts), Error> {
-    let shared = Shared::new(rate, period, clock);
+pub(crate) fn playback(rate: u32, period: u32) -> Result<(PlaybackFeed, PlaybackParts), Error> {
+    let shared = Shared::new(rate, period);
     let (prod, cons) = HeapRb::new(ring_size(rate, period)).split();
     // A period must be there, and as the two clocks slide along each other, two can be taken within a tick.
     let target = 2.0 * f64::from(period) / f64::from(rate) + MARGIN;
@@ -374,21 +396,16 @@ pub(crate) fn playback(
 }
 
 impl PlaybackParts {
-    pub(crate) fn run(self, stream: Box<dyn Send>) -> Playback {
+    pub(crate) fn run(self, stream: Box<dyn Running>) -> Playback {
         let Self { ring, shared, pusher, drift, rate } = self;
         let watch = Watch::default();
-        Playback {
-            ring,
-            shared,
-            pusher,
-            drift,
-            rate,
-            lead: 0,
-            primed: false,
-            watch,
-            dead: false,
-            _stream: stream,
-        }
+        Playback { ring, shared, pusher, drift, rate, lead: 0, primed: false, watch, dead: false, stream }
+    }
+}
+
+impl Playback {
+    fn fault(&mut self) -> Option<DeviceFault> {
+        self.shared.take_fault().or_else(|| self.watch.stalled(&self.shared).then(stalled))
     }
 }
 
@@ -397,8 +414,7 @@ impl Sink for Playback {
         if self.dead {
             return Write::Done;
         }
-        let fault = self.shared.take_fault().or_else(|| self.watch.stalled(&self.shared).then(stalled));
-        if let Some(fault) = fault {
+        if let Some(fault) = self.fault() {
             self.dead = true;
             return Write::Lost(fault);
         }
@@ -423,7 +439,7 @@ impl Sink for Playback {
             self.drift.settle();
             return Write::Done;
         }
-        let bend = -self.drift.observe(fill + TICK.as_secs_f64() - self.shared.since_call());
+        let bend = -self.drift.observe(fill + TICK.as_secs_f64() - self.shared.since_call(&*self.stream));
         let result = self.pusher.bend(bend).and_then(|()| {
             let samples = self.pusher.push(block)?;
             if self.ring.push_slice(samples) < samples.len() {
@@ -449,9 +465,22 @@ impl Sink for Playback {
     }
 
     fn gauge(&self) -> Gauge {
-        let fill = Duration::from_secs_f64(self.ring.occupied_len() as f64 / self.rate);
-        let latency = self.shared.latency() + fill + Duration::from_secs_f64(self.pusher.delay());
-        Gauge { latency, fill, xruns: self.shared.xruns.load(Relaxed) }
+        Gauge {
+            device: self.shared.latency(),
+            fill: Duration::from_secs_f64(self.ring.occupied_len() as f64 / self.rate),
+            resampler: Duration::from_secs_f64(self.pusher.delay()),
+            xruns: self.shared.xruns.load(Relaxed),
+        }
+    }
+
+    fn ready(&mut self) -> Result<bool, DeviceFault> {
+        match self.fault() {
+            Some(fault) => {
+                self.dead = true;
+                Err(fault)
+            }
+            None => Ok(!self.dead && self.shared.calls.load(Relaxed) > 0),
+        }
     }
 }
 

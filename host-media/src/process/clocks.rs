@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     BLOCK, SILENT,
-    device::ring::{Clock, capture, playback},
+    device::ring::{Running, capture, playback},
     level,
     sink::Sink,
     source::Source,
@@ -23,6 +23,15 @@ use crate::{
 /// From the speaker's callback to the air: 30 ms.
 const LATENCY: f64 = 0.030;
 const PERIOD: usize = 480;
+
+/// The clock of the made-up devices.
+struct Time(Arc<AtomicU64>);
+
+impl Running for Time {
+    fn now(&self) -> Option<u64> {
+        Some(self.0.load(Relaxed))
+    }
+}
 
 /// A room of 250 ms as its strongest reflections: places and strengths, the whole 10 dB down.
 fn reflections() -> Vec<(usize, f32)> {
@@ -55,15 +64,11 @@ fn run(speaker_ppm: f64, microphone_ppm: f64) -> Vec<f32> {
     let far: Vec<f32> = speech("speech-a")[48_000..8 * 48_000].iter().map(|s| s * 1.2).collect();
     let taps = reflections();
     let time = Arc::new(AtomicU64::new(0));
-    let clock: Clock = {
-        let time = Arc::clone(&time);
-        Arc::new(move || Duration::from_nanos(time.load(Relaxed)))
-    };
     let at = |seconds: f64| time.store((seconds * 1e9) as u64, Relaxed);
-    let (mut speaker, parts) = playback(48_000, PERIOD as u32, Some(Arc::clone(&clock))).unwrap();
-    let mut sink = parts.run(Box::new(()));
-    let (mut microphone, parts) = capture(48_000, PERIOD as u32, Some(clock)).unwrap();
-    let mut source = parts.run(Box::new(()));
+    let (mut speaker, parts) = playback(48_000, PERIOD as u32).unwrap();
+    let mut sink = parts.run(Box::new(Time(Arc::clone(&time))));
+    let (mut microphone, parts) = capture(48_000, PERIOD as u32).unwrap();
+    let mut source = parts.run(Box::new(Time(Arc::clone(&time))));
     let (out_rate, in_rate) =
         (48_000.0 * (1.0 + speaker_ppm * 1e-6), 48_000.0 * (1.0 + microphone_ppm * 1e-6));
     // Played, and its echo, in the speaker's samples.
@@ -76,6 +81,7 @@ fn run(speaker_ppm: f64, microphone_ppm: f64) -> Vec<f32> {
         let now = tick as f64 * 0.010;
         while (played.len() + PERIOD) as f64 / out_rate <= now {
             at((played.len() + PERIOD) as f64 / out_rate);
+            speaker.called_at(time.load(Relaxed));
             speaker.drain(PERIOD, Duration::from_millis(20), |s| played.push(s));
             for i in echo.len()..played.len() {
                 let sum = taps.iter().map(|(at, size)| if i >= *at { played[i - at] * size } else { 0.0 });
@@ -87,6 +93,7 @@ fn run(speaker_ppm: f64, microphone_ppm: f64) -> Vec<f32> {
             let heard: Vec<f32> = (captured..captured + PERIOD)
                 .map(|i| between(&echo, (i as f64 / in_rate - LATENCY) * out_rate) + 1.8e-4 * 1.73 * hiss())
                 .collect();
+            microphone.called_at(time.load(Relaxed));
             microphone.feed(heard.into_iter(), Duration::from_millis(10));
             captured += PERIOD;
         }
@@ -99,7 +106,7 @@ fn run(speaker_ppm: f64, microphone_ppm: f64) -> Vec<f32> {
         let mix = std::array::from_fn(|i| far[(tick * BLOCK + i) % far.len()]);
         sink.write(&mix);
         processor.reference(&mix);
-        processor.device_delay(source.gauge().latency + sink.gauge().latency);
+        processor.device_delay(source.gauge().latency() + sink.gauge().latency());
         if before.len() == 1_000 {
             let ratio = before.drain(..).sum::<f32>() / after.drain(..).sum::<f32>();
             down.push(db(ratio) / 2.0);

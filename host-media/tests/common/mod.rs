@@ -164,11 +164,8 @@ impl World {
             frames[self.taken..].to_vec()
         };
         for frame in frames {
-            let packet = Packet {
-                sequence: self.sequence,
-                timestamp: frame.timestamp.wrapping_add(u32::MAX - 96_000),
-                payload: frame.payload,
-            };
+            let timestamp = frame.timestamp.wrapping_add(u32::MAX - 96_000);
+            let packet = Packet::new(self.sequence, timestamp, frame.payload);
             self.sequence = self.sequence.wrapping_add(1);
             let flight = Flight { sent: now, arrives: now + Duration::from_micros(300), packet };
             let number = self.taken as u16;

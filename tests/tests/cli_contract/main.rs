@@ -9,4 +9,5 @@ mod endings;
 mod groups;
 mod parties;
 mod phone;
+mod sound;
 mod usage;

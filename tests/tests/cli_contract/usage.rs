@@ -217,7 +217,6 @@ fn what_is_not_built_says_so() {
         let arguments = [&["answer", option][..], &values(option)].concat();
         refused(&arguments, &[option, "not built yet"]);
     }
-    refused(&["answer", "--processing", "on"], &["--processing", "not built yet"]);
     refused(&["relay"], &["relay", "not built yet"]);
 }
 

@@ -278,7 +278,8 @@ pub(super) fn address(text: &str) -> Result<(NodeId, String), Error> {
 }
 
 fn real_media(audio: Audio, ice: Vec<IpAddr>, servers: Vec<IceServer>) -> Result<RealMedia, Error> {
-    let mut config = simple_webrtc::Config::builder();
+    // Whether any is sent is decided by what is lost.
+    let mut config = simple_webrtc::Config::builder().redundancy(true);
     if !ice.is_empty() {
         config = config.addresses(ice);
     }

@@ -1,5 +1,7 @@
 //! A handle for one call.
 
+use std::path::PathBuf;
+
 use crate::{
     Blink,
     error::{Error, Rejected},
@@ -156,6 +158,10 @@ commands! {
     hold(),
     unhold(other: Other),
     resume(other: Other),
+    record(folder: impl Into<PathBuf>),
+    stop_recording(),
+    play(file: impl Into<PathBuf>),
+    stop_playing(),
 }
 
 impl Call {

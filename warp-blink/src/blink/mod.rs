@@ -4,6 +4,7 @@ mod builder;
 mod call;
 mod calls;
 mod events;
+mod sound;
 mod watch;
 
 use std::sync::Arc;
@@ -154,28 +155,13 @@ impl Blink {
         self.command(Command::SetAdmission(admission)).await
     }
 
-    /// Makes a participant louder or softer: a factor of 0 to 4 (what is beyond is clamped), 1 is unchanged. Kept for
-    /// later calls with the same key.
-    ///
-    /// # Errors
-    /// [`Error::Media`] if the devices are stuck, [`Error::Closed`].
-    pub async fn set_gain(&self, peer: PublicKey, gain: f32) -> Result<(), Error> {
-        let (reply, result) = oneshot::channel();
-        let command = MediaCommand::SetGain { peer, gain };
-        self.requests.send(Request::Media(command, reply)).await.map_err(|_| Error::Closed)?;
-        result.await.map_err(|_| Error::Closed)?.map_err(Error::Media)
-    }
-
     /// Uses these STUN and TURN servers from now on, in place of those before: other servers, or new credentials for the same ones
     /// while calls go on. Links that exist take them with their next description; their present paths stay.
     ///
     /// # Errors
     /// [`Error::Media`] if one of them is no server's address; [`Error::Closed`].
     pub async fn set_ice_servers(&self, servers: Vec<crate::IceServer>) -> Result<(), Error> {
-        let (reply, result) = oneshot::channel();
-        let command = MediaCommand::SetIceServers(servers);
-        self.requests.send(Request::Media(command, reply)).await.map_err(|_| Error::Closed)?;
-        result.await.map_err(|_| Error::Closed)?.map_err(Error::Media)
+        self.media(MediaCommand::SetIceServers(servers)).await
     }
 
     /// Opens a data channel to a participant of an accepted call, straight between the two: for chat, files, or the state of a
@@ -194,10 +180,7 @@ impl Blink {
         let (reply, link) = oneshot::channel();
         self.requests.send(Request::ChannelTo(call, peer, reply)).await.map_err(|_| Error::Closed)?;
         let link = link.await.map_err(|_| Error::Closed)??;
-        let (reply, result) = oneshot::channel();
-        let command = MediaCommand::OpenChannel { link, options };
-        self.requests.send(Request::Media(command, reply)).await.map_err(|_| Error::Closed)?;
-        result.await.map_err(|_| Error::Closed)?.map_err(Error::Media)
+        self.media(MediaCommand::OpenChannel { link, options }).await
     }
 
     /// The channel that [`Event::Channel`](crate::Event::Channel) told of. It is given once; `None`: somebody has it, or its link
@@ -246,6 +229,12 @@ impl Blink {
         let (reply, shares) = oneshot::channel();
         self.requests.send(Request::Shares(call, with, reply)).await.map_err(|_| Error::Closed)?;
         shares.await.map_err(|_| Error::Closed)
+    }
+
+    async fn media(&self, command: MediaCommand) -> Result<(), Error> {
+        let (reply, result) = oneshot::channel();
+        self.requests.send(Request::Media(command, reply)).await.map_err(|_| Error::Closed)?;
+        result.await.map_err(|_| Error::Closed)?.map_err(Error::Media)
     }
 
     async fn command(&self, command: Command) -> Result<(), Error> {

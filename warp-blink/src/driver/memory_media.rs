@@ -20,7 +20,7 @@ use super::media::channels::Channels;
 use crate::{
     event::ChannelId,
     id::CallId,
-    ports::media::{Media, MediaCommand, MediaError, MediaEvent},
+    ports::media::{Media, MediaCommand, MediaError, MediaEvent, SoundCommand},
     proto::{
         EngineLink, LinkCommand, LinkId, MediaInput,
         signal::{Description, DescriptionKind, Fingerprint},
@@ -58,6 +58,7 @@ pub struct MemoryMedia {
     events: mpsc::Sender<MediaEvent>,
     receiver: Mutex<Option<mpsc::Receiver<MediaEvent>>>,
     open: Mutex<Option<CallId>>,
+    recorded: Mutex<Option<CallId>>,
     channels: Arc<Channels>,
 }
 
@@ -72,6 +73,7 @@ impl MemoryLinks {
             events,
             receiver: Mutex::new(Some(receiver)),
             open: Mutex::new(None),
+            recorded: Mutex::new(None),
             channels: Arc::default(),
         }
     }
@@ -207,6 +209,38 @@ impl MemoryMedia {
         Ok(())
     }
 
+    /// Nothing is recorded or played, but the machine hears what it would.
+    fn sound(&self, command: SoundCommand) -> Result<(), MediaError> {
+        let open = *self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = |call| match open == Some(call) {
+            true => Ok(()),
+            false => Err(MediaError("the devices of this call are not open".to_owned())),
+        };
+        match command {
+            SoundCommand::Record { call, .. } => {
+                running(call)?;
+                self.recording(Some(call))
+            }
+            SoundCommand::StopRecording { call } => {
+                running(call)?;
+                self.recording(None)
+            }
+            SoundCommand::Play { call, .. } => {
+                running(call)?;
+                tell(&self.events, MediaInput::Played { call, cause: None })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn recording(&self, call: Option<CallId>) -> Result<(), MediaError> {
+        let before =
+            std::mem::replace(&mut *self.recorded.lock().unwrap_or_else(PoisonError::into_inner), call);
+        let Some(of) = call.or(before).filter(|_| before != call) else { return Ok(()) };
+        let running = call.is_some();
+        tell(&self.events, MediaInput::Recording { call: of, running, files: Vec::new(), cause: None })
+    }
+
     fn audio(&self, call: CallId, open: bool) -> Result<(), MediaError> {
         {
             let mut present = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -216,6 +250,7 @@ impl MemoryMedia {
             }
             *present = open.then_some(call);
         }
+        self.recording(None)?;
         let mut ends = self.links.lock();
         for end in ends.values_mut().filter(|e| e.node == self.node) {
             end.audio = open && end.link.call == call;
@@ -261,6 +296,7 @@ impl Media for MemoryMedia {
             MediaCommand::OpenAudio { call, .. } => self.audio(call, true),
             MediaCommand::CloseAudio { call } => self.audio(call, false),
             MediaCommand::SetMuted(_) | MediaCommand::SetDeafened(_) | MediaCommand::SetGain { .. } => Ok(()),
+            MediaCommand::Sound(command) => self.sound(command),
         }
     }
 

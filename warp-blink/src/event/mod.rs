@@ -8,7 +8,7 @@ mod failure;
 mod link;
 mod snapshot;
 
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -186,6 +186,34 @@ pub enum Event {
         /// The participant.
         peer: PublicKey,
     },
+    /// Another microphone or speaker is in use, or none: the app chose one, it went away, or it came back. While a call lasts
+    /// what is in use also stands in [`LocalMedia`].
+    Device {
+        /// The call.
+        call: CallId,
+        /// Which of the two.
+        kind: DeviceKind,
+        /// What the system calls it; `None`: there is none, and the call goes on without.
+        name: Option<String>,
+    },
+    /// A recording runs, or has ended and its files are complete. The others are told by [`ParticipantState::recording`].
+    Recording {
+        /// The call.
+        call: CallId,
+        /// It runs.
+        running: bool,
+        /// Its files until now: the own voice, all together, and those who are there; whoever comes in later has one from then on.
+        files: Vec<PathBuf>,
+        /// Why it could not even begin, if every call is to be recorded.
+        cause: Option<String>,
+    },
+    /// A sound file that was played into the call has come to its end, or cannot be played any further.
+    Played {
+        /// The call.
+        call: CallId,
+        /// Why it cannot be played any further; `None`: it was played to its end, or stopped.
+        cause: Option<String>,
+    },
     /// Something works less well than it should; the call goes on.
     Warning {
         /// What.
@@ -218,6 +246,16 @@ pub enum Event {
         /// How it went.
         summary: Summary,
     },
+}
+
+/// The microphone or the speaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceKind {
+    /// Sound comes from it.
+    Microphone,
+    /// Sound goes to it.
+    Speaker,
 }
 
 /// What the node that carries signals does.
@@ -370,6 +408,21 @@ pub enum Warning {
         /// Which.
         device: String,
     },
+    /// Another microphone or speaker was chosen and cannot be used: the one before stays.
+    DeviceRefused {
+        /// Which, and why.
+        cause: String,
+    },
+    /// A file of a recording cannot be written any further. Its other files, and the call, go on.
+    RecordingFailed {
+        /// Which, and why.
+        cause: String,
+    },
+    /// The user speaks, and is muted. At most once in ten seconds.
+    SpeakingWhileMuted,
+    /// For ten seconds nothing at all has come from the microphone, although it is open and not muted: it may be switched off,
+    /// or the wrong one.
+    MicrophoneSilent,
     /// A STUN or TURN server is of no use, for as long as the addresses of this machine stay as they are. Calls that need it
     /// may find no path.
     ServerFailed {
@@ -387,6 +440,10 @@ impl fmt::Display for Warning {
             Self::NoSpeaker { cause } => write!(f, "no speaker: {cause}"),
             Self::NotReached { cause, .. } => write!(f, "their node is not there: {cause}"),
             Self::DeviceLost { device } => write!(f, "{device} has gone"),
+            Self::DeviceRefused { cause } => write!(f, "the devices stay as they are: {cause}"),
+            Self::RecordingFailed { cause } => write!(f, "not recorded any further: {cause}"),
+            Self::SpeakingWhileMuted => f.write_str("you are muted"),
+            Self::MicrophoneSilent => f.write_str("nothing comes from the microphone: is it switched off?"),
             Self::ServerFailed { url, cause } => write!(f, "the server {url} is of no use: {cause}"),
         }
     }

@@ -182,7 +182,7 @@ pub struct ParticipantSnapshot {
 }
 
 /// The own microphone and speaker.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct LocalMedia {
     /// The microphone is open: someone's call was accepted here or there.
@@ -201,4 +201,8 @@ pub struct LocalMedia {
     pub recording: bool,
     /// The user speaks.
     pub speaking: bool,
+    /// The microphone in use, as the system calls it; `None` while no call needs one, or if there is none.
+    pub microphone: Option<String>,
+    /// The speaker in use, likewise.
+    pub speaker: Option<String>,
 }

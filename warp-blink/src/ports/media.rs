@@ -1,7 +1,10 @@
 //! The media port: links to other peers, microphone and speaker.
 
+use std::path::PathBuf;
+
 use async_trait::async_trait;
 use bytes::Bytes;
+use host_media::{Processing, SinkSpec, SourceSpec};
 use simple_webrtc::{Channel, ChannelOptions, IceServer};
 use tokio::sync::mpsc;
 
@@ -12,7 +15,7 @@ use crate::{
 };
 
 /// Something to do with links or devices.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum MediaCommand {
     /// Something about a link.
@@ -65,6 +68,46 @@ pub enum MediaCommand {
         peer: PublicKey,
         /// The factor, 0 to 4.
         gain: f32,
+    },
+    /// Something about the sound.
+    Sound(SoundCommand),
+}
+
+/// Something to do with sound. What is set holds for later calls too.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum SoundCommand {
+    /// Take sound from here.
+    Microphone(SourceSpec),
+    /// Play sound here.
+    Speaker(SinkSpec),
+    /// Process what the microphone takes like this.
+    Processing(Processing),
+    /// Send silence while the user does not speak.
+    Automute(bool),
+    /// Record a call. [`MediaInput::Recording`] follows when it runs, and when it ends.
+    Record {
+        /// Which; its devices are open.
+        call: CallId,
+        /// Where.
+        folder: PathBuf,
+    },
+    /// End the recording of a call.
+    StopRecording {
+        /// Which.
+        call: CallId,
+    },
+    /// Play a sound file into a call. [`MediaInput::Played`] follows at its end.
+    Play {
+        /// Which; its devices are open.
+        call: CallId,
+        /// What.
+        file: PathBuf,
+    },
+    /// Play it no further.
+    StopPlaying {
+        /// Into which call.
+        call: CallId,
     },
 }
 

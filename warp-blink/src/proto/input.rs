@@ -1,5 +1,7 @@
 //! What goes into the machine.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -12,7 +14,7 @@ use super::{
 };
 use crate::{
     config::Admission,
-    event::{ChannelId, NodeState, PoorSide, Step, Warning},
+    event::{ChannelId, DeviceKind, NodeState, PoorSide, Step, Warning},
     id::{CallId, PublicKey},
     stats::LinkStats,
     time::UnixTime,
@@ -417,6 +419,33 @@ pub enum MediaInput {
         call: CallId,
         /// Speaks now.
         speaking: bool,
+    },
+    /// Another microphone or speaker is in use, or none.
+    Device {
+        /// For which call.
+        call: CallId,
+        /// Which of the two.
+        kind: DeviceKind,
+        /// What the system calls it.
+        name: Option<String>,
+    },
+    /// A recording began, or ended.
+    Recording {
+        /// Of which call.
+        call: CallId,
+        /// It runs.
+        running: bool,
+        /// Its files until now.
+        files: Vec<PathBuf>,
+        /// Why it could not begin.
+        cause: Option<String>,
+    },
+    /// A sound file is not played into the call any more.
+    Played {
+        /// Which call.
+        call: CallId,
+        /// Why, if it had not come to its end.
+        cause: Option<String>,
     },
     /// Something to tell the user.
     Warning(Warning),

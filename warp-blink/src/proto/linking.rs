@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     config::PreConnect,
-    event::{EndReason, Event, LinkState, Milestone, Step, Warning},
+    event::{DeviceKind, EndReason, Event, LinkState, Milestone, Step, Warning},
     id::{CallId, PublicKey},
     time::Instant,
 };
@@ -241,6 +241,38 @@ impl Machine {
                 let heard = self.calls.get(&call).is_some_and(|c| c.audio) && !self.local.muted;
                 if self.local.speaking != (speaking && heard) {
                     self.own_state(now, |local| local.speaking = speaking && heard);
+                }
+            }
+            MediaInput::Device { call, kind, name } => {
+                if !self.calls.get(&call).is_some_and(|c| c.audio) {
+                    return;
+                }
+                let listen_only = kind == DeviceKind::Microphone && name.is_none();
+                let used = match kind {
+                    DeviceKind::Microphone => {
+                        self.local.listen_only = listen_only;
+                        &mut self.local.microphone
+                    }
+                    DeviceKind::Speaker => &mut self.local.speaker,
+                };
+                if *used != name {
+                    used.clone_from(&name);
+                    out.emit(Event::Device { call, kind, name });
+                }
+            }
+            MediaInput::Recording { call, running, files, cause } => {
+                let open = self.calls.get(&call).is_some_and(|c| c.audio);
+                if self.local.recording != running && (open || !running) {
+                    self.own_state(now, |local| local.recording = running);
+                }
+                // It ends with the devices: nothing follows the end of a call, and one that is held goes on.
+                if self.calls.get(&call).is_some_and(|c| c.is_active() && (open || !running)) {
+                    out.emit(Event::Recording { call, running, files, cause });
+                }
+            }
+            MediaInput::Played { call, cause } => {
+                if self.calls.get(&call).is_some_and(|c| c.audio) {
+                    out.emit(Event::Played { call, cause });
                 }
             }
             MediaInput::Warning(warning) => {

@@ -316,6 +316,7 @@ impl Machine {
         let Some(call) = self.calls.get_mut(&id).filter(|c| c.audio) else { return };
         call.audio = false;
         (self.local.open, self.local.speaking) = (false, false);
+        (self.local.microphone, self.local.speaker) = (None, None);
         out.run(EffectKind::CloseAudio { call: id });
     }
 

@@ -16,7 +16,7 @@ impl Machine {
             calls,
             ended: self.history.iter().cloned().collect(),
             resumable: self.resumable(),
-            local: self.local,
+            local: self.local.clone(),
             errors: self.errors.iter().cloned().collect(),
             statistics: Statistics { links: self.link_statistics(), counters: self.counters },
         }

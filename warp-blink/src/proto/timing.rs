@@ -162,7 +162,7 @@ impl Machine {
     }
 
     fn announce(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) {
-        let local = self.local;
+        let local = self.local.clone();
         let Some(call) = self.calls.get_mut(&id) else { return };
         if call.announce_at.is_none_or(|t| t > now) || !call.is_active() {
             return;

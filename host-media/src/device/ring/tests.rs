@@ -31,7 +31,7 @@ fn a_microphone_whose_clock_differs_never_runs_dry_or_full() {
         (16_000, 320, 200.0),
         (96_000, 256, 0.0),
     ] {
-        let (mut feed, parts) = capture(rate, period, None).unwrap();
+        let (mut feed, parts) = capture(rate, period).unwrap();
         let mut source = parts.run(Box::new(()));
         let cell = std::cell::RefCell::new(&mut feed);
         let mut block = crate::SILENT;
@@ -64,7 +64,7 @@ fn a_speaker_whose_clock_differs_never_runs_dry_or_full() {
         (16_000, 320, 200.0),
         (96_000, 256, 0.0),
     ] {
-        let (mut feed, parts) = playback(rate, period, None).unwrap();
+        let (mut feed, parts) = playback(rate, period).unwrap();
         let mut sink = parts.run(Box::new(()));
         let cell = std::cell::RefCell::new(&mut feed);
         let mut gaps = 0;
@@ -89,7 +89,7 @@ fn a_speaker_whose_clock_differs_never_runs_dry_or_full() {
 
 #[test]
 fn a_standstill_leaves_no_lasting_delay() {
-    let (mut feed, parts) = capture(48_000, 480, None).unwrap();
+    let (mut feed, parts) = capture(48_000, 480).unwrap();
     let mut source = parts.run(Box::new(()));
     let mut block = crate::SILENT;
     for n in 0..400 {
@@ -104,7 +104,7 @@ fn a_standstill_leaves_no_lasting_delay() {
 
 #[test]
 fn a_silent_device_is_lost_once() {
-    let (feed, parts) = capture(48_000, 480, None).unwrap();
+    let (feed, parts) = capture(48_000, 480).unwrap();
     let mut source = parts.run(Box::new(()));
     feed.shared().xrun();
     assert_eq!(source.gauge().xruns, 1);
@@ -112,7 +112,7 @@ fn a_silent_device_is_lost_once() {
     let mut block = crate::SILENT;
     let lost = (0..1000).filter(|_| matches!(source.read(&mut block), Read::Lost(_))).count();
     assert_eq!(lost, 1);
-    let (feed, parts) = playback(48_000, 480, None).unwrap();
+    let (feed, parts) = playback(48_000, 480).unwrap();
     let mut sink = parts.run(Box::new(()));
     assert_eq!(sink.write(&block), Write::Done);
     feed.shared().fail(DeviceFault::new(DeviceFaultKind::Missing, "unplugged"));

@@ -1,12 +1,12 @@
-//! Which microphone and which speaker.
+//! Which microphone and which speaker, and what is done with the sound.
 
 use std::{
     fs::OpenOptions,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Instant, SystemTime},
 };
 
-use host_media::{Direction, Engine, SinkSpec, SourceSpec};
+use host_media::{Direction, Engine, Processing, SinkSpec, SourceSpec};
 
 use crate::error::Error;
 
@@ -15,6 +15,9 @@ use crate::error::Error;
 pub struct Audio {
     pub(crate) source: SourceSpec,
     pub(crate) sink: SinkSpec,
+    pub(crate) processing: Option<Processing>,
+    pub(crate) automute: bool,
+    pub(crate) record: Option<PathBuf>,
 }
 
 impl Audio {
@@ -31,12 +34,39 @@ impl Audio {
 
     /// This source and this sink.
     pub fn new(source: SourceSpec, sink: SinkSpec) -> Self {
-        Self { source, sink }
+        Self { source, sink, processing: None, automute: false, record: None }
+    }
+
+    /// Which of echo cancellation, noise suppression, gain control and high-pass filter are used. Default: all for a
+    /// microphone, and none for a file, a tone or memory, which are sent as they are.
+    #[must_use]
+    pub fn processing(mut self, processing: Processing) -> Self {
+        self.processing = Some(processing);
+        self
+    }
+
+    /// Sends silence while the user does not speak. Default: off, since a listener who hears nothing at all wonders whether
+    /// the call is still there.
+    #[must_use]
+    pub fn automute(mut self, on: bool) -> Self {
+        self.automute = on;
+        self
+    }
+
+    /// Records every call into this folder, from when its sound begins: see [`Blink::record`](crate::Blink::record).
+    #[must_use]
+    pub fn record(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.record = Some(folder.into());
+        self
     }
 
     /// Finds out, before any call, whether what was named exists. Opens files, but no device: a microphone is open
     /// during calls only. May take some seconds.
     pub(crate) fn check(&self) -> Result<(), Error> {
+        if let Some(folder) = &self.record {
+            std::fs::create_dir_all(folder)
+                .map_err(|e| Error::Media(format!("{}: cannot be made: {e}", folder.display())))?;
+        }
         match &self.source {
             SourceSpec::Device(id) => known(id, Direction::Microphone)?,
             SourceSpec::Default => {}

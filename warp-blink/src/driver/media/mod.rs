@@ -3,6 +3,7 @@
 mod audio;
 pub(in crate::driver) mod channels;
 mod map;
+mod paths;
 mod rtp;
 mod signals;
 mod sound;
@@ -126,6 +127,7 @@ impl Media for RealMedia {
             MediaCommand::SetMuted(muted) => self.sound.set_muted(muted),
             MediaCommand::SetDeafened(deafened) => self.sound.set_deafened(deafened),
             MediaCommand::SetGain { peer, gain } => self.sound.set_gain(peer, gain),
+            MediaCommand::Sound(command) => return self.sound.clone().execute(command).await,
         }
         Ok(())
     }
@@ -178,6 +180,10 @@ async fn pump(mut links: Events<Key>, rooms: Rooms, events: mpsc::Sender<MediaEv
             EventKind::GatheringDone => MediaInput::GatheringDone { link },
             EventKind::AddressChanged { lost } => MediaInput::AddressChanged { link, lost },
             EventKind::Quality(quality) => MediaInput::Quality { link, poor: map::poor(quality.poor) },
+            EventKind::Advice(advice) => {
+                sound.advise(key, advice);
+                continue;
+            }
             EventKind::Secured(certificates) => {
                 signals.secured(link, certificates);
                 continue;

@@ -1,5 +1,8 @@
 //! The sound of the call that is active: one engine, one encoder, and a way in for each participant.
 
+mod commands;
+mod events;
+
 use std::{
     collections::BTreeMap,
     sync::{
@@ -10,13 +13,13 @@ use std::{
 };
 
 use host_media::{
-    Direction, Engine, Event, Format, FrameLength, JitterConfig, Packet, PeerId, PeerInput, PeerStats,
-    SinkSpec, SourceSpec, Speaker,
+    Direction, EncodedFrame, Engine, Format, FrameLength, JitterConfig, Packet, PayloadKind, PeerId,
+    PeerInput, PeerStats, SinkSpec, SourceSpec,
 };
-use simple_webrtc::{Frame, LocalTrack, RemoteTrack};
+use simple_webrtc::{Advice, Frame, FrameTooLarge, LocalTrack, RemoteTrack};
 use tokio::sync::mpsc;
 
-use super::{Audio, Key, rtp::RtpClock};
+use super::{Audio, Key, paths::Paths, rtp::RtpClock};
 use crate::{
     event::Warning,
     id::{CallId, PublicKey},
@@ -32,7 +35,6 @@ const MIN_DELAY: Duration = Duration::from_millis(20);
 type Slot = Arc<Mutex<Option<PeerInput>>>;
 
 pub(super) struct Sound {
-    audio: Audio,
     track: LocalTrack,
     clock: RtpClock,
     events: mpsc::Sender<MediaEvent>,
@@ -41,12 +43,16 @@ pub(super) struct Sound {
     turn: Mutex<()>,
 }
 
-#[derive(Default)]
 struct State {
+    /// What the app wants, for the engine that runs and for later ones.
+    audio: Audio,
     /// The call for which devices are or will be open.
     wanted: Option<CallId>,
     engine: Option<Engine>,
     links: BTreeMap<Key, Playing>,
+    paths: Paths,
+    /// What engines call each participant of a call: the same after a reconnect, so that a recording goes on.
+    ids: BTreeMap<Key, PeerId>,
     gains: BTreeMap<PublicKey, f32>,
     next: u64,
     muted: bool,
@@ -76,7 +82,19 @@ impl Sound {
         clock: RtpClock,
         events: mpsc::Sender<MediaEvent>,
     ) -> Self {
-        Self { audio, track, clock, events, state: Mutex::default(), turn: Mutex::default() }
+        let state = State {
+            audio,
+            wanted: None,
+            engine: None,
+            links: BTreeMap::new(),
+            paths: Paths::default(),
+            ids: BTreeMap::new(),
+            gains: BTreeMap::new(),
+            next: 0,
+            muted: false,
+            deafened: false,
+        };
+        Self { track, clock, events, state: Mutex::new(state), turn: Mutex::default() }
     }
 
     /// Opens the devices. They take a while, so this returns when it has begun; the engine says when they run.
@@ -99,7 +117,7 @@ impl Sound {
     /// Starts an engine and puts it to work, unless the call has ended meanwhile.
     fn start(self: &Arc<Self>, call: CallId, format: Format) {
         // What was named may be gone by now; then the system's default serves, and if that fails too, none.
-        let mut audio = self.audio.clone();
+        let mut audio = lock(&self.state).audio.clone();
         for _ in 0..3 {
             let open = Arc::new(AtomicBool::new(false));
             match self.engine(call, format, &audio, open.clone()) {
@@ -136,11 +154,16 @@ impl Sound {
         let (track, clock) = (self.track.clone(), self.clock);
         let mut offset = None;
         let sound = Arc::downgrade(self);
-        Engine::builder()
+        let mut builder = Engine::builder();
+        if let Some(processing) = audio.processing {
+            builder = builder.processing(processing);
+        }
+        builder
             .source(audio.source.clone())
             .sink(audio.sink.clone())
             .format(format)
             .bitrate(format.max_bitrate)
+            .automute(audio.automute)
             .jitter(JitterConfig::default().min(MIN_DELAY))
             .on_frame(move |frame| {
                 let offset = *offset.get_or_insert_with(|| clock.offset(frame.timestamp));
@@ -148,14 +171,8 @@ impl Sound {
                 if !open.load(Ordering::Acquire) {
                     return;
                 }
-                let frame = Frame {
-                    payload: frame.payload,
-                    timestamp: frame.timestamp.wrapping_add(offset),
-                    marker: false,
-                    audio_level: Some((frame.level, frame.voice)),
-                };
-                // An Opus frame of ours is never too large for a packet (RFC 6716: 1,275 bytes).
-                if let Err(error) = track.write(frame) {
+                // Frames and copies of ours are never too large for a packet (RFC 6716: 1,275 bytes).
+                if let Err(error) = write(&track, frame, offset) {
                     tracing::warn!(%error, "frame dropped");
                 }
             })
@@ -175,6 +192,12 @@ impl Sound {
         }
         engine.set_muted(state.muted);
         engine.set_deafened(state.deafened);
+        state.paths.tell(&engine, |key| key.0 == call);
+        if let Some(folder) = &state.audio.record
+            && let Err(cause) = commands::record(&engine, folder)
+        {
+            self.not_recorded(call, cause);
+        }
         state.engine = Some(engine);
         // All links of this call, not only new ones: those of a call that was held have stayed open while another call
         // had the devices, or none did. Their entries in `links` outlive each engine, and their readers have gone on,
@@ -194,10 +217,12 @@ impl Sound {
             if call.is_some() && state.wanted != call {
                 return Ok(());
             }
-            state.wanted = None;
+            let over = state.wanted.take();
             for playing in state.links.values() {
                 *lock(&playing.slot) = None;
             }
+            let State { ids, links, .. } = &mut *state;
+            ids.retain(|key, _| Some(key.0) != over || links.contains_key(key));
         }
         tokio::task::spawn_blocking(move || {
             let _turn = lock(&self.turn);
@@ -213,8 +238,7 @@ impl Sound {
         let slot = {
             let mut state = lock(&self.state);
             state.drop_link(key);
-            state.next += 1;
-            let id = PeerId(state.next);
+            let id = state.id(key);
             let slot = Slot::default();
             state.links.insert(key, Playing { link, id, slot: slot.clone() });
             if state.wanted == Some(key.0) {
@@ -226,11 +250,11 @@ impl Sound {
         tokio::spawn(async move {
             while let Some(packet) = track.recv().await {
                 if let Some(input) = lock(&slot).as_ref() {
-                    let content = Packet {
-                        sequence: packet.sequence,
-                        timestamp: packet.timestamp,
-                        payload: packet.payload,
+                    let kind = match packet.kind {
+                        simple_webrtc::PayloadKind::Red => PayloadKind::Red,
+                        _ => PayloadKind::Opus,
                     };
+                    let content = Packet::new(packet.sequence, packet.timestamp, packet.payload).kind(kind);
                     input.push(content, packet.arrival);
                 }
             }
@@ -239,6 +263,25 @@ impl Sound {
 
     pub(super) fn remove(&self, key: Key) {
         lock(&self.state).drop_link(key);
+    }
+
+    /// Takes what the network says of the path to somebody.
+    pub(super) fn advise(&self, key: Key, advice: Advice) {
+        let mut state = lock(&self.state);
+        let id = state.id(key);
+        state.paths.say(key, id, advice);
+        if let (Some(engine), true) = (&state.engine, state.wanted == Some(key.0)) {
+            state.paths.tell(engine, |of| *of == key);
+        }
+    }
+
+    /// Finds out whether anybody reads redundant sound by now, or nobody any more.
+    pub(super) fn look_for_readers(&self) {
+        let mut state = lock(&self.state);
+        let news = state.paths.set_red(self.track.wants_redundancy());
+        if let (Some(engine), true) = (&state.engine, news) {
+            state.paths.tell(engine, |key| Some(key.0) == state.wanted);
+        }
     }
 
     pub(super) fn set_muted(&self, muted: bool) {
@@ -273,40 +316,17 @@ impl Sound {
         let stats = |id| state.engine.as_ref().and_then(|e| e.peer_stats(id));
         state.links.values().map(|p| (p.link, stats(p.id))).collect()
     }
-
-    fn on_event(&self, call: CallId, event: Event) {
-        let input = match event {
-            Event::Started { microphone, speaker } => {
-                MediaInput::Started { call, mic_us: microphone.map(micros), speaker_us: speaker.map(micros) }
-            }
-            Event::FirstAudio { peer } => {
-                let state = lock(&self.state);
-                let Some(playing) = state.links.values().find(|p| p.id == peer) else { return };
-                MediaInput::FirstAudio { link: playing.link }
-            }
-            Event::ListenOnly { cause } => {
-                MediaInput::Warning(Warning::ListenOnly { cause: cause.to_string() })
-            }
-            Event::NoSpeaker { cause } => {
-                MediaInput::Warning(Warning::NoSpeaker { cause: cause.to_string() })
-            }
-            Event::SourceFailed { cause } => MediaInput::Warning(Warning::ListenOnly { cause }),
-            Event::SinkFailed { cause } => MediaInput::Warning(Warning::NoSpeaker { cause }),
-            Event::DeviceLost { cause, .. } => {
-                MediaInput::Warning(Warning::DeviceLost { device: cause.to_string() })
-            }
-            Event::Speaking { who: Speaker::Local, speaking } => MediaInput::Speaking { call, speaking },
-            // That a peer speaks is shown with the statistics of the sound; the rest is for the log.
-            other => {
-                tracing::debug!(?other, "audio engine");
-                return;
-            }
-        };
-        send(&self.events, input);
-    }
 }
 
 impl State {
+    fn id(&mut self, key: Key) -> PeerId {
+        let next = &mut self.next;
+        *self.ids.entry(key).or_insert_with(|| {
+            *next += 1;
+            PeerId(*next)
+        })
+    }
+
     /// Gives a link's packets a way into the engine.
     fn connect(&mut self, key: Key) {
         let (Some(engine), Some(playing)) = (&self.engine, self.links.get(&key)) else { return };
@@ -315,6 +335,7 @@ impl State {
                 if let Some(gain) = self.gains.get(&key.1) {
                     engine.set_gain(playing.id, *gain);
                 }
+                engine.set_label(playing.id, &label(&key.1));
                 *lock(&playing.slot) = Some(input);
             }
             Err(error) => tracing::warn!(%error, "a participant cannot be heard"),
@@ -322,6 +343,9 @@ impl State {
     }
 
     fn drop_link(&mut self, key: Key) {
+        if let (Some(id), Some(engine)) = (self.paths.remove(key), &self.engine) {
+            engine.advise(id, None);
+        }
         if let Some(playing) = self.links.remove(&key) {
             *lock(&playing.slot) = None;
             if let Some(engine) = &self.engine {
@@ -329,6 +353,27 @@ impl State {
             }
         }
     }
+}
+
+/// Sends a frame, with copies of earlier ones to those who read them.
+fn write(track: &LocalTrack, frame: EncodedFrame, offset: u32) -> Result<(), FrameTooLarge> {
+    let red = frame.red;
+    let frame = Frame {
+        payload: frame.payload,
+        timestamp: frame.timestamp.wrapping_add(offset),
+        marker: false,
+        audio_level: Some((frame.level, frame.voice)),
+    };
+    match red {
+        Some(red) => track.write_redundant(frame, red),
+        None => track.write(frame),
+    }
+}
+
+/// What a recording calls the file of somebody: their key without what all keys begin with.
+fn label(peer: &PublicKey) -> String {
+    let text = peer.to_string();
+    text.rsplit(':').next().unwrap_or(&text).to_owned()
 }
 
 /// From the engine's thread, which must not wait: a driver that is a thousand events behind loses this one.

@@ -30,6 +30,7 @@ pub(super) async fn every_second(peers: Peers<Key>, sound: Arc<Sound>, events: m
     let mut before: BTreeMap<LinkId, Before> = BTreeMap::new();
     loop {
         ticks.tick().await;
+        sound.look_for_readers();
         let playing = sound.playing();
         before.retain(|link, _| playing.iter().any(|(l, _)| l == link));
         for (link, audio) in playing {

@@ -3,7 +3,10 @@
 //! Every field of every type that goes into the machine or comes out of it is named in here: a new one does not compile until
 //! somebody has decided what becomes of it. Text of any kind is replaced unless a field says otherwise.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use sha2::{Digest, Sha256};
 
@@ -159,6 +162,16 @@ impl Scrub for String {
         let next = with.texts.len() + 1;
         let n = *with.texts.entry(Sha256::digest(self.as_bytes()).into()).or_insert(next);
         *self = format!("…{n}");
+        Ok(())
+    }
+}
+
+impl Scrub for PathBuf {
+    /// The machine only passes them on.
+    fn scrub(&mut self, with: &mut Scrubber) -> Result<(), NoRoom> {
+        let mut text = self.to_string_lossy().into_owned();
+        text.scrub(with)?;
+        *self = text.into();
         Ok(())
     }
 }

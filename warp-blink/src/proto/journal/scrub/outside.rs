@@ -7,7 +7,7 @@ use crate::{
     config::{Admission, Config, PostQuantum, PreConnect, WhenBusy},
     error::Rejected,
     event::{
-        ChannelId, EndReason, Event, Failure, LinkState, Mark, Milestone, Mismatch, NodeState,
+        ChannelId, DeviceKind, EndReason, Event, Failure, LinkState, Mark, Milestone, Mismatch, NodeState,
         ParticipantState, ParticipantSummary, PoorSide, Presence, Step, Summary, Via, Warning,
     },
     id::CallId,
@@ -19,7 +19,20 @@ use crate::{
 };
 
 stays!(bool, u8, u32, u64, usize, CallId, Duration, EffectId, SessionNo);
-stays!(ChannelId, Gift, Milestone, Other, PoorSide, PostQuantum, PreConnect, Presence, Step, Via, WhenBusy);
+stays!(
+    ChannelId,
+    DeviceKind,
+    Gift,
+    Milestone,
+    Other,
+    PoorSide,
+    PostQuantum,
+    PreConnect,
+    Presence,
+    Step,
+    Via,
+    WhenBusy
+);
 
 fields!(struct Arrived { hello, suite, wall, verdict });
 fields!(struct Config {
@@ -142,6 +155,9 @@ variants!(enum Event {
     Participant { call, peer, state },
     MediaStarted { call, mic_us => micros, speaker_us => micros },
     FirstAudio { call, peer },
+    Device { call, kind, name },
+    Recording { call, running, files, cause },
+    Played { call, cause },
     Warning { warning },
     Missed { call, from, reason, ago },
     Lagged { missed },
@@ -195,6 +211,9 @@ variants!(enum MediaInput {
     Stats { link, stats },
     Started { call, mic_us => micros, speaker_us => micros },
     Speaking { call, speaking },
+    Device { call, kind, name },
+    Recording { call, running, files, cause },
+    Played { call, cause },
     Warning(warning),
 });
 variants!(enum Mismatch { PeerIsOlder { version }, PeerIsNewer { version }, Protection, Media });
@@ -236,4 +255,4 @@ variants!(enum Rejected {
     ShuttingDown,
 });
 variants!(enum TopicRef { Inbox { owner, lane }, Peer { call, owner }, Call { call, epoch } });
-variants!(enum Warning { ListenOnly { cause }, NoSpeaker { cause }, NotReached { peer, cause }, DeviceLost { device }, ServerFailed { url, cause } });
+variants!(enum Warning { ListenOnly { cause }, NoSpeaker { cause }, NotReached { peer, cause }, DeviceLost { device }, DeviceRefused { cause }, RecordingFailed { cause }, SpeakingWhileMuted, MicrophoneSilent, ServerFailed { url, cause } });

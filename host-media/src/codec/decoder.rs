@@ -1,0 +1,72 @@
+//! From Opus packets to samples, and what to play where packets are missing.
+
+use super::{failed, ffi, packet};
+use crate::error::Error;
+
+/// 5: losses are concealed by a neural vocoder, which also plays deep redundancy; libopus itself takes 0, which has
+/// neither. From 6 on an enhancer of low rates works too: it costs a steady voice its phases (a correlation of 0.95
+/// instead of 0.98 with the original at 32 kbit/s) and most of the time of decoding.
+pub(crate) const DEFAULT_COMPLEXITY: u8 = 5;
+
+/// Decodes Opus, mono or stereo, to 48 kHz mono.
+#[derive(Debug)]
+pub(crate) struct Decoder {
+    // libopus mixes a stereo packet down by itself if the decoder is mono (RFC 6716 section 4.5.3).
+    opus: ffi::Decoder,
+    deep: ffi::DeepRedundancy,
+}
+
+impl Decoder {
+    pub(crate) fn new() -> Result<Self, Error> {
+        Self::with_complexity(DEFAULT_COMPLEXITY)
+    }
+
+    /// A decoder of another effort, 0 to 10.
+    pub(crate) fn with_complexity(complexity: u8) -> Result<Self, Error> {
+        let mut opus = ffi::Decoder::new().map_err(failed("make a decoder"))?;
+        opus.set_complexity(i32::from(complexity.min(10))).map_err(failed("set the complexity"))?;
+        let deep = ffi::DeepRedundancy::new().map_err(failed("make a decoder of deep redundancy"))?;
+        Ok(Self { opus, deep })
+    }
+
+    /// Decodes a packet into `out`, which has room for [`packet::MAX_SAMPLES`]; tells how many samples it made.
+    pub(crate) fn decode(&mut self, payload: &[u8], out: &mut [f32]) -> Result<usize, Error> {
+        // libopus would take nothing as a wish for concealment.
+        if payload.is_empty() || payload.len() > packet::MAX_PAYLOAD {
+            return Err(Error::Codec { action: "decode a packet", cause: "its length cannot be".to_owned() });
+        }
+        self.opus.decode(payload, out, false).map_err(failed("decode a packet"))
+    }
+
+    /// Decodes the redundancy in `payload`, the copy of the frame before it. The length of `out` is what is missing.
+    pub(crate) fn recover(&mut self, payload: &[u8], out: &mut [f32]) -> Result<usize, Error> {
+        self.opus.decode(payload, out, true).map_err(failed("decode redundancy"))
+    }
+
+    /// Makes up the next `out.len()` samples, which must be a multiple of 120 (2.5 ms).
+    pub(crate) fn conceal(&mut self, out: &mut [f32]) -> Result<usize, Error> {
+        self.opus.decode(&[], out, false).map_err(failed("conceal a loss"))
+    }
+
+    /// Reads the deep redundancy of a packet and keeps it until the next call: how many samples before the packet's
+    /// first it goes back, 0 if there is none, 48,000 at most. Cheap; the work is done when it is decoded.
+    pub(crate) fn read_dred(&mut self, payload: &[u8]) -> Result<usize, Error> {
+        if payload.len() > packet::MAX_PAYLOAD {
+            self.deep.clear();
+            return Ok(0);
+        }
+        self.deep.parse(payload).map_err(failed("read deep redundancy"))
+    }
+
+    /// Decodes `out.len()` samples, a multiple of 120, that begin `offset` samples before the first sample of the
+    /// packet that was read last.
+    pub(crate) fn dred(&mut self, offset: usize, out: &mut [f32]) -> Result<usize, Error> {
+        self.opus.decode_deep(&mut self.deep, offset, out).map_err(failed("decode deep redundancy"))
+    }
+
+    /// Forgets everything, for a new stream.
+    pub(crate) fn reset(&mut self) -> Result<(), Error> {
+        self.deep.clear();
+        self.opus.reset().map_err(failed("reset the decoder"))
+    }
+}

@@ -1,0 +1,579 @@
+//! Recordings of a core on a virtual clock: what is where in their files, whatever happens.
+
+use std::{
+    io::{self, Cursor},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+
+use super::{
+    RecordSpec,
+    files::{Files, Out},
+};
+use crate::{
+    BLOCK, Controls, Core, Engine, Event, MemorySource, Packet, PeerId, PeerInput, SinkSpec, SourceSpec,
+    TICK,
+    codec::{Encoded, Encoder},
+    container,
+    error::{Error, RecordFault},
+    format::{Format, FrameLength},
+    source::memory::Samples,
+};
+
+/// Length of a click: 4 ms.
+const CLICK: usize = 192;
+
+/// What a click is: a chirp from 500 to 3000 Hz that swells and fades, so that codecs keep it and nothing else in
+/// these tests looks like it.
+fn click(i: usize) -> f32 {
+    let t = i as f32 / CLICK as f32;
+    let phase = 0.004 * (500.0 * t + 1250.0 * t * t);
+    0.6 * (std::f32::consts::PI * t).sin().powi(2) * (std::f32::consts::TAU * phase).sin()
+}
+
+/// Clicks at the start of each of these milliseconds, over a whisper that keeps everybody awake.
+fn clicks(seconds: usize, every_ms: usize, at_ms: usize) -> Vec<f32> {
+    (0..seconds * 48_000)
+        .map(|i| {
+            let within = (i + every_ms * 48 - at_ms * 48) % (every_ms * 48);
+            let started = i >= at_ms * 48;
+            if started && within < CLICK {
+                click(within)
+            } else {
+                0.0005 * (((i * 31) % 17) as f32 / 8.0 - 1.0)
+            }
+        })
+        .collect()
+}
+
+/// Starts of clicks, in milliseconds: where the sound around something loud is most like a click.
+fn found(sound: &[f32]) -> Vec<f64> {
+    let shape: Vec<f32> = (0..CLICK).map(click).collect();
+    let (mut all, mut i) = (Vec::new(), 0);
+    while i < sound.len() {
+        if sound[i].abs() > 0.15 {
+            let likeness = |at: &usize| -> f32 { sound[*at..].iter().zip(&shape).map(|(a, b)| a * b).sum() };
+            let around = i.saturating_sub(480)..(i + 480).min(sound.len());
+            let best = around.max_by(|a, b| likeness(a).total_cmp(&likeness(b))).unwrap();
+            all.push(best as f64 / 48.0);
+            i += 1_440;
+        }
+        i += 1;
+    }
+    all
+}
+
+fn near(found: &[f64], expected: &[f64]) {
+    assert_eq!(found.len(), expected.len(), "{found:?} instead of {expected:?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!((found - expected).abs() < 1.0, "{found} instead of {expected} ms");
+    }
+}
+
+fn decode(path: &Path) -> Vec<f32> {
+    sound(&std::fs::read(path).unwrap())
+}
+
+fn sound(bytes: &[u8]) -> Vec<f32> {
+    let mut samples = container::OpusSamples::begin(Cursor::new(bytes)).ok().unwrap();
+    let (mut all, mut out) = (Vec::new(), [0.0; 4800]);
+    loop {
+        let n = samples.next(&mut out).unwrap();
+        all.extend_from_slice(&out[..n]);
+        if n < out.len() {
+            return all;
+        }
+    }
+}
+
+/// A remote peer who says something, packet by packet.
+struct Remote {
+    input: PeerInput,
+    encoder: Encoder,
+    sound: Vec<f32>,
+    at: usize,
+    sequence: u16,
+}
+
+impl Remote {
+    fn new(input: PeerInput, sound: Vec<f32>) -> Self {
+        let encoder = Encoder::new(Format::new(FrameLength::Ms10)).unwrap();
+        Self { input, encoder, sound, at: 0, sequence: 0 }
+    }
+
+    /// The next 10 ms arrive now, or never.
+    fn speak(&mut self, now: Instant, arrives: bool) {
+        let Some(frame) = self.sound.get(self.at..self.at + BLOCK) else { return };
+        let Encoded::Packet(packet) = self.encoder.encode(frame).unwrap() else { unreachable!() };
+        let payload = Bytes::copy_from_slice(packet);
+        let timestamp = self.at as u32;
+        self.at += BLOCK;
+        self.sequence = self.sequence.wrapping_add(1);
+        let packet = Packet::new(self.sequence, timestamp, payload);
+        if arrives {
+            self.input.push(packet, now);
+        }
+    }
+}
+
+struct Room {
+    core: Core,
+    controls: Controls,
+    epoch: Instant,
+    ticks: u32,
+    events: Arc<Mutex<Vec<Event>>>,
+}
+
+fn room(own: Vec<f32>) -> Room {
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let tell = Arc::clone(&events);
+    let epoch = Instant::now();
+    let core = Engine::builder()
+        .source(SourceSpec::Memory(MemorySource::new(own)))
+        .sink(SinkSpec::Null)
+        .format(Format::new(FrameLength::Ms60))
+        .on_event(move |event| tell.lock().unwrap().push(event))
+        .build(epoch, UNIX_EPOCH)
+        .unwrap();
+    Room { controls: core.controls(), core, epoch, ticks: 0, events }
+}
+
+impl Room {
+    fn now(&self) -> Instant {
+        self.epoch + TICK * self.ticks
+    }
+
+    fn tick(&mut self) {
+        let now = self.now();
+        self.core.tick(now);
+        self.ticks += 1;
+    }
+
+    fn stopped(&self) -> Vec<(Vec<PathBuf>, Duration)> {
+        let events = self.events.lock().unwrap();
+        let stopped = events.iter().filter_map(|event| match event {
+            Event::RecordingStopped { files, length } => Some((files.clone(), *length)),
+            _ => None,
+        });
+        stopped.collect()
+    }
+}
+
+fn at() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_700_000_000)
+}
+
+fn spec(dir: &Path) -> RecordSpec {
+    RecordSpec::new(dir).start(at()).lockstep(true)
+}
+
+fn names(files: &[PathBuf]) -> Vec<&str> {
+    files.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect()
+}
+
+#[test]
+fn everybody_is_where_they_were_whoever_is_muted_late_or_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut room = room(clicks(12, 1_000, 100));
+    room.controls.set_label(PeerId(1), "Ann");
+    let mut ann = Remote::new(room.controls.add_peer(PeerId(1)).unwrap(), clicks(12, 1_000, 400));
+    let mut ben = None;
+    // The recording begins with the tick after this one.
+    room.controls.record(&spec(dir.path())).unwrap();
+    room.tick();
+    let begun = room.events.lock().unwrap().contains(&Event::RecordingStarted {
+        files: ["me", "all", "Ann"]
+            .map(|label| dir.path().join(format!("20231114-221320-{label}.opus")))
+            .to_vec(),
+    });
+    assert!(begun, "{:?}", room.events.lock().unwrap());
+    // When the peers' sound is played: from the first packet on it has its delay.
+    let mut lost = 1_u32;
+    for n in 0..1_000 {
+        room.controls.set_muted((300..500).contains(&n));
+        if n == 350 {
+            room.controls.set_label(PeerId(2), "Ben");
+            ben = Some(Remote::new(room.controls.add_peer(PeerId(2)).unwrap(), clicks(12, 1_000, 700)));
+        }
+        let now = room.now();
+        lost = lost.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        // A tenth of Ann's packets is lost, but none with a click: what is lost is not where it was.
+        let click = n % 100 / 3 == 13;
+        ann.speak(now, click || lost % 10 != 0);
+        if let Some(ben) = &mut ben {
+            ben.speak(now, true);
+        }
+        room.tick();
+    }
+    room.core.finish().unwrap();
+    let (files, length) = room.stopped().pop().unwrap();
+    assert_eq!(length, Duration::from_secs(10));
+    assert_eq!(
+        names(&files),
+        ["me", "all", "Ann", "Ben"].map(|label| format!("20231114-221320-{label}.opus"))
+    );
+    let sounds: Vec<_> = files.iter().map(|path| decode(path)).collect();
+    for sound in &sounds {
+        assert_eq!(sound.len(), 480_000);
+    }
+    let [me, all, ann, ben] = &sounds[..] else { panic!("four files") };
+    // The first block went by before the recording. While muted nothing is said.
+    let own: Vec<f64> =
+        (0..10).map(|n| f64::from(n) * 1000.0 + 90.0).filter(|t| !(3_000.0..5_000.0).contains(t)).collect();
+    near(&found(me), &own);
+    // Peers are heard after the delay of their jitter buffers, which is what is played, and moves by a tick at most.
+    let (ann, ben) = (found(ann), found(ben));
+    assert_eq!((ann.len(), ben.len()), (10, 6), "{ann:?} {ben:?}");
+    println!("Ann {ann:?}\nBen {ben:?}");
+    for (n, t) in ann.iter().enumerate() {
+        let delay = t - (n as f64 * 1000.0 + 400.0);
+        assert!((5.0..100.0).contains(&delay), "Ann's click {n} at {t}");
+    }
+    for (n, t) in ben.iter().enumerate() {
+        let delay = t - (3_500.0 + n as f64 * 1000.0 + 700.0);
+        assert!((5.0..100.0).contains(&delay), "Ben's click {n} at {t}");
+    }
+    // In the mix each click lies where it lies in the file of who clicked.
+    let mut each: Vec<f64> = own.iter().chain(&ann).chain(&ben).copied().collect();
+    each.sort_by(f64::total_cmp);
+    near(&found(all), &each);
+}
+
+#[test]
+fn the_files_of_peers_hold_what_is_played_to_within_a_millisecond() {
+    // What is decoded out of the file is compared with what the engine plays: the delay of the jitter buffer is in both.
+    let dir = tempfile::tempdir().unwrap();
+    let heard = crate::MemorySink::new();
+    let mut room = room(vec![]);
+    let epoch = room.epoch;
+    room.core = Engine::builder()
+        .source(SourceSpec::Silence)
+        .sink(SinkSpec::Memory(heard.clone()))
+        .build(epoch, UNIX_EPOCH)
+        .unwrap();
+    room.controls = room.core.controls();
+    let mut ann = Remote::new(room.controls.add_peer(PeerId(1)).unwrap(), clicks(8, 300, 50));
+    room.controls.record(&spec(dir.path())).unwrap();
+    room.tick();
+    drop(heard.take());
+    for n in 0..700_u32 {
+        // Bursts of three, and now and then nothing for a quarter of a second.
+        ann.speak(room.now(), !(n % 50 > 46 || (400..425).contains(&n)));
+        if n == 200 {
+            room.controls.set_gain(PeerId(1), 0.5);
+        }
+        room.tick();
+    }
+    room.core.finish().unwrap();
+    let played = heard.take();
+    let file = decode(&dir.path().join("20231114-221320-peer-1.opus"));
+    assert_eq!(file.len(), played.len());
+    let loud: Vec<f32> =
+        played.iter().enumerate().map(|(i, s)| if i > 96_500 { 2.0 * s } else { *s }).collect();
+    let (played, recorded) = (found(&loud), found(&file));
+    assert!(played.len() > 15);
+    near(&recorded, &played);
+}
+
+#[test]
+fn a_standstill_is_silence_of_the_same_length_in_all_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut room = room(clicks(20, 1_000, 500));
+    let mut ann = Remote::new(room.controls.add_peer(PeerId(1)).unwrap(), clicks(20, 1_000, 500));
+    room.controls.record(&spec(dir.path())).unwrap();
+    room.tick();
+    for n in 0..500 {
+        if n == 250 {
+            room.core.skip(400);
+            room.ticks += 400;
+            ann.at += 400 * BLOCK;
+            ann.sequence += 400;
+        }
+        ann.speak(room.now(), true);
+        room.tick();
+    }
+    room.core.finish().unwrap();
+    let (files, length) = room.stopped().pop().unwrap();
+    assert_eq!(length, Duration::from_secs(9));
+    let own: Vec<f64> =
+        (0..9).filter(|n| !(3..7).contains(n)).map(|n| f64::from(n) * 1000.0 + 490.0).collect();
+    for path in &files {
+        assert_eq!(decode(path).len(), 9 * 48_000, "{path:?}");
+    }
+    near(&found(&decode(&files[0])), &own);
+}
+
+#[test]
+fn stopped_and_begun_again_there_are_new_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut room = room(clicks(20, 500, 250));
+    assert!(!room.controls.stop_recording() && room.controls.recording().is_none());
+    for part in 0..3_u32 {
+        room.controls.record(&spec(dir.path())).unwrap();
+        assert!(matches!(room.controls.record(&spec(dir.path())), Err(Error::Record(RecordFault::Already))));
+        room.tick();
+        for _ in 0..199 {
+            room.tick();
+        }
+        let stats = room.controls.recording().unwrap();
+        assert_eq!(
+            (stats.length, stats.missing, stats.files),
+            (Duration::from_millis(1_990), Duration::ZERO, 2)
+        );
+        assert!(room.controls.stop_recording());
+        room.tick();
+        assert!(room.controls.recording().is_none() && !room.controls.stop_recording());
+        let (files, length) = room.stopped().pop().unwrap();
+        assert_eq!(length, Duration::from_secs(2));
+        let stem = ["20231114-221320", "20231114-221320-2", "20231114-221320-3"][part as usize];
+        assert_eq!(names(&files), [format!("{stem}-me.opus"), format!("{stem}-all.opus")]);
+        let begun = 10.0 + f64::from(part) * 2010.0;
+        let expected: Vec<f64> = (0..20)
+            .map(|n| 250.0 + 500.0 * f64::from(n) - begun)
+            .filter(|t| (0.0..2000.0).contains(t))
+            .collect();
+        near(&found(&decode(&files[0])), &expected);
+    }
+    // One that no tick has begun is whole all the same, and empty.
+    room.controls.record(&spec(dir.path())).unwrap();
+    assert!(room.controls.stop_recording());
+    room.core.finish().unwrap();
+    let (files, length) = room.stopped().pop().unwrap();
+    assert_eq!((length, decode(&files[0]).iter().all(|s| *s == 0.0)), (Duration::ZERO, true));
+    assert!(matches!(room.controls.record(&spec(dir.path())), Err(Error::Record(RecordFault::Stopped))));
+}
+
+#[test]
+fn a_peer_who_comes_back_is_in_the_same_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut room = room(vec![]);
+    room.controls.record(&spec(dir.path())).unwrap();
+    room.tick();
+    for _ in 0..2 {
+        let mut ann = Remote::new(room.controls.add_peer(PeerId(4)).unwrap(), clicks(3, 1_000, 500));
+        for _ in 0..200 {
+            ann.speak(room.now(), true);
+            room.tick();
+        }
+        room.controls.remove_peer(PeerId(4));
+    }
+    room.core.finish().unwrap();
+    let (files, _) = room.stopped().pop().unwrap();
+    assert_eq!(files.len(), 3, "{files:?}");
+    assert_eq!(found(&decode(&files[2])).len(), 4);
+}
+
+#[test]
+fn an_hour_brings_no_drift_between_the_files() {
+    let dir = tempfile::tempdir().unwrap();
+    // A click each minute, and nothing between, so that an hour does not take one.
+    let second: Vec<f32> = (0..48_000)
+        .map(|i| if (24_000..24_000 + CLICK).contains(&i) { click(i - 24_000) } else { 0.0 })
+        .collect();
+    let hour: Vec<f32> =
+        (0..60).flat_map(|_| second.iter().copied().chain(std::iter::repeat_n(0.0, 59 * 48_000))).collect();
+    let mut room = room(hour);
+    // What is sent is of no interest here.
+    room.controls.set_complexity(0);
+    let theirs: Vec<f32> = second[9_600..].iter().chain(&second[..9_600]).copied().collect();
+    room.controls.add_peer(PeerId(1)).unwrap();
+    room.controls.record(&spec(dir.path())).unwrap();
+    room.tick();
+    // The peer says the same through the taps, so that no jitter buffer is in the way.
+    let mut late = theirs.chunks(BLOCK).cycle();
+    for n in 0..359_999_u32 {
+        if n % 6000 < 100 {
+            let block = late.next().unwrap().try_into().unwrap();
+            room.core.taps().peer(PeerId(1), block);
+            if n >= 180_000 {
+                room.core.taps().peer(PeerId(2), block);
+            }
+        }
+        room.tick();
+    }
+    room.core.finish().unwrap();
+    let (files, length) = room.stopped().pop().unwrap();
+    assert_eq!(length, Duration::from_millis(3_599_990));
+    let sounds: Vec<_> = files
+        .iter()
+        .map(|path| (path, found(&decode(path)), std::fs::metadata(path).unwrap().len()))
+        .collect();
+    let expected: Vec<f64> = (0..60).map(|n| f64::from(n) * 60_000.0 + 300.0).collect();
+    for (path, clicks, bytes) in &sounds {
+        println!("{path:?}: {} clicks, {bytes} bytes", clicks.len());
+        assert!(*bytes < 1_500_000, "an hour of silence is small");
+    }
+    let own: Vec<f64> = expected.iter().map(|t| t + 190.0).collect();
+    near(&sounds[0].1, &own);
+    near(&sounds[2].1, &expected);
+    near(&sounds[3].1, &expected[30..]);
+    let mut all = [own, expected].concat();
+    all.sort_by(f64::total_cmp);
+    near(&sounds[1].1, &all);
+}
+
+/// Files in memory that take so many bytes each, the first one excepted.
+#[derive(Clone, Default)]
+struct Memory {
+    files: Arc<Mutex<Vec<Arc<Mutex<Vec<u8>>>>>>,
+    room: usize,
+    /// Ends in a failure from the first file on.
+    all: bool,
+    discarded: Arc<AtomicUsize>,
+    /// How long each write takes.
+    slow: Duration,
+}
+
+struct MemoryFile {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    room: usize,
+    slow: Duration,
+}
+
+impl Files for Memory {
+    fn create(&mut self, label: &str) -> Result<(PathBuf, Box<dyn Out>), RecordFault> {
+        let mut files = self.files.lock().unwrap();
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let room = if files.is_empty() && !self.all { usize::MAX } else { self.room };
+        files.push(Arc::clone(&bytes));
+        Ok((PathBuf::from(label), Box::new(MemoryFile { bytes, room, slow: self.slow })))
+    }
+
+    fn discard(&mut self, _path: &Path) {
+        self.discarded.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn date(&self) -> String {
+        "2023-11-14T22:13:20Z".to_owned()
+    }
+
+    fn seed(&self) -> u32 {
+        1
+    }
+}
+
+impl io::Write for MemoryFile {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        std::thread::sleep(self.slow);
+        let mut bytes = self.bytes.lock().unwrap();
+        let n = buf.len().min(self.room - bytes.len().min(self.room));
+        if n == 0 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        bytes.extend_from_slice(&buf[..n]);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Out for MemoryFile {
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn memory(room: &Room, spec: &RecordSpec, memory: &Memory) -> Result<(), Error> {
+    room.controls.recordings().start_with(spec, &mut || Ok(Box::new(memory.clone())))
+}
+
+#[test]
+fn a_full_disk_ends_a_file_and_not_the_call() {
+    let mut room = room(clicks(10, 200, 50));
+    let disk = Memory { room: 20_000, ..Memory::default() };
+    let spec = RecordSpec::new("").lockstep(true);
+    memory(&room, &spec, &disk).unwrap();
+    for _ in 0..501 {
+        room.tick();
+    }
+    assert_eq!(room.controls.recording().unwrap().length, Duration::from_secs(5));
+    room.core.finish().unwrap();
+    let failed: Vec<_> = (room.events.lock().unwrap().iter())
+        .filter_map(|event| match event {
+            Event::RecordingFailed { file, cause } => Some((file.clone(), cause.clone())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    assert_eq!(failed[0].0, Path::new("all"));
+    assert_eq!(room.stopped(), [(vec!["me".into(), "all".into()], Duration::from_secs(5))]);
+    let files = disk.files.lock().unwrap();
+    assert_eq!(sound(&files[0].lock().unwrap()).len(), 5 * 48_000, "what has room is whole");
+    let rest = sound(&files[1].lock().unwrap()).len();
+    assert!(rest > 0 && rest % 48_000 == 48_000 - 312, "and what has none ends with a page: {rest}");
+}
+
+#[test]
+fn when_no_file_is_left_the_recording_ends_and_another_one_may_begin() {
+    let mut room = room(clicks(60, 200, 50));
+    let spec = RecordSpec::new("").lockstep(true);
+    memory(&room, &spec, &Memory { room: 5_000, all: true, ..Memory::default() }).unwrap();
+    // It is the thread that finds out, so how many ticks this takes depends on the machine.
+    let patience = Instant::now() + Duration::from_secs(60);
+    while room.stopped().is_empty() && Instant::now() < patience {
+        room.tick();
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    assert_eq!(room.stopped().len(), 1);
+    assert!(room.controls.recording().is_none());
+    memory(&room, &spec, &Memory { room: usize::MAX, ..Memory::default() }).unwrap();
+    room.tick();
+    room.core.finish().unwrap();
+    assert_eq!(room.stopped().len(), 2);
+}
+
+#[test]
+fn what_cannot_be_begun_is_an_error_and_leaves_nothing_behind() {
+    let room = room(vec![]);
+    let disk = Memory { room: 30, ..Memory::default() };
+    match memory(&room, &RecordSpec::new(""), &disk) {
+        Err(Error::Record(RecordFault::File { path, cause })) => {
+            assert_eq!((path, cause.kind()), (PathBuf::from("all"), io::ErrorKind::StorageFull));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(disk.discarded.load(Ordering::Relaxed), 2);
+    let missing = room.controls.record(&RecordSpec::new("no/such/folder")).unwrap_err();
+    assert!(missing.to_string().contains("no/such/folder"), "{missing}");
+    let dir = tempfile::tempdir().unwrap();
+    room.controls.record(&RecordSpec::new(dir.path())).unwrap();
+}
+
+#[test]
+fn a_slow_disk_costs_sound_but_moves_nothing() {
+    // Without lockstep, and faster than any disk: most of it does not fit.
+    let mut room = room(clicks(120, 1_000, 500));
+    let disk = Memory { room: usize::MAX, slow: Duration::from_millis(30), ..Memory::default() };
+    memory(&room, &RecordSpec::new(""), &disk).unwrap();
+    for _ in 0..6_001 {
+        room.tick();
+    }
+    let stats = room.controls.recording().unwrap();
+    room.core.finish().unwrap();
+    println!("missing: {:?}", stats.missing);
+    assert!(stats.missing > Duration::ZERO, "or this test shows nothing");
+    let files = disk.files.lock().unwrap();
+    for file in &*files {
+        assert_eq!(sound(&file.lock().unwrap()).len(), 60 * 48_000);
+    }
+}
+
+#[test]
+fn an_engine_that_is_dropped_leaves_whole_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut room = room(clicks(3, 1_000, 500));
+    room.controls.record(&spec(dir.path())).unwrap();
+    for _ in 0..101 {
+        room.tick();
+    }
+    drop(room.core);
+    assert_eq!(decode(&dir.path().join("20231114-221320-me.opus")).len(), 48_000);
+}

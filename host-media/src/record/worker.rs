@@ -1,0 +1,265 @@
+//! The thread of a recording: puts each block where it belongs in its file, and silence everywhere else.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use ringbuf::{HeapCons, traits::Consumer};
+
+use super::{
+    BITRATE, MIX_BITRATE, Outbox, RecordSpec, Track, blocks, duration, file_fault,
+    files::{Files, Out},
+    roster::Roster,
+    tap::{Entry, Feed},
+};
+use crate::{
+    BLOCK, Block, MAX_PEERS, SILENT,
+    container::{BeginFault, Writer},
+    error::{Error, RecordFault},
+    event::Event,
+    format::PeerId,
+    mixer::Mixer,
+};
+
+/// How often it looks for new blocks: a fortieth of what the ring takes of five voices.
+const NAP: Duration = Duration::from_millis(100);
+/// Files of one recording: everybody that an engine mixes, oneself, and the mix. Whoever else comes when others have
+/// left is in the mix only.
+const MAX_FILES: usize = MAX_PEERS + 2;
+/// Blocks after the last sound that the mixer is still asked for what it may hold back: far more than any limiter looks
+/// ahead, and enough for its gain to come back.
+const MIX_TAIL: u64 = 50;
+
+/// A file of the recording.
+struct Written {
+    path: PathBuf,
+    /// None once it has failed.
+    writer: Option<Writer<Box<dyn Out>>>,
+}
+
+pub(super) struct Worker {
+    files: Box<dyn Files>,
+    tracks: BTreeMap<Track, Written>,
+    /// The paths in the order in which the files were begun.
+    paths: Vec<PathBuf>,
+    feed: Arc<Feed>,
+    ring: HeapCons<Entry>,
+    roster: Arc<Roster>,
+    version: Option<u64>,
+    outbox: Arc<Outbox>,
+    mixer: Mixer,
+    /// The tick whose blocks go into the mixer.
+    mixed: u64,
+    /// Blocks for which the mixer is still asked.
+    tail: u64,
+    warned: bool,
+    crowded: bool,
+}
+
+impl Worker {
+    /// Begins the files of oneself, of everybody, and of all who are there. None is left behind if one cannot be begun.
+    pub(super) fn new(
+        files: Box<dyn Files>,
+        spec: &RecordSpec,
+        feed: Arc<Feed>,
+        ring: HeapCons<Entry>,
+        roster: Arc<Roster>,
+        outbox: Arc<Outbox>,
+    ) -> Result<Self, Error> {
+        let mut worker = Self {
+            files,
+            tracks: BTreeMap::new(),
+            paths: Vec::new(),
+            feed,
+            ring,
+            version: Some(roster.version()),
+            roster,
+            outbox,
+            mixer: Mixer::new(),
+            mixed: 0,
+            tail: 0,
+            warned: false,
+            crowded: false,
+        };
+        let begun = worker.begin_all(spec);
+        if begun.is_err() {
+            worker.tracks.clear();
+            for path in std::mem::take(&mut worker.paths) {
+                worker.files.discard(&path);
+            }
+        }
+        begun.map(|()| worker)
+    }
+
+    /// The files that were begun, oneself's first, then everybody's.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        self.paths.clone()
+    }
+
+    fn begin_all(&mut self, spec: &RecordSpec) -> Result<(), Error> {
+        self.begin(Track::Own, &spec.own)?;
+        self.begin(Track::Mix, &spec.mix)?;
+        for peer in self.roster.present() {
+            let label = self.roster.label(peer);
+            self.begin(Track::Peer(peer), &label)?;
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, track: Track, label: &str) -> Result<(), Error> {
+        let (path, out) = self.files.create(label).map_err(Error::Record)?;
+        self.paths.push(path.clone());
+        let serial = self.files.seed().wrapping_add(self.paths.len() as u32);
+        let bitrate = if track == Track::Mix { MIX_BITRATE } else { BITRATE };
+        let date = self.files.date();
+        let writer = Writer::begin(out, serial, bitrate, &[("TITLE", label), ("DATE", &date)]);
+        let writer = writer.map_err(|fault| match fault {
+            BeginFault::Io(e) => Error::Record(file_fault(&path, e)),
+            BeginFault::Codec(e) => e,
+        })?;
+        self.tracks.insert(track, Written { path, writer: Some(writer) });
+        self.count();
+        Ok(())
+    }
+
+    pub(super) fn run(mut self) {
+        // Also if something panics: the ticks must not wait for a thread that is gone.
+        let _over = Over(Arc::clone(&self.feed));
+        loop {
+            // In this order: what is in the ring when the ticks have ended is all that there will be.
+            let ended = self.feed.ended.load(Ordering::Acquire);
+            let ticks = self.feed.ticks.load(Ordering::Acquire);
+            self.drain(ticks);
+            if ended || self.tracks.values().all(|track| track.writer.is_none()) {
+                self.close(ticks);
+                return;
+            }
+            std::thread::park_timeout(NAP);
+        }
+    }
+
+    /// Writes what the ticks until `ticks` have brought.
+    fn drain(&mut self, ticks: u64) {
+        while self.ring.first().is_some_and(|entry| entry.tick < ticks) {
+            let Some(entry) = self.ring.try_pop() else { break };
+            self.mix(entry.tick);
+            self.tail = 1 + MIX_TAIL;
+            self.mixer.add(&entry.block, 1.0, 1.0);
+            if let Track::Peer(peer) = entry.track {
+                self.welcome(peer);
+            }
+            self.write(entry.track, entry.tick, Some(&entry.block));
+        }
+        self.mix(ticks);
+        let version = self.roster.version();
+        if self.version.replace(version) != Some(version) {
+            for peer in self.roster.present() {
+                self.welcome(peer);
+            }
+        }
+        for track in self.tracks.keys().copied().collect::<Vec<_>>() {
+            self.write(track, ticks, None);
+        }
+        let missing = self.feed.missing.load(Ordering::Relaxed);
+        if missing > 0 && !self.warned {
+            self.warned = true;
+            tracing::warn!(
+                ms = missing * 10,
+                "the disk is too slow for the recording: silence instead of sound"
+            );
+        }
+    }
+
+    /// Writes the mix of all ticks before this one.
+    fn mix(&mut self, until: u64) {
+        while self.mixed < until && self.tail > 0 {
+            let block = self.mixer.take();
+            if block != SILENT {
+                self.write(Track::Mix, self.mixed, Some(&block));
+            }
+            self.mixed += 1;
+            self.tail -= 1;
+        }
+        self.mixed = self.mixed.max(until);
+    }
+
+    /// Begins a file for a peer that has none.
+    fn welcome(&mut self, peer: PeerId) {
+        let track = Track::Peer(peer);
+        if self.tracks.contains_key(&track) {
+            return;
+        }
+        if self.tracks.len() >= MAX_FILES {
+            if !self.crowded {
+                self.crowded = true;
+                tracing::warn!(
+                    max = MAX_FILES,
+                    "no more files in this recording: new peers are in the mix only"
+                );
+            }
+            return;
+        }
+        let label = self.roster.label(peer);
+        if let Err(e) = self.begin(track, &label) {
+            let file = match &e {
+                Error::Record(RecordFault::File { path, .. }) => path.clone(),
+                _ => PathBuf::from(label),
+            };
+            // So that it is not tried again with each block.
+            self.tracks.insert(track, Written { path: file.clone(), writer: None });
+            self.failed(file, e.to_string());
+        }
+    }
+
+    /// Fills a file with silence up to a tick, and adds the block of that tick.
+    fn write(&mut self, track: Track, tick: u64, block: Option<&Block>) {
+        let Some(written) = self.tracks.get_mut(&track) else { return };
+        let Some(writer) = &mut written.writer else { return };
+        let behind = tick.saturating_sub(blocks(writer.samples()));
+        let done = writer.silence(behind).and_then(|()| block.map_or(Ok(()), |block| writer.push(block)));
+        if let Err(e) = done {
+            written.writer = None;
+            let path = written.path.clone();
+            self.failed(path, e.to_string());
+        }
+    }
+
+    fn failed(&mut self, file: PathBuf, cause: String) {
+        tracing::warn!(%cause, "a recording cannot be written");
+        self.count();
+        self.outbox.post(Event::RecordingFailed { file, cause });
+    }
+
+    fn count(&self) {
+        let files = self.tracks.values().filter(|track| track.writer.is_some()).count();
+        self.feed.files.store(files, Ordering::Relaxed);
+    }
+
+    fn close(&mut self, ticks: u64) {
+        let mut faults = Vec::new();
+        for written in self.tracks.values_mut() {
+            let Some(mut writer) = written.writer.take() else { continue };
+            debug_assert_eq!(writer.samples(), ticks * BLOCK as u64);
+            if let Err(e) = writer.finish().and_then(|()| writer.out().sync()) {
+                faults.push((written.path.clone(), e.to_string()));
+            }
+        }
+        for (path, cause) in faults {
+            self.failed(path, cause);
+        }
+        let files = std::mem::take(&mut self.paths);
+        self.outbox.post(Event::RecordingStopped { files, length: duration(ticks) });
+    }
+}
+
+/// Says that nobody reads any more, however the thread ends.
+struct Over(Arc<Feed>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.over.store(true, Ordering::Release);
+    }
+}

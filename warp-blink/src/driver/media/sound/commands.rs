@@ -1,0 +1,101 @@
+//! What an app asks of the sound, during a call and between calls.
+
+use std::{path::Path, sync::Arc};
+
+use host_media::{Controls, Engine, PlaySpec, RecordSpec, SinkSpec, SourceSpec};
+
+use super::{Audio, Sound, lock};
+use crate::{
+    id::CallId,
+    ports::media::{MediaError, SoundCommand},
+};
+
+impl Sound {
+    /// Carries a command out.
+    pub(in super::super) async fn execute(self: Arc<Self>, command: SoundCommand) -> Result<(), MediaError> {
+        // Files and lists of devices take a while.
+        let done = tokio::task::spawn_blocking(move || self.carry_out(command));
+        done.await.map_err(|e| MediaError(e.to_string()))?
+    }
+
+    fn carry_out(&self, command: SoundCommand) -> Result<(), MediaError> {
+        match command {
+            SoundCommand::Microphone(source) => {
+                let named = Audio::new(source.clone(), SinkSpec::Null);
+                named.check().map_err(|e| MediaError(e.to_string()))?;
+                let mut state = lock(&self.state);
+                state.audio.source = source.clone();
+                if let Some(engine) = &state.engine {
+                    engine.set_source(source);
+                }
+            }
+            SoundCommand::Speaker(sink) => {
+                let named = Audio::new(SourceSpec::Silence, sink.clone());
+                named.check().map_err(|e| MediaError(e.to_string()))?;
+                let mut state = lock(&self.state);
+                state.audio.sink = sink.clone();
+                if let Some(engine) = &state.engine {
+                    engine.set_sink(sink);
+                }
+            }
+            SoundCommand::Processing(processing) => {
+                let mut state = lock(&self.state);
+                state.audio.processing = Some(processing);
+                if let Some(engine) = &state.engine {
+                    engine.set_processing(processing);
+                }
+            }
+            SoundCommand::Automute(on) => {
+                let mut state = lock(&self.state);
+                state.audio.automute = on;
+                if let Some(engine) = &state.engine {
+                    engine.set_automute(on);
+                }
+            }
+            SoundCommand::Record { call, folder } => {
+                return self.with_engine(call, |engine| record(engine, &folder));
+            }
+            SoundCommand::StopRecording { call } => {
+                return self.with_engine(call, |engine| match engine.stop_recording() {
+                    true => Ok(()),
+                    false => Err("this call is not recorded".to_owned()),
+                });
+            }
+            SoundCommand::Play { call, file } => {
+                let spec = PlaySpec::new(file);
+                return self.with_engine(call, |engine| engine.play(&spec).map_err(|e| e.to_string()));
+            }
+            SoundCommand::StopPlaying { call } => {
+                return self.with_engine(call, |engine| match engine.playing() {
+                    Some(_) => {
+                        engine.stop_playing();
+                        Ok(())
+                    }
+                    None => Err("no file is played".to_owned()),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Does something with the engine of a call, outside of the lock: its callbacks take that too.
+    fn with_engine(
+        &self,
+        call: CallId,
+        work: impl FnOnce(&Controls) -> Result<(), String>,
+    ) -> Result<(), MediaError> {
+        let controls = {
+            let state = lock(&self.state);
+            state.engine.as_ref().filter(|_| state.wanted == Some(call)).map(Engine::controls)
+        };
+        let closed =
+            || MediaError("the devices of this call are not open: it is not accepted, or held".to_owned());
+        work(&controls.ok_or_else(closed)?).map_err(MediaError)
+    }
+}
+
+/// Begins to record into a folder.
+pub(super) fn record(engine: &Controls, folder: &Path) -> Result<(), String> {
+    std::fs::create_dir_all(folder).map_err(|e| format!("{}: cannot be made: {e}", folder.display()))?;
+    engine.record(&RecordSpec::new(folder).labels("me", "mix")).map_err(|e| e.to_string())
+}
