@@ -115,7 +115,6 @@ impl Core {
                 pending.push_back(Event::NoSpeaker { cause });
             })
             .ok();
-        let controls = Controls::new(builder.bitrate, builder.expected_loss, builder.complexity);
         Ok(Self {
             player: Player::new(Arc::clone(controls.players())),
             taps: Taps::new(Arc::clone(controls.recordings())),
