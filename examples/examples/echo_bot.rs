@@ -1,15 +1,14 @@
-//! A bot that lets callers hear themselves: it answers every call, keeps what it hears, and plays it to the next one.
-//! Call it, say something, hang up, call again.
+//! A bot that lets callers hear themselves: it answers every call, and says every four seconds what it has heard in them.
 //!
 //! ```text
 //! cargo run -p blink-examples --example echo_bot
 //! blink call KEY --peer ADDRESS        as it prints them
 //! ```
 //!
-//! Sound comes from memory and goes to memory here. The same two types carry speech from a synthesiser or to a
-//! recogniser.
+//! Sound comes from memory and goes to memory here, and the microphone is changed while the call runs. The same two types
+//! carry speech from a synthesiser or to a recogniser.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use warp_blink::{
     Audio, Blink, Event, Identity,
@@ -19,54 +18,50 @@ use warp_blink::{
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let identity = Identity::load_or_create("echo_bot.key")?;
-    let mut message: Arc<[f32]> = beeps();
+    let (beeps, heard) = (beeps(), MemorySink::new());
+    let say = |samples: Arc<[f32]>| SourceSpec::Memory(MemorySource::new(samples));
+    // The port stays, so that one address serves all calls.
+    let blink = Blink::builder(identity)
+        .listen("/ip4/0.0.0.0/tcp/4077")
+        .media(Audio::new(say(beeps.clone()), SinkSpec::Memory(heard.clone())))
+        .spawn()
+        .await?;
+    println!("blink call {} --peer /ip4/127.0.0.1/tcp/4077/p2p/{}", blink.public_key(), blink.node_id());
+
+    let mut events = blink.events();
+    let mut turns = tokio::time::interval(Duration::from_secs(4));
+    let mut talking = false;
     loop {
-        // What the next caller hears, from the moment that the call is answered; silence follows.
-        let source = SourceSpec::Memory(MemorySource::new(message.clone()));
-        let heard = MemorySink::new();
-        let audio = Audio::new(source, SinkSpec::Memory(heard.clone()));
-        // One phone for each message. The port stays, so that one address serves all calls.
-        let blink =
-            Blink::builder(identity.clone()).listen("/ip4/0.0.0.0/tcp/4077").media(audio).spawn().await?;
-        let mut events = blink.events();
-        println!("blink call {} --peer /ip4/127.0.0.1/tcp/4077/p2p/{}", blink.public_key(), blink.node_id());
-
-        let stop = tokio::select! {
-            () = one_call(&blink, &mut events) => false,
-            _ = tokio::signal::ctrl_c() => true,
-        };
-        blink.shutdown().await;
-        if stop {
-            return Ok(());
-        }
-        // 48 kHz, mono, -1.0 to 1.0: what the caller said, in real time, with silence where packets were lost.
-        let samples = heard.take();
-        println!("heard {:.1} s", samples.len() as f64 / f64::from(SAMPLE_RATE));
-        if !samples.is_empty() {
-            message = samples.into();
-        }
-    }
-}
-
-/// Answers, and returns when an answered call has ended.
-async fn one_call(blink: &Blink, events: &mut warp_blink::Events) {
-    while let Some(event) = events.next().await {
-        match event {
-            Event::Incoming { call, from, .. } => match blink.answer(call).await {
-                Ok(()) => println!("{from} calls"),
-                // The caller gave up in this moment.
-                Err(error) => println!("{error}"),
+        tokio::select! {
+            event = events.next() => match event {
+                Some(Event::Incoming { call, from, .. }) => match blink.answer(call).await {
+                    Ok(()) => println!("{from} calls"),
+                    // The caller gave up in this moment.
+                    Err(error) => println!("{error}"),
+                },
+                Some(Event::FirstAudio { .. }) => {
+                    turns.reset();
+                    talking = true;
+                }
+                Some(Event::Ended { reason, .. }) => {
+                    println!("{reason}");
+                    talking = false;
+                    heard.take();
+                    blink.set_microphone(say(beeps.clone())).await?;
+                }
+                Some(_) => {}
+                None => break,
             },
-            Event::Ended { reason, .. } => {
-                println!("{reason}");
-                return;
-            }
-            _ => {}
+            // 48 kHz, mono, -1.0 to 1.0: what the caller said, in real time, with losses concealed.
+            _ = turns.tick(), if talking => blink.set_microphone(say(heard.take().into())).await?,
+            _ = tokio::signal::ctrl_c() => break,
         }
     }
+    blink.shutdown().await;
+    Ok(())
 }
 
-/// What the first caller hears: three beeps of 440 Hz, the pitch of a dial tone.
+/// What a caller hears first: three beeps of 440 Hz, the pitch of a dial tone.
 fn beeps() -> Arc<[f32]> {
     let beep = |i: u32| match i / (SAMPLE_RATE / 4) % 2 {
         0 => 0.2 * (i as f32 * std::f32::consts::TAU * 440.0 / SAMPLE_RATE as f32).sin(),

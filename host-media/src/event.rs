@@ -32,12 +32,14 @@ pub enum Event {
         /// Who is heard.
         peer: PeerId,
     },
-    /// There is no microphone: nothing is sent, everything else works.
+    /// There is no microphone: silence is sent, or nothing if there never was one; everything else works. Microphones
+    /// are looked for all the time; [`Event::SourceChanged`] tells when one works.
     ListenOnly {
         /// Why.
         cause: DeviceFault,
     },
-    /// There is no speaker: nothing is heard, everything else works.
+    /// There is no speaker: nothing is heard, everything else works. Speakers are looked for all the time;
+    /// [`Event::SinkChanged`] tells when one works.
     NoSpeaker {
         /// Why.
         cause: DeviceFault,
@@ -54,11 +56,40 @@ pub enum Event {
         /// What and why.
         cause: String,
     },
-    /// A device disappeared while it was in use. [`Event::ListenOnly`] or [`Event::NoSpeaker`] follows.
+    /// A device disappeared while it was in use, or its stream ended. [`Event::SourceChanged`] or
+    /// [`Event::SinkChanged`] follows if another one works, else [`Event::ListenOnly`] or [`Event::NoSpeaker`].
     DeviceLost {
         /// The microphone or the speaker.
         direction: Direction,
         /// What the system said.
+        cause: DeviceFault,
+    },
+    /// Another source is in use from now on.
+    SourceChanged {
+        /// The id of the microphone, or the text form of what else it is.
+        id: String,
+        /// Its name, to show to people.
+        name: String,
+        /// Why it was changed.
+        reason: ChangeReason,
+    },
+    /// Another sink is in use from now on.
+    SinkChanged {
+        /// The id of the speaker, or the text form of what else it is.
+        id: String,
+        /// Its name, to show to people.
+        name: String,
+        /// Why it was changed.
+        reason: ChangeReason,
+    },
+    /// What [`Controls::set_source`](crate::Controls::set_source) or [`set_sink`](crate::Controls::set_sink) asked for
+    /// does not work. What was in use stays in use.
+    SwitchFailed {
+        /// Whether a source or a sink was asked for.
+        direction: Direction,
+        /// The text form of what was asked for.
+        wanted: String,
+        /// Why it does not work.
         cause: DeviceFault,
     },
     /// Somebody starts or stops to speak.
@@ -116,6 +147,20 @@ pub enum Event {
         /// Why it cannot be read any further, if that is why.
         cause: Option<String>,
     },
+}
+
+/// Why another source or sink is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ChangeReason {
+    /// The application asked for it.
+    Requested,
+    /// The system's default is another one now, and the default is wanted.
+    DefaultMoved,
+    /// The wanted one is gone or does not work.
+    Fallback,
+    /// The wanted one is back.
+    Returned,
 }
 
 /// Somebody who can speak.

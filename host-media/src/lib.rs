@@ -50,8 +50,8 @@ mod jitter;
 mod level;
 mod limiter;
 mod mixer;
-mod peer;
 mod play;
+mod playout;
 mod process;
 mod record;
 mod resample;
@@ -61,10 +61,10 @@ mod spec;
 mod stats;
 
 pub use codec::PathAdvice;
-pub use device::{DeviceInfo, Direction, devices};
+pub use device::{DeviceInfo, Direction, MicrophoneMeter, TestTone, devices, test_tone};
 pub use engine::{Builder, Controls, Core, Engine, MAX_PEERS, PeerInput};
 pub use error::{DeviceFault, DeviceFaultKind, Error, OpusFault, RecordFault, SpecError, WavFault};
-pub use event::{Event, Speaker};
+pub use event::{ChangeReason, Event, Speaker};
 pub use format::{EncodedFrame, Format, FrameLength, Packet, PayloadKind, PeerId};
 pub use jitter::JitterConfig;
 pub use play::PlaySpec;
@@ -73,7 +73,7 @@ pub use record::{RecordSpec, RecordStats};
 pub use sink::MemorySink;
 pub use source::MemorySource;
 pub use spec::{SinkSpec, SourceSpec, WavFormat, WavSample};
-pub use stats::{EngineStats, PeerStats};
+pub use stats::{EngineStats, Latency, PeerStats};
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},

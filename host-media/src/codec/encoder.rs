@@ -3,7 +3,7 @@
 use super::{
     failed,
     ffi::{self, Set},
-    packet,
+    policy::Settings,
 };
 use crate::{
     error::Error,
@@ -22,6 +22,10 @@ pub(crate) const DEFAULT_EXPECTED_LOSS: u8 = 5;
 pub(crate) const DEFAULT_COMPLEXITY: u8 = 9;
 /// The most deep redundancy, in ms: 104 frames of 10 ms, the bound in libopus.
 pub(crate) const MAX_DRED_MS: u16 = 1040;
+
+/// The longest packet that is made: one frame of Opus (RFC 6716 section 3.2.1), which also fits into a datagram. Only
+/// at rates above 170 kbit/s in packets of 60 ms would more be asked for.
+const MAX_FRAME: usize = 1275;
 
 /// What one sample may be at most. Full scale is 1; a little above it is common, and what is far above it, or no
 /// number at all, would reach assertions inside libopus.
@@ -122,7 +126,7 @@ impl Encoder {
             dtx: Setting::new(Set::Dtx),
             dred: Setting::new(Set::DeepRedundancy),
             input: Vec::with_capacity(FrameLength::Ms60.samples() * channels),
-            buffer: vec![0; packet::MAX_PAYLOAD],
+            buffer: vec![0; MAX_FRAME],
         };
         encoder.set_bitrate(DEFAULT_BITRATE)?;
         encoder.set_expected_loss(DEFAULT_EXPECTED_LOSS)?;
@@ -154,6 +158,14 @@ impl Encoder {
     /// Samples that the encoder adds to the delay beyond the frame itself.
     pub(crate) fn lookahead(&self) -> usize {
         self.lookahead
+    }
+
+    /// Sets everything that may change from frame to frame, the length of frames apart.
+    pub(crate) fn apply(&mut self, settings: &Settings) -> Result<(), Error> {
+        self.set_bitrate(settings.bitrate)?;
+        self.set_fec(settings.fec)?;
+        self.set_expected_loss(settings.expected_loss)?;
+        self.set_dred(settings.dred)
     }
 
     /// Sets the length of the next frame.

@@ -5,6 +5,8 @@ mod decoder;
 mod encoder;
 mod ffi;
 pub(crate) mod packet;
+pub(crate) mod policy;
+pub(crate) mod pool;
 pub(crate) mod red;
 
 pub use advice::PathAdvice;

@@ -134,11 +134,6 @@ impl Writer {
         made
     }
 
-    /// Forgets all frames, so that their memory can be used again.
-    pub(crate) fn clear(&mut self) {
-        self.history.clear();
-    }
-
     fn fill(&self, timestamp: u32, frame: &Bytes, copies: Copies, out: &mut BytesMut) -> bool {
         let spacing = usize::from(copies.spacing.max(1));
         let most = usize::from(copies.count).min(MAX_BLOCKS - 1);
@@ -211,8 +206,6 @@ mod tests {
             .map(|n| write(&mut writer, start.wrapping_add(n * 960), &frame(n as u8, 10), copies))
             .last();
         assert_eq!(read(&last.unwrap().unwrap()), [(6 * 960, 3, 10), (3 * 960, 6, 10), (0, 9, 10)]);
-        writer.clear();
-        assert_eq!(write(&mut writer, 0, &frame(0, 10), copies), None);
     }
 
     #[test]

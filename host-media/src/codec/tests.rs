@@ -118,29 +118,16 @@ fn settings_stay_within_what_the_codec_and_the_format_allow() {
     assert_eq!(encoder.lookahead(), 312, "6.5 ms for voice");
 }
 
-/// Something like speech, of the kind that the engine's own tests use: syllables of moving pitch and formants.
-pub(crate) fn speech(n: usize) -> Vec<f32> {
-    let (mut phase, mut seed) = (0.0_f64, 12_345_u32);
-    (0..n)
-        .map(|i| {
-            let t = i as f64 / f64::from(SAMPLE_RATE);
-            let syllable = (t * 4.0).floor();
-            let envelope = ((t * 4.0).fract() * std::f64::consts::PI).sin().powf(0.7);
-            let pitch = 120.0 + 25.0 * (syllable * 1.7).sin() + 10.0 * (t * 9.0).sin();
-            phase = (phase + pitch / f64::from(SAMPLE_RATE)).fract();
-            let (f1, f2) = (500.0 + 200.0 * (syllable * 2.3).sin(), 1500.0 + 500.0 * (syllable * 1.1).cos());
-            let voiced: f64 = (1..28)
-                .map(|h| {
-                    let f = pitch * f64::from(h);
-                    let peak = |centre: f64, width: f64| (-((f - centre) / width).powi(2)).exp();
-                    let gain = peak(f1, 150.0) + 0.5 * peak(f2, 250.0) + 0.05 / f64::from(h);
-                    gain * (phase * f64::from(h) * std::f64::consts::TAU).sin()
-                })
-                .sum();
-            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let noise = f64::from(seed) / f64::from(u32::MAX) - 0.5;
-            (envelope * 0.16 * voiced + 0.001 * noise) as f32
-        })
+/// Real speech, nine seconds (examples/assets/README.md): neural networks that were trained on voices do not take
+/// synthetic ones for such.
+fn speech() -> Vec<f32> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/assets/speech-a.wav");
+    let mut reader = hound::WavReader::open(path).unwrap();
+    assert_eq!((reader.spec().sample_rate, reader.spec().channels), (16_000, 1));
+    let samples: Vec<_> = reader.samples::<i16>().map(|v| f32::from(v.unwrap()) / 32_768.0).collect();
+    samples
+        .windows(2)
+        .flat_map(|pair| [0.0, 1.0, 2.0].map(|n| pair[0] + (pair[1] - pair[0]) * n / 3.0))
         .collect()
 }
 
@@ -209,7 +196,7 @@ fn play_with_losses(
 
 #[test]
 fn deep_redundancy_and_deep_concealment_are_there_and_better_than_classic() {
-    let said = speech(48_000 * 6);
+    let said = speech();
     let mut encoder = Encoder::new(Format::default()).unwrap();
     encoder.set_bitrate(40_000).unwrap();
     encoder.set_expected_loss(20).unwrap();
@@ -235,13 +222,13 @@ fn deep_redundancy_and_deep_concealment_are_there_and_better_than_classic() {
         "classic {classic:.1} dB, deep concealment {concealed:.1} dB, deep redundancy {redundant:.1} dB; {covered} of {n} covered"
     );
     assert!(covered * 10 >= n * 9, "{covered} of {n}");
-    assert!(concealed < classic, "{concealed} {classic}");
-    assert!(redundant < concealed - 1.0, "{redundant} {concealed}");
+    assert!(concealed < classic - 2.0, "{concealed} {classic}");
+    assert!(redundant < concealed - 0.5, "{redundant} {concealed}");
 }
 
 #[test]
 fn deep_redundancy_is_measured_in_tens_of_milliseconds() {
-    let said = speech(48_000 * 3);
+    let said = &speech()[48_000..48_000 * 4];
     let reach = |ms: u16| {
         let mut encoder = Encoder::new(Format::default()).unwrap();
         encoder.set_bitrate(128_000).unwrap();
@@ -260,5 +247,51 @@ fn deep_redundancy_is_measured_in_tens_of_milliseconds() {
     for (samples, ms) in reached.into_iter().zip([0, 100, 200, 500, 1000]) {
         // Coded in pieces of 40 ms.
         assert!(samples.abs_diff(ms * 48) <= 40 * 48, "{ms} ms: {samples} samples");
+    }
+}
+
+/// Root of the mean square, in dB of full scale.
+fn level(samples: &[f32]) -> f64 {
+    let power = samples.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / samples.len() as f64;
+    10.0 * (power + 1e-12).log10()
+}
+
+#[test]
+fn what_is_left_out_becomes_noise_about_as_loud() {
+    let mut seed = 1_u32;
+    let mut noise = |gain: f32| {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        gain * (seed as f32 / u32::MAX as f32 - 0.5)
+    };
+    let mut said: Vec<f32> = speech()[..48_000 * 2].iter().map(|v| v + noise(0.005)).collect();
+    said.extend((0..48_000 * 6).map(|_| noise(0.005)));
+    let mut encoder = Encoder::new(Format::default()).unwrap();
+    encoder.set_dtx(true).unwrap();
+    let packets: Vec<Option<Vec<u8>>> = said
+        .chunks_exact(960)
+        .map(|frame| match encoder.encode(frame).unwrap() {
+            Encoded::Packet(payload) => Some(payload.to_vec()),
+            Encoded::Silence => None,
+        })
+        .collect();
+    let sent = packets.iter().flatten().count();
+    assert!(sent < 200, "{sent} of 400");
+    for complexity in [0, 5, 10] {
+        let mut decoder = Decoder::with_complexity(complexity).unwrap();
+        let (mut heard, mut out) = (Vec::new(), vec![0.0; packet::MAX_SAMPLES]);
+        for payload in &packets {
+            match payload {
+                Some(payload) => decoder.decode(payload, &mut out).unwrap(),
+                None => decoder.conceal(&mut out[..960]).unwrap(),
+            };
+            heard.extend_from_slice(&out[..960]);
+        }
+        // The last four seconds, by the tenth of one.
+        let levels: Vec<_> = heard[48_000 * 4..].chunks_exact(4_800).map(level).collect();
+        let (mean, original) = (level(&heard[48_000 * 4..]), level(&said[48_000 * 4..]));
+        println!("complexity {complexity}: {mean:.1} dB where {original:.1} dB were left out");
+        // Noise is made up to 8 kHz, a third of what the white one had: 4.8 dB less.
+        assert!((mean - (original - 4.8)).abs() < 6.0, "{mean} {original}");
+        assert!(levels.iter().all(|level| (level - mean).abs() < 8.0), "it comes and goes: {levels:.0?}");
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     error::{DeviceFault, DeviceFaultKind, Error},
     resample::{Puller, Pusher},
     sink::{Sink, Write},
-    source::{Gauge, Origin, Read, Source},
+    source::{Gauge, Nature, Origin, Read, Source},
 };
 
 /// What the fill is kept above what must be there: 3 ms for callbacks and ticks that come late.
@@ -189,6 +189,10 @@ fn ring_size(rate: u32, period: u32) -> usize {
 }
 
 impl Source for Capture {
+    fn nature(&self) -> Nature {
+        Nature::Microphone
+    }
+
     fn read(&mut self, out: &mut Block) -> Read {
         out.fill(0.0);
         if self.dead {
@@ -243,9 +247,16 @@ impl Source for Capture {
     }
 
     fn gauge(&self) -> Gauge {
-        let fill = Duration::from_secs_f64(self.ring.occupied_len() as f64 / self.rate);
-        let latency = self.shared.latency() + fill + Duration::from_secs_f64(self.puller.delay());
-        Gauge { latency, fill, xruns: self.shared.xruns.load(Relaxed) }
+        Gauge {
+            device: self.shared.latency(),
+            fill: Duration::from_secs_f64(self.ring.occupied_len() as f64 / self.rate),
+            resampler: Duration::from_secs_f64(self.puller.delay()),
+            xruns: self.shared.xruns.load(Relaxed),
+        }
+    }
+
+    fn ready(&self) -> bool {
+        self.primed && !self.dead
     }
 }
 
@@ -361,13 +372,18 @@ impl PlaybackParts {
     }
 }
 
+impl Playback {
+    fn fault(&mut self) -> Option<DeviceFault> {
+        self.shared.take_fault().or_else(|| self.watch.stalled(&self.shared).then(stalled))
+    }
+}
+
 impl Sink for Playback {
     fn write(&mut self, block: &Block) -> Write {
         if self.dead {
             return Write::Done;
         }
-        let fault = self.shared.take_fault().or_else(|| self.watch.stalled(&self.shared).then(stalled));
-        if let Some(fault) = fault {
+        if let Some(fault) = self.fault() {
             self.dead = true;
             return Write::Lost(fault);
         }
@@ -418,9 +434,22 @@ impl Sink for Playback {
     }
 
     fn gauge(&self) -> Gauge {
-        let fill = Duration::from_secs_f64(self.ring.occupied_len() as f64 / self.rate);
-        let latency = self.shared.latency() + fill + Duration::from_secs_f64(self.pusher.delay());
-        Gauge { latency, fill, xruns: self.shared.xruns.load(Relaxed) }
+        Gauge {
+            device: self.shared.latency(),
+            fill: Duration::from_secs_f64(self.ring.occupied_len() as f64 / self.rate),
+            resampler: Duration::from_secs_f64(self.pusher.delay()),
+            xruns: self.shared.xruns.load(Relaxed),
+        }
+    }
+
+    fn ready(&mut self) -> Result<bool, DeviceFault> {
+        match self.fault() {
+            Some(fault) => {
+                self.dead = true;
+                Err(fault)
+            }
+            None => Ok(!self.dead && self.shared.calls.load(Relaxed) > 0),
+        }
     }
 }
 

@@ -1,12 +1,19 @@
 //! The way up: from blocks of the source to encoded frames.
 
-use bytes::Bytes;
+use std::time::Duration;
+
+use bytes::BytesMut;
 
 use crate::{
     BLOCK, Block, SAMPLE_RATE, SILENT,
-    codec::{Encoded, Encoder},
+    codec::{
+        Encoded, Encoder,
+        policy::Settings,
+        pool::Pool,
+        red::{Copies, MAX_RED, Writer},
+    },
     error::Error,
-    format::EncodedFrame,
+    format::{EncodedFrame, FrameLength},
     level, play,
 };
 
@@ -14,6 +21,10 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Upstream {
     encoder: Encoder,
+    pool: Pool,
+    red: Writer,
+    redundant: BytesMut,
+    copies: Copies,
     frame: Vec<f32>,
     timestamp: u32,
     voice: bool,
@@ -24,14 +35,20 @@ pub(super) struct Upstream {
     /// The last block as it was sent.
     heard: Option<Block>,
     pub(super) level: u8,
+    /// Frames that were handed out, and such as were not because they hold silence.
     pub(super) frames: u64,
+    pub(super) silent: u64,
 }
 
 impl Upstream {
     pub(super) fn new(encoder: Encoder) -> Self {
         Self {
-            frame: Vec::with_capacity(encoder.frame().samples()),
             encoder,
+            pool: Pool::new(),
+            red: Writer::new(),
+            redundant: BytesMut::with_capacity(MAX_RED),
+            copies: Copies::default(),
+            frame: Vec::with_capacity(FrameLength::Ms60.samples()),
             timestamp: 0,
             voice: false,
             gain: 1.0,
@@ -39,16 +56,33 @@ impl Upstream {
             heard: None,
             level: level::SILENCE,
             frames: 0,
+            silent: 0,
         }
     }
 
-    pub(super) fn encoder(&mut self) -> &mut Encoder {
-        &mut self.encoder
+    pub(super) fn encoder(&self) -> &Encoder {
+        &self.encoder
     }
 
-    /// Delay in here, in seconds: a frame must be complete, and the codec looks ahead.
-    pub(super) fn latency(&self) -> f64 {
-        (self.encoder.frame().samples() + self.encoder.lookahead()) as f64 / f64::from(SAMPLE_RATE)
+    pub(super) fn copies(&self) -> Copies {
+        self.copies
+    }
+
+    /// Sets what the next frame is encoded with. A frame that was begun keeps its length.
+    pub(super) fn apply(&mut self, settings: &Settings, complexity: u8, dtx: bool) -> Result<(), Error> {
+        if self.frame.is_empty() {
+            self.encoder.set_frame(settings.frame);
+        }
+        self.copies = settings.red;
+        self.encoder.set_complexity(complexity)?;
+        self.encoder.set_dtx(dtx)?;
+        self.encoder.apply(settings)
+    }
+
+    /// Delay in here: a frame must be complete, and the codec looks ahead.
+    pub(super) fn latency(&self) -> (Duration, Duration) {
+        let time = |samples: usize| Duration::from_secs_f64(samples as f64 / f64::from(SAMPLE_RATE));
+        (time(self.encoder.frame().samples()), time(self.encoder.lookahead()))
     }
 
     /// Adds sound to the next block, whether oneself is muted or not.
@@ -91,13 +125,17 @@ impl Upstream {
         self.timestamp = timestamp.wrapping_add(samples as u32);
         let level = level::dbov(level::rms(&self.frame));
         let voice = std::mem::take(&mut self.voice);
-        let payload = self.encoder.encode(&self.frame).map(|done| match done {
-            Encoded::Packet(payload) => Some(Bytes::copy_from_slice(payload)),
-            Encoded::Silence => None,
-        });
+        let encoded = self.encoder.encode(&self.frame);
         self.frame.clear();
-        let Some(payload) = payload? else { return Ok(None) };
-        let frame = EncodedFrame { timestamp, samples: samples as u32, payload, level, voice, red: None };
+        let Encoded::Packet(packet) = encoded? else {
+            self.silent += 1;
+            return Ok(None);
+        };
+        let payload = self.pool.copy(packet);
+        self.redundant.clear();
+        let redundant = self.red.write(timestamp, &payload, self.copies, &mut self.redundant);
+        let red = redundant.then(|| self.pool.copy(&self.redundant));
+        let frame = EncodedFrame { timestamp, samples: samples as u32, payload, level, voice, red };
         self.frames += 1;
         Ok(Some(frame))
     }
@@ -112,7 +150,7 @@ impl Upstream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::{Format, FrameLength};
+    use crate::format::Format;
 
     fn run(upstream: &mut Upstream, block: &Block, muted: bool, ticks: usize) -> Vec<EncodedFrame> {
         (0..ticks).filter_map(|_| upstream.push(block, muted, !muted).unwrap()).collect()

@@ -9,13 +9,20 @@ use std::{
     time::Instant,
 };
 
+use super::{
+    desk::{Bell, Post},
+    encoding::Switches,
+    kind::{Sinks, Sources},
+};
 use crate::{
+    codec::PathAdvice,
     error::Error,
     format::{Packet, PeerId},
     lock,
     play::Players,
     process::{Processing, VoiceSettings, Wanted},
     record::Recordings,
+    spec::{SinkSpec, SourceSpec},
     stats::{EngineStats, PeerStats},
 };
 
@@ -43,12 +50,17 @@ pub(super) struct Shared {
     pub(super) expected_loss: AtomicU8,
     pub(super) complexity: AtomicU8,
     pub(super) voice: VoiceSettings,
+    pub(super) encoding: Switches,
     pub(super) peers: Mutex<BTreeMap<PeerId, Arc<PeerShared>>>,
     /// Counts the changes of `peers`.
     pub(super) version: AtomicU64,
     pub(super) stats: Mutex<EngineStats>,
     pub(super) recordings: Arc<Recordings>,
     pub(super) players: Arc<Players>,
+    pub(super) raised: AtomicBool,
+    pub(super) sources: Arc<Post<Sources>>,
+    pub(super) sinks: Arc<Post<Sinks>>,
+    pub(super) bell: Arc<Bell>,
 }
 
 #[derive(Debug)]
@@ -56,13 +68,25 @@ pub(super) struct PeerShared {
     pub(super) queue: Mutex<Queue>,
     gain: AtomicU32,
     pub(super) stats: Mutex<PeerStats>,
+    pub(super) advice: Mutex<Option<PathAdvice>>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    pub(super) packets: VecDeque<(Packet, Instant)>,
+    pub(super) packets: VecDeque<Arrived>,
     pub(super) dropped: u64,
+    /// The next packet is the first of another stream.
+    fresh: bool,
     closed: bool,
+}
+
+/// A packet that waits for the tick.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub(super) packet: Packet,
+    pub(super) at: Instant,
+    /// Another stream begins here.
+    pub(super) fresh: bool,
 }
 
 impl PeerShared {
@@ -73,6 +97,7 @@ impl PeerShared {
 
 impl Controls {
     pub(super) fn new(bitrate: u32, expected_loss: u8, complexity: u8) -> Self {
+        let bell = Arc::new(Bell::default());
         Self {
             shared: Arc::new(Shared {
                 muted: AtomicBool::new(false),
@@ -81,11 +106,16 @@ impl Controls {
                 expected_loss: AtomicU8::new(expected_loss),
                 complexity: AtomicU8::new(complexity),
                 voice: VoiceSettings::default(),
+                encoding: Switches::default(),
                 peers: Mutex::default(),
                 version: AtomicU64::new(0),
                 stats: Mutex::default(),
                 recordings: Arc::default(),
                 players: Arc::default(),
+                raised: AtomicBool::new(false),
+                sources: Post::new(&bell),
+                sinks: Post::new(&bell),
+                bell,
             }),
         }
     }
@@ -115,6 +145,7 @@ impl Controls {
             queue: Mutex::default(),
             gain: AtomicU32::new(1.0_f32.to_bits()),
             stats: Mutex::new(PeerStats { gain: 1.0, level: 127, ..PeerStats::default() }),
+            advice: Mutex::default(),
         });
         peers.insert(peer, Arc::clone(&shared));
         self.shared.recordings.roster().joined(peer);
@@ -129,6 +160,7 @@ impl Controls {
         let Some(shared) = removed else { return false };
         self.shared.recordings.roster().left(peer);
         self.shared.version.fetch_add(1, Relaxed);
+        self.shared.encoding.changed();
         let mut queue = lock(&shared.queue);
         queue.closed = true;
         queue.packets.clear();
@@ -151,6 +183,24 @@ impl Controls {
     #[must_use]
     pub fn muted(&self) -> bool {
         self.shared.muted.load(Relaxed)
+    }
+
+    /// Takes sound from somewhere else, in mid-call. It is opened beside the tick, which may take seconds for a device;
+    /// the old source runs until the new one delivers. Mute, timestamps and the peers are not touched. Then
+    /// [`Event::SourceChanged`](crate::Event::SourceChanged) is told, or
+    /// [`Event::SwitchFailed`](crate::Event::SwitchFailed) and the old one stays. Of several requests that wait the
+    /// newest wins.
+    ///
+    /// While a device is wanted ([`SourceSpec::Default`] or [`SourceSpec::Device`]), the engine keeps to it: it follows
+    /// the system's default, takes another device when the wanted one vanishes, and comes back when that one returns.
+    pub fn set_source(&self, source: SourceSpec) {
+        self.shared.sources.request(source);
+    }
+
+    /// Plays to somewhere else, in mid-call; in everything else as [`set_source`](Self::set_source), with
+    /// [`Event::SinkChanged`](crate::Event::SinkChanged).
+    pub fn set_sink(&self, sink: SinkSpec) {
+        self.shared.sinks.request(sink);
     }
 
     /// Plays silence instead of the peers, or the peers again.
@@ -264,9 +314,21 @@ impl PeerInput {
             return;
         }
         if queue.packets.len() >= QUEUE {
-            queue.packets.pop_front();
+            let dropped = queue.packets.pop_front();
+            // Where a stream begins is not forgotten with its first packet.
+            if let (Some(Arrived { fresh: true, .. }), Some(next)) = (dropped, queue.packets.front_mut()) {
+                next.fresh = true;
+            }
             queue.dropped += 1;
         }
-        queue.packets.push_back((packet, arrival));
+        let fresh = std::mem::take(&mut queue.fresh);
+        queue.packets.push_back(Arrived { packet, at: arrival, fresh });
+    }
+
+    /// Says that the packets from now on belong to another stream, with a clock and numbers of its own: another SSRC, or
+    /// a sender that began anew. Without this word it is noticed by the jump, which costs a packet; and not at all if
+    /// the numbers happen to go on.
+    pub fn new_stream(&self) {
+        lock(&self.shared.queue).fresh = true;
     }
 }

@@ -7,28 +7,31 @@ use std::{
 };
 
 use super::{
-    Builder, OnEvent, OnFrame, OrFault,
+    Builder, OnEvent, OnFrame,
     capture::Upstream,
-    controls::{Controls, PeerShared},
+    controls::{Arrived, Controls, PeerShared},
+    desk::{Counter, Desk},
+    encoding::Adaptation,
+    kind::{Kind, Sinks, Sources},
+    slot::{SinkSlot, SourceSlot},
 };
 use crate::{
     Block, SILENT, TICK,
     codec::Encoder,
-    device::Direction,
+    device::Found,
     error::{DeviceFault, Error},
     event::{Event, Speaker},
-    format::{Packet, PeerId},
+    format::PeerId,
     jitter::JitterConfig,
     level, lock,
     mixer::Mixer,
-    peer::Playout,
     play::Player,
+    playout::Playout,
     process::{Heard, Hint, Near},
     record::Taps,
-    sink::{Sink, Write},
-    source::{Gauge, Origin, Read, Source},
-    spec::SourceSpec,
-    stats::EngineStats,
+    sink::Sink,
+    source::{Origin, Source},
+    stats::{EngineStats, Latency},
 };
 
 /// The engine without its thread: does 10 ms of work each time it is told to.
@@ -39,14 +42,13 @@ pub struct Core {
     controls: Controls,
     on_frame: OnFrame,
     on_event: OnEvent,
-    source: Option<Box<dyn Source>>,
-    sink: Option<Box<dyn Sink>>,
+    source: SourceSlot,
+    sink: SinkSlot,
+    /// Does its work in the tick until the engine's thread gives it one of its own.
+    pub(super) desk: Option<Desk>,
     near: Near,
-    /// Whether the source is a microphone, which is processed unless the application says otherwise.
-    microphone: bool,
-    /// Whether the source should be heard: it is not silence by choice and has not ended.
-    alive: bool,
     upstream: Upstream,
+    adaptation: Adaptation,
     mixer: Mixer,
     peers: BTreeMap<PeerId, Peer>,
     version: u64,
@@ -76,7 +78,7 @@ struct Peer {
     shared: Arc<PeerShared>,
     playout: Playout,
     gain: f32,
-    arrived: VecDeque<(Packet, Instant)>,
+    arrived: VecDeque<Arrived>,
 }
 
 impl std::fmt::Debug for Core {
@@ -91,42 +93,40 @@ impl std::fmt::Debug for Core {
 impl Core {
     pub(super) fn new(
         builder: Builder,
-        source: OrFault<dyn Source>,
-        sink: OrFault<dyn Sink>,
+        source: Result<Found<dyn Source>, DeviceFault>,
+        sink: Result<Found<dyn Sink>, DeviceFault>,
         epoch: Instant,
         unix: SystemTime,
     ) -> Result<Self, Error> {
-        let microphone = matches!(builder.source, SourceSpec::Default | SourceSpec::Device(_));
-        let alive = !matches!(builder.source, SourceSpec::Silence);
+        let channels = if builder.encoding.stereo { 2 } else { 1 };
+        let upstream = Upstream::new(Encoder::with_channels(builder.format, channels)?);
+        let adaptation = Adaptation::new(epoch, builder.format.max_bitrate);
         let controls = Controls::new(builder.bitrate, builder.expected_loss, builder.complexity);
+        controls.shared.encoding.start(builder.encoding, builder.format.frame);
         controls.shared.voice.set_processing(builder.processing);
         controls.shared.voice.set_automute(builder.automute);
-        let upstream = Upstream::new(Encoder::new(builder.format)?);
         let mut pending = VecDeque::new();
-        let source = source
-            .map_err(|cause| {
-                tracing::warn!(%cause, "no microphone: listen-only");
-                pending.push_back(Event::ListenOnly { cause });
-            })
-            .ok();
-        let sink = sink
-            .map_err(|cause| {
-                tracing::warn!(%cause, "no speaker");
-                pending.push_back(Event::NoSpeaker { cause });
-            })
-            .ok();
+        let shared = Arc::clone(&controls.shared);
+        let system = builder.system;
+        let (source, held) = split::<Sources>(source, &mut pending);
+        let sources = Counter::new(Arc::clone(&shared.sources), &builder.source, held, &system, epoch);
+        let (sink, held) = split::<Sinks>(sink, &mut pending);
+        let sinks = Counter::new(Arc::clone(&shared.sinks), &builder.sink, held, &system, epoch);
+        let source = SourceSlot::new(source, Arc::clone(&shared.sources));
+        let sink = SinkSlot::new(sink, Arc::clone(&shared.sinks));
+        let desk = Some(Desk { system, sources, sinks, bell: Arc::clone(&shared.bell) });
         Ok(Self {
             player: Player::new(Arc::clone(controls.players())),
             taps: Taps::new(Arc::clone(controls.recordings())),
             controls,
+            desk,
             on_frame: builder.on_frame,
             on_event: builder.on_event,
             source,
             sink,
             near: Near::new(),
-            microphone,
-            alive,
             upstream,
+            adaptation,
             mixer: Mixer::new(),
             peers: BTreeMap::new(),
             version: 0,
@@ -151,9 +151,13 @@ impl Core {
 
     /// Does 10 ms of work: reads the source, encodes, takes the packets that came, decodes, mixes and writes the sink.
     ///
-    /// `now` is the nominal time of this tick; ticks follow each other by exactly [`TICK`].
+    /// `now` is the nominal time of this tick; ticks follow each other by exactly [`TICK`]. If devices are in use, they
+    /// are opened and closed in here; with a thread of its own ([`Engine`](super::Engine)) another thread does that.
     pub fn tick(&mut self, now: Instant) {
         self.ticks += 1;
+        if let Some(desk) = &mut self.desk {
+            desk.step(now);
+        }
         self.tell_pending();
         self.player.next(&mut self.on_event);
         self.capture(now);
@@ -168,14 +172,10 @@ impl Core {
     /// Leaves `ticks` ticks out, because the machine stood still: sources go on, timestamps go on, sinks get silence.
     pub fn skip(&mut self, ticks: u64) {
         self.skipped += ticks;
-        if let Some(source) = &mut self.source {
-            source.skip(ticks);
-        }
+        self.source.skip(ticks);
         self.upstream.skip(ticks);
         self.taps.skip(ticks);
-        if let Some(sink) = &mut self.sink {
-            sink.skip(ticks);
-        }
+        self.sink.skip(ticks);
     }
 
     /// Completes the sink's file and the recording. Nothing may be done with the engine after that.
@@ -184,10 +184,7 @@ impl Core {
     /// [`Error::Wav`] if the file could not be completed.
     pub fn finish(&mut self) -> Result<(), Error> {
         self.taps.finish(&mut self.on_event);
-        match self.sink.take() {
-            Some(mut sink) => sink.finish(),
-            None => Ok(()),
-        }
+        self.sink.finish()
     }
 
     /// For tests of recordings, which say what a peer said.
@@ -199,7 +196,7 @@ impl Core {
     /// For tests of what goes on without a microphone.
     #[cfg(test)]
     pub(crate) fn drop_source(&mut self) {
-        self.source = None;
+        self.source.remove();
     }
 
     fn tell_pending(&mut self) {
@@ -210,37 +207,18 @@ impl Core {
 
     fn capture(&mut self, now: Instant) {
         let mut block: Block = SILENT;
-        let read = match &mut self.source {
-            Some(source) => source.read(&mut block),
-            None if self.player.block().is_some() => Read::Sound,
-            // Without a source nothing is sent at all, unless a file is played.
-            None => return self.upstream.skip(1),
-        };
-        match read {
-            Read::Sound => {}
-            Read::Ended => {
-                self.alive = false;
-                (self.on_event)(Event::SourceEnded);
-            }
-            Read::Failed(cause) => {
-                self.alive = false;
-                tracing::warn!(%cause, "the source failed");
-                (self.on_event)(Event::SourceFailed { cause });
-            }
-            Read::Lost(cause) => {
-                self.source = None;
-                self.lost(Direction::Microphone, cause);
-                return;
-            }
+        if !self.source.read(&mut block, &mut self.on_event) && self.player.block().is_none() {
+            // As long as there never was a source nothing is sent at all, unless a file is played.
+            self.upstream.skip(1);
+            return;
         }
-        let heard = self.near.process(&mut block, self.controls.wanted(self.microphone, self.alive));
+        let heard = self
+            .near
+            .process(&mut block, self.controls.wanted(self.source.is_microphone(), self.source.is_alive()));
         self.tell(&heard, now);
-        let shared = &self.controls.shared;
-        let encoder = self.upstream.encoder();
-        let set = encoder
-            .set_bitrate(shared.bitrate.load(Relaxed))
-            .and_then(|()| encoder.set_expected_loss(shared.expected_loss.load(Relaxed)))
-            .and_then(|()| encoder.set_complexity(shared.complexity.load(Relaxed)));
+        let settings = self.adaptation.settings(&self.controls, now);
+        let complexity = self.controls.shared.complexity.load(Relaxed);
+        let set = self.upstream.apply(&settings, complexity, self.controls.dtx());
         if let Some(played) = self.player.block() {
             self.upstream.add(played);
         }
@@ -280,15 +258,6 @@ impl Core {
         }
     }
 
-    fn lost(&mut self, direction: Direction, cause: DeviceFault) {
-        tracing::warn!(%direction, %cause, "device lost");
-        (self.on_event)(Event::DeviceLost { direction, cause: cause.clone() });
-        (self.on_event)(match direction {
-            Direction::Microphone => Event::ListenOnly { cause },
-            Direction::Speaker => Event::NoSpeaker { cause },
-        });
-    }
-
     /// Brings the peers up to date with what the application wants.
     fn take_peers(&mut self) {
         let version = self.controls.shared.version.load(Relaxed);
@@ -325,8 +294,11 @@ impl Core {
             let dropped = std::mem::take(&mut queue.dropped);
             drop(queue);
             peer.playout.overflowed(dropped);
-            for (packet, arrival) in peer.arrived.drain(..) {
-                peer.playout.insert(packet, arrival);
+            for Arrived { packet, at, fresh } in peer.arrived.drain(..) {
+                if fresh {
+                    peer.playout.restart();
+                }
+                peer.playout.insert(packet, at);
             }
             let pulled = peer.playout.pull(now, &mut block);
             self.taps.peer(*id, &block);
@@ -358,17 +330,9 @@ impl Core {
 
     fn play(&mut self, mix: &Block) {
         self.output_level = level::dbov(level::rms(mix));
-        let Some(sink) = &mut self.sink else { return };
-        match sink.write(mix) {
-            Write::Done => self.near.reference(mix),
-            Write::Failed(cause) => {
-                tracing::warn!(%cause, "the sink failed");
-                (self.on_event)(Event::SinkFailed { cause });
-            }
-            Write::Lost(cause) => {
-                self.sink = None;
-                self.lost(Direction::Speaker, cause);
-            }
+        self.sink.write(mix, &mut self.on_event);
+        if self.sink.present() {
+            self.near.reference(mix);
         }
     }
 
@@ -376,8 +340,7 @@ impl Core {
     fn tell_started(&mut self, now: Instant) {
         let Some(origins) = &mut self.origins else { return };
         let first = *origins.first_tick.get_or_insert(now);
-        let microphone = self.source.as_ref().map(|source| source.origin());
-        let speaker = self.sink.as_ref().map(|sink| sink.origin());
+        let (microphone, speaker) = (self.source.origin(), self.sink.origin());
         if microphone == Some(Origin::Pending) || speaker == Some(Origin::Pending) {
             return;
         }
@@ -401,9 +364,22 @@ impl Core {
     }
 
     fn publish(&mut self, _now: Instant) {
-        let source = self.source.as_ref().map_or_else(Gauge::default, |s| s.gauge());
-        let sink = self.sink.as_ref().map_or_else(Gauge::default, |s| s.gauge());
-        self.near.device_delay(source.latency + sink.latency);
+        let (source, sink) = (self.source.gauge(), self.sink.gauge());
+        self.near.device_delay(source.latency() + sink.latency());
+        let voice = self.near.stats();
+        let (frame, lookahead) = self.upstream.latency();
+        let latency = Latency {
+            capture_device: source.device,
+            capture_ring: source.fill,
+            capture_resampler: source.resampler,
+            processing: voice.latency,
+            frame,
+            lookahead,
+            mixer: Mixer::LATENCY,
+            playout_resampler: sink.resampler,
+            playout_ring: sink.fill,
+            playout_device: sink.device,
+        };
         *lock(&self.controls.shared.stats) = EngineStats {
             ticks: self.ticks,
             skipped_ticks: self.skipped,
@@ -412,18 +388,39 @@ impl Core {
             output_level: self.output_level,
             muted: self.controls.muted(),
             deafened: self.controls.deafened(),
-            has_source: self.source.is_some(),
-            has_sink: self.sink.is_some(),
+            has_source: self.source.present(),
+            has_sink: self.sink.present(),
             bitrate: self.upstream.encoder().bitrate(),
+            frame: self.upstream.encoder().frame(),
+            fec: self.upstream.encoder().fec(),
+            dred: Duration::from_millis(u64::from(self.upstream.encoder().dred())),
+            red_copies: self.upstream.copies().count,
+            red_spacing: self.upstream.copies().spacing,
+            silent_frames: self.upstream.silent,
             capture_fill: source.fill,
             playout_fill: sink.fill,
             capture_xruns: source.xruns,
             playout_xruns: sink.xruns,
-            capture_latency: source.latency,
-            voice: self.near.stats(),
-            mixer_latency: Mixer::LATENCY,
-            encoder_latency: Duration::from_secs_f64(self.upstream.latency()),
-            playout_latency: sink.latency,
+            capture_latency: source.latency(),
+            voice,
+            encoder_latency: frame + lookahead,
+            playout_latency: sink.latency(),
+            raised_priority: self.controls.shared.raised.load(Relaxed),
+            latency,
         };
+    }
+}
+
+/// What was opened at the beginning, or that there is nothing.
+type Split<K> = (Option<Box<<K as Kind>::Dyn>>, Result<(String, String), DeviceFault>);
+
+fn split<K: Kind>(opened: Result<Found<K::Dyn>, DeviceFault>, pending: &mut VecDeque<Event>) -> Split<K> {
+    match opened {
+        Ok(Found { it, id, name }) => (Some(it), Ok((id, name))),
+        Err(cause) => {
+            tracing::warn!(direction = %K::DIRECTION, %cause, "no device");
+            pending.push_back(K::nothing(cause.clone()));
+            (None, Err(cause))
+        }
     }
 }

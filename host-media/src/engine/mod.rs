@@ -3,7 +3,15 @@
 mod capture;
 mod controls;
 mod core;
+mod desk;
+mod encoding;
+mod kind;
+mod priority;
+mod slot;
 mod thread;
+
+#[cfg(all(test, feature = "devices"))]
+mod device_tests;
 
 pub use controls::{Controls, MAX_PEERS, PeerInput};
 pub use core::Core;
@@ -11,16 +19,16 @@ pub use thread::Engine;
 
 use std::time::{Instant, SystemTime};
 
+use self::kind::{Kind, Sinks, Sources};
 use crate::{
-    device::{self, Opened},
-    error::{DeviceFault, Error},
+    device::System,
+    error::Error,
     event::Event,
     format::{EncodedFrame, Format},
     jitter::JitterConfig,
-    play::ahead::Ahead,
     process::Processing,
-    sink::{self, Sink},
-    source::{self, Source},
+    sink::Sink,
+    source::Source,
     spec::{SinkSpec, SourceSpec},
 };
 
@@ -39,8 +47,10 @@ pub struct Builder {
     complexity: u8,
     processing: Option<Processing>,
     automute: bool,
+    encoding: encoding::Encoding,
     on_frame: OnFrame,
     on_event: OnEvent,
+    system: System,
 }
 
 impl std::fmt::Debug for Builder {
@@ -65,8 +75,10 @@ impl Default for Builder {
             complexity: crate::codec::DEFAULT_COMPLEXITY,
             processing: None,
             automute: false,
+            encoding: encoding::Encoding::default(),
             on_frame: Box::new(|_| {}),
             on_event: Box::new(|_| {}),
+            system: System::machine(),
         }
     }
 }
@@ -130,7 +142,7 @@ impl Builder {
     }
 
     /// What to do with each encoded frame. Runs on the engine's thread, so it must not block: write it to a track or
-    /// a queue that drops the oldest.
+    /// a queue that drops the oldest. Threads that are started in there inherit the engine's priority.
     pub fn on_frame(mut self, callback: impl FnMut(EncodedFrame) + Send + 'static) -> Self {
         self.on_frame = Box::new(callback);
         self
@@ -144,8 +156,8 @@ impl Builder {
 
     /// Opens the source and the sink and starts the engine's thread. Opening a device may take a second or two.
     ///
-    /// A missing or refused microphone or speaker is no error: the engine runs without it and says so with
-    /// [`Event::ListenOnly`] or [`Event::NoSpeaker`].
+    /// A missing or refused microphone or speaker is no error: the engine runs without it, says so with
+    /// [`Event::ListenOnly`] or [`Event::NoSpeaker`], and goes on looking for one.
     ///
     /// # Errors
     /// A WAV file that cannot be read or written, a device id that does not exist, settings that the codec refuses,
@@ -160,33 +172,27 @@ impl Builder {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn build(self, now: Instant, unix: SystemTime) -> Result<Core, Error> {
-        let source = open_source(&self.source)?;
-        let sink = open_sink(&self.sink)?;
+        let source = Sources::open(&self.system, &self.source)?;
+        let sink = Sinks::open(&self.system, &self.sink)?;
         Core::new(self, source, sink, now, unix)
+    }
+
+    /// With another sound system than the machine's.
+    #[cfg(all(test, feature = "devices"))]
+    pub(crate) fn system(mut self, system: System) -> Self {
+        self.system = system;
+        self
     }
 }
 
-fn open_source(spec: &SourceSpec) -> Opened<dyn Source> {
-    Ok(Ok(match spec {
-        SourceSpec::Default => return device::open_source(None),
-        SourceSpec::Device(id) => return device::open_source(Some(id)),
-        SourceSpec::Wav(path) => Box::new(source::open_wav(path)?),
-        SourceSpec::Opus(path) => Box::new(Ahead::open(path, true)?),
-        SourceSpec::Tone => Box::new(source::Tone::default()),
-        SourceSpec::Silence => Box::new(source::Silence),
-        SourceSpec::Memory(memory) => Box::new(memory.open()?),
-    }))
+/// Opens a source beside any engine.
+pub(crate) fn open_source(spec: &SourceSpec) -> Result<Box<dyn Source>, Error> {
+    let opened = Sources::open(&System::machine(), spec)?;
+    opened.map(|found| found.it).map_err(Error::Devices)
 }
 
-fn open_sink(spec: &SinkSpec) -> Opened<dyn Sink> {
-    Ok(Ok(match spec {
-        SinkSpec::Default => return device::open_sink(None),
-        SinkSpec::Device(id) => return device::open_sink(Some(id)),
-        SinkSpec::Wav(path, format) => Box::new(sink::create_wav(path, *format)?),
-        SinkSpec::Null => Box::new(sink::Null),
-        SinkSpec::Memory(memory) => Box::new(memory.clone()),
-    }))
+/// Opens a sink beside any engine.
+pub(crate) fn open_sink(spec: &SinkSpec) -> Result<Box<dyn Sink>, Error> {
+    let opened = Sinks::open(&System::machine(), spec)?;
+    opened.map(|found| found.it).map_err(Error::Devices)
 }
-
-/// A source or sink, or why there is none.
-type OrFault<T> = Result<Box<T>, DeviceFault>;

@@ -5,16 +5,20 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
+        mpsc::{self, Receiver, RecvTimeoutError},
     },
     thread::JoinHandle,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use super::{Builder, Controls, Core};
+use super::{Builder, Controls, Core, desk::Desk, priority};
 use crate::{TICK, error::Error};
 
 /// After a standstill up to this many ticks (200 ms) are made up for at once; what is beyond is left out.
 const CATCH_UP: u64 = 20;
+
+/// How long stopping waits for a device that is just being opened or closed: longer than cpal's own time limit of 2 s.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A running engine. Gives access to its [`Controls`] by itself; stops when it is dropped.
 #[derive(Debug)]
@@ -22,6 +26,8 @@ pub struct Engine {
     controls: Controls,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<(), Error>>>,
+    /// Ends when the desk has closed everything.
+    desk: Option<Receiver<()>>,
 }
 
 impl Engine {
@@ -34,14 +40,17 @@ impl Engine {
         let controls = core.controls();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
+        let desk = core.desk.take().map(|desk| start_desk(desk, &stop)).transpose()?;
+        let shared = Arc::clone(&controls.shared);
         let thread = std::thread::Builder::new()
             .name("host-media".to_owned())
             .spawn(move || {
+                shared.raised.store(priority::raise(), Ordering::Relaxed);
                 run(&mut core, &stopped);
                 core.finish()
             })
             .map_err(Error::Thread)?;
-        Ok(Self { controls, stop, thread: Some(thread) })
+        Ok(Self { controls, stop, thread: Some(thread), desk })
     }
 
     /// A handle for settings, peers and statistics that may be kept elsewhere.
@@ -65,11 +74,18 @@ impl Engine {
             // Dropped inside of one of its own callbacks: it ends after this tick.
             return Ok(());
         }
-        thread.join().unwrap_or_else(|panic| {
+        let result = thread.join().unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
             let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
             Err(Error::Panicked(text.unwrap_or_else(|| "no message".to_owned())))
-        })
+        });
+        self.controls.shared.bell.ring();
+        if let Some(desk) = self.desk.take()
+            && desk.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout)
+        {
+            tracing::warn!("a device does not let itself be opened or closed; it is left to itself");
+        }
+        result
     }
 }
 
@@ -87,6 +103,20 @@ impl Drop for Engine {
             tracing::warn!(error = %e, "the engine did not end well");
         }
     }
+}
+
+/// The desk's own thread, and what ends with it.
+fn start_desk(desk: Desk, stop: &Arc<AtomicBool>) -> Result<Receiver<()>, Error> {
+    let stop = Arc::clone(stop);
+    let (ends, end) = mpsc::channel();
+    std::thread::Builder::new()
+        .name("host-media-desk".to_owned())
+        .spawn(move || {
+            desk.run(&stop);
+            drop(ends);
+        })
+        .map_err(Error::Thread)?;
+    Ok(end)
 }
 
 /// Ticks at absolute times, so that lateness never adds up.

@@ -1,12 +1,15 @@
 //! How much delay the path asks for.
 //!
 //! A packet's *relative delay* is how much later it came than the fastest packet of the last seconds would have. The
-//! target is what 95 % of the packets need, learnt with forgetting. A single burst is not enough to move it: waiting
-//! for the next one would only keep the delay up. Small hiccups, which come back, hold it up for a while.
+//! target is what 95 % of the packets need, learnt with forgetting, or a little more where small hiccups come back
+//! again and again. A single burst does not move it: waiting for the next one would only keep the delay up.
+//!
+//! Arrivals are counted from the end of a packet's sound, when it can be sent at the earliest, so that frames of
+//! another length are not taken for a slower path.
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::JitterConfig;
+use super::{JitterConfig, repair::Repairs};
 
 /// Width of a bin of the histogram.
 const BIN_US: i64 = 2_000;
@@ -15,45 +18,54 @@ const BINS: usize = 250;
 /// The target covers this share of the packets: the usual one for telephony, beyond which delay grows faster than
 /// concealment shrinks (NetEq of WebRTC took 95 % for years).
 const QUANTILE: f64 = 0.95;
-/// Sound after which a packet's weight has fallen to 1/e: 10 s. Long enough that a burst of 400 ms weighs less than
-/// the 5 % that may be late, short enough to follow a new path.
-const MEMORY_SAMPLES: f64 = 10.0 * 48_000.0;
-/// The fastest packet is looked for in this many spans of [`SPAN_US`]: 10 s, in which clocks drift by at most 1 ms.
+/// Sound after which a packet's weight has fallen to 1/e: 6 s. Half a second of what is new is enough to be covered, and
+/// what was is forgotten after 18 s.
+const MEMORY_SAMPLES: f64 = 6.0 * 48_000.0;
+/// The fastest packet is looked for in this many spans of [`SPAN_US`]: 5 s, in which clocks drift by at most 1.5 ms.
 const SPANS: usize = 5;
-const SPAN_US: i64 = 2_000_000;
-/// What comes in one go after a standstill of the path counts for at most this much sound: 300 ms, 3 % of the memory.
-const BURST_SAMPLES: i64 = 14_400;
+const SPAN_US: i64 = 1_000_000;
+/// What comes in one go after a standstill of the path counts for at most this much sound: 160 ms, 2.7 % of the memory.
+const BURST_SAMPLES: i64 = 7_680;
 /// Packets that come this close after each other come in one go: half of the shortest frame.
 const BURST_GAP_US: i64 = 5_000;
-/// Hiccups up to this long hold the target up; longer ones are bursts.
+/// Hiccups up to this long can hold the target up; longer ones are bursts.
 const HICCUP_US: i64 = 60_000;
-/// How fast the memory of a hiccup fades: 4 ms per second.
-const FADE: f64 = 0.004;
+/// Hiccups are remembered for this many seconds, and hold the target up if they come in at least two of them. So one
+/// alone moves nothing, and those that do come back are covered all the time: the delay does not go up and down with
+/// each of them, as happens on a machine that is busy.
+const HICCUP_SECONDS: usize = 20;
 /// Sound after which the histogram is trusted more than the start target: 0.5 s, 25 packets. People draw breath before
 /// they speak, so what is too much is mostly cut away before the first word.
 const TRUST_SAMPLES: i64 = 24_000;
-/// Loss above which the delay is raised until redundancy arrives in time, and below which it is lowered again.
-const LOSSY: f64 = 0.02;
-const LOSSLESS: f64 = 0.005;
-/// Weight of one packet in the share of losses: the last hundred packets count.
-const LOSS_WEIGHT: f64 = 0.01;
+/// The delay is not made shorter than what the last packets needed, whatever the histogram knows yet.
+const RECENT: usize = 4;
+/// So many packets must have been shorter before the frame length is taken to be theirs.
+const SHORTER: u8 = 10;
 
 /// Watches arrivals and recommends a delay. Times are microseconds of any monotonic clock.
 #[derive(Debug)]
 pub(crate) struct DelayTracker {
     config: JitterConfig,
     histogram: Vec<f64>,
-    /// Least arrival minus timestamp, per span of time, newest last.
+    /// Where the histogram's zero lies: the least transit at which it was last aligned.
+    origin: i64,
+    /// Least arrival minus time of the last sample, per span of time, newest last.
     least: VecDeque<(i64, i64)>,
     /// Sound that was observed, in samples.
     observed: i64,
     last_arrival: i64,
+    /// Sound that came in one go, and the relative delay of the first of it.
     burst: i64,
-    hiccup_us: f64,
-    hiccup_at: i64,
-    loss: f64,
-    lossy: bool,
+    burst_relative: i64,
+    /// The largest hiccup of each of the last seconds.
+    hiccups: [(i64, i64); HICCUP_SECONDS],
+    /// Transit of the last packets.
+    recent: [i64; RECENT],
+    recent_at: usize,
     frame_us: i64,
+    shorter: u8,
+    longest_shorter: i64,
+    pub(super) repairs: Repairs,
 }
 
 impl DelayTracker {
@@ -64,26 +76,33 @@ impl DelayTracker {
         Self {
             config,
             histogram,
-            least: VecDeque::with_capacity(SPANS + 1),
+            origin: 0,
+            least: VecDeque::with_capacity(SPANS + 2),
             observed: 0,
             last_arrival: i64::MIN / 2,
             burst: 0,
-            hiccup_us: 0.0,
-            hiccup_at: 0,
-            loss: 0.0,
-            lossy: false,
+            burst_relative: 0,
+            hiccups: [(i64::MIN / 2, 0); HICCUP_SECONDS],
+            recent: [i64::MIN / 2; RECENT],
+            recent_at: 0,
             frame_us: 20_000,
+            shorter: 0,
+            longest_shorter: 0,
+            repairs: Repairs::new(),
         }
     }
 
     /// Forgets where the sender's clock stands, but not what the path is like.
     pub(crate) fn new_clock(&mut self) {
         self.least.clear();
+        self.recent = [i64::MIN / 2; RECENT];
     }
 
     /// Notes that sound of `samples` with this time on the sender's clock came at `arrival`; tells its relative delay.
     pub(crate) fn observe(&mut self, arrival: i64, sent: i64, samples: i64) -> i64 {
-        let transit = arrival - sent;
+        let length = samples * 125 / 6;
+        let transit = arrival - sent - length;
+        let first = self.least.is_empty();
         let span = arrival.div_euclid(SPAN_US);
         match self.least.back_mut() {
             Some((at, least)) if *at >= span => *least = transit.min(*least),
@@ -92,58 +111,106 @@ impl DelayTracker {
         while self.least.len() > 1 && self.least.front().is_some_and(|(at, _)| *at <= span - SPANS as i64) {
             self.least.pop_front();
         }
-        let relative = transit - self.base();
-        let bin = usize::try_from(relative / BIN_US).unwrap_or(0).min(BINS - 1);
+        self.align(first);
+        self.learn_length(length);
+        let relative = transit - self.fastest();
         self.observed = self.observed.saturating_add(samples);
-        self.frame_us = samples * 1000 / 48;
         let in_one_go = arrival.saturating_sub(self.last_arrival) < BURST_GAP_US;
         self.burst = if in_one_go { self.burst + samples } else { samples };
+        if !in_one_go {
+            self.burst_relative = relative;
+        }
         self.last_arrival = arrival;
-        if self.burst > BURST_SAMPLES {
-            return relative;
+        self.recent[self.recent_at] = transit;
+        self.recent_at = (self.recent_at + 1) % RECENT;
+        self.repairs.advance(arrival);
+        if relative <= HICCUP_US && self.burst_relative <= HICCUP_US {
+            let second = arrival.div_euclid(1_000_000);
+            let slot = &mut self.hiccups[second.rem_euclid(HICCUP_SECONDS as i64) as usize];
+            if slot.0 != second {
+                *slot = (second, 0);
+            }
+            slot.1 = slot.1.max(relative);
         }
-        let weight = samples as f64 / MEMORY_SAMPLES;
-        for mass in &mut self.histogram {
-            *mass *= 1.0 - weight;
+        if self.burst <= BURST_SAMPLES {
+            let bin = usize::try_from(relative / BIN_US).unwrap_or(0).min(BINS - 1);
+            let weight = samples as f64 / MEMORY_SAMPLES;
+            for mass in &mut self.histogram {
+                *mass *= 1.0 - weight;
+            }
+            self.histogram[bin] += weight;
         }
-        self.histogram[bin] += weight;
         relative
     }
 
-    /// Notes that playout had to wait for a packet with this relative delay.
-    pub(crate) fn waited_for(&mut self, now: i64, relative: i64) {
-        if relative <= HICCUP_US {
-            self.hiccup_us = self.hiccup(now).max(relative as f64);
-            self.hiccup_at = now;
+    /// When the fastest packet is forgotten and the path turns out to be slower, all that was learnt moves with it.
+    fn align(&mut self, first: bool) {
+        let fastest = self.fastest();
+        let bins = if first { 0 } else { (fastest - self.origin) / BIN_US };
+        if bins < 1 {
+            self.origin = if first { fastest } else { fastest.min(self.origin) };
+            return;
+        }
+        self.origin += bins * BIN_US;
+        let by = usize::try_from(bins).unwrap_or(BINS).min(BINS - 1);
+        let below: f64 = self.histogram[..by].iter().sum();
+        self.histogram.copy_within(by.., 0);
+        self.histogram[BINS - by..].fill(0.0);
+        self.histogram[0] += below;
+        for (_, hiccup) in &mut self.hiccups {
+            *hiccup = (*hiccup - bins * BIN_US).max(0);
         }
     }
 
-    /// Notes that packets were played or lost.
-    pub(crate) fn outcome(&mut self, lost: bool) {
-        self.loss += (f64::from(u8::from(lost)) - self.loss) * LOSS_WEIGHT;
-        self.lossy = self.loss > if self.lossy { LOSSLESS } else { LOSSY };
+    /// A longer frame counts at once, a shorter one when all have been for a while.
+    fn learn_length(&mut self, length: i64) {
+        if length >= self.frame_us {
+            (self.frame_us, self.shorter, self.longest_shorter) = (length, 0, 0);
+            return;
+        }
+        self.shorter += 1;
+        self.longest_shorter = self.longest_shorter.max(length);
+        if self.shorter >= SHORTER {
+            (self.frame_us, self.shorter, self.longest_shorter) = (self.longest_shorter, 0, 0);
+        }
     }
 
-    /// Arrival minus sender's time of the fastest packet.
-    pub(crate) fn base(&self) -> i64 {
+    fn fastest(&self) -> i64 {
         self.least.iter().map(|(_, least)| *least).min().unwrap_or(0)
+    }
+
+    /// Arrival minus sender's time of the first sample of the fastest packet.
+    pub(crate) fn base(&self) -> i64 {
+        self.fastest() + self.frame_us
+    }
+
+    /// The most that one of the last packets was late.
+    pub(crate) fn recent(&self) -> i64 {
+        let latest = self.recent.iter().copied().max().unwrap_or(0);
+        (latest - self.fastest()).max(0)
     }
 
     /// The delay to aim for, in microseconds.
     pub(crate) fn target(&self, now: i64) -> i64 {
-        let mut target = self.quantile().max(self.hiccup(now) as i64).max(micros(self.config.min));
-        if self.lossy {
-            // Redundancy for a frame arrives with the packet after it.
-            target += self.frame_us;
-        }
+        let jitter = self.quantile().max(self.hiccup(now));
+        let mut target = (jitter + self.repairs.level()).max(micros(self.config.min));
         if self.observed < TRUST_SAMPLES {
             target = target.max(micros(self.config.start));
         }
         target.clamp(micros(self.config.min), micros(self.config.max))
     }
 
-    fn hiccup(&self, now: i64) -> f64 {
-        (self.hiccup_us - (now - self.hiccup_at) as f64 * FADE).max(0.0)
+    /// The second largest hiccup of the last seconds.
+    fn hiccup(&self, now: i64) -> i64 {
+        let oldest = now.div_euclid(1_000_000) - HICCUP_SECONDS as i64;
+        let (mut first, mut second) = (0, 0);
+        for &(at, hiccup) in &self.hiccups {
+            if at > oldest && hiccup > second {
+                second = hiccup.min(first);
+                first = hiccup.max(first);
+            }
+        }
+        second
     }
 
     fn quantile(&self) -> i64 {
@@ -186,9 +253,11 @@ mod tests {
         feed(&mut tracker, 0, 1000, |i| i * 7919 % 60 * 1000);
         let target = tracker.target(20_000_000);
         assert!((52_000..=60_000).contains(&target), "{target}");
-        feed(&mut tracker, 1000, 2000, |_| 200_000);
-        let target = tracker.target(60_000_000);
-        assert_eq!(target, 10_000, "a longer way is not jitter");
+        feed(&mut tracker, 1000, 400, |_| 200_000);
+        let target = tracker.target(28_000_000);
+        assert!(target <= 60_000, "a longer way is not jitter: {target}");
+        feed(&mut tracker, 1400, 800, |_| 200_000);
+        assert_eq!(tracker.target(44_000_000), 10_000, "and what was is forgotten");
     }
 
     #[test]
@@ -203,34 +272,41 @@ mod tests {
             feed(&mut tracker, 1200 + 25 * n, 20, |_| 0);
             feed(&mut tracker, 1220 + 25 * n, 5, |i| (1225 + 25 * n - i) * 20_000);
         }
-        assert!(tracker.target(30_000_000) >= 60_000, "but many do: {}", tracker.target(30_000_000));
+        assert!(tracker.target(29_000_000) >= 60_000, "but many do: {}", tracker.target(29_000_000));
     }
 
     #[test]
-    fn a_hiccup_is_remembered_and_fades() {
+    fn a_hiccup_moves_nothing_and_those_that_come_back_hold_it_up_without_going_up_and_down() {
         let mut tracker = DelayTracker::new(JitterConfig::default());
         feed(&mut tracker, 0, 100, |_| 0);
-        tracker.waited_for(2_000_000, 30_000);
-        assert_eq!(tracker.target(2_000_000), 30_000);
-        assert_eq!(tracker.target(4_500_000), 20_000);
-        assert_eq!(tracker.target(20_000_000), 10_000);
-        tracker.waited_for(20_000_000, 300_000);
-        assert_eq!(tracker.target(20_000_000), 10_000, "a burst is no hiccup");
+        feed(&mut tracker, 100, 100, |i| if i == 150 { 30_000 } else { 0 });
+        assert_eq!(tracker.target(4_000_000), 10_000);
+        feed(&mut tracker, 200, 100, |i| if i == 250 { 24_000 } else { 0 });
+        // One every five seconds from now on.
+        for n in 0..10 {
+            let from = 300 + 250 * n;
+            feed(&mut tracker, from, 250, |i| if i == from + 200 { 25_000 } else { 0 });
+            let target = tracker.target((from + 250) * 20_000);
+            assert!((24_000..=30_000).contains(&target), "{target}");
+        }
+        feed(&mut tracker, 2_800, 1_100, |_| 0);
+        assert_eq!(tracker.target(78_000_000), 10_000);
     }
 
     #[test]
-    fn one_loss_changes_nothing_and_many_make_room_for_redundancy() {
+    fn frames_of_another_length_are_no_jitter() {
         let mut tracker = DelayTracker::new(JitterConfig::default());
-        feed(&mut tracker, 0, 100, |_| 0);
-        tracker.outcome(true);
-        assert_eq!(tracker.target(2_000_000), 10_000);
-        for i in 0..200 {
-            tracker.outcome(i % 12 == 0);
+        let mut time = 0;
+        for samples in [960, 2_880, 480, 1_920, 120, 5_760] {
+            let length = samples * 125 / 6;
+            let mut relative = 0;
+            for _ in 0..60 {
+                relative = tracker.observe(time + length + 7_000, time, samples).max(relative);
+                time += length;
+            }
+            assert!(relative <= 1, "{samples}: {relative}");
+            assert_eq!(tracker.base(), 7_000 + length, "{samples}");
         }
-        assert_eq!(tracker.target(2_000_000), 30_000);
-        for _ in 0..300 {
-            tracker.outcome(false);
-        }
-        assert_eq!(tracker.target(2_000_000), 10_000);
+        assert_eq!(tracker.target(time), 10_000);
     }
 }

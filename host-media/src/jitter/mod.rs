@@ -1,189 +1,61 @@
 //! The jitter buffer: puts packets in order, decides what is played next and how much delay there should be.
 //!
 //! It is pure. It neither decodes nor reads a clock: times come in, and what comes out is what to decode, to recover
-//! or to conceal. Delay grows only by waiting for a late packet, and shrinks by leaving sound out; the decoder's side
-//! ([`crate::peer`]) does the latter, as advised by [`JitterBuffer::advice`].
+//! or to conceal. Delay grows by waiting for a late packet, and otherwise grows and shrinks as [`JitterBuffer::advice`]
+//! says and the decoder's side ([`crate::playout`]) finds a good moment to carry out; in pauses that the sender makes it
+//! is put right here, at no cost.
+//!
+//! Sound is played in blocks of one tick, so a packet is needed at the tick in whose block it begins. What counts is
+//! therefore the *reserve*: how late the next packet may be and still be there at that tick. The delay is the reserve
+//! and the part of the block before the packet, which serves nothing and is given back where that is not heard.
 
+mod config;
 mod delay;
+mod intake;
+mod repair;
+mod ring;
 mod sequence;
+mod types;
 
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, time::Duration};
-
-use bytes::Bytes;
-
-use crate::{
-    BLOCK,
-    codec::packet::{self, Head},
-    format::Packet,
-    jitter::{
-        delay::{DelayTracker, micros},
-        sequence::{Extended, Seen},
-    },
+pub use self::config::JitterConfig;
+pub(crate) use self::types::{Advice, Counters, Deep, Gap, Next};
+use self::{
+    delay::{DelayTracker, micros},
+    intake::Clocks,
+    ring::Ring,
+    types::Position,
 };
+use crate::{BLOCK, format::Packet};
 
-/// Bounds for the delay of a jitter buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct JitterConfig {
-    /// Delay to aim for during the first half second, while nothing is known about the path. Default 40 ms: two frames.
-    pub start: Duration,
-    /// The least delay to aim for. Default 10 ms, one tick: on a clean path a packet that is one tick early is in time.
-    pub min: Duration,
-    /// The most delay that is ever held. Default 400 ms: ITU-T G.114 calls longer one-way delay unacceptable.
-    pub max: Duration,
-}
-
-impl JitterConfig {
-    /// Sets the delay to start with.
-    #[must_use]
-    pub fn start(mut self, delay: Duration) -> Self {
-        self.start = delay;
-        self
-    }
-
-    /// Sets the least delay.
-    #[must_use]
-    pub fn min(mut self, delay: Duration) -> Self {
-        self.min = delay;
-        self
-    }
-
-    /// Sets the most delay.
-    #[must_use]
-    pub fn max(mut self, delay: Duration) -> Self {
-        self.max = delay;
-        self
-    }
-
-    /// The same with bounds that make sense together: 10 ms <= min <= start <= max <= 2 s.
-    fn sane(self) -> Self {
-        let min = self.min.clamp(Duration::from_millis(10), Duration::from_secs(2));
-        let max = self.max.clamp(min, Duration::from_secs(2));
-        Self { min, max, start: self.start.clamp(min, max) }
-    }
-}
-
-impl Default for JitterConfig {
-    fn default() -> Self {
-        Self {
-            start: Duration::from_millis(40),
-            min: Duration::from_millis(10),
-            max: Duration::from_millis(400),
-        }
-    }
-}
-
-/// More packets than 2 s of 10 ms frames make; beyond that the oldest is left out.
-const MAX_PACKETS: usize = 256;
-/// A sequence number this far ahead is a new stream rather than a loss (RFC 3550 appendix A.1, MAX_DROPOUT).
-const MAX_DROPOUT: i64 = 3_000;
-/// A sequence number this far back is a new stream rather than reordering (RFC 3550 appendix A.1, MAX_MISORDER).
-const MAX_MISORDER: i64 = 100;
-/// A timestamp that runs this much apart from the arrivals is a new stream: 2 s.
-const MAX_SLIP_US: i64 = 2_000_000;
 /// Beyond [`JitterConfig::max`] the delay may go by this much before sound is cut away at once.
 const SLACK_US: i64 = 20_000;
-/// A delay above target plus a tick plus this is worth a cut.
-const HYSTERESIS_US: i64 = 2_000;
-
-/// What happened, for the statistics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counters {
-    pub(crate) received: u64,
-    pub(crate) lost: u64,
-    pub(crate) late: u64,
-    pub(crate) duplicates: u64,
-    pub(crate) reordered: u64,
-    pub(crate) malformed: u64,
-    pub(crate) overflowed: u64,
-    pub(crate) resets: u64,
-    pub(crate) recovered: u64,
-}
-
-/// What is to be played next. All lengths are samples.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
-    /// Decode this packet and leave out the first `skip` samples: their time has passed.
-    Packet { payload: Bytes, skip: usize },
-    /// Recover `samples` from the redundancy in this packet, which stays, and leave out the first `skip`.
-    Recover { payload: Bytes, samples: usize, skip: usize },
-    /// This much is lost: conceal it.
-    Lost { samples: usize },
-    /// The sender sent nothing for this much time, on purpose.
-    Pause { samples: usize },
-    /// Nothing is there (yet).
-    Empty,
-}
-
-/// What to do about the delay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Advice {
-    /// It is right.
-    Keep,
-    /// There is this much too much of it, in microseconds.
-    Shorten(i64),
-    /// There is too little: add a tick where nobody hears it.
-    Lengthen,
-}
-
-#[derive(Debug)]
-struct Stored {
-    timestamp: i64,
-    head: Head,
-    payload: Bytes,
-    relative: i64,
-}
-
-impl Stored {
-    fn end(&self) -> i64 {
-        self.timestamp + self.head.samples as i64
-    }
-}
-
-/// Where playout stands.
-#[derive(Clone, Copy, Debug)]
-struct Position {
-    /// Timestamp of the next sample to decode.
-    timestamp: i64,
-    /// Sequence number of the next packet.
-    sequence: i64,
-    /// Samples that were made up at this position while waiting.
-    waited: i64,
-    /// Sequence numbers from `began` up to here were counted as lost if they had not come.
-    counted: i64,
-    began: i64,
-}
-
-impl Position {
-    fn at(timestamp: i64, sequence: i64) -> Self {
-        Self { timestamp, sequence, waited: 0, counted: sequence, began: sequence }
-    }
-}
+/// The reserve is made longer when it is this much too short, ...
+const TOO_SHORT_US: i64 = 1_500;
+/// ... and shorter when so much more than the target is left. Together 2 ms, so that it does not go to and fro.
+const LEFT_US: i64 = 500;
+/// In a pause that the sender announced (DTX) comfort noise is made for this long before playing ends. libopus sends
+/// one packet in 400 ms then; so some of them may be lost.
+const LONGEST_PAUSE_US: i64 = 2_000_000;
+/// A packet of the codec that says "nothing more for now" has no more than this (RFC 6716: one byte and a frame length).
+const DTX_BYTES: usize = 2;
+const BLOCK_US: i64 = 10_000;
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct JitterBuffer {
     config: JitterConfig,
-    packets: BTreeMap<i64, Stored>,
+    packets: Ring,
     clocks: Option<Clocks>,
     position: Option<Position>,
     delay: DelayTracker,
     counters: Counters,
     /// A packet that does not fit the stream; if its successor comes too, they are a new stream.
     suspect: Option<(Packet, i64)>,
-    /// Samples that were made up while waiting for what turned out to be a pause of the sender.
-    excused: i64,
-}
-
-#[derive(Debug)]
-struct Clocks {
-    sequence: Extended,
-    timestamp: Extended,
-    arrival: i64,
-    seen: Seen,
+    /// Length of the last packet, in samples.
+    frame: usize,
 }
 
 impl JitterBuffer {
@@ -191,29 +63,39 @@ impl JitterBuffer {
         let config = config.sane();
         Self {
             config,
-            packets: BTreeMap::new(),
+            packets: Ring::new(),
             clocks: None,
             position: None,
             delay: DelayTracker::new(config),
             counters: Counters::default(),
             suspect: None,
-            excused: 0,
+            frame: 960,
         }
-    }
-
-    /// Samples that were made up while waiting but need not count as concealed: the sender meant to be silent. Tells
-    /// each sample once.
-    pub(crate) fn excused(&mut self) -> usize {
-        usize::try_from(std::mem::take(&mut self.excused)).unwrap_or(0)
     }
 
     pub(crate) fn counters(&self) -> Counters {
         self.counters
     }
 
+    /// Samples that were made up while waiting and nobody knows yet why.
+    pub(crate) fn waited(&self) -> u64 {
+        let pending = self.position.filter(|p| !p.pausing).map_or(0, |p| p.waited);
+        u64::try_from(pending).unwrap_or(0)
+    }
+
     /// The delay that is aimed for, in microseconds.
     pub(crate) fn target(&self, now: i64) -> i64 {
         self.delay.target(now)
+    }
+
+    /// The part of the target that waits for redundancy, in microseconds.
+    pub(crate) fn repair(&self) -> i64 {
+        self.delay.repairs.level()
+    }
+
+    /// Length of the packets, in samples.
+    pub(crate) fn frame(&self) -> usize {
+        self.frame
     }
 
     /// Counts a packet that turned out not to be decodable.
@@ -226,102 +108,15 @@ impl JitterBuffer {
         self.counters.overflowed += packets;
     }
 
-    /// Takes a packet that came at `arrival` (microseconds). True if a new stream began.
-    pub(crate) fn insert(&mut self, packet: Packet, arrival: i64) -> bool {
-        let Some(head) = packet::head(&packet.payload) else {
-            self.counters.malformed += 1;
-            return false;
-        };
-        let Some(clocks) = &self.clocks else {
-            self.begin(packet, head, arrival);
-            return false;
-        };
-        let sequence = clocks.sequence.near16(packet.sequence);
-        let timestamp = clocks.timestamp.near32(packet.timestamp);
-        let ahead = sequence - clocks.sequence.last();
-        let slip = to_us(timestamp - clocks.timestamp.last()) - (arrival - clocks.arrival);
-        let near = (-MAX_MISORDER..=MAX_DROPOUT).contains(&ahead);
-        if !near || slip.abs() > MAX_SLIP_US {
-            return self.suspect(packet, head, arrival);
-        }
-        self.suspect = None;
-        self.store(packet.payload, head, sequence, timestamp, arrival);
-        false
+    /// What was told to be lost was not concealed, but rebuilt.
+    pub(crate) fn rebuilt(&mut self, samples: usize) {
+        self.counters.made_lost = self.counters.made_lost.saturating_sub(samples as u64);
     }
 
-    fn begin(&mut self, packet: Packet, head: Head, arrival: i64) {
-        let (sequence, timestamp) = (i64::from(packet.sequence), i64::from(packet.timestamp));
-        self.clocks = Some(Clocks {
-            sequence: Extended::new(sequence),
-            timestamp: Extended::new(timestamp),
-            arrival,
-            seen: Seen::default(),
-        });
-        self.store(packet.payload, head, sequence, timestamp, arrival);
-    }
-
-    /// Two packets in a row that belong together but not to the stream are a new stream; one alone is a stray.
-    fn suspect(&mut self, packet: Packet, head: Head, arrival: i64) -> bool {
-        let follows = |first: &Packet| {
-            let step = packet.sequence.wrapping_sub(first.sequence);
-            let time = packet.timestamp.wrapping_sub(first.timestamp);
-            (1..=3).contains(&step) && (1..=3 * packet::MAX_SAMPLES as u32).contains(&time)
-        };
-        match self.suspect.take() {
-            Some((first, at)) if follows(&first) => {
-                self.packets.clear();
-                self.position = None;
-                self.clocks = None;
-                self.delay.new_clock();
-                self.counters.resets += 1;
-                if let Some(head) = packet::head(&first.payload) {
-                    self.begin(first, head, at);
-                }
-                self.insert(packet, arrival);
-                true
-            }
-            stray => {
-                if stray.is_some() {
-                    self.counters.late += 1;
-                }
-                let _ = head;
-                self.suspect = Some((packet, arrival));
-                false
-            }
-        }
-    }
-
-    fn store(&mut self, payload: Bytes, head: Head, sequence: i64, timestamp: i64, arrival: i64) {
-        let Some(clocks) = &mut self.clocks else { return };
-        if !clocks.seen.note(sequence) {
-            self.counters.duplicates += 1;
-            return;
-        }
-        self.counters.received += 1;
-        if sequence < clocks.sequence.last() {
-            self.counters.reordered += 1;
-        } else {
-            clocks.sequence.move_to(sequence);
-            clocks.timestamp.move_to(timestamp);
-            clocks.arrival = arrival;
-        }
-        let relative = self.delay.observe(arrival, to_us(timestamp), head.samples as i64);
-        let stored = Stored { timestamp, head, payload, relative };
-        if let Some(position) = &self.position {
-            if (position.began..position.counted).contains(&sequence) {
-                // It was given up before it came.
-                self.counters.lost = self.counters.lost.saturating_sub(1);
-            }
-            if stored.end() <= position.timestamp {
-                self.counters.late += 1;
-                return;
-            }
-        }
-        self.packets.insert(sequence, stored);
-        if self.packets.len() > MAX_PACKETS {
-            self.packets.pop_first();
-            self.counters.overflowed += 1;
-        }
+    /// Learns from a loss that is over and was followed by a packet with this much deep redundancy, in samples.
+    pub(crate) fn learn(&mut self, now: i64, gap: Gap, deep: usize) {
+        let span = gap.samples.min(gap.fec.max(deep)) as i64;
+        self.delay.repairs.note(now, to_us(span), to_us(span));
     }
 
     pub(crate) fn playing(&self) -> bool {
@@ -331,12 +126,11 @@ impl JitterBuffer {
     /// Begins to play if enough is there; false as long as there is not.
     pub(crate) fn start(&mut self, now: i64) -> bool {
         // Whatever is older than the bound has had its time.
-        while let Some((&sequence, first)) = self.packets.first_key_value() {
-            let timestamp = first.timestamp;
+        while let Some(first) = self.packets.first() {
+            let (timestamp, sequence) = (first.timestamp, first.sequence);
             let delay = now - to_us(timestamp) - self.delay.base();
-            if delay > micros(self.config.max) && self.packets.len() > 1 {
-                self.packets.pop_first();
-                self.counters.late += 1;
+            if delay > micros(self.config.max) && self.packets.iter().nth(1).is_some() {
+                self.drop_first();
                 continue;
             }
             if delay < self.delay.target(now) {
@@ -348,23 +142,43 @@ impl JitterBuffer {
         false
     }
 
+    fn drop_first(&mut self) {
+        let dropped = self.packets.pop();
+        self.counters.late += u64::from(dropped.is_some_and(|d| !d.copy));
+    }
+
     /// The delay of the sample that is played at `now`, if `decoded` samples before the position wait to be played.
     pub(crate) fn current(&self, now: i64, decoded: usize) -> Option<i64> {
         let position = self.position?;
         Some(now - to_us(position.timestamp - decoded as i64) - self.delay.base())
     }
 
+    /// Whether playing does not wait for anything just now.
+    pub(crate) fn settled(&self) -> bool {
+        self.position.is_none_or(|p| p.waited == 0)
+    }
+
     /// What to do about the delay at `now`.
     pub(crate) fn advice(&self, now: i64, decoded: usize) -> Advice {
         let Some(current) = self.current(now, decoded) else { return Advice::Keep };
+        // Where the next packet begins within its block; of short frames the last one that begins in a block.
+        let (offset, waste) = match self.frame {
+            frame if frame < BLOCK => {
+                let waste = decoded % frame;
+                (waste + (BLOCK - 1 - waste) / frame * frame, waste)
+            }
+            _ => (decoded % BLOCK, decoded % BLOCK),
+        };
+        let (reserve, waste) = (current - to_us(offset as i64), to_us(waste as i64));
         let target = self.delay.target(now);
-        let excess = current - target - to_us(BLOCK as i64);
-        if excess > HYSTERESIS_US {
-            Advice::Shorten(excess)
-        } else if current < target {
-            Advice::Lengthen
-        } else {
-            Advice::Keep
+        if reserve < target - TOO_SHORT_US {
+            let blocks = (target - reserve + BLOCK_US - 1) / BLOCK_US;
+            return Advice::Lengthen(blocks * BLOCK_US - waste);
+        }
+        let blocks = (reserve - LEFT_US - target.max(self.delay.recent())) / BLOCK_US;
+        match waste + blocks.max(0) * BLOCK_US {
+            excess if excess >= 1_000 => Advice::Shorten(excess),
+            _ => Advice::Keep,
         }
     }
 
@@ -372,7 +186,7 @@ impl JitterBuffer {
     pub(crate) fn holds(&self, samples: usize) -> bool {
         let Some(position) = self.position else { return false };
         let mut at = position.timestamp;
-        for stored in self.packets.values() {
+        for stored in self.packets.iter() {
             if stored.timestamp > at {
                 return false;
             }
@@ -394,80 +208,152 @@ impl JitterBuffer {
         // The packets that would be later than the target go; what is left starts there.
         let base = self.delay.base();
         let target = self.delay.target(now);
-        let began = self.position.map_or(0, |p| p.sequence);
-        while let Some((&sequence, first)) = self.packets.first_key_value() {
+        let began = self.position.map_or(0, |p| p.began);
+        self.settle();
+        while let Some(first) = self.packets.first() {
             if now - to_us(first.timestamp) - base <= target.max(max / 2) {
-                self.position = Some(Position { began, ..Position::at(first.timestamp, sequence) });
+                self.position = Some(Position { began, ..Position::at(first.timestamp, first.sequence) });
                 return true;
             }
-            self.packets.pop_first();
-            self.counters.late += 1;
+            self.drop_first();
         }
         self.position = None;
         true
     }
 
-    /// What comes next.
-    pub(crate) fn next(&mut self, now: i64) -> Next {
+    /// What comes next, if `decoded` samples wait to be played before it.
+    pub(crate) fn next(&mut self, now: i64, decoded: usize) -> Next {
         loop {
             let Some(position) = &mut self.position else { return Next::Empty };
-            let Some(entry) = self.packets.first_entry() else { return Next::Empty };
-            let (sequence, first) = (*entry.key(), entry.get());
+            let Some(first) = self.packets.first() else { return Next::Empty };
+            let sequence = first.sequence;
             if first.end() <= position.timestamp {
-                entry.remove();
-                self.counters.late += 1;
+                self.drop_first();
                 continue;
             }
-            let gap = first.timestamp - position.timestamp;
+            // A copy is played in place of a packet that is lost.
+            let missing = sequence - position.sequence + i64::from(first.copy);
+            let new = position.sequence + missing - position.counted.max(position.sequence);
+            if new > 0 {
+                position.counted = position.sequence + missing;
+                self.counters.lost += new as u64;
+            }
             let missing = sequence - position.sequence;
-            if gap > 0 {
-                let in_loss = missing > 0;
-                let new = sequence - position.counted.max(position.sequence);
-                if in_loss && new > 0 {
-                    position.counted = sequence;
-                    self.counters.lost += new as u64;
-                    for _ in 0..new.min(100) {
-                        self.delay.outcome(true);
-                    }
-                }
-                // What was made up while waiting has filled a part of the gap, or all of it.
-                let filled = position.waited.min(gap);
-                position.waited -= filled;
-                position.timestamp += filled;
-                if !in_loss {
-                    self.excused += filled;
-                }
-                let gap = gap - filled;
-                if gap == 0 {
-                    position.sequence = sequence;
-                    continue;
-                }
-                let frame = first.head.frame as i64;
-                if in_loss && first.head.redundancy && gap <= frame {
-                    let payload = first.payload.clone();
-                    position.timestamp = first.timestamp;
-                    position.sequence = sequence;
-                    position.waited = 0;
-                    self.counters.recovered += 1;
-                    return Next::Recover { payload, samples: frame as usize, skip: (frame - gap) as usize };
-                }
-                let keep = if in_loss && first.head.redundancy { frame } else { 0 };
-                let samples = (gap - keep).min(BLOCK as i64);
-                position.timestamp += samples;
-                let samples = samples as usize;
-                return if in_loss { Next::Lost { samples } } else { Next::Pause { samples } };
+            let gap = first.timestamp - position.timestamp;
+            if gap <= 0 {
+                return self.packet(gap);
             }
-            if position.waited > 0 {
-                self.delay.waited_for(now, first.relative);
+            // After the announcement of a pause only what the missing packets can have held is lost.
+            let held = if position.pausing { missing * first.head.samples as i64 } else { gap };
+            let lost = if missing > 0 { gap.min(held) } else { 0 };
+            if lost < gap {
+                match self.pause(now, decoded, gap - lost) {
+                    0 => continue,
+                    samples => return Next::Pause { samples },
+                }
             }
-            self.delay.outcome(false);
-            let skip = (-gap) as usize;
-            let stored = entry.remove();
-            position.timestamp = stored.end();
-            position.sequence = (sequence + 1).max(position.sequence);
-            position.counted = position.counted.max(position.sequence);
+            // What was made up while waiting has filled a part of the gap, or all of it.
+            let filled = position.waited.min(gap);
+            position.waited -= filled;
+            position.timestamp += filled;
+            position.gap += filled;
+            self.counters.made_lost += filled as u64;
+            if filled < gap {
+                return self.lost(gap - filled);
+            }
+        }
+    }
+
+    /// The next piece of a gap of which this much is left, with a packet behind it.
+    fn lost(&mut self, gap: i64) -> Next {
+        let (Some(position), Some(first)) = (&mut self.position, self.packets.first()) else {
+            return Next::Empty;
+        };
+        position.pausing = false;
+        let frame = first.head.frame as i64;
+        if first.head.redundancy && gap <= frame {
+            let payload = first.payload.clone();
+            position.timestamp = first.timestamp;
+            position.gap += gap;
             position.waited = 0;
-            return Next::Packet { payload: stored.payload, skip };
+            self.counters.fec += 1;
+            return Next::Recover { payload, samples: frame as usize, skip: (frame - gap) as usize };
+        }
+        let keep = if first.head.redundancy { frame } else { 0 };
+        let samples = (gap - keep).min(BLOCK as i64);
+        // Copies hold no deep redundancy, as they are of low rate: the first packet of its own does.
+        let at = position.timestamp;
+        let bearer = self.packets.iter().find(|s| !s.copy);
+        let deep = bearer.map(|s| Deep {
+            sequence: s.sequence,
+            payload: s.payload.clone(),
+            ago: (s.timestamp - at) as usize,
+        });
+        position.timestamp += samples;
+        position.gap += samples;
+        self.counters.made_lost += samples as u64;
+        Next::Lost { samples: samples as usize, deep }
+    }
+
+    /// The next piece of a pause that the sender made, with a packet behind it; none if it is over. Here the delay can
+    /// be put right without anybody hearing it.
+    fn pause(&mut self, now: i64, decoded: usize, gap: i64) -> usize {
+        let (base, target) = (self.delay.base(), self.delay.target(now).max(self.delay.recent()));
+        let Some(position) = &mut self.position else { return 0 };
+        let filled = position.waited.min(gap);
+        if !position.pausing {
+            position.pausing = true;
+            self.counters.made_pause += position.waited as u64;
+        }
+        position.waited -= filled;
+        position.timestamp += filled;
+        let mut left = gap - filled;
+        if left > 0 && !position.adapted {
+            position.adapted = true;
+            // The packet is to begin with a block, and with the least reserve that is enough.
+            let delay = now - to_us(position.timestamp - decoded as i64) - base;
+            let offset = (decoded as i64 + left) % BLOCK as i64;
+            let blocks = (delay - to_us(offset) - target).div_euclid(BLOCK_US);
+            let wanted = (left - offset - blocks * BLOCK as i64).clamp(0, left + 10 * BLOCK as i64);
+            position.timestamp += left - wanted;
+            left = wanted;
+        }
+        let samples = left.min(BLOCK as i64);
+        position.timestamp += samples;
+        self.counters.made_pause += samples as u64;
+        samples as usize
+    }
+
+    /// The first packet, which begins this much (not above zero) after the position.
+    fn packet(&mut self, gap: i64) -> Next {
+        let Some(stored) = self.packets.pop() else { return Next::Empty };
+        self.settle();
+        let Some(position) = &mut self.position else { return Next::Empty };
+        let fec = if stored.head.redundancy { stored.head.frame } else { 0 };
+        let gap_before = std::mem::take(&mut position.gap);
+        let lost = (gap_before > 0 && gap == 0).then_some(Gap {
+            sequence: stored.sequence,
+            samples: gap_before as usize,
+            fec,
+        });
+        if stored.copy {
+            self.counters.red += 1;
+            self.counters.red_samples += (stored.end() - position.timestamp) as u64;
+        }
+        position.timestamp = stored.end();
+        position.sequence = (stored.sequence + 1).max(position.sequence);
+        position.counted = position.counted.max(position.sequence);
+        position.pausing = stored.payload.len() <= DTX_BYTES;
+        position.adapted = false;
+        Next::Packet { payload: stored.payload, skip: (-gap) as usize, gap: lost }
+    }
+
+    /// What was made up while waiting was for something that came too late, or never.
+    fn settle(&mut self) {
+        let Some(position) = &mut self.position else { return };
+        let waited = std::mem::take(&mut position.waited) as u64;
+        if !position.pausing {
+            self.counters.made_late += waited;
         }
     }
 
@@ -476,7 +362,14 @@ impl JitterBuffer {
     pub(crate) fn wait(&mut self, samples: usize) -> bool {
         let Some(position) = &mut self.position else { return false };
         position.waited += samples as i64;
-        if to_us(position.waited) > micros(self.config.max) {
+        let most = if position.pausing {
+            self.counters.made_pause += samples as u64;
+            LONGEST_PAUSE_US
+        } else {
+            micros(self.config.max)
+        };
+        if to_us(position.waited) > most {
+            self.settle();
             self.position = None;
         }
         self.position.is_some()

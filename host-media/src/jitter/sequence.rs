@@ -39,6 +39,12 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    /// Whether this sequence number came, as far as that is known.
+    pub(crate) fn has(&self, sequence: i64) -> bool {
+        let back = self.highest - sequence;
+        self.bits != 0 && (0..128).contains(&back) && self.bits >> back & 1 == 1
+    }
+
     /// Notes a sequence number; false if it came before.
     pub(crate) fn note(&mut self, sequence: i64) -> bool {
         if self.bits == 0 {
@@ -87,5 +93,6 @@ mod tests {
         assert!(seen.note(102) && seen.note(101) && !seen.note(101) && !seen.note(102));
         assert!(seen.note(229) && !seen.note(102) && seen.note(103));
         assert!(seen.note(1_000_000) && seen.note(999_999));
+        assert!(seen.has(999_999) && !seen.has(999_998) && !seen.has(1_000_001) && !seen.has(1));
     }
 }

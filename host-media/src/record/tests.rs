@@ -17,8 +17,8 @@ use super::{
     files::{Files, Out},
 };
 use crate::{
-    BLOCK, Controls, Core, Engine, Event, MemorySource, Packet, PayloadKind, PeerId, PeerInput, SinkSpec,
-    SourceSpec, TICK,
+    BLOCK, Controls, Core, Engine, Event, MemorySource, Packet, PeerId, PeerInput, SinkSpec, SourceSpec,
+    TICK,
     codec::{Encoded, Encoder},
     container::{
         self,
@@ -90,7 +90,7 @@ impl Remote {
         let timestamp = self.at as u32;
         self.at += BLOCK;
         self.sequence = self.sequence.wrapping_add(1);
-        let packet = Packet { sequence: self.sequence, timestamp, payload, kind: PayloadKind::Opus };
+        let packet = Packet::new(self.sequence, timestamp, payload);
         if arrives {
             self.input.push(packet, now);
         }

@@ -33,6 +33,11 @@ pub(crate) trait Sink: Send {
     /// Fills `ticks` blocks with silence, because the engine stood still for that long.
     fn skip(&mut self, ticks: u64);
 
+    /// Whether it plays what it is given. A device takes a while; until then it is not to be written.
+    fn ready(&mut self) -> Result<bool, DeviceFault> {
+        Ok(true)
+    }
+
     /// When sample 0 is played.
     fn origin(&self) -> Origin {
         Origin::FirstTick

@@ -35,6 +35,16 @@ pub(crate) trait Source: Send {
     /// Leaves `ticks` blocks out, because the engine stood still for that long.
     fn skip(&mut self, ticks: u64);
 
+    /// Whether sound comes out of it, after the last read. A device takes a while.
+    fn ready(&self) -> bool {
+        true
+    }
+
+    /// What it is, for what is done with its sound.
+    fn nature(&self) -> Nature {
+        Nature::Sound
+    }
+
     /// When sample 0 was captured.
     fn origin(&self) -> Origin {
         Origin::FirstTick
@@ -44,6 +54,18 @@ pub(crate) trait Source: Send {
     fn gauge(&self) -> Gauge {
         Gauge::default()
     }
+}
+
+/// What a source is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Nature {
+    /// A microphone: it hears the room.
+    #[cfg_attr(not(feature = "devices"), allow(dead_code))]
+    Microphone,
+    /// Sound that is to be sent as it is.
+    Sound,
+    /// Silence, by choice.
+    Silence,
 }
 
 /// When sample 0 of a source or sink is captured or played.
@@ -62,7 +84,17 @@ pub(crate) enum Origin {
 /// How a source or sink is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Gauge {
-    pub(crate) latency: Duration,
+    /// In the device and its driver, as it tells.
+    pub(crate) device: Duration,
+    /// In the ring.
     pub(crate) fill: Duration,
+    /// In the resampler.
+    pub(crate) resampler: Duration,
     pub(crate) xruns: u64,
+}
+
+impl Gauge {
+    pub(crate) fn latency(&self) -> Duration {
+        self.device + self.fill + self.resampler
+    }
 }

@@ -1,6 +1,6 @@
 //! Sources that are computed.
 
-use super::{Read, Source};
+use super::{Nature, Read, Source};
 use crate::{BLOCK, Block, SAMPLE_RATE};
 
 /// Silence.
@@ -8,6 +8,10 @@ use crate::{BLOCK, Block, SAMPLE_RATE};
 pub(crate) struct Silence;
 
 impl Source for Silence {
+    fn nature(&self) -> Nature {
+        Nature::Silence
+    }
+
     fn read(&mut self, out: &mut Block) -> Read {
         out.fill(0.0);
         Read::Sound

@@ -1,6 +1,6 @@
 //! What the engine says of sound, in the machine's words.
 
-use host_media::{Direction, Event, Speaker};
+use host_media::{Event, Speaker};
 
 use super::{Sound, lock, micros, send};
 use crate::{
@@ -20,10 +20,17 @@ impl Sound {
                 let Some(playing) = state.links.values().find(|p| p.id == peer) else { return };
                 MediaInput::FirstAudio { link: playing.link }
             }
+            Event::SourceChanged { name, .. } => device(call, DeviceKind::Microphone, Some(name)),
+            Event::SinkChanged { name, .. } => device(call, DeviceKind::Speaker, Some(name)),
+            Event::SwitchFailed { wanted, cause, .. } => {
+                MediaInput::Warning(Warning::DeviceRefused { cause: format!("{wanted}: {cause}") })
+            }
             Event::ListenOnly { cause } => {
+                send(&self.events, device(call, DeviceKind::Microphone, None));
                 MediaInput::Warning(Warning::ListenOnly { cause: cause.to_string() })
             }
             Event::NoSpeaker { cause } => {
+                send(&self.events, device(call, DeviceKind::Speaker, None));
                 MediaInput::Warning(Warning::NoSpeaker { cause: cause.to_string() })
             }
             Event::SourceFailed { cause } => MediaInput::Warning(Warning::ListenOnly { cause }),
@@ -58,4 +65,8 @@ impl Sound {
         let cause = Some(cause);
         send(&self.events, MediaInput::Recording { call, running: false, files: Vec::new(), cause });
     }
+}
+
+fn device(call: CallId, kind: DeviceKind, name: Option<String>) -> MediaInput {
+    MediaInput::Device { call, kind, name }
 }

@@ -1,21 +1,17 @@
-//! The system's devices through cpal. The only file that knows the crate.
+//! Streams of a device: any rate, number of channels and sample format, mono `f32` on our side.
 
-use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use cpal::{
     BufferSize, Device, ErrorKind, FromSample, I24, Sample, SampleFormat, SizedSample, Stream, StreamConfig,
-    SupportedBufferSize, SupportedStreamConfig, SupportedStreamConfigRange, U24,
-    traits::{DeviceTrait, HostTrait, StreamTrait},
+    SupportedBufferSize, SupportedStreamConfig, U24,
+    traits::{DeviceTrait, StreamTrait},
 };
 
-use super::{
-    DeviceInfo, Direction, Opened,
-    ring::{self, CaptureFeed, PlaybackFeed, Shared},
-};
+use super::fault;
 use crate::{
+    device::ring::{self, CaptureFeed, PlaybackFeed, Shared},
     error::{DeviceFault, DeviceFaultKind, Error},
-    sink::Sink,
-    source::Source,
 };
 
 /// The buffer that is asked for, in milliseconds, and what is tried if the device does not like it. Never the
@@ -24,101 +20,7 @@ const PERIODS_MS: [u32; 4] = [10, 20, 40, 5];
 /// How long opening may take where the system lets us say so.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 
-pub(super) fn list() -> Result<Vec<DeviceInfo>, DeviceFault> {
-    let host = cpal::default_host();
-    let id_of = |device: Option<Device>| device.and_then(|d| d.id().ok());
-    let default_in = id_of(host.default_input_device());
-    let default_out = id_of(host.default_output_device());
-    let mut all = Vec::new();
-    for device in host.input_devices().map_err(fault)? {
-        let default = device.id().ok().is_some_and(|id| Some(id) == default_in);
-        all.extend(info(&device, Direction::Microphone, default, device.supported_input_configs()));
-    }
-    for device in host.output_devices().map_err(fault)? {
-        let default = device.id().ok().is_some_and(|id| Some(id) == default_out);
-        all.extend(info(&device, Direction::Speaker, default, device.supported_output_configs()));
-    }
-    Ok(all)
-}
-
-fn info<I: Iterator<Item = SupportedStreamConfigRange>>(
-    device: &Device,
-    direction: Direction,
-    default: bool,
-    configs: Result<I, cpal::Error>,
-) -> Option<DeviceInfo> {
-    let id = device.id().ok()?.to_string();
-    let mut rates: Vec<RangeInclusive<u32>> = Vec::new();
-    let mut channels = Vec::new();
-    match configs {
-        Ok(configs) => {
-            for config in configs {
-                let range = config.min_sample_rate()..=config.max_sample_rate();
-                if !rates.contains(&range) {
-                    rates.push(range);
-                }
-                channels.push(config.channels());
-            }
-            if channels.is_empty() {
-                return None;
-            }
-        }
-        // Somebody else uses it, so it is there. What cannot be opened for other reasons is of no use.
-        Err(e) if e.kind() == ErrorKind::DeviceBusy => {}
-        Err(_) => return None,
-    }
-    rates.sort_by_key(|r| (*r.start(), *r.end()));
-    channels.sort_unstable();
-    channels.dedup();
-    Some(DeviceInfo { id, name: device.to_string(), direction, default, rates, channels })
-}
-
-/// Finds a device by the id that [`list`] shows, with or without the name of the audio system in front.
-fn find(direction: Direction, id: Option<&str>) -> Result<Option<Device>, Error> {
-    let host = cpal::default_host();
-    let Some(id) = id else {
-        return Ok(match direction {
-            Direction::Microphone => host.default_input_device(),
-            Direction::Speaker => host.default_output_device(),
-        });
-    };
-    if let Some(device) = id.parse().ok().and_then(|id| host.device_by_id(&id)) {
-        return Ok(Some(device));
-    }
-    let devices = host.devices().map_err(|e| Error::Devices(fault(e)))?;
-    for device in devices {
-        if device.id().is_ok_and(|found| found.id() == id) {
-            return Ok(Some(device));
-        }
-    }
-    let available = list()
-        .map_err(Error::Devices)?
-        .into_iter()
-        .filter(|d| d.direction == direction)
-        .map(|d| d.id)
-        .collect();
-    Err(Error::NoSuchDevice { direction, id: id.to_owned(), available })
-}
-
-fn missing(direction: Direction) -> DeviceFault {
-    DeviceFault::new(DeviceFaultKind::Missing, format!("this machine has no {direction}"))
-}
-
-pub(super) fn open_source(id: Option<&str>) -> Opened<dyn Source> {
-    let Some(device) = find(Direction::Microphone, id)? else {
-        return Ok(Err(missing(Direction::Microphone)));
-    };
-    Ok(start_capture(&device).map(|source| Box::new(source) as Box<dyn Source>))
-}
-
-pub(super) fn open_sink(id: Option<&str>) -> Opened<dyn Sink> {
-    let Some(device) = find(Direction::Speaker, id)? else {
-        return Ok(Err(missing(Direction::Speaker)));
-    };
-    Ok(start_playback(&device).map(|sink| Box::new(sink) as Box<dyn Sink>))
-}
-
-fn start_capture(device: &Device) -> Result<ring::Capture, DeviceFault> {
+pub(super) fn capture(device: &Device) -> Result<ring::Capture, DeviceFault> {
     let supported = device.default_input_config().map_err(fault)?;
     with_period(&supported, |config, period| {
         let (feed, parts) =
@@ -129,7 +31,7 @@ fn start_capture(device: &Device) -> Result<ring::Capture, DeviceFault> {
     })
 }
 
-fn start_playback(device: &Device) -> Result<ring::Playback, DeviceFault> {
+pub(super) fn playback(device: &Device) -> Result<ring::Playback, DeviceFault> {
     let supported = device.default_output_config().map_err(fault)?;
     with_period(&supported, |config, period| {
         let (feed, parts) =
@@ -283,19 +185,4 @@ fn report(shared: &Arc<Shared>, e: cpal::Error) {
         ErrorKind::DeviceChanged | ErrorKind::RealtimeDenied => {}
         _ => shared.fail(fault(e)),
     }
-}
-
-fn fault(e: cpal::Error) -> DeviceFault {
-    let kind = match e.kind() {
-        ErrorKind::DeviceNotAvailable | ErrorKind::HostUnavailable | ErrorKind::StreamInvalidated => {
-            DeviceFaultKind::Missing
-        }
-        ErrorKind::PermissionDenied => DeviceFaultKind::Denied,
-        ErrorKind::DeviceBusy => DeviceFaultKind::Busy,
-        ErrorKind::UnsupportedConfig | ErrorKind::UnsupportedOperation | ErrorKind::InvalidInput => {
-            DeviceFaultKind::Unsupported
-        }
-        _ => DeviceFaultKind::Other,
-    };
-    DeviceFault::new(kind, e.to_string())
 }

@@ -1,0 +1,180 @@
+//! Packets on their way in: which stream they belong to, and where in it.
+
+use bytes::Bytes;
+
+use super::{
+    JitterBuffer,
+    ring::Stored,
+    sequence::{Extended, Seen},
+    to_us,
+};
+use crate::{
+    codec::{
+        packet::{self, Head},
+        red,
+    },
+    format::{Packet, PayloadKind},
+};
+
+/// A sequence number this far ahead is a new stream rather than a loss (RFC 3550 appendix A.1, MAX_DROPOUT).
+const MAX_DROPOUT: i64 = 3_000;
+/// A sequence number this far back is a new stream rather than reordering (RFC 3550 appendix A.1, MAX_MISORDER).
+const MAX_MISORDER: i64 = 100;
+/// A timestamp that runs this much apart from the arrivals is a new stream: 2 s.
+const MAX_SLIP_US: i64 = 2_000_000;
+
+#[derive(Debug)]
+pub(super) struct Clocks {
+    sequence: Extended,
+    timestamp: Extended,
+    arrival: i64,
+    first: i64,
+    seen: Seen,
+    /// Numbers of which a copy came.
+    copied: Seen,
+}
+
+impl JitterBuffer {
+    /// Forgets the stream, but not what the path is like: the next packet begins another one.
+    pub(crate) fn restart(&mut self) {
+        self.packets.clear();
+        self.position = None;
+        self.clocks = None;
+        self.suspect = None;
+        self.delay.new_clock();
+        self.counters.resets += 1;
+    }
+
+    /// Takes a packet that came at `arrival` (microseconds). True if a new stream began.
+    pub(crate) fn insert(&mut self, packet: Packet, arrival: i64) -> bool {
+        let Some((head, _)) = own(&packet) else {
+            self.counters.malformed += 1;
+            return false;
+        };
+        let Some(clocks) = &self.clocks else {
+            self.begin(&packet, arrival);
+            return false;
+        };
+        let sequence = clocks.sequence.near16(packet.sequence);
+        let timestamp = clocks.timestamp.near32(packet.timestamp);
+        let ahead = sequence - clocks.sequence.last();
+        let advance = timestamp - clocks.timestamp.last();
+        let slip = to_us(advance) - (arrival - clocks.arrival);
+        let near = (-MAX_MISORDER..=MAX_DROPOUT).contains(&ahead);
+        let backwards = ahead > 0 && advance + head.samples as i64 <= 0;
+        if !near || backwards || slip.abs() > MAX_SLIP_US {
+            return self.suspect(packet, arrival);
+        }
+        self.suspect = None;
+        self.store(&packet, sequence, timestamp, arrival);
+        false
+    }
+
+    fn begin(&mut self, packet: &Packet, arrival: i64) {
+        let (sequence, timestamp) = (i64::from(packet.sequence), i64::from(packet.timestamp));
+        self.clocks = Some(Clocks {
+            sequence: Extended::new(sequence),
+            timestamp: Extended::new(timestamp),
+            arrival,
+            first: sequence,
+            seen: Seen::default(),
+            copied: Seen::default(),
+        });
+        self.store(packet, sequence, timestamp, arrival);
+    }
+
+    /// Two packets in a row that belong together but not to the stream are a new stream; one alone is a stray.
+    fn suspect(&mut self, packet: Packet, arrival: i64) -> bool {
+        let follows = |first: &Packet| {
+            let step = packet.sequence.wrapping_sub(first.sequence);
+            let time = packet.timestamp.wrapping_sub(first.timestamp);
+            (1..=3).contains(&step) && (1..=3 * packet::MAX_SAMPLES as u32).contains(&time)
+        };
+        match self.suspect.take() {
+            Some((first, at)) if follows(&first) => {
+                self.restart();
+                self.begin(&first, at);
+                self.insert(packet, arrival);
+                true
+            }
+            stray => {
+                if stray.is_some() {
+                    self.counters.late += 1;
+                }
+                self.suspect = Some((packet, arrival));
+                false
+            }
+        }
+    }
+
+    fn store(&mut self, packet: &Packet, sequence: i64, timestamp: i64, arrival: i64) {
+        let (Some(clocks), Some((head, payload))) = (&mut self.clocks, own(packet)) else { return };
+        if !clocks.seen.note(sequence) {
+            self.counters.duplicates += 1;
+            return;
+        }
+        self.counters.received += 1;
+        if sequence < clocks.sequence.last() {
+            self.counters.reordered += 1;
+        } else {
+            clocks.sequence.move_to(sequence);
+            clocks.timestamp.move_to(timestamp);
+            clocks.arrival = arrival;
+        }
+        self.delay.observe(arrival, to_us(timestamp), head.samples as i64);
+        self.frame = head.samples.max(120);
+        let stored = Stored { sequence, timestamp, head, payload, copy: false };
+        self.place(stored);
+        self.copies(packet, sequence, timestamp, arrival);
+    }
+
+    fn place(&mut self, stored: Stored) {
+        if let Some(position) = &self.position {
+            if !stored.copy && (position.began..position.counted).contains(&stored.sequence) {
+                // It was given up before it came.
+                self.counters.lost = self.counters.lost.saturating_sub(1);
+            }
+            if stored.end() <= position.timestamp {
+                self.counters.late += u64::from(!stored.copy);
+                return;
+            }
+        }
+        self.counters.overflowed += self.packets.insert(stored);
+    }
+
+    /// Copies of earlier packets inside of this one take the places of those that did not come.
+    fn copies(&mut self, packet: &Packet, sequence: i64, timestamp: i64, arrival: i64) {
+        if packet.kind != PayloadKind::Red {
+            return;
+        }
+        for block in red::blocks(&packet.payload).into_iter().flatten().filter(|block| block.ago > 0) {
+            let payload = packet.payload.slice(block.range);
+            let Some(head) = packet::head(&payload) else { continue };
+            let (ago, length) = (i64::from(block.ago), head.samples as i64);
+            // Its number follows from its time, if all frames between are as long.
+            let number = sequence - ago / length;
+            let Some(clocks) = &mut self.clocks else { return };
+            if ago % length != 0
+                || number < clocks.first
+                || clocks.seen.has(number)
+                || !clocks.copied.note(number)
+            {
+                continue;
+            }
+            self.delay.repairs.note(arrival, to_us(ago), to_us(length));
+            self.place(Stored { sequence: number, timestamp: timestamp - ago, head, payload, copy: true });
+        }
+    }
+}
+
+/// The packet's own frame, without copies of earlier ones; none if it is no Opus.
+fn own(packet: &Packet) -> Option<(Head, Bytes)> {
+    let payload = match packet.kind {
+        PayloadKind::Red => {
+            let own = red::blocks(&packet.payload)?.find(|block| block.ago == 0)?;
+            packet.payload.slice(own.range)
+        }
+        _ => packet.payload.clone(),
+    };
+    Some((packet::head(&payload)?, payload))
+}

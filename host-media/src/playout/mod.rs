@@ -1,0 +1,352 @@
+//! One remote peer's sound: jitter buffer, decoder, and the fine work on the delay.
+//!
+//! What is lost is repaired in this order: a copy in another packet (RFC 2198; the jitter buffer puts it in the place of
+//! the packet that it is of), the copy inside of the next packet (in-band FEC), deep redundancy, concealment.
+
+mod line;
+mod stretch;
+#[cfg(test)]
+mod tests;
+mod warp;
+
+use std::time::{Duration, Instant};
+
+use self::{line::Line, warp::Warp};
+use crate::{
+    BLOCK, Block,
+    codec::{
+        Decoder,
+        packet::{self, MAX_SAMPLES},
+    },
+    error::Error,
+    format::Packet,
+    jitter::{Advice, Deep, Gap, JitterBuffer, JitterConfig, Next},
+    level::{self, SpeechDetector},
+    stats::PeerStats,
+};
+
+/// Opus makes sound up in multiples of 2.5 ms.
+const GRAIN: usize = 120;
+
+/// Pulls 10 ms at a time out of the packets of one peer.
+#[derive(Debug)]
+pub(crate) struct Playout {
+    epoch: Instant,
+    jitter: JitterBuffer,
+    decoder: Decoder,
+    line: Line,
+    warp: Warp,
+    scratch: Vec<f32>,
+    /// The packet whose deep redundancy was read last, and how far that goes back.
+    deep: Option<(i64, usize)>,
+    tally: Tally,
+    current_us: i64,
+    level: u8,
+    detector: SpeechDetector,
+    heard: bool,
+}
+
+/// Samples, but for what is counted by the jitter buffer.
+#[derive(Debug, Default)]
+struct Tally {
+    played: u64,
+    /// Made up in place of packets that could not be decoded.
+    undecodable: u64,
+    fec: u64,
+    deep: u64,
+    discarded: u64,
+}
+
+/// What a pull brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pulled {
+    /// The block holds sound of this peer, be it concealed; otherwise it is silence.
+    pub(crate) active: bool,
+    /// The first decoded sound ever is in this block.
+    pub(crate) first: bool,
+    /// The peer has just started or stopped to speak.
+    pub(crate) speaking: Option<bool>,
+}
+
+impl Playout {
+    pub(crate) fn new(epoch: Instant, config: JitterConfig) -> Result<Self, Error> {
+        Ok(Self {
+            epoch,
+            jitter: JitterBuffer::new(config),
+            decoder: Decoder::new()?,
+            line: Line::new(),
+            warp: Warp::new(),
+            scratch: vec![0.0; MAX_SAMPLES],
+            deep: None,
+            tally: Tally::default(),
+            current_us: 0,
+            level: level::SILENCE,
+            detector: SpeechDetector::new(),
+            heard: false,
+        })
+    }
+
+    /// Takes a packet; `arrival` is when it came from the network.
+    pub(crate) fn insert(&mut self, packet: Packet, arrival: Instant) {
+        if self.jitter.insert(packet, self.micros(arrival)) {
+            self.forget();
+        }
+    }
+
+    /// The packets from now on are another stream.
+    pub(crate) fn restart(&mut self) {
+        self.jitter.restart();
+        self.forget();
+    }
+
+    fn forget(&mut self) {
+        self.line.clear();
+        self.deep = None;
+        // A failure would show at the next packet, which is then counted and concealed.
+        if let Err(e) = self.decoder.reset() {
+            tracing::warn!(error = %e, "the decoder keeps its old state");
+        }
+    }
+
+    pub(crate) fn overflowed(&mut self, packets: u64) {
+        self.jitter.overflowed(packets);
+    }
+
+    /// Plays the next 10 ms.
+    pub(crate) fn pull(&mut self, now: Instant, out: &mut Block) -> Pulled {
+        let now = self.micros(now);
+        let mut pulled = Pulled::default();
+        if !self.jitter.playing() && !self.jitter.start(now) {
+            self.current_us = 0;
+            // The last packet's rest may still be to be played.
+            pulled.active = !self.line.is_empty();
+            self.tally.played += self.line.len().min(BLOCK) as u64;
+            self.line.take(out);
+            return self.finish(out, pulled);
+        }
+        if self.jitter.enforce(now, self.line.len()) {
+            self.tally.discarded += self.line.len() as u64;
+            self.line.clear();
+        }
+        // While nothing is there, how much delay that will have been is known when it comes.
+        if self.jitter.settled() {
+            self.current_us = self.jitter.current(now, self.line.len()).unwrap_or(0);
+        }
+        let heard = self.heard;
+        self.fill(now, BLOCK);
+        self.adjust(now);
+        self.take(out);
+        self.tally.played += BLOCK as u64;
+        pulled.active = true;
+        pulled.first = self.heard && !heard;
+        self.finish(out, pulled)
+    }
+
+    fn finish(&mut self, out: &Block, mut pulled: Pulled) -> Pulled {
+        let rms = level::rms(out);
+        self.level = level::dbov(rms);
+        self.warp.heard(rms);
+        pulled.speaking = self.detector.feed(out);
+        pulled
+    }
+
+    /// Decodes until `samples` are there or nothing more comes.
+    fn fill(&mut self, now: i64, samples: usize) {
+        while self.line.len() < samples {
+            match self.jitter.next(now, self.line.len()) {
+                Next::Packet { payload, skip, gap } => {
+                    if let Some(gap) = gap {
+                        self.learn(now, gap, &payload);
+                    }
+                    self.decode(&payload, skip);
+                }
+                Next::Recover { payload, samples, skip } => {
+                    let room = samples.min(MAX_SAMPLES);
+                    match self.decoder.recover(&payload, &mut self.scratch[..room]) {
+                        Ok(n) => {
+                            self.tally.fec += n.saturating_sub(skip) as u64;
+                            self.append(skip, n);
+                        }
+                        Err(e) => {
+                            tracing::debug!(error = %e, "redundancy cannot be decoded");
+                            self.tally.undecodable += samples.saturating_sub(skip) as u64;
+                            self.conceal(samples.saturating_sub(skip));
+                        }
+                    }
+                }
+                Next::Lost { samples, deep } => {
+                    if !deep.is_some_and(|deep| self.rebuild(samples, &deep)) {
+                        self.conceal(samples);
+                    }
+                }
+                Next::Pause { samples } => self.conceal(samples),
+                Next::Empty => return,
+            }
+        }
+    }
+
+    fn decode(&mut self, payload: &[u8], skip: usize) {
+        match self.decoder.decode(payload, &mut self.scratch) {
+            Ok(n) => {
+                self.heard = true;
+                self.append(skip, n);
+            }
+            Err(e) => {
+                tracing::debug!(error = %e, bytes = payload.len(), "a packet cannot be decoded");
+                self.jitter.undecodable();
+                let n = packet::head(payload).map_or(960, |h| h.samples).saturating_sub(skip);
+                self.tally.undecodable += n as u64;
+                self.conceal(n);
+            }
+        }
+    }
+
+    /// Tells the jitter buffer what could have been repaired of a loss.
+    fn learn(&mut self, now: i64, gap: Gap, payload: &[u8]) {
+        let deep = self.reach(gap.sequence, payload);
+        self.jitter.learn(now, gap, deep);
+    }
+
+    /// How far the deep redundancy of this packet goes back; it is ready to be decoded then.
+    fn reach(&mut self, sequence: i64, payload: &[u8]) -> usize {
+        if let Some((read, reach)) = self.deep
+            && read == sequence
+        {
+            return reach;
+        }
+        let reach = self.decoder.read_dred(payload).unwrap_or_else(|e| {
+            tracing::debug!(error = %e, "deep redundancy cannot be read");
+            0
+        });
+        self.deep = Some((sequence, reach));
+        reach
+    }
+
+    /// Rebuilds what is lost from deep redundancy; false if there is none for it.
+    fn rebuild(&mut self, samples: usize, deep: &Deep) -> bool {
+        let n = samples.div_ceil(GRAIN) * GRAIN;
+        if n > MAX_SAMPLES || self.reach(deep.sequence, &deep.payload) < deep.ago {
+            return false;
+        }
+        match self.decoder.dred(deep.ago, &mut self.scratch[..n]) {
+            Ok(n) => {
+                self.jitter.rebuilt(samples);
+                self.tally.deep += samples as u64;
+                self.append(0, n);
+                true
+            }
+            Err(e) => {
+                tracing::debug!(error = %e, "deep redundancy cannot be decoded");
+                false
+            }
+        }
+    }
+
+    /// Appends what was decoded, without the first `skip` samples.
+    fn append(&mut self, skip: usize, n: usize) {
+        if skip > 0 {
+            self.line.jump();
+        }
+        let missing = self.line.append(&self.scratch[skip.min(n)..n]);
+        self.tally.discarded += missing as u64;
+    }
+
+    /// Makes up at least `samples` and appends them.
+    fn conceal(&mut self, samples: usize) {
+        // Odd lengths come from odd timestamps only.
+        let mut left = samples.div_ceil(GRAIN) * GRAIN;
+        while left > 0 {
+            let n = left.min(960);
+            if let Err(e) = self.decoder.conceal(&mut self.scratch[..n]) {
+                tracing::debug!(error = %e, "the decoder cannot conceal");
+                self.scratch[..n].fill(0.0);
+                self.line.jump();
+            }
+            self.append(0, n);
+            left -= n;
+        }
+    }
+
+    /// Makes what waits shorter or longer if the delay is not right.
+    fn adjust(&mut self, now: i64) {
+        self.warp.tick();
+        match self.jitter.advice(now, self.line.len()) {
+            Advice::Keep => self.warp.settled(),
+            Advice::Shorten(by) => {
+                // What lies ahead is looked at only if it is there in one piece.
+                let wanted = BLOCK + Warp::AHEAD;
+                if self.line.len() < wanted && self.jitter.holds(wanted - self.line.len()) {
+                    self.fill(now, wanted);
+                }
+                self.warp.shorten(&mut self.line, by);
+            }
+            Advice::Lengthen(by) => self.warp.lengthen(&mut self.line, by),
+        }
+    }
+
+    /// Plays the next block, made up if it is not there.
+    fn take(&mut self, out: &mut Block) {
+        if self.line.len() < BLOCK {
+            let missing = (BLOCK - self.line.len()).div_ceil(GRAIN) * GRAIN;
+            self.conceal(missing);
+            if !self.jitter.wait(missing) {
+                // Nothing came for as long as delay may ever be: fade to silence and wait for a new start.
+                let waiting = self.line.waiting();
+                let n = waiting.len().max(1) as f32;
+                for (i, sample) in waiting.iter_mut().enumerate() {
+                    *sample *= 1.0 - i as f32 / n;
+                }
+            }
+        }
+        self.line.take(out);
+    }
+
+    pub(crate) fn stats(&self, now: Instant) -> PeerStats {
+        let c = self.jitter.counters();
+        let frame = self.jitter.frame() as u64;
+        let made_late = c.made_late + self.jitter.waited();
+        let made_lost = c.made_lost + self.tally.undecodable;
+        let concealed = made_late + made_lost;
+        let micros = |us: i64| Duration::from_micros(u64::try_from(us).unwrap_or(0));
+        PeerStats {
+            received: c.received,
+            lost: c.lost,
+            late: c.late,
+            duplicates: c.duplicates,
+            reordered: c.reordered,
+            malformed: c.malformed,
+            overflowed: c.overflowed,
+            resets: c.resets,
+            concealed_frames: concealed.div_ceil(frame),
+            fec_recovered: c.fec,
+            red_recovered: c.red,
+            dred_recovered: self.tally.deep.div_ceil(frame),
+            concealed: samples(concealed),
+            concealed_late: samples(made_late),
+            comfort_noise: samples(c.made_pause),
+            recovered: samples(self.tally.fec + self.tally.deep + c.red_samples),
+            played: samples(self.tally.played),
+            shortened: samples(self.warp.shortened),
+            lengthened: samples(self.warp.lengthened),
+            stretches: self.warp.jumps,
+            discarded: samples(self.tally.discarded),
+            jitter_buffer: micros(self.current_us),
+            jitter_target: micros(self.jitter.target(self.micros(now))),
+            repair_delay: micros(self.jitter.repair()),
+            level: self.level,
+            speaking: self.detector.speaking(),
+            gain: 1.0,
+        }
+    }
+
+    fn micros(&self, at: Instant) -> i64 {
+        match at.checked_duration_since(self.epoch) {
+            Some(after) => i64::try_from(after.as_micros()).unwrap_or(i64::MAX / 4),
+            None => -i64::try_from((self.epoch - at).as_micros()).unwrap_or(i64::MAX / 4),
+        }
+    }
+}
+
+fn samples(n: u64) -> Duration {
+    Duration::from_nanos(n.saturating_mul(62_500) / 3)
+}

@@ -1,0 +1,256 @@
+//! One receiving engine under a made-up network, with all figures of each tick.
+
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
+
+use std::{
+    ops::Range,
+    time::{Duration, Instant, SystemTime},
+};
+
+use bytes::Bytes;
+use host_media::{
+    Core, EncodedFrame, Engine, Format, FrameLength, MemorySink, Packet, PeerStats, SinkSpec, SourceSpec,
+    TICK,
+};
+
+use crate::common::{Log, PEER, ms, speaker_of, speech};
+
+/// Numbers that a seed decides: a linear congruential generator, of which the upper bits are good.
+pub struct Seed(pub u64);
+
+impl Seed {
+    /// From 0 to 1.
+    pub fn share(&mut self) -> f64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as f64 / f64::from(1_u32 << 31)
+    }
+}
+
+/// Frames of speech, over and over.
+pub struct Voice {
+    frames: Vec<(u32, Bytes)>,
+}
+
+impl Voice {
+    pub fn new(frame: FrameLength, expected_loss: u8) -> Self {
+        Self { frames: encode(frame, expected_loss, 12.0) }
+    }
+
+    /// Five seconds of each length (ms).
+    pub fn changing(lengths: &[u8], expected_loss: u8) -> Self {
+        let all = lengths.iter().flat_map(|ms| {
+            let frames = encode(FrameLength::from_ms(*ms).unwrap(), expected_loss, 5.0);
+            frames.into_iter().take(5_000 / usize::from(*ms))
+        });
+        Self { frames: all.collect() }
+    }
+}
+
+fn encode(frame: FrameLength, expected_loss: u8, seconds: f64) -> Vec<(u32, Bytes)> {
+    let log = Log::default();
+    let builder =
+        speaker_of(&speech(seconds, 48_000)).format(Format::new(frame)).expected_loss(expected_loss);
+    let start = Instant::now();
+    let mut core = log.attach(builder).build(start, SystemTime::UNIX_EPOCH).unwrap();
+    for tick in 0..(seconds * 100.0) as u32 {
+        core.tick(start + TICK * tick);
+    }
+    let frames = log.frames.lock().unwrap();
+    frames.iter().map(|EncodedFrame { samples, payload, .. }| (*samples, payload.clone())).collect()
+}
+
+/// What is played how.
+pub struct Line {
+    seconds: u64,
+    phase: Duration,
+    drift: f64,
+    renumber: Option<(usize, u16, u32)>,
+    told: bool,
+    pauses: bool,
+}
+
+impl Line {
+    pub fn new(seconds: u64) -> Self {
+        Self { seconds, phase: ms(3), drift: 0.0, renumber: None, told: false, pauses: false }
+    }
+
+    /// How long after a packet's arrival, on a path without delay, the receiver's tick is.
+    pub fn phase(mut self, phase: Duration) -> Self {
+        self.phase = phase;
+        self
+    }
+
+    /// How much faster the receiver's clock runs, in ppm.
+    pub fn drift(mut self, ppm: f64) -> Self {
+        self.drift = ppm * 1e-6;
+        self
+    }
+
+    /// From this packet on numbers and timestamps are others.
+    pub fn renumber(mut self, from: usize, sequence: u16, timestamp: u32) -> Self {
+        self.renumber = Some((from, sequence, timestamp));
+        self
+    }
+
+    /// And the application says so.
+    pub fn told(mut self) -> Self {
+        self.told = true;
+        self
+    }
+
+    /// Every other second is a pause (DTX).
+    pub fn pauses(mut self) -> Self {
+        self.pauses = true;
+        self
+    }
+
+    /// The network says when a packet arrives that was sent at this time; packets are sent at the end of their sound.
+    pub fn run(self, voice: &Voice, mut network: impl FnMut(usize, Duration) -> Vec<Duration>) -> Run {
+        let start = Instant::now() + Duration::from_secs(1);
+        let heard = MemorySink::new();
+        let builder = Engine::builder().source(SourceSpec::Silence).sink(SinkSpec::Memory(heard.clone()));
+        // It encodes silence meanwhile, which need not take long.
+        let builder = builder.complexity(0);
+        let mut core: Core = builder.build(start, SystemTime::UNIX_EPOCH).unwrap();
+        let controls = core.controls();
+        let input = controls.add_peer(PEER).unwrap();
+        let (mut flying, mut stats) = (Vec::<(Duration, usize, Packet)>::new(), Vec::new());
+        let (mut n, mut time, mut sequence) = (0, 0_u64, 65_000_u16);
+        for tick in 0..self.seconds * 100 {
+            let now = self.phase + TICK.mul_f64(tick as f64 / (1.0 + self.drift));
+            loop {
+                let (samples, payload) = &voice.frames[n % voice.frames.len()];
+                let sent = Duration::from_nanos((time + u64::from(*samples)) * 62_500 / 3);
+                if sent > now {
+                    break;
+                }
+                let pause = self.pauses && sent.as_secs() % 2 == 1;
+                let sign_of_life = sent.as_millis() % 400 < 20;
+                if !pause || sign_of_life {
+                    let (mut number, mut timestamp) =
+                        (sequence, (time as u32).wrapping_add(u32::MAX - 96_000));
+                    if let Some((from, by, slip)) = self.renumber
+                        && n >= from
+                    {
+                        (number, timestamp) = (number.wrapping_add(by), timestamp.wrapping_add(slip));
+                    }
+                    let payload = if pause { payload.slice(..1) } else { payload.clone() };
+                    for arrives in network(n, sent) {
+                        flying.push((arrives, n, Packet::new(number, timestamp, payload.clone())));
+                    }
+                    sequence = sequence.wrapping_add(1);
+                }
+                n += 1;
+                time += u64::from(*samples);
+            }
+            flying.sort_by_key(|(arrives, n, _)| (*arrives, *n));
+            let arrived = flying.iter().take_while(|(arrives, ..)| *arrives <= now).count();
+            for (arrives, n, packet) in flying.drain(..arrived) {
+                if self.told && self.renumber.is_some_and(|(from, ..)| from == n) {
+                    input.new_stream();
+                }
+                input.push(packet, start + arrives);
+            }
+            core.tick(start + now);
+            stats.push(controls.peer_stats(PEER).unwrap());
+            if tick % 1_000 == 0 {
+                assert!(heard.take().iter().all(|s| s.is_finite()));
+            }
+        }
+        Run { stats }
+    }
+}
+
+/// The figures of each tick.
+pub struct Run {
+    stats: Vec<PeerStats>,
+}
+
+fn in_ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+impl Run {
+    pub fn end(&self) -> PeerStats {
+        *self.stats.last().unwrap()
+    }
+
+    fn ticks(&self, from: u64, to: u64) -> Range<usize> {
+        (from * 100) as usize..((to * 100) as usize).min(self.stats.len())
+    }
+
+    fn bounds(&self, from: u64, to: u64, of: impl Fn(&PeerStats) -> Duration) -> (f64, f64) {
+        let all = self.stats[self.ticks(from, to)].iter().map(|s| in_ms(of(s)));
+        all.fold((f64::MAX, 0.0), |(least, most), ms| (ms.min(least), ms.max(most)))
+    }
+
+    /// The least and the most delay in these seconds, in ms.
+    pub fn delays(&self, from: u64, to: u64) -> (f64, f64) {
+        self.bounds(from, to, |s| s.jitter_buffer)
+    }
+
+    pub fn targets(&self, from: u64, to: u64) -> (f64, f64) {
+        self.bounds(from, to, |s| s.jitter_target)
+    }
+
+    pub fn repair(&self, from: u64, to: u64) -> (f64, f64) {
+        self.bounds(from, to, |s| s.repair_delay)
+    }
+
+    fn grown(&self, from: u64, to: u64, of: impl Fn(&PeerStats) -> f64) -> f64 {
+        let ticks = self.ticks(from, to);
+        of(&self.stats[ticks.end - 1]) - of(&self.stats[ticks.start])
+    }
+
+    /// Seconds that were made up.
+    pub fn concealed(&self, from: u64, to: u64) -> f64 {
+        self.grown(from, to, |s| s.concealed.as_secs_f64())
+    }
+
+    pub fn lost(&self, from: u64, to: u64) -> f64 {
+        self.grown(from, to, |s| s.lost as f64)
+    }
+
+    /// Frames.
+    pub fn recovered(&self, from: u64, to: u64) -> f64 {
+        self.grown(from, to, |s| (s.fec_recovered + s.red_recovered + s.dred_recovered) as f64)
+    }
+
+    /// How often the delay was changed.
+    pub fn moves(&self, from: u64, to: u64) -> u64 {
+        self.grown(from, to, |s| s.stretches as f64) as u64
+    }
+
+    /// Seconds from this time on until the delay is no longer above what it was before the trouble, by a tick.
+    pub fn back(&self, from: f64, quiet: f64) -> f64 {
+        let usual = self.delays((quiet as u64).saturating_sub(1), quiet as u64 + 1).1;
+        let first = (from * 100.0) as usize;
+        let last = self.stats[first..].iter().take(500).rposition(|s| in_ms(s.jitter_buffer) > usual + 10.5);
+        last.map_or(0.0, |ticks| (ticks + 1) as f64 / 100.0)
+    }
+
+    /// The most that went or came within a tick, in ms.
+    pub fn longest_cut(&self) -> f64 {
+        let moved = |s: &PeerStats| in_ms(s.shortened + s.lengthened);
+        self.stats.windows(2).map(|w| moved(&w[1]) - moved(&w[0])).fold(0.0, f64::max)
+    }
+
+    /// A row of the table in the documentation.
+    pub fn row(&self, name: &str) {
+        let end = self.end();
+        let mut delays: Vec<_> = self.stats.iter().map(|s| in_ms(s.jitter_buffer)).collect();
+        delays.sort_by(f64::total_cmp);
+        println!(
+            "| {name} | {:.0} | {:.0} | {:.0} | {:.0} | {} | {} | {:.0} | {:.0} | {:.0} |",
+            delays[delays.len() / 2],
+            self.delays(2, u64::MAX / 200).1,
+            self.targets(2, u64::MAX / 200).1,
+            in_ms(end.concealed),
+            end.lost,
+            end.fec_recovered + end.red_recovered + end.dred_recovered,
+            in_ms(end.shortened),
+            in_ms(end.lengthened),
+            self.longest_cut(),
+        );
+    }
+}
