@@ -47,7 +47,7 @@ fn clicks(seconds: usize, every_ms: usize, at_ms: usize) -> Vec<f32> {
 fn near(found: &[f64], expected: &[f64]) {
     assert_eq!(found.len(), expected.len(), "{found:?} instead of {expected:?}");
     for (found, expected) in found.iter().zip(expected) {
-        assert!((found - expected).abs() < 1.0, "{found} instead of {expected} ms");
+        assert!((found - expected).abs() < 0.5, "{found} instead of {expected} ms");
     }
 }
 
