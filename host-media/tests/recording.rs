@@ -60,7 +60,9 @@ fn an_engine_that_stops_closes_its_recording() {
         assert!(file.to_str().unwrap().ends_with(&format!("-{label}.opus")), "{file:?}");
         assert_eq!(samples(file), length.as_millis() as u64 * 48, "{file:?}");
     }
-    assert!(events.iter().any(|event| matches!(event, Event::RecordingStarted { files } if files.len() == 2)));
+    assert!(
+        events.iter().any(|event| matches!(event, Event::RecordingStarted { files } if files.len() == 2))
+    );
     assert!(!events.iter().any(|event| matches!(event, Event::RecordingFailed { .. })));
 
     // And it can be played.
