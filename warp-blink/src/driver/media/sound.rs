@@ -330,13 +330,18 @@ impl State {
     /// Gives a link's packets a way into the engine.
     fn connect(&mut self, key: Key) {
         let (Some(engine), Some(playing)) = (&self.engine, self.links.get(&key)) else { return };
+        // Before they are there: a recording that runs names their file when they come.
+        engine.set_label(playing.id, &label(&key.1));
         match engine.add_peer(playing.id) {
             Ok(input) => {
                 if let Some(gain) = self.gains.get(&key.1) {
                     engine.set_gain(playing.id, *gain);
                 }
+<<<<<<< HEAD
+=======
                 engine.set_label(playing.id, &label(&key.1));
                 self.paths.tell(engine, |of| *of == key);
+>>>>>>> next
                 *lock(&playing.slot) = Some(input);
             }
             Err(error) => tracing::warn!(%error, "a participant cannot be heard"),
