@@ -12,7 +12,9 @@ use std::{
 
 use assert_no_alloc::{AllocDisabler, assert_no_alloc, permit_alloc, reset_violation_count, violation_count};
 use common::speech;
-use host_media::{Core, EncodedFrame, Engine, MemorySource, Packet, PayloadKind, PeerId, SinkSpec, SourceSpec, TICK};
+use host_media::{
+    Core, EncodedFrame, Engine, MemorySource, Packet, PayloadKind, PeerId, SinkSpec, SourceSpec, TICK,
+};
 
 #[global_allocator]
 static COUNTING: AllocDisabler = AllocDisabler;
@@ -60,7 +62,12 @@ impl Bench {
                 }
                 for peer in &self.peers {
                     let payload = frame.payload.clone();
-                    let packet = Packet { sequence: self.sequence, timestamp: frame.timestamp, payload, kind: PayloadKind::Opus };
+                    let packet = Packet {
+                        sequence: self.sequence,
+                        timestamp: frame.timestamp,
+                        payload,
+                        kind: PayloadKind::Opus,
+                    };
                     peer.push(packet, now);
                 }
             }

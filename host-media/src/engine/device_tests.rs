@@ -152,7 +152,8 @@ fn a_speaker_of_any_format_plays_what_it_is_given() {
             assert_eq!(sink.write(&block), Write::Done);
         }
         let heard: Vec<f32> = world.change("box", |g| g.heard.iter().flat_map(|(_, s)| s.clone()).collect());
-        let found = measure::compare(&spoken(rate, 8.0)[4 * rate as usize..], &heard[4 * rate as usize..], rate);
+        let found =
+            measure::compare(&spoken(rate, 8.0)[4 * rate as usize..], &heard[4 * rate as usize..], rate);
         let least = if format == Format::U8 { 0.97 } else { 0.99 };
         assert!(found.correlation > least, "{rate} {channels} {format:?}: {found:?}");
         let ms = found.delay_samples as f64 / f64::from(rate) * 1000.0;
@@ -166,8 +167,10 @@ fn a_speaker_of_any_format_plays_what_it_is_given() {
 fn drift(direction: Direction, rate: u32, format: Format, ppm: f64, minutes: u32) {
     let gear = Gear::new(direction, "it").format(rate, 1, format).ppm(ppm).sound(|_| 0.25);
     let world = World::new([gear]);
-    let mut source = (direction == Direction::Microphone).then(|| world.system().open_source(None).unwrap().unwrap().it);
-    let mut sink = (direction == Direction::Speaker).then(|| world.system().open_sink(None).unwrap().unwrap().it);
+    let mut source =
+        (direction == Direction::Microphone).then(|| world.system().open_source(None).unwrap().unwrap().it);
+    let mut sink =
+        (direction == Direction::Speaker).then(|| world.system().open_sink(None).unwrap().unwrap().it);
     let mut block = [0.25; BLOCK];
     let (mut most, mut least) = (Duration::ZERO, Duration::MAX);
     let mut gauge = crate::source::Gauge::default();
@@ -189,7 +192,10 @@ fn drift(direction: Direction, rate: u32, format: Format, ppm: f64, minutes: u32
             (most, least) = (most.max(gauge.fill), least.min(gauge.fill));
         }
     }
-    println!("{direction} {rate} Hz {ppm:+} ppm, {minutes} min: ring {least:.1?} to {most:.1?}, {} xruns", gauge.xruns);
+    println!(
+        "{direction} {rate} Hz {ppm:+} ppm, {minutes} min: ring {least:.1?} to {most:.1?}, {} xruns",
+        gauge.xruns
+    );
     assert_eq!(gauge.xruns, 0);
     assert!(most < Duration::from_millis(40) && least > Duration::from_millis(1), "{least:?} to {most:?}");
 }
