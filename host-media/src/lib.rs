@@ -31,6 +31,9 @@
 //! # }
 //! ```
 //!
+//! During a call, [`Controls::record`] writes what oneself and each peer say to files that are in step with each other,
+//! and [`Controls::play`] plays a file to everybody.
+//!
 //! Features: `devices` (on by default) brings the machine's microphones and speakers through cpal. Without it the
 //! crate still builds and everything else works.
 
@@ -63,7 +66,7 @@ mod stats;
 
 pub use codec::PathAdvice;
 pub use device::{DeviceInfo, Direction, MicrophoneMeter, TestTone, devices, test_tone};
-pub use engine::{Builder, Controls, Core, Engine, MAX_PEERS, PeerInput};
+pub use engine::{Builder, Controls, Core, Engine, InUse, MAX_PEERS, PeerInput};
 pub use error::{DeviceFault, DeviceFaultKind, Error, OpusFault, RecordFault, SpecError, WavFault};
 pub use event::{ChangeReason, Event, Speaker};
 pub use format::{EncodedFrame, Format, FrameLength, Packet, PayloadKind, PeerId};

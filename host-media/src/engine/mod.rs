@@ -14,6 +14,7 @@ mod device_tests;
 
 pub use controls::{Controls, MAX_PEERS, PeerInput};
 pub use core::Core;
+pub use desk::InUse;
 pub use thread::Engine;
 
 use std::time::{Instant, SystemTime};
