@@ -88,6 +88,12 @@ impl Playout {
         })
     }
 
+    /// The same with a decoder of another effort, 0 to 10.
+    pub(crate) fn decoder_complexity(mut self, complexity: u8) -> Result<Self, Error> {
+        self.decoder = Decoder::with_complexity(complexity)?;
+        Ok(self)
+    }
+
     /// Takes a packet; `arrival` is when it came from the network.
     pub(crate) fn insert(&mut self, packet: Packet, arrival: Instant) {
         if self.jitter.insert(packet, self.micros(arrival)) {

@@ -232,7 +232,7 @@ impl Sound {
     pub(super) fn play(&self, key: Key, link: LinkId, mut track: RemoteTrack) {
         let slot = {
             let mut state = lock(&self.state);
-            state.drop_link(key);
+            state.hear_no_more(key);
             let id = state.id(key);
             let slot = Slot::default();
             state.links.insert(key, Playing { link, id, slot: slot.clone() });
@@ -325,12 +325,18 @@ impl State {
     /// Gives a link's packets a way into the engine.
     fn connect(&mut self, key: Key) {
         let (Some(engine), Some(playing)) = (&self.engine, self.links.get(&key)) else { return };
+        // Before they are there: a recording that runs names their file when they come.
+        engine.set_label(playing.id, &label(&key.1));
         match engine.add_peer(playing.id) {
             Ok(input) => {
                 if let Some(gain) = self.gains.get(&key.1) {
                     engine.set_gain(playing.id, *gain);
                 }
+<<<<<<< HEAD
+=======
                 engine.set_label(playing.id, &label(&key.1));
+                self.paths.tell(engine, |of| *of == key);
+>>>>>>> next
                 *lock(&playing.slot) = Some(input);
             }
             Err(error) => tracing::warn!(%error, "a participant cannot be heard"),
@@ -338,14 +344,16 @@ impl State {
     }
 
     fn drop_link(&mut self, key: Key) {
-        if let (Some(id), Some(engine)) = (self.paths.remove(key), &self.engine) {
-            engine.advise(id, None);
-        }
+        self.paths.remove(key);
+        self.hear_no_more(key);
+    }
+
+    fn hear_no_more(&mut self, key: Key) {
         if let Some(playing) = self.links.remove(&key) {
             *lock(&playing.slot) = None;
-            if let Some(engine) = &self.engine {
-                engine.remove_peer(playing.id);
-            }
+        }
+        if let (Some(id), Some(engine)) = (self.ids.get(&key), &self.engine) {
+            engine.remove_peer(*id);
         }
     }
 }
