@@ -237,7 +237,7 @@ impl Sound {
     pub(super) fn play(&self, key: Key, link: LinkId, mut track: RemoteTrack) {
         let slot = {
             let mut state = lock(&self.state);
-            state.drop_link(key);
+            state.hear_no_more(key);
             let id = state.id(key);
             let slot = Slot::default();
             state.links.insert(key, Playing { link, id, slot: slot.clone() });
@@ -337,6 +337,7 @@ impl State {
                 if let Some(gain) = self.gains.get(&key.1) {
                     engine.set_gain(playing.id, *gain);
                 }
+                self.paths.tell(engine, |of| *of == key);
                 *lock(&playing.slot) = Some(input);
             }
             Err(error) => tracing::warn!(%error, "a participant cannot be heard"),
@@ -344,14 +345,16 @@ impl State {
     }
 
     fn drop_link(&mut self, key: Key) {
-        if let (Some(id), Some(engine)) = (self.paths.remove(key), &self.engine) {
-            engine.advise(id, None);
-        }
+        self.paths.remove(key);
+        self.hear_no_more(key);
+    }
+
+    fn hear_no_more(&mut self, key: Key) {
         if let Some(playing) = self.links.remove(&key) {
             *lock(&playing.slot) = None;
-            if let Some(engine) = &self.engine {
-                engine.remove_peer(playing.id);
-            }
+        }
+        if let (Some(id), Some(engine)) = (self.ids.get(&key), &self.engine) {
+            engine.remove_peer(*id);
         }
     }
 }
