@@ -55,6 +55,7 @@ mod limiter;
 mod mixer;
 mod play;
 mod playout;
+mod priority;
 mod process;
 mod record;
 mod resample;

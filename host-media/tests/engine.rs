@@ -9,7 +9,7 @@ use std::{
 
 use common::{Log, speech};
 use host_media::{
-    Engine, Error, Event, MemorySink, MemorySource, Packet, PeerId, SinkSpec, SourceSpec, WavFormat, devices,
+    ChangeReason, Direction, Engine, Error, Event, MemorySink, MemorySource, Packet, PeerId, SinkSpec, SourceSpec, WavFormat, devices,
 };
 
 /// Long enough for any machine; only a failure waits for it.
@@ -48,6 +48,46 @@ fn two_engines_in_one_process_hear_each_other() {
     assert!(a.stats().frames > 0 && b.stats().has_source);
     a.stop().unwrap();
     b.stop().unwrap();
+}
+
+#[test]
+fn source_and_sink_are_switched_while_it_runs() {
+    let (told, events) = mpsc::channel();
+    let engine = Engine::builder()
+        .source(SourceSpec::Silence)
+        .sink(SinkSpec::Null)
+        .on_event(move |event| told.send(event).unwrap_or_default())
+        .start()
+        .unwrap();
+    let heard = MemorySink::new();
+    engine.set_source(SourceSpec::Tone);
+    engine.set_sink(SinkSpec::Memory(heard.clone()));
+    let until = Instant::now() + PATIENCE;
+    let (mut source, mut sink) = (false, false);
+    while !(source && sink) {
+        match events.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(Event::SourceChanged { id, reason: ChangeReason::Requested, .. }) => source = id == "tone",
+            Ok(Event::SinkChanged { id, reason: ChangeReason::Requested, .. }) => sink = id == "memory",
+            Ok(_) => {}
+            Err(e) => panic!("nothing was switched: {e}"),
+        }
+    }
+    while heard.samples().is_empty() || engine.stats().level != 20 {
+        assert!(Instant::now() < until, "the new ones are not in use");
+        std::thread::yield_now();
+    }
+    engine.set_source(SourceSpec::Device("no-such-microphone".to_owned()));
+    loop {
+        match events.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(Event::SwitchFailed { direction, wanted, .. }) => {
+                assert_eq!((direction, wanted.as_str()), (Direction::Microphone, "no-such-microphone"));
+                break;
+            }
+            Ok(_) => {}
+            Err(e) => panic!("the failure was not told: {e}"),
+        }
+    }
+    engine.stop().unwrap();
 }
 
 #[test]

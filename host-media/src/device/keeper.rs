@@ -89,7 +89,7 @@ pub(crate) struct Keeper {
     always_look: bool,
     /// What was seen at the last look, as long as it is worth a decision.
     seen: Option<Presence>,
-    known: Vec<String>,
+    known: Option<Vec<String>>,
     look_at: Option<Instant>,
     /// Not before this time, and how long the pause was.
     broken: BTreeMap<String, (Instant, Duration)>,
@@ -121,7 +121,7 @@ impl Keeper {
             serial: 0,
             always_look,
             seen: None,
-            known: Vec::new(),
+            known: None,
             look_at: None,
             broken: BTreeMap::new(),
             told_nothing: cause.is_some(),
@@ -177,13 +177,13 @@ impl Keeper {
         match seen {
             Ok(seen) => {
                 // What has just been plugged in deserves a fresh try.
-                let known = std::mem::take(&mut self.known);
-                self.broken.retain(|id, _| known.contains(id) || !seen.ids.contains(id));
-                self.known.clone_from(&seen.ids);
+                if let Some(known) = self.known.replace(seen.ids.clone()) {
+                    self.broken.retain(|id, _| known.contains(id) || !seen.ids.contains(id));
+                }
                 self.seen = Some(seen);
             }
             Err(cause) => {
-                self.known.clear();
+                self.known = None;
                 self.cause = Some(cause);
                 self.seen = self.held.is_none().then(Presence::default);
             }
@@ -348,8 +348,8 @@ impl Keeper {
                 }
                 (true, _) => Why::Returned,
             };
-            // One spare is as good as another.
-            if why == Why::Fallback && self.fallback && self.held.as_ref().is_some_and(there) {
+            // What is not wanted is no better than what there is.
+            if why == Why::Fallback && self.held.as_ref().is_some_and(there) {
                 continue;
             }
             return Some((id.clone(), why));

@@ -5,7 +5,7 @@
 //! Which device is to be open when others come and go is decided in [`keeper`].
 
 #[cfg(feature = "devices")]
-mod cpal;
+pub(crate) mod cpal;
 // The rings are tested without any device, so they are built for tests in any case.
 #[cfg(any(feature = "devices", test))]
 mod drift;

@@ -6,7 +6,6 @@ mod core;
 mod desk;
 mod encoding;
 mod kind;
-mod priority;
 mod slot;
 mod thread;
 

@@ -11,8 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Builder, Controls, Core, desk::Desk, priority};
-use crate::{TICK, error::Error};
+use super::{Builder, Controls, Core, desk::Desk};
+use crate::{TICK, error::Error, priority};
 
 /// After a standstill up to this many ticks (200 ms) are made up for at once; what is beyond is left out.
 const CATCH_UP: u64 = 20;

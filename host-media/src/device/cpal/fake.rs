@@ -20,6 +20,8 @@ use cpal::{
 use super::System;
 use crate::device::Direction;
 
+pub(crate) use cpal::SampleFormat as Format;
+
 type Sound = Arc<dyn Fn(f64) -> f32 + Send + Sync>;
 
 /// How a device behaves.
@@ -231,16 +233,25 @@ where
             }
             let capture = callback.checked_sub(gear.latency).unwrap_or(callback);
             let stamp = InputStreamTimestamp { callback, capture };
-            call(&data(&mut buffer), &InputCallbackInfo::new(stamp));
+            let data = data(&mut buffer);
+            refuse(|| call(&data, &InputCallbackInfo::new(stamp)));
         }
         Call::Out(call) => {
             let stamp = OutputStreamTimestamp { callback, playback: callback + gear.latency };
-            call(&mut data(&mut buffer), &OutputCallbackInfo::new(stamp));
+            let mut data = data(&mut buffer);
+            refuse(|| call(&mut data, &OutputCallbackInfo::new(stamp)));
             let mono = buffer.iter().step_by(channels).map(|s| f32::from_sample_(*s)).collect();
             gear.heard.push((at, mono));
         }
     }
     running.calls += 1;
+}
+
+/// A callback must not allocate or free anything.
+fn refuse(callback: impl FnOnce()) {
+    let before = assert_no_alloc::violation_count();
+    assert_no_alloc::assert_no_alloc(callback);
+    assert_eq!(assert_no_alloc::violation_count(), before, "a callback asked for memory");
 }
 
 /// The form in which callbacks get samples. cpal has no safe way to make one.

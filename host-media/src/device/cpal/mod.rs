@@ -107,6 +107,10 @@ impl System {
             for device in devices_of(&host, direction)? {
                 ids.extend(device.id().ok());
             }
+            // Where ALSA has no card, its default is a name for nothing, which costs a page of messages to find out.
+            if system.to_string() == "alsa" && !ids.iter().any(|id| id.id().contains("CARD=")) {
+                return Ok(Presence::default());
+            }
             let spare = ids.iter().filter(|id| spare(id)).map(ToString::to_string).collect();
             if let Some(id) = wanted.and_then(|id| id.parse::<cpal::DeviceId>().ok())
                 && id.host() != system
@@ -135,7 +139,9 @@ impl System {
 
     /// Finds a device by the id that [`list`](Self::list) shows, with or without the name of the audio system in front.
     fn find(&self, direction: Direction, id: Option<&str>) -> Result<Option<Device>, Error> {
-        let host = self.host();
+        // Each stream has a connection of its own: with one for all, PulseAudio takes them for streams in step, which must
+        // have the same sink.
+        let host = (self.make)();
         let Some(id) = id else { return Ok(default_of(&host, direction)) };
         if let Ok(id) = id.parse::<cpal::DeviceId>() {
             let other = if id.host() == host.id() { None } else { cpal::host_from_id(id.host()).ok() };

@@ -4,19 +4,23 @@ use std::{sync::Arc, time::Duration};
 
 use cpal::{
     BufferSize, Device, ErrorKind, FromSample, I24, Sample, SampleFormat, SizedSample, Stream, StreamConfig,
-    SupportedBufferSize, SupportedStreamConfig, U24,
+    StreamInstant, SupportedBufferSize, SupportedStreamConfig, U24,
     traits::{DeviceTrait, StreamTrait},
 };
 
 use super::fault;
 use crate::{
-    device::ring::{self, CaptureFeed, PlaybackFeed, Shared},
+    device::ring::{self, CaptureFeed, PlaybackFeed, Running, Shared},
     error::{DeviceFault, DeviceFaultKind, Error},
+    priority,
 };
 
 /// The buffer that is asked for, in milliseconds, and what is tried if the device does not like it. Never the
 /// system's default, which is 2 s on PulseAudio.
 const PERIODS_MS: [u32; 4] = [10, 20, 40, 5];
+/// Where the callbacks' threads are cpal's own, and ordinary ones, the first call asks for a better priority. Elsewhere
+/// they are the system's.
+const RAISES: bool = cfg!(all(any(target_os = "linux", target_os = "freebsd"), not(test)));
 /// How long opening may take where the system lets us say so.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -27,7 +31,7 @@ pub(super) fn capture(device: &Device) -> Result<ring::Capture, DeviceFault> {
             ring::capture(config.sample_rate, period).map_err(|e| Tried::Failed(unsupported(e)))?;
         let stream = capture_stream(device, &supported, config, feed)?;
         stream.play().map_err(|e| Tried::Failed(fault(e)))?;
-        Ok(parts.run(Box::new(stream)))
+        Ok(parts.run(Box::new(Kept::new(stream, device))))
     })
 }
 
@@ -38,8 +42,43 @@ pub(super) fn playback(device: &Device) -> Result<ring::Playback, DeviceFault> {
             ring::playback(config.sample_rate, period).map_err(|e| Tried::Failed(unsupported(e)))?;
         let stream = playback_stream(device, &supported, config, feed)?;
         stream.play().map_err(|e| Tried::Failed(fault(e)))?;
-        Ok(parts.run(Box::new(stream)))
+        Ok(parts.run(Box::new(Kept::new(stream, device))))
     })
+}
+
+/// A stream that is closed beside everything else where closing can take for ever: cpal waits for the end of a playback
+/// that PulseAudio has ended already, and never hears of it.
+struct Kept {
+    stream: Option<Stream>,
+    beside: bool,
+}
+
+impl Kept {
+    fn new(stream: Stream, device: &Device) -> Self {
+        let beside = device.id().is_ok_and(|id| id.host().to_string() == "pulseaudio");
+        Self { stream: Some(stream), beside }
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let Some(stream) = self.stream.take() else { return };
+        if self.beside {
+            let closing = std::thread::Builder::new().name("host-media-close".to_owned());
+            // Without a thread the stream is closed here, as it was given away to one that does not start.
+            let _ = closing.spawn(move || drop(stream));
+        }
+    }
+}
+
+impl Running for Kept {
+    fn now(&self) -> Option<u64> {
+        self.stream.as_ref().map(|stream| nanos(StreamTrait::now(stream)))
+    }
+}
+
+fn nanos(at: StreamInstant) -> u64 {
+    u64::try_from(at.saturating_duration_since(StreamInstant::new(0, 0)).as_nanos()).unwrap_or(u64::MAX)
 }
 
 enum Tried {
@@ -64,7 +103,7 @@ fn with_period<T>(
 ) -> Result<T, DeviceFault> {
     let mut last = None;
     for ms in PERIODS_MS {
-        let mut period = supported.sample_rate() / 1000 * ms;
+        let mut period = supported.sample_rate() * ms / 1000;
         if let SupportedBufferSize::Range { min, max } = supported.buffer_size()
             && min <= max
         {
@@ -125,14 +164,19 @@ where
     let channels = usize::from(config.channels.max(1));
     let scale = 1.0 / channels as f32;
     let shared = feed.shared();
+    let mut raise = RAISES;
     let stream = device.build_input_stream::<T, _, _>(
         config,
         move |data, info| {
+            if std::mem::take(&mut raise) {
+                priority::raise();
+            }
             let stamp = info.timestamp();
             let latency = stamp.callback.saturating_duration_since(stamp.capture);
             let mono = data
                 .chunks_exact(channels)
                 .map(|frame| frame.iter().map(|s| f32::from_sample(*s)).sum::<f32>() * scale);
+            feed.called_at(nanos(stamp.callback));
             feed.feed(mono, latency);
         },
         move |e| report(&shared, e),
@@ -156,13 +200,18 @@ where
 {
     let channels = usize::from(config.channels.max(1));
     let shared = feed.shared();
+    let mut raise = RAISES;
     let stream = device.build_output_stream::<T, _, _>(
         config,
         move |data, info| {
+            if std::mem::take(&mut raise) {
+                priority::raise();
+            }
             let stamp = info.timestamp();
             let latency = stamp.playback.saturating_duration_since(stamp.callback);
             let frames = data.len() / channels;
             let mut out = data.chunks_exact_mut(channels);
+            feed.called_at(nanos(stamp.callback));
             feed.drain(frames, latency, |sample| {
                 if let Some(frame) = out.next() {
                     // Left and right; what else there is (centre, bass, rear) keeps its silence.

@@ -1,5 +1,34 @@
+use assert_no_alloc::{AllocDisabler, assert_no_alloc, violation_count};
+
 use super::*;
 use crate::BLOCK;
+
+/// For all unit tests of the crate; it counts what is asked for where that is forbidden, and does nothing else.
+#[global_allocator]
+static COUNTING: AllocDisabler = AllocDisabler;
+
+#[test]
+fn neither_side_of_a_ring_allocates() {
+    let (mut feed, parts) = capture(44_100, 441).unwrap();
+    let mut source = parts.run(Box::new(()));
+    let (mut drain, parts) = playback(44_100, 441).unwrap();
+    let mut sink = parts.run(Box::new(()));
+    let mut block = crate::SILENT;
+    let before = violation_count();
+    assert_no_alloc(|| {
+        for n in 0..1000 {
+            // Sometimes too much, sometimes nothing.
+            feed.feed(std::iter::repeat_n(0.25, if n % 100 == 50 { 4410 } else { 441 }), Duration::ZERO);
+            if n % 150 != 7 {
+                assert_eq!(source.read(&mut block), Read::Sound);
+                assert_eq!(sink.write(&block), Write::Done);
+            }
+            drain.drain(441, Duration::ZERO, |_| {});
+            let _ = (source.gauge(), sink.gauge(), sink.ready());
+        }
+    });
+    assert_eq!(violation_count(), before);
+}
 
 /// A device whose clock runs `ppm` fast calls for `period` frames at a time while ticks go on for `seconds`.
 fn simulate(

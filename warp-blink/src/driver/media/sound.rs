@@ -9,12 +9,12 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use host_media::{
-    Direction, EncodedFrame, Engine, Format, FrameLength, JitterConfig, Packet, PayloadKind, PeerId,
-    PeerInput, PeerStats, SinkSpec, SourceSpec,
+    Direction, EncodedFrame, Engine, Format, FrameLength, Packet, PayloadKind, PeerId, PeerInput, PeerStats,
+    SinkSpec, SourceSpec,
 };
 use simple_webrtc::{Advice, Frame, FrameTooLarge, LocalTrack, RemoteTrack};
 use tokio::sync::mpsc;
@@ -26,10 +26,6 @@ use crate::{
     ports::media::{MediaError, MediaEvent},
     proto::{LinkId, MediaInput, signal::MediaFormat},
 };
-
-/// The least delay of the jitter buffer: one frame. With one tick (10 ms) late wake-ups of a busy machine moved the delay
-/// up and down again, in about a third of 18 test calls. How much this value helps was not measured by itself.
-const MIN_DELAY: Duration = Duration::from_millis(20);
 
 /// Where the packets of a participant go; nowhere while no devices are open.
 type Slot = Arc<Mutex<Option<PeerInput>>>;
@@ -164,7 +160,6 @@ impl Sound {
             .format(format)
             .bitrate(format.max_bitrate)
             .automute(audio.automute)
-            .jitter(JitterConfig::default().min(MIN_DELAY))
             .on_frame(move |frame| {
                 let offset = *offset.get_or_insert_with(|| clock.offset(frame.timestamp));
                 // Nothing leaves before the engine knows whether the user is muted.

@@ -1,4 +1,4 @@
-//! The engine's thread before ordinary ones, where the system allows it.
+//! Threads that must be in time before ordinary ones, where the system allows it.
 
 use thread_priority::ThreadPriority;
 
@@ -6,7 +6,7 @@ use thread_priority::ThreadPriority;
 ///
 /// On Unix this is the lowest of the real-time priorities: before everything that is not in a hurry, behind everything
 /// that the system itself has in a hurry. Threads that this one starts inherit it.
-pub(super) fn raise() -> bool {
+pub(crate) fn raise() -> bool {
     match ask() {
         Ok(()) => true,
         Err(e) => {
