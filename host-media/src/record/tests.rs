@@ -180,7 +180,7 @@ fn everybody_is_where_they_were_whoever_is_muted_late_or_lost() {
         lost = lost.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         // A tenth of Ann's packets is lost, but none with a click: what is lost is not where it was.
         let click = n % 100 / 3 == 13;
-        ann.speak(now, click || lost % 10 != 0);
+        ann.speak(now, click || !lost.is_multiple_of(10));
         if let Some(ben) = &mut ben {
             ben.speak(now, true);
         }
@@ -412,10 +412,13 @@ fn an_hour_brings_no_drift_between_the_files() {
     near(&sounds[1].1, &all);
 }
 
+/// What was written to a file in memory.
+type Written = Arc<Mutex<Vec<u8>>>;
+
 /// Files in memory that take so many bytes each, the first one excepted.
 #[derive(Clone, Default)]
 struct Memory {
-    files: Arc<Mutex<Vec<Arc<Mutex<Vec<u8>>>>>>,
+    files: Arc<Mutex<Vec<Written>>>,
     room: usize,
     /// Ends in a failure from the first file on.
     all: bool,
@@ -425,7 +428,7 @@ struct Memory {
 }
 
 struct MemoryFile {
-    bytes: Arc<Mutex<Vec<u8>>>,
+    bytes: Written,
     room: usize,
     slow: Duration,
 }
@@ -503,7 +506,7 @@ fn a_full_disk_ends_a_file_and_not_the_call() {
     assert_eq!(sound(&files[0].lock().unwrap()).len(), 5 * 48_000, "what has room is whole");
     let rest = sound(&files[1].lock().unwrap()).len();
     assert!(
-        rest > 0 && (rest + 312 + crate::mixer::Mixer::DELAY) % 48_000 == 0,
+        rest > 0 && (rest + 312 + crate::mixer::Mixer::DELAY).is_multiple_of(48_000),
         "and what has none ends with a page: {rest}"
     );
 }
