@@ -266,8 +266,10 @@ mod tests {
         feed(&mut tracker, 0, 60, |_| 0);
         feed(&mut tracker, 60, 15, |i| (75 - i) * 20_000);
         assert!(tracker.target(1_500_000) <= 12_000, "{}", tracker.target(1_500_000));
+        feed(&mut tracker, 75, 925, |_| 0);
         feed(&mut tracker, 1000, 100, |i| (1100 - i) * 20_000);
         assert!(tracker.target(23_000_000) <= 12_000, "nor does a long one: {}", tracker.target(23_000_000));
+        feed(&mut tracker, 1100, 100, |_| 0);
         for n in 0..10 {
             feed(&mut tracker, 1200 + 25 * n, 20, |_| 0);
             feed(&mut tracker, 1220 + 25 * n, 5, |i| (1225 + 25 * n - i) * 20_000);

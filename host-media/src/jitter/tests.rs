@@ -49,7 +49,7 @@ fn red(n: u16, distances: &[u16]) -> Packet {
     let length = packet(n).payload.len() as u32;
     for distance in distances {
         payload.push(0x80 | 111);
-        payload.extend_from_slice(&(u32::from(*distance) * 960 << 10 | length).to_be_bytes()[1..]);
+        payload.extend_from_slice(&((u32::from(*distance) * 960) << 10 | length).to_be_bytes()[1..]);
     }
     payload.push(111);
     for distance in distances {
