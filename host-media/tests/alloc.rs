@@ -12,7 +12,10 @@ use std::{
 
 use assert_no_alloc::{AllocDisabler, assert_no_alloc, permit_alloc, reset_violation_count, violation_count};
 use common::speech;
-use host_media::{Core, EncodedFrame, Engine, MemorySource, Packet, PayloadKind, PeerId, SinkSpec, SourceSpec, TICK};
+use host_media::{
+    Core, EncodedFrame, Engine, MemorySource, Packet, PayloadKind, PeerId, Processing, SinkSpec, SourceSpec,
+    TICK,
+};
 
 #[global_allocator]
 static COUNTING: AllocDisabler = AllocDisabler;
@@ -30,7 +33,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(peers: u64) -> Self {
+    fn new(peers: u64, processing: Processing) -> Self {
         let frames: Arc<Mutex<Vec<EncodedFrame>>> = Arc::default();
         frames.lock().unwrap().reserve(64);
         let made = Arc::clone(&frames);
@@ -38,6 +41,7 @@ impl Bench {
         let core = Engine::builder()
             .source(SourceSpec::Memory(MemorySource::new(speech(40.0, 48_000))))
             .sink(SinkSpec::Null)
+            .processing(processing)
             .on_frame(move |frame| made.lock().unwrap().push(frame))
             .build(start, SystemTime::UNIX_EPOCH)
             .unwrap();
@@ -60,7 +64,12 @@ impl Bench {
                 }
                 for peer in &self.peers {
                     let payload = frame.payload.clone();
-                    let packet = Packet { sequence: self.sequence, timestamp: frame.timestamp, payload, kind: PayloadKind::Opus };
+                    let packet = Packet {
+                        sequence: self.sequence,
+                        timestamp: frame.timestamp,
+                        payload,
+                        kind: PayloadKind::Opus,
+                    };
                     peer.push(packet, now);
                 }
             }
@@ -112,12 +121,18 @@ fn an_engine_without_a_network_allocates_nothing() {
 
 #[test]
 fn a_tick_with_peers_allocates_nothing() {
-    let bad = Bench::new(4).run(|_| false);
+    let bad = Bench::new(4, Processing::off()).run(|_| false);
     assert_eq!(bad, 0, "of {TICKS} ticks");
 }
 
 #[test]
 fn a_tick_that_conceals_losses_allocates_nothing() {
-    let bad = Bench::new(4).run(|sequence| sequence % 10 == 3);
+    let bad = Bench::new(4, Processing::off()).run(|sequence| sequence % 10 == 3);
+    assert_eq!(bad, 0, "of {TICKS} ticks");
+}
+
+#[test]
+fn a_tick_with_voice_processing_allocates_nothing() {
+    let bad = Bench::new(1, Processing::on()).run(|_| false);
     assert_eq!(bad, 0, "of {TICKS} ticks");
 }

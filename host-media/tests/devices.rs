@@ -16,8 +16,8 @@ use std::{
 
 use common::speech;
 use host_media::{
-    ChangeReason, Direction, Engine, Event, MemorySink, MemorySource, Packet, PayloadKind, PeerId, SinkSpec, SourceSpec,
-    devices, measure,
+    ChangeReason, Direction, Engine, Event, MemorySink, MemorySource, Packet, PayloadKind, PeerId, SinkSpec,
+    SourceSpec, devices, measure,
 };
 
 /// Long enough for any machine; only a failure waits for it.
@@ -37,7 +37,10 @@ fn pactl(arguments: &[&str]) -> String {
 /// The server is the one that the script has started, and no other.
 fn own_server() {
     let server = std::env::var("PULSE_SERVER").unwrap_or_default();
-    assert!(server.ends_with("/native") && pactl(&["list", "short", "sinks"]).contains("s441"), "run scripts/devices.sh");
+    assert!(
+        server.ends_with("/native") && pactl(&["list", "short", "sinks"]).contains("s441"),
+        "run scripts/devices.sh"
+    );
 }
 
 struct Running {
@@ -60,7 +63,15 @@ fn start(source: SourceSpec, sink: SinkSpec) -> Running {
     let input = engine.add_peer(ME).unwrap();
     std::thread::spawn(move || {
         for (sequence, (frame, at)) in frames.iter().enumerate() {
-            input.push(Packet { sequence: sequence as u16, timestamp: frame.timestamp, payload: frame.payload, kind: PayloadKind::Opus }, at);
+            input.push(
+                Packet {
+                    sequence: sequence as u16,
+                    timestamp: frame.timestamp,
+                    payload: frame.payload,
+                    kind: PayloadKind::Opus,
+                },
+                at,
+            );
         }
     });
     Running { engine, events }
@@ -112,10 +123,8 @@ fn there_and_back(speaker: &str, microphone: &str) -> f32 {
     let heard = MemorySink::new();
     let hears = start(SourceSpec::Device(microphone.to_owned()), SinkSpec::Memory(heard.clone()));
     let (_, heard_from) = hears.started();
-    let says = start(
-        SourceSpec::Memory(MemorySource::new(spoken.clone())),
-        SinkSpec::Device(speaker.to_owned()),
-    );
+    let says =
+        start(SourceSpec::Memory(MemorySource::new(spoken.clone())), SinkSpec::Device(speaker.to_owned()));
     let (spoken_from, _) = says.started();
     says.wait("the end of the speech", |event| (*event == Event::SourceEnded).then_some(()));
     let (out, back) = (says.engine.stats(), hears.engine.stats());

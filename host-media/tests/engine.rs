@@ -9,7 +9,8 @@ use std::{
 
 use common::{Log, speech};
 use host_media::{
-    ChangeReason, Direction, Engine, Error, Event, MemorySink, MemorySource, Packet, PeerId, SinkSpec, SourceSpec, WavFormat, devices,
+    ChangeReason, Direction, Engine, Error, Event, MemorySink, MemorySource, Packet, PeerId, SinkSpec,
+    SourceSpec, WavFormat, devices,
 };
 
 /// Long enough for any machine; only a failure waits for it.

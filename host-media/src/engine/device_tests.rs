@@ -10,7 +10,7 @@ use std::{
 
 use super::{Builder, Core, Engine};
 use crate::{
-    BLOCK, EncodedFrame, Event, MemorySink, MemorySource, SinkSpec, SourceSpec, TICK,
+    BLOCK, EncodedFrame, Event, MemorySink, MemorySource, Processing, SinkSpec, SourceSpec, TICK,
     device::{
         Direction,
         cpal::fake::{Format, Gear, World},
@@ -62,6 +62,8 @@ impl Stage {
             .source(source)
             .sink(sink)
             .complexity(0)
+            // What the microphone gives is to be recognised.
+            .processing(Processing::off())
             .on_event(move |event| told.lock().unwrap().push((*time.lock().unwrap(), event)))
             .on_frame(move |frame| made.lock().unwrap().push(frame));
         let core = builder.build(start, SystemTime::UNIX_EPOCH).unwrap();
@@ -152,7 +154,8 @@ fn a_speaker_of_any_format_plays_what_it_is_given() {
             assert_eq!(sink.write(&block), Write::Done);
         }
         let heard: Vec<f32> = world.change("box", |g| g.heard.iter().flat_map(|(_, s)| s.clone()).collect());
-        let found = measure::compare(&spoken(rate, 8.0)[4 * rate as usize..], &heard[4 * rate as usize..], rate);
+        let found =
+            measure::compare(&spoken(rate, 8.0)[4 * rate as usize..], &heard[4 * rate as usize..], rate);
         let least = if format == Format::U8 { 0.97 } else { 0.99 };
         assert!(found.correlation > least, "{rate} {channels} {format:?}: {found:?}");
         let ms = found.delay_samples as f64 / f64::from(rate) * 1000.0;
@@ -166,8 +169,10 @@ fn a_speaker_of_any_format_plays_what_it_is_given() {
 fn drift(direction: Direction, rate: u32, format: Format, ppm: f64, minutes: u32) {
     let gear = Gear::new(direction, "it").format(rate, 1, format).ppm(ppm).sound(|_| 0.25);
     let world = World::new([gear]);
-    let mut source = (direction == Direction::Microphone).then(|| world.system().open_source(None).unwrap().unwrap().it);
-    let mut sink = (direction == Direction::Speaker).then(|| world.system().open_sink(None).unwrap().unwrap().it);
+    let mut source =
+        (direction == Direction::Microphone).then(|| world.system().open_source(None).unwrap().unwrap().it);
+    let mut sink =
+        (direction == Direction::Speaker).then(|| world.system().open_sink(None).unwrap().unwrap().it);
     let mut block = [0.25; BLOCK];
     let (mut most, mut least) = (Duration::ZERO, Duration::MAX);
     let mut gauge = crate::source::Gauge::default();
@@ -189,7 +194,10 @@ fn drift(direction: Direction, rate: u32, format: Format, ppm: f64, minutes: u32
             (most, least) = (most.max(gauge.fill), least.min(gauge.fill));
         }
     }
-    println!("{direction} {rate} Hz {ppm:+} ppm, {minutes} min: ring {least:.1?} to {most:.1?}, {} xruns", gauge.xruns);
+    println!(
+        "{direction} {rate} Hz {ppm:+} ppm, {minutes} min: ring {least:.1?} to {most:.1?}, {} xruns",
+        gauge.xruns
+    );
     assert_eq!(gauge.xruns, 0);
     assert!(most < Duration::from_millis(40) && least > Duration::from_millis(1), "{least:?} to {most:?}");
 }
@@ -228,7 +236,7 @@ fn an_engine_between_two_devices_tells_its_delay_stage_by_stage() {
     assert!(few.contains(&stages.capture_resampler) && few.contains(&stages.playout_resampler), "{stages:?}");
     assert_eq!(stages.capture_ring, stats.capture_fill);
     assert_eq!(stats.capture_latency + stats.encoder_latency, stages.sending());
-    assert_eq!(stats.playout_latency, stages.receiving());
+    assert_eq!(stats.playout_latency + stages.mixer, stages.receiving());
     let mut peer = crate::PeerStats::default();
     peer.jitter_buffer = Duration::from_millis(11);
     assert_eq!(stages.mouth_to_ear(&peer), stages.sending() + stages.receiving() + Duration::from_millis(11));

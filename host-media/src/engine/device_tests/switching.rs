@@ -101,7 +101,12 @@ fn a_sink_is_switched_without_a_gap() {
     for tick in 0..400 {
         far.run(0.01);
         for frame in far.frames.lock().unwrap().drain(..) {
-            let packet = Packet { sequence, timestamp: frame.timestamp, payload: frame.payload, kind: PayloadKind::Opus };
+            let packet = Packet {
+                sequence,
+                timestamp: frame.timestamp,
+                payload: frame.payload,
+                kind: PayloadKind::Opus,
+            };
             sequence = sequence.wrapping_add(1);
             input.push(packet, stage.start + TICK * stage.ticks as u32);
         }
@@ -201,8 +206,11 @@ fn without_any_device_there_is_silence_until_one_comes() {
     let mut stage = Stage::new(&world, SourceSpec::Default, SinkSpec::Default);
     stage.run(5.0);
     let told = events(&stage.told());
-    assert!(matches!(&told[..], [Event::ListenOnly { cause: a }, Event::NoSpeaker { cause: b }]
-        if a.kind == DeviceFaultKind::Missing && b.kind == DeviceFaultKind::Missing), "{told:?}");
+    assert!(
+        matches!(&told[..], [Event::ListenOnly { cause: a }, Event::NoSpeaker { cause: b }]
+        if a.kind == DeviceFaultKind::Missing && b.kind == DeviceFaultKind::Missing),
+        "{told:?}"
+    );
     assert_eq!(stage.frames.lock().unwrap().len(), 0, "nothing is sent without a microphone");
     world.plug("a");
     world.plug("x");
@@ -309,7 +317,8 @@ fn gaps_that_the_driver_reports_are_counted_over_a_switch() {
 fn a_file_that_is_switched_away_from_is_complete() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("heard.wav");
-    let mut stage = Stage::new(&World::default(), SourceSpec::Silence, SinkSpec::Wav(path.clone(), Default::default()));
+    let mut stage =
+        Stage::new(&World::default(), SourceSpec::Silence, SinkSpec::Wav(path.clone(), Default::default()));
     stage.run(0.5);
     let memory = MemorySink::new();
     stage.core.controls().set_sink(SinkSpec::Memory(memory.clone()));
@@ -319,8 +328,14 @@ fn a_file_that_is_switched_away_from_is_complete() {
     assert_eq!(hound::WavReader::open(&path).unwrap().duration(), 51 * 480);
     assert_eq!(memory.samples().len(), 50 * 480);
     let told = events(&stage.told());
-    assert!(matches!(&told[..], [Event::SourceChanged { .. }, Event::SinkChanged { .. }, Event::SourceEnded]
-        | [Event::SinkChanged { .. }, Event::SourceChanged { .. }, Event::SourceEnded]), "{told:?}");
+    assert!(
+        matches!(
+            &told[..],
+            [Event::SourceChanged { .. }, Event::SinkChanged { .. }, Event::SourceEnded]
+                | [Event::SinkChanged { .. }, Event::SourceChanged { .. }, Event::SourceEnded]
+        ),
+        "{told:?}"
+    );
 }
 
 #[test]
