@@ -2,6 +2,8 @@
 //! delay is asserted, since the machine may be busy with anything; they are printed.
 
 #![cfg(all(feature = "devices", target_os = "linux"))]
+// A test program's helpers may panic as its tests do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 

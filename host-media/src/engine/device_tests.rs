@@ -237,8 +237,7 @@ fn an_engine_between_two_devices_tells_its_delay_stage_by_stage() {
     assert_eq!(stages.capture_ring, stats.capture_fill);
     assert_eq!(stats.capture_latency + stats.encoder_latency, stages.sending());
     assert_eq!(stats.playout_latency + stages.mixer, stages.receiving());
-    let mut peer = crate::PeerStats::default();
-    peer.jitter_buffer = Duration::from_millis(11);
+    let peer = crate::PeerStats { jitter_buffer: Duration::from_millis(11), ..Default::default() };
     assert_eq!(stages.mouth_to_ear(&peer), stages.sending() + stages.receiving() + Duration::from_millis(11));
     println!("{stages:?}");
 }
