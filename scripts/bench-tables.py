@@ -296,9 +296,72 @@ def links(times, counts):
     return {"links_set_up": set_up(), "links_added": added(), "links_load": load(), "links_writes": writes()}
 
 
+# Ticks in a sample of the benchmarks of sound.
+TICKS = 1_000
+
+SENDING = {
+    "20_ms": "packets of 20 ms, 32 kbit/s, effort 9, in-band redundancy (the defaults)",
+    "10_ms": "packets of 10 ms",
+    "40_ms": "packets of 40 ms",
+    "effort_0": "effort 0",
+    "effort_5": "effort 5",
+    "effort_10": "effort 10",
+    "no_fec": "without in-band redundancy",
+    "red": "a copy in RED",
+    "dred": "48 kbit/s, deep redundancy of 300 ms",
+    "48_kbps_fec_dred": "48 kbit/s, deep redundancy and in-band redundancy",
+}
+
+REPAIRS = {
+    "repair/of/clean": "nothing lost",
+    "repair/of/fec_10": "10 % lost, in-band redundancy",
+    "repair/of/red_10": "10 % lost, a copy in RED",
+    "repair/of/dred_bursts": "10 % in bursts of four, deep redundancy",
+    "repair/of/concealed_10": "10 % lost, concealed by the vocoder",
+    "repair/classic": "10 % lost, concealed as libopus does by default",
+    "repair/enhanced": "nothing lost, decoders at effort 6",
+}
+
+
+def audio(times, counts):
+    """What sound costs."""
+    tick = lambda name: times[name]["fastest_ns"] / TICKS
+    median = lambda name: times[name]["median_ns"] / TICKS
+    share = lambda ns: f"{ns / 1e7:.2%}".replace("%", " %")
+
+    def sending():
+        idle, usual = tick("send/with/nothing"), tick("send/with/20_ms")
+        rows = []
+        for name, text in SENDING.items():
+            ns = tick(f"send/with/{name}")
+            rows.append([text, us(ns), us(median(f"send/with/{name}")), share(ns), f"{ns / usual:.2f}"])
+        rows.append(["silence at effort 0: the engine itself", us(idle), us(median("send/with/nothing")), share(idle), f"{idle / usual:.2f}"])
+        return table(["sending", "µs a tick", "median", "of a core", "times the defaults"], rows)
+
+    def receiving():
+        none = tick("receive/peers/0")
+        rows = []
+        for n in [0, 1, 4, 16]:
+            ns = tick(f"receive/peers/{n}")
+            each = us((ns - none) / n) if n else ""
+            rows.append([f"{n} peers" if n != 1 else "1 peer", us(ns), us(median(f"receive/peers/{n}")), share(ns), each])
+        return table(["receiving", "µs a tick", "median", "of a core", "µs for each peer"], rows)
+
+    def repairs():
+        none, clean = tick("receive/peers/0"), tick("repair/of/clean")
+        rows = []
+        for name, text in REPAIRS.items():
+            ns = tick(name)
+            rows.append([text, us((ns - none) / 4), f"{(ns - none) / (clean - none):.2f}"])
+        return table(["one of four peers", "µs a tick", "times nothing lost"], rows)
+
+    return {"audio_sending": sending(), "audio_receiving": receiving(), "audio_repairs": repairs()}
+
+
 # By name: the tables, and the least that a whole run has, in times and in numbers of each kind.
 RUNS = {
     "wire": (wire, 40, {"bytes": 12}),
+    "audio": (audio, 20, {}),
     "proto": (proto, 80, {"effects": 70, "nonsense": 70, "inputs": 6, "held": 9}),
     "links": (
         links,

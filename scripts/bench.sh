@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Measures in release what messages, the machine and connections cost, and writes the figures into docs/benchmarks.md and
-# the JSON beside it. `bench.sh wire`, `bench.sh proto` and `bench.sh links` measure one of them and leave the others' figures
+# Measures in release what messages, the machine, connections and sound cost, and writes the figures into docs/benchmarks.md and
+# the JSON beside it. `bench.sh wire`, `proto`, `links` and `audio` measure one of them and leave the others' figures
 # as they are. Any other arguments are those of the first two (a filter, --min-time 1): with them, nothing is written.
 # Take figures in a quiet moment: a busy machine shows in the median first.
 set -euo pipefail
@@ -9,10 +9,12 @@ cd "$(dirname "$0")/.."
 package=(--locked -p warp-blink --no-default-features)
 all=(wire proto)
 links=yes
+audio=yes
 case "${1:-}" in
     "") ;;
-    wire | proto) all=("$1") links= ;;
-    links) all=() ;;
+    wire | proto) all=("$1") links= audio= ;;
+    links) all=() audio= ;;
+    audio) all=() links= ;;
     *) exec cargo bench --quiet "${package[@]}" "${all[@]/#/--bench=}" -- --color never "$@" ;;
 esac
 command -v python3 >/dev/null || { echo "bench.sh: the tables are written by python3, which is not here" >&2; exit 1; }
@@ -24,6 +26,9 @@ done
 if [ -e "$out/proto" ]; then
     # What is held in memory is counted where it is bounded.
     cargo test --quiet --release "${package[@]}" --test proto_alloc -- --nocapture | grep -o '#held .*' | tee -a "$out/proto"
+fi
+if [ -n "$audio" ]; then
+    cargo bench --quiet --locked -p host-media --no-default-features --bench audio -- --color never | tee "$out/audio"
 fi
 if [ -n "$links" ]; then
     # They need the engine itself, and the network in memory of the tests, so they are tests; each is a process of its own.

@@ -31,6 +31,9 @@
 //! # }
 //! ```
 //!
+//! During a call, [`Controls::record`] writes what oneself and each peer say to files that are in step with each other,
+//! and [`Controls::play`] plays a file to everybody.
+//!
 //! Features: `devices` (on by default) brings the machine's microphones and speakers through cpal. Without it the
 //! crate still builds and everything else works.
 

@@ -3,10 +3,10 @@
 use super::{failed, ffi, packet};
 use crate::error::Error;
 
-/// 5: losses are concealed by a neural vocoder, which also plays deep redundancy; libopus itself takes 0, which has
-/// neither. From 6 on an enhancer of low rates works too: it costs a steady voice its phases (a correlation of 0.95
-/// instead of 0.98 with the original at 32 kbit/s) and most of the time of decoding.
-pub(crate) const DEFAULT_COMPLEXITY: u8 = 5;
+/// 5: losses are concealed by a neural vocoder; libopus itself takes 0, where they are not. From 6 on an enhancer of low
+/// rates works too: it costs a steady voice its phases (a correlation of 0.95 instead of 0.98 with the original at 32
+/// kbit/s) and most of the time of decoding.
+pub(crate) const DECODER_COMPLEXITY: u8 = 5;
 
 /// Decodes Opus, mono or stereo, to 48 kHz mono.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(crate) struct Decoder {
 
 impl Decoder {
     pub(crate) fn new() -> Result<Self, Error> {
-        Self::with_complexity(DEFAULT_COMPLEXITY)
+        Self::with_complexity(DECODER_COMPLEXITY)
     }
 
     /// A decoder of another effort, 0 to 10.

@@ -27,10 +27,6 @@ pub(crate) const MAX_DRED_MS: u16 = 1040;
 /// at rates above 170 kbit/s in packets of 60 ms would more be asked for.
 const MAX_FRAME: usize = 1275;
 
-/// What one sample may be at most. Full scale is 1; a little above it is common, and what is far above it, or no
-/// number at all, would reach assertions inside libopus.
-const LOUDEST: f32 = 8.0;
-
 /// Encodes 48 kHz mono sound, in frames of a length that may change from frame to frame.
 #[derive(Debug)]
 pub(crate) struct Encoder {
@@ -46,7 +42,7 @@ pub(crate) struct Encoder {
     fec: Setting,
     dtx: Setting,
     dred: Setting,
-    /// Samples as the library wants them, if it cannot have the caller's.
+    /// Samples for both channels, interleaved.
     input: Vec<f32>,
     buffer: Vec<u8>,
 }
@@ -207,15 +203,11 @@ impl Encoder {
 
     /// Encodes exactly one frame of mono samples.
     pub(crate) fn encode(&mut self, samples: &[f32]) -> Result<Encoded<'_>, Error> {
-        let sane = |v: &f32| v.abs() <= LOUDEST;
-        let samples = if self.channels == 1 && samples.iter().all(sane) {
+        let samples = if self.channels == 1 {
             samples
         } else {
             self.input.clear();
-            for v in samples {
-                let v = if v.is_nan() { 0.0 } else { v.clamp(-LOUDEST, LOUDEST) };
-                self.input.extend(std::iter::repeat_n(v, self.channels));
-            }
+            self.input.extend(samples.iter().flat_map(|&v| std::iter::repeat_n(v, self.channels)));
             &self.input
         };
         let n = self.opus.encode(samples, &mut self.buffer).map_err(failed("encode a frame"))?;

@@ -10,7 +10,7 @@ pub(crate) mod pool;
 pub(crate) mod red;
 
 pub use advice::PathAdvice;
-pub(crate) use decoder::Decoder;
+pub(crate) use decoder::{DECODER_COMPLEXITY, Decoder};
 pub(crate) use encoder::{DEFAULT_BITRATE, DEFAULT_COMPLEXITY, DEFAULT_EXPECTED_LOSS, Encoded, Encoder};
 
 use crate::error::Error;

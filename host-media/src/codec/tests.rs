@@ -17,7 +17,7 @@ pub(crate) fn voice(n: usize, from: usize) -> Vec<f32> {
         .collect()
 }
 
-fn packet_of(encoder: &mut Encoder, frame: &[f32]) -> Vec<u8> {
+pub(crate) fn packet_of(encoder: &mut Encoder, frame: &[f32]) -> Vec<u8> {
     match encoder.encode(frame).unwrap() {
         Encoded::Packet(payload) => payload.to_vec(),
         Encoded::Silence => panic!("a frame was left out"),
@@ -120,7 +120,7 @@ fn settings_stay_within_what_the_codec_and_the_format_allow() {
 
 /// Real speech, nine seconds (examples/assets/README.md): neural networks that were trained on voices do not take
 /// synthetic ones for such.
-fn speech() -> Vec<f32> {
+pub(crate) fn speech() -> Vec<f32> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/assets/speech-a.wav");
     let mut reader = hound::WavReader::open(path).unwrap();
     assert_eq!((reader.spec().sample_rate, reader.spec().channels), (16_000, 1));
@@ -293,5 +293,100 @@ fn what_is_left_out_becomes_noise_about_as_loud() {
         // Noise is made up to 8 kHz, a third of what the white one had: 4.8 dB less.
         assert!((mean - (original - 4.8)).abs() < 6.0, "{mean} {original}");
         assert!(levels.iter().all(|level| (level - mean).abs() < 8.0), "it comes and goes: {levels:.0?}");
+    }
+}
+
+/// libopus makes silence of a frame with them; otherwise they would stay in filters and networks for ever.
+#[test]
+fn numbers_that_are_none_are_forgotten() {
+    let said = &speech()[48_000..48_000 * 3];
+    for (bitrate, dred, fec) in [(24_000, 0, true), (48_000, 300, false), (128_000, 0, false)] {
+        let run = |broken: &[f32]| {
+            let mut encoder = Encoder::new(Format::default()).unwrap();
+            encoder.set_bitrate(bitrate).unwrap();
+            encoder.set_expected_loss(20).unwrap();
+            encoder.set_dred(dred).unwrap();
+            encoder.set_fec(fec).unwrap();
+            let (mut decoder, mut out) = (Decoder::new().unwrap(), vec![0.0; packet::MAX_SAMPLES]);
+            let (mut heard, mut reached) = (Vec::new(), 0);
+            for (n, frame) in said.chunks_exact(960).enumerate() {
+                let mut frame = frame.to_vec();
+                if (10..20).contains(&n) && !broken.is_empty() {
+                    frame.iter_mut().zip(broken.iter().cycle()).for_each(|(v, broken)| *v = *broken);
+                }
+                let payload = packet_of(&mut encoder, &frame);
+                reached = decoder.read_dred(&payload).unwrap();
+                decoder.decode(&payload, &mut out).unwrap();
+                heard.extend_from_slice(&out[..960]);
+                if reached > 0 && n == 99 {
+                    decoder.dred(960 * 5, &mut out[..960 * 4]).unwrap();
+                    assert!(out[..960 * 4].iter().all(|v| v.is_finite()));
+                }
+            }
+            (heard.split_off(48_000), reached)
+        };
+        let (whole, reached) = run(&[]);
+        for broken in [&[f32::NAN][..], &[f32::INFINITY, f32::NEG_INFINITY, 0.0], &[1e30, -1e30, 3.0], &[1e9]]
+        {
+            let (heard, after) = run(broken);
+            let error: f64 = distance(&whole, &heard);
+            println!("{bitrate} {broken:?}: {error:.2} dB, {after} of {reached} samples");
+            assert!(
+                error < 2.5 && after * 10 >= reached * 9,
+                "{bitrate} {broken:?}: {error} dB, {after} of {reached}"
+            );
+        }
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    /// libopus ends the whole process where an assertion of its own fails, so whatever comes must not get there.
+    #[test]
+    fn broken_redundancy_makes_no_worse_than_noise(
+        first in 0..40_usize,
+        flips in proptest::collection::vec((proptest::prelude::any::<proptest::sample::Index>(), 1..=255_u8), 0..12),
+        cut in proptest::prelude::any::<proptest::sample::Index>(),
+        wishes in proptest::collection::vec((0..600_usize, 1..49_usize, 0..4_u8), 1..12),
+    ) {
+        use std::sync::LazyLock;
+        static PACKETS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+            let mut encoder = Encoder::new(Format::default()).unwrap();
+            encoder.set_bitrate(64_000).unwrap();
+            encoder.set_expected_loss(25).unwrap();
+            encoder.set_dred(1_040).unwrap();
+            speech()[48_000..96_000].chunks_exact(960).map(|frame| packet_of(&mut encoder, frame)).collect()
+        });
+        let mut decoder = Decoder::new().unwrap();
+        let mut out = vec![0.0; packet::MAX_SAMPLES];
+        decoder.decode(&PACKETS[first], &mut out).unwrap();
+        let mut broken = PACKETS[first + 9].clone();
+        for (at, by) in flips {
+            let at = at.index(broken.len());
+            broken[at] ^= by;
+        }
+        if cut.index(4) == 0 {
+            broken.truncate(cut.index(broken.len()));
+        }
+        let finite = |n: Result<usize, Error>, out: &[f32]| {
+            n.is_err() || out[..n.unwrap()].iter().all(|v| v.is_finite() && v.abs() < 100.0)
+        };
+        let covered = decoder.read_dred(&broken).unwrap_or(0);
+        proptest::prop_assert!(covered <= 48_000);
+        for (offset, pieces, how) in wishes {
+            let out = &mut out[..pieces * 120];
+            let made = match how {
+                0 => decoder.conceal(out),
+                1 => decoder.recover(&broken, out),
+                _ => decoder.dred(offset * 120, out),
+            };
+            proptest::prop_assert!(finite(made, out), "offset {offset}, {pieces} pieces, {how}");
+        }
+        let made = decoder.decode(&broken, &mut out);
+        proptest::prop_assert!(finite(made, &out));
+        let made = decoder.conceal(&mut out[..960]);
+        proptest::prop_assert!(finite(made, &out));
+        proptest::prop_assert!(decoder.dred(usize::MAX, &mut out[..960]).is_err());
     }
 }

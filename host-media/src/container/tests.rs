@@ -8,13 +8,18 @@ use std::{
 use ogg::{PacketReader, PacketWriteEndInfo, PacketWriter};
 use proptest::prelude::*;
 
-use super::{head::Head, read::OpusSamples, write::Writer};
+use super::{
+    clicks::{CLICK, click, found},
+    head::Head,
+    read::OpusSamples,
+    write::Writer,
+};
 use crate::{BLOCK, Block, source::memory::Samples};
 
 /// A file of so many blocks, made by `sound` from the number of the sample.
 fn file(blocks: usize, sound: impl Fn(usize) -> f32) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let mut writer = Writer::begin(&mut bytes, 7, 32_000, &[("TITLE", "a test")]).unwrap();
+    let mut writer = Writer::begin(&mut bytes, 7, 32_000, 0, &[("TITLE", "a test")]).unwrap();
     for i in 0..blocks {
         let block: Block = std::array::from_fn(|j| sound(i * BLOCK + j));
         writer.push(&block).unwrap();
@@ -23,10 +28,10 @@ fn file(blocks: usize, sound: impl Fn(usize) -> f32) -> Vec<u8> {
     bytes
 }
 
-/// A click of 1 ms every quarter of a second, the first one at its middle.
+/// A click every quarter of a second, the first one at its middle.
 fn clicks(i: usize) -> f32 {
     let at = i % 12_000;
-    if (6_000..6_048).contains(&at) { 0.5 * ((at as f32 - 6_000.0) * 0.5).sin() } else { 0.0 }
+    if (6_000..6_000 + CLICK).contains(&at) { click(at - 6_000) } else { 0.0 }
 }
 
 fn tone(i: usize) -> f32 {
@@ -44,20 +49,6 @@ fn read(bytes: &[u8]) -> Result<Vec<f32>, String> {
             return Ok(all);
         }
     }
-}
-
-/// Where clicks are, in samples.
-fn found(sound: &[f32]) -> Vec<usize> {
-    let mut all = Vec::new();
-    let mut i = 0;
-    while i < sound.len() {
-        if sound[i].abs() > 0.1 {
-            all.push(i);
-            i += 2_400;
-        }
-        i += 1;
-    }
-    all
 }
 
 /// The pages of a file: flags, granule position, number, and the bytes up to its end.
@@ -117,10 +108,11 @@ fn sound_is_where_it_was_after_long_silence_and_silence_costs_little() {
     let at = |i: usize| if (480_000..960_000).contains(&i) { 0.0 } else { clicks(i) };
     let bytes = file(3000, at);
     let heard = found(&read(&bytes).unwrap());
-    let expected: Vec<_> = (0..120).filter(|n| !(40..80).contains(n)).map(|n| n * 12_000 + 6_000).collect();
+    let expected: Vec<_> =
+        (0..120).filter(|n| !(40..80).contains(n)).map(|n| f64::from(n) * 250.0 + 125.0).collect();
     assert_eq!(heard.len(), expected.len());
     for (heard, expected) in heard.iter().zip(expected) {
-        assert!(heard.abs_diff(expected) <= 48, "{heard} instead of {expected}");
+        assert!((heard - expected).abs() < 1.0, "{heard} instead of {expected} ms");
     }
     let silent = file(6000, |_| 0.0).len();
     assert!(silent < 16_000, "a minute of silence takes {silent} bytes");
@@ -207,7 +199,7 @@ fn chained_files_are_one_sound() {
     let chain: Vec<u8> = [&a[..], &b.iter().copied().collect::<Vec<_>>()[..]].concat();
     // Streams in a chain have different numbers.
     let mut other = Vec::new();
-    let mut writer = Writer::begin(&mut other, 8, 32_000, &[]).unwrap();
+    let mut writer = Writer::begin(&mut other, 8, 32_000, 0, &[]).unwrap();
     for i in 0..70 {
         writer.push(&std::array::from_fn(|j| clicks(i * BLOCK + j))).unwrap();
     }
@@ -326,13 +318,11 @@ fn other_programs_read_the_files_too() {
         let sound: Vec<f32> =
             bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
         assert_eq!(sound.len(), 2001 * BLOCK);
-        let expected: Vec<_> = (0..80).map(|n| n * 12_000 + 6_000).filter(|i| clicks_at(*i)).collect();
+        let silent = 2_000.0..7_000.0;
+        let expected = (0..80).map(|n| f64::from(n) * 250.0 + 125.0).filter(|t| !silent.contains(t));
+        let expected: Vec<_> = expected.collect();
         let heard = found(&sound);
         assert_eq!(heard.len(), expected.len());
-        assert!(heard.iter().zip(expected).all(|(a, b)| a.abs_diff(b) <= 48), "{heard:?}");
+        assert!(heard.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1.0), "{heard:?}");
     }
-}
-
-fn clicks_at(i: usize) -> bool {
-    !(96_000..336_000).contains(&i)
 }

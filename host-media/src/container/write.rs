@@ -67,11 +67,13 @@ impl From<io::Error> for BeginFault {
 }
 
 impl<W: Write> Writer<W> {
-    /// Begins a file: writes its headers. `serial` differs between files that belong together (RFC 3533 section 4).
+    /// Begins a file: writes its headers. `serial` differs between files that belong together (RFC 3533 section 4). What
+    /// will be given is later than it is to be heard by `delay` samples.
     pub(crate) fn begin(
         out: W,
         serial: u32,
         bitrate: u32,
+        delay: usize,
         comments: &[(&str, &str)],
     ) -> Result<Self, BeginFault> {
         let mut encoder = Encoder::new(Format::new(FRAME))?;
@@ -79,7 +81,7 @@ impl<W: Write> Writer<W> {
         encoder.set_complexity(COMPLEXITY)?;
         // Nothing is lost between a file and its reader.
         encoder.set_expected_loss(0)?;
-        let pre_skip = u16::try_from(encoder.lookahead()).unwrap_or(u16::MAX);
+        let pre_skip = u16::try_from(encoder.lookahead() + delay).unwrap_or(u16::MAX);
         let mut writer = Self {
             out,
             pages: PacketWriter::new(Vec::new()),

@@ -29,10 +29,26 @@ const EXCESS: f64 = 0.060;
 /// A device that does not call for this long is lost: 3 s.
 const STALL_TICKS: u32 = 300;
 
+/// A device that runs until this is dropped.
+pub(crate) trait Running: Send {
+    /// Nanoseconds by the clock that also tells when the device calls; none without such a clock.
+    fn now(&self) -> Option<u64>;
+}
+
+impl Running for () {
+    fn now(&self) -> Option<u64> {
+        None
+    }
+}
+
 /// What both sides of a ring know. The callback only touches the atomics.
 #[derive(Debug)]
 pub(crate) struct Shared {
     epoch: Instant,
+    /// Nanoseconds by the device's clock of the last call; zero if it does not tell.
+    last: AtomicU64,
+    /// Seconds between two calls.
+    period: f64,
     /// Nanoseconds after the epoch at which sample 0 was captured or is played, plus one; zero before the first call.
     first: AtomicU64,
     /// Nanoseconds of delay in the device, as it last told.
@@ -43,9 +59,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    fn new() -> Arc<Self> {
+    fn new(rate: u32, period: u32) -> Arc<Self> {
         Arc::new(Self {
             epoch: Instant::now(),
+            last: AtomicU64::new(0),
+            period: f64::from(period) / f64::from(rate),
             first: AtomicU64::new(0),
             latency: AtomicU64::new(0),
             calls: AtomicU64::new(0),
@@ -67,6 +85,20 @@ impl Shared {
     fn take_fault(&self) -> Option<DeviceFault> {
         // The lock is contended only in the moment of a fault.
         self.fault.try_lock().ok().and_then(|mut fault| fault.take())
+    }
+
+    /// How much longer ago the last call is than half a period, in seconds: what a device has captured, or played, since it
+    /// last moved samples, less the mean of that. Zero if the device does not tell.
+    ///
+    /// Without it the fill is known to a period only: its saw teeth, which last half a minute at 300 ppm, would be taken for
+    /// drift, and bending the rate after them would shift every echo under the canceller.
+    fn since_call(&self, device: &dyn Running) -> f64 {
+        match (device.now(), self.last.load(Relaxed)) {
+            (None, _) | (_, 0) => 0.0,
+            (Some(now), last) => {
+                (now.saturating_sub(last) as f64 * 1e-9).min(self.period) - self.period / 2.0
+            }
+        }
     }
 
     fn called(&self, latency: Duration, before: bool) {
@@ -126,6 +158,11 @@ impl CaptureFeed {
         Arc::clone(&self.shared)
     }
 
+    /// Tells when the call was made, in nanoseconds by the device's clock; to be told before the samples are moved.
+    pub(crate) fn called_at(&self, nanos: u64) {
+        self.shared.last.store(nanos, Relaxed);
+    }
+
     /// Takes what the device captured, as mono. `latency` is how long ago the first sample was captured.
     pub(crate) fn feed(&mut self, samples: impl ExactSizeIterator<Item = f32>, latency: Duration) {
         self.shared.called(latency, true);
@@ -147,12 +184,12 @@ pub(crate) struct Capture {
     watch: Watch,
     dead: bool,
     /// Keeps the device running.
-    _stream: Box<dyn Send>,
+    stream: Box<dyn Running>,
 }
 
 /// Makes the two ends of a microphone's ring. `period` is the device's buffer in frames.
 pub(crate) fn capture(rate: u32, period: u32) -> Result<(CaptureFeed, CaptureParts), Error> {
-    let shared = Shared::new();
+    let shared = Shared::new(rate, period);
     let (prod, cons) = HeapRb::new(ring_size(rate, period)).split();
     // A tick's worth must be there. As the two clocks slide along each other, a whole period can be missing from
     // one tick to the next.
@@ -177,10 +214,10 @@ pub(crate) struct CaptureParts {
 }
 
 impl CaptureParts {
-    pub(crate) fn run(self, stream: Box<dyn Send>) -> Capture {
+    pub(crate) fn run(self, stream: Box<dyn Running>) -> Capture {
         let Self { ring, shared, puller, drift, rate } = self;
         let watch = Watch::default();
-        Capture { ring, shared, puller, drift, rate, primed: false, watch, dead: false, _stream: stream }
+        Capture { ring, shared, puller, drift, rate, primed: false, watch, dead: false, stream }
     }
 }
 
@@ -221,7 +258,7 @@ impl Source for Capture {
             }
             self.drift.settle();
         }
-        let bend = self.drift.observe(seconds(fill));
+        let bend = self.drift.observe(seconds(fill) + self.shared.since_call(&*self.stream));
         if let Err(e) = self.puller.bend(bend) {
             return self.broken(&e);
         }
@@ -285,6 +322,11 @@ impl PlaybackFeed {
         Arc::clone(&self.shared)
     }
 
+    /// Tells when the call was made, in nanoseconds by the device's clock; to be told before the samples are moved.
+    pub(crate) fn called_at(&self, nanos: u64) {
+        self.shared.last.store(nanos, Relaxed);
+    }
+
     /// Gives `frames` samples, silence where there are none. `latency` is how long it takes until the first one is
     /// heard.
     pub(crate) fn drain(&mut self, frames: usize, latency: Duration, mut write: impl FnMut(f32)) {
@@ -324,7 +366,7 @@ pub(crate) struct Playback {
     primed: bool,
     watch: Watch,
     dead: bool,
-    _stream: Box<dyn Send>,
+    stream: Box<dyn Running>,
 }
 
 /// A speaker's ring before its stream exists.
@@ -338,7 +380,7 @@ pub(crate) struct PlaybackParts {
 
 /// Makes the two ends of a speaker's ring. `period` is the device's buffer in frames.
 pub(crate) fn playback(rate: u32, period: u32) -> Result<(PlaybackFeed, PlaybackParts), Error> {
-    let shared = Shared::new();
+    let shared = Shared::new(rate, period);
     let (prod, cons) = HeapRb::new(ring_size(rate, period)).split();
     // A period must be there, and as the two clocks slide along each other, two can be taken within a tick.
     let target = 2.0 * f64::from(period) / f64::from(rate) + MARGIN;
@@ -354,21 +396,10 @@ pub(crate) fn playback(rate: u32, period: u32) -> Result<(PlaybackFeed, Playback
 }
 
 impl PlaybackParts {
-    pub(crate) fn run(self, stream: Box<dyn Send>) -> Playback {
+    pub(crate) fn run(self, stream: Box<dyn Running>) -> Playback {
         let Self { ring, shared, pusher, drift, rate } = self;
         let watch = Watch::default();
-        Playback {
-            ring,
-            shared,
-            pusher,
-            drift,
-            rate,
-            lead: 0,
-            primed: false,
-            watch,
-            dead: false,
-            _stream: stream,
-        }
+        Playback { ring, shared, pusher, drift, rate, lead: 0, primed: false, watch, dead: false, stream }
     }
 }
 
@@ -408,7 +439,7 @@ impl Sink for Playback {
             self.drift.settle();
             return Write::Done;
         }
-        let bend = -self.drift.observe(fill + TICK.as_secs_f64());
+        let bend = -self.drift.observe(fill + TICK.as_secs_f64() - self.shared.since_call(&*self.stream));
         let result = self.pusher.bend(bend).and_then(|()| {
             let samples = self.pusher.push(block)?;
             if self.ring.push_slice(samples) < samples.len() {

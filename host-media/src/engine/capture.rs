@@ -182,4 +182,34 @@ mod tests {
         upstream.skip(10);
         assert_eq!(run(&mut upstream, &SILENT, false, 2)[0].timestamp, 960 + 4800);
     }
+
+    #[test]
+    fn memory_is_used_again_when_the_network_has_dropped_it() {
+        let mut upstream = Upstream::new(Encoder::new(Format::default()).unwrap());
+        let wanted = Settings {
+            frame: FrameLength::Ms20,
+            bitrate: 32_000,
+            fec: false,
+            expected_loss: 0,
+            dred: 0,
+            red: Copies { count: 2, spacing: 1 },
+        };
+        upstream.apply(&wanted, 5, false).unwrap();
+        let (mut out, mut places) = (std::collections::VecDeque::new(), std::collections::BTreeSet::new());
+        let mut fresh = 0;
+        for tick in 0..6_000_usize {
+            let block = std::array::from_fn(|i| 0.2 * (((tick * BLOCK + i) as f32 * 0.02).sin()));
+            let Some(frame) = upstream.push(&block, false, true).unwrap() else { continue };
+            for bytes in [Some(&frame.payload), frame.red.as_ref()].into_iter().flatten() {
+                // Within 4 KiB: a buffer is filled from its start or goes on where it was.
+                fresh += usize::from(places.insert(bytes.as_ptr() as usize / 4096) && tick > 2_000);
+            }
+            // A second of packets is kept, as for repairs.
+            out.push_back(frame);
+            if out.len() > 50 {
+                out.pop_front();
+            }
+        }
+        assert!(fresh == 0, "{fresh} new places in the steady state");
+    }
 }

@@ -53,6 +53,7 @@ pub struct Core {
     peers: BTreeMap<PeerId, Peer>,
     version: u64,
     jitter: JitterConfig,
+    decoder_complexity: u8,
     epoch: Instant,
     unix: SystemTime,
     /// The source's sample 0 and the sink's, until both are known and told.
@@ -131,6 +132,7 @@ impl Core {
             peers: BTreeMap::new(),
             version: 0,
             jitter: builder.jitter,
+            decoder_complexity: builder.encoding.decoder_complexity,
             epoch,
             unix,
             origins: Some(Origins::default()),
@@ -271,7 +273,9 @@ impl Core {
             if self.peers.contains_key(&id) {
                 continue;
             }
-            match Playout::new(self.epoch, self.jitter) {
+            let made = Playout::new(self.epoch, self.jitter)
+                .and_then(|playout| playout.decoder_complexity(self.decoder_complexity));
+            match made {
                 Ok(playout) => {
                     let gain = shared.gain();
                     self.peers.insert(id, Peer { shared, playout, gain, arrived: VecDeque::new() });

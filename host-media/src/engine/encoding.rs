@@ -11,7 +11,7 @@ use std::{
 use super::{Builder, controls::Controls};
 use crate::{
     codec::{
-        PathAdvice,
+        DECODER_COMPLEXITY, PathAdvice,
         policy::{self, Demand, Policy, Settings, Wanted},
         red::Copies,
     },
@@ -28,11 +28,20 @@ pub(super) struct Encoding {
     fec: bool,
     dred: u16,
     red: Copies,
+    pub(super) decoder_complexity: u8,
 }
 
 impl Default for Encoding {
     fn default() -> Self {
-        Self { stereo: false, dtx: false, adaptive: true, fec: true, dred: 0, red: Copies::default() }
+        Self {
+            stereo: false,
+            dtx: false,
+            adaptive: true,
+            fec: true,
+            dred: 0,
+            red: Copies::default(),
+            decoder_complexity: DECODER_COMPLEXITY,
+        }
     }
 }
 
@@ -163,6 +172,14 @@ impl Builder {
     /// (1: the last ones). Default none.
     pub fn red(mut self, copies: u8, spacing: u8) -> Self {
         self.encoding.red = Copies { count: copies, spacing };
+        self
+    }
+
+    /// Effort of the decoders, 0 to 10. Default 5: what is lost is made up by a neural vocoder, which also reads deep
+    /// redundancy. Below that libopus conceals by repeating what was, which is quicker and sounds worse; above it
+    /// enhances low rates, which costs most of the time of decoding.
+    pub fn decoder_complexity(mut self, complexity: u8) -> Self {
+        self.encoding.decoder_complexity = complexity.min(10);
         self
     }
 

@@ -1,6 +1,6 @@
 //! Packets on their way in: which stream they belong to, and where in it.
 
-use bytes::Bytes;
+use std::ops::Range;
 
 use super::{
     JitterBuffer,
@@ -52,7 +52,7 @@ impl JitterBuffer {
             return false;
         };
         let Some(clocks) = &self.clocks else {
-            self.begin(&packet, arrival);
+            self.begin(packet, arrival);
             return false;
         };
         let sequence = clocks.sequence.near16(packet.sequence);
@@ -66,11 +66,11 @@ impl JitterBuffer {
             return self.suspect(packet, arrival);
         }
         self.suspect = None;
-        self.store(&packet, sequence, timestamp, arrival);
+        self.store(packet, sequence, timestamp, arrival);
         false
     }
 
-    fn begin(&mut self, packet: &Packet, arrival: i64) {
+    fn begin(&mut self, packet: Packet, arrival: i64) {
         let (sequence, timestamp) = (i64::from(packet.sequence), i64::from(packet.timestamp));
         self.clocks = Some(Clocks {
             sequence: Extended::new(sequence),
@@ -93,7 +93,7 @@ impl JitterBuffer {
         match self.suspect.take() {
             Some((first, at)) if follows(&first) => {
                 self.restart();
-                self.begin(&first, at);
+                self.begin(first, at);
                 self.insert(packet, arrival);
                 true
             }
@@ -107,8 +107,8 @@ impl JitterBuffer {
         }
     }
 
-    fn store(&mut self, packet: &Packet, sequence: i64, timestamp: i64, arrival: i64) {
-        let (Some(clocks), Some((head, payload))) = (&mut self.clocks, own(packet)) else { return };
+    fn store(&mut self, mut packet: Packet, sequence: i64, timestamp: i64, arrival: i64) {
+        let (Some(clocks), Some((head, range))) = (&mut self.clocks, own(&packet)) else { return };
         if !clocks.seen.note(sequence) {
             self.counters.duplicates += 1;
             return;
@@ -123,9 +123,13 @@ impl JitterBuffer {
         }
         self.delay.observe(arrival, to_us(timestamp), head.samples as i64);
         self.frame = head.samples.max(120);
-        let stored = Stored { sequence, timestamp, head, payload, copy: false };
-        self.place(stored);
-        self.copies(packet, sequence, timestamp, arrival);
+        // Moved where it can be: a first clone of these bytes would allocate.
+        let payload = match packet.kind {
+            PayloadKind::Red => packet.payload.slice(range),
+            _ => std::mem::take(&mut packet.payload),
+        };
+        self.place(Stored { sequence, timestamp, head, payload, copy: false });
+        self.copies(&packet, sequence, timestamp, arrival);
     }
 
     fn place(&mut self, stored: Stored) {
@@ -167,14 +171,11 @@ impl JitterBuffer {
     }
 }
 
-/// The packet's own frame, without copies of earlier ones; none if it is no Opus.
-fn own(packet: &Packet) -> Option<(Head, Bytes)> {
-    let payload = match packet.kind {
-        PayloadKind::Red => {
-            let own = red::blocks(&packet.payload)?.find(|block| block.ago == 0)?;
-            packet.payload.slice(own.range)
-        }
-        _ => packet.payload.clone(),
+/// The packet's own frame, without copies of earlier ones, and where it stands; none if it is no Opus.
+fn own(packet: &Packet) -> Option<(Head, Range<usize>)> {
+    let range = match packet.kind {
+        PayloadKind::Red => red::blocks(&packet.payload)?.find(|block| block.ago == 0)?.range,
+        _ => 0..packet.payload.len(),
     };
-    Some((packet::head(&payload)?, payload))
+    Some((packet::head(packet.payload.get(range.clone())?)?, range))
 }

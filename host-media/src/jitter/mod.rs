@@ -113,10 +113,12 @@ impl JitterBuffer {
         self.counters.made_lost = self.counters.made_lost.saturating_sub(samples as u64);
     }
 
-    /// Learns from a loss that is over and was followed by a packet with this much deep redundancy, in samples.
-    pub(crate) fn learn(&mut self, now: i64, gap: Gap, deep: usize) {
-        let span = gap.samples.min(gap.fec.max(deep)) as i64;
-        self.delay.repairs.note(now, to_us(span), to_us(span));
+    /// Learns from a loss that is over, and how far the deep redundancy after it goes back, in samples.
+    pub(crate) fn learn(&mut self, now: i64, gap: &Gap, reach: usize) {
+        // Behind copies the packet with deep redundancy comes later than the end of the loss.
+        let behind = gap.deep.as_ref().map_or(0, |deep| deep.ago.saturating_sub(gap.samples));
+        let repairable = gap.samples.min(gap.fec.max(reach.saturating_sub(behind)));
+        self.delay.repairs.note(now, to_us((repairable + behind) as i64), to_us(repairable as i64));
     }
 
     pub(crate) fn playing(&self) -> bool {
@@ -266,6 +268,7 @@ impl JitterBuffer {
 
     /// The next piece of a gap of which this much is left, with a packet behind it.
     fn lost(&mut self, gap: i64) -> Next {
+        let deep = self.position.and_then(|position| self.deep(position.timestamp));
         let (Some(position), Some(first)) = (&mut self.position, self.packets.first()) else {
             return Next::Empty;
         };
@@ -281,18 +284,17 @@ impl JitterBuffer {
         }
         let keep = if first.head.redundancy { frame } else { 0 };
         let samples = (gap - keep).min(BLOCK as i64);
-        // Copies hold no deep redundancy, as they are of low rate: the first packet of its own does.
-        let at = position.timestamp;
-        let bearer = self.packets.iter().find(|s| !s.copy);
-        let deep = bearer.map(|s| Deep {
-            sequence: s.sequence,
-            payload: s.payload.clone(),
-            ago: (s.timestamp - at) as usize,
-        });
         position.timestamp += samples;
         position.gap += samples;
         self.counters.made_lost += samples as u64;
         Next::Lost { samples: samples as usize, deep }
+    }
+
+    /// The first packet that came by itself, for what was lost at this timestamp.
+    fn deep(&self, timestamp: i64) -> Option<Deep> {
+        let bearer = self.packets.iter().find(|stored| !stored.copy)?;
+        let ago = usize::try_from(bearer.timestamp - timestamp).ok()?;
+        Some(Deep { sequence: bearer.sequence, payload: bearer.payload.clone(), ago })
     }
 
     /// The next piece of a pause that the sender made, with a packet behind it; none if it is over. Here the delay can
@@ -326,16 +328,16 @@ impl JitterBuffer {
 
     /// The first packet, which begins this much (not above zero) after the position.
     fn packet(&mut self, gap: i64) -> Next {
-        let Some(stored) = self.packets.pop() else { return Next::Empty };
         self.settle();
+        let lost = self.position.as_mut().map_or(0, |position| std::mem::take(&mut position.gap));
+        let deep = match (&self.position, lost) {
+            (Some(position), 1..) if gap == 0 => self.deep(position.timestamp - lost),
+            _ => None,
+        };
+        let Some(stored) = self.packets.pop() else { return Next::Empty };
         let Some(position) = &mut self.position else { return Next::Empty };
         let fec = if stored.head.redundancy { stored.head.frame } else { 0 };
-        let gap_before = std::mem::take(&mut position.gap);
-        let lost = (gap_before > 0 && gap == 0).then_some(Gap {
-            sequence: stored.sequence,
-            samples: gap_before as usize,
-            fec,
-        });
+        let lost = (lost > 0 && gap == 0).then(|| Gap { samples: lost as usize, fec, deep });
         if stored.copy {
             self.counters.red += 1;
             self.counters.red_samples += (stored.end() - position.timestamp) as u64;

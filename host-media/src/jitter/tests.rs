@@ -38,6 +38,11 @@ fn lost(before: &Packet, ago: usize) -> Next {
     Next::Lost { samples: 480, deep: Some(deep) }
 }
 
+fn gap(before: &Packet, samples: usize, fec: usize) -> Option<Gap> {
+    let deep = Deep { sequence: i64::from(before.sequence), payload: before.payload.clone(), ago: samples };
+    Some(Gap { samples, fec, deep: Some(deep) })
+}
+
 /// A packet with copies of the ones before it, at these distances.
 fn red(n: u16, distances: &[u16]) -> Packet {
     let mut payload = Vec::new();
@@ -101,12 +106,12 @@ fn a_loss_without_redundancy_is_told_in_blocks_and_a_long_one_up_to_the_redundan
     let mut buffer = playing(50);
     buffer.insert(packet(51), at(51));
     assert_eq!([0, 1].map(|_| buffer.next(0, 0)), [lost(&packet(51), 960), lost(&packet(51), 480)]);
-    let gap = Some(Gap { sequence: 51, samples: 960, fec: 0 });
+    let gap = self::gap(&packet(51), 960, 0);
     assert_eq!(buffer.next(0, 0), Next::Packet { payload: packet(51).payload, skip: 0, gap });
     buffer.insert(redundant(54), at(54));
     assert_eq!([0, 1].map(|_| buffer.next(0, 0)), [lost(&redundant(54), 1_920), lost(&redundant(54), 1_440)]);
     assert!(matches!(buffer.next(0, 0), Next::Recover { samples: 960, skip: 0, .. }));
-    let gap = Some(Gap { sequence: 54, samples: 1_920, fec: 960 });
+    let gap = self::gap(&redundant(54), 1_920, 960);
     assert_eq!(buffer.next(0, 0), Next::Packet { payload: redundant(54).payload, skip: 0, gap });
     let Counters { lost, fec, made_lost, .. } = buffer.counters();
     assert_eq!((lost, fec, made_lost), (3, 1, 1_920));
@@ -221,7 +226,7 @@ fn losses_that_could_be_repaired_are_waited_for() {
             match buffer.next(at(n + 20), 0) {
                 Next::Packet { gap: Some(gap), .. } => {
                     assert_eq!(gap.samples, 4 * 960);
-                    buffer.learn(at(n + 4), gap, 48_000);
+                    buffer.learn(at(n + 4), &gap, 48_000);
                 }
                 Next::Empty => break,
                 _ => {}

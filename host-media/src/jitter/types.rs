@@ -43,13 +43,13 @@ pub(crate) enum Next {
 }
 
 /// A loss that is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Gap {
-    /// The packet after it.
-    pub(crate) sequence: i64,
     pub(crate) samples: usize,
-    /// What the in-band redundancy of that packet covers.
+    /// What the in-band redundancy of the packet after it covers.
     pub(crate) fec: usize,
+    /// What could have rebuilt it.
+    pub(crate) deep: Option<Deep>,
 }
 
 /// Where deep redundancy may be.

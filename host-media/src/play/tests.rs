@@ -40,7 +40,7 @@ fn files(dir: &std::path::Path) -> [PathBuf; 2] {
     let mut writer = hound::WavWriter::create(&wav, spec).unwrap();
     said(1).iter().for_each(|s| writer.write_sample(*s).unwrap());
     writer.finalize().unwrap();
-    let mut writer = Writer::begin(std::fs::File::create(&opus).unwrap(), 1, 64_000, &[]).unwrap();
+    let mut writer = Writer::begin(std::fs::File::create(&opus).unwrap(), 1, 64_000, 0, &[]).unwrap();
     for block in said(1).as_chunks::<BLOCK>().0 {
         writer.push(block).unwrap();
     }
@@ -155,14 +155,15 @@ fn it_is_heard_here_if_asked() {
     call.controls.play(&PlaySpec::new(&wav).monitor(true).lockstep(true)).unwrap();
     call.run(20);
     let heard = call.heard.take();
+    let heard = &heard[crate::mixer::Mixer::DELAY..];
     assert_eq!(heard[..], said(1)[..heard.len()], "to the sample");
     call.controls.set_playing_monitor(false);
     call.run(20);
-    assert!(loudness(&call.heard.take()[BLOCK..]) < 1e-6);
+    assert!(loudness(&call.heard.take()[2 * BLOCK..]) < 1e-6);
     call.controls.set_playing_monitor(true);
     call.controls.set_deafened(true);
     call.run(20);
-    assert!(loudness(&call.heard.take()[BLOCK..]) < 1e-6, "deaf is deaf");
+    assert!(loudness(&call.heard.take()[2 * BLOCK..]) < 1e-6, "deaf is deaf");
 }
 
 #[test]
@@ -201,7 +202,7 @@ fn a_file_that_cannot_be_played_is_refused_and_one_that_breaks_says_so() {
     // Behind a whole file, so that the break is not found when it is opened.
     let mut chain = std::fs::read(&opus).unwrap();
     let mut second = Vec::new();
-    let mut writer = Writer::begin(&mut second, 2, 64_000, &[]).unwrap();
+    let mut writer = Writer::begin(&mut second, 2, 64_000, 0, &[]).unwrap();
     said(1).as_chunks::<BLOCK>().0.iter().for_each(|block| writer.push(block).unwrap());
     writer.finish().unwrap();
     let n = second.len();

@@ -4,6 +4,8 @@
 //! the packet that it is of), the copy inside of the next packet (in-band FEC), deep redundancy, concealment.
 
 mod line;
+#[cfg(test)]
+mod repair_tests;
 mod stretch;
 #[cfg(test)]
 mod tests;
@@ -20,7 +22,7 @@ use crate::{
     },
     error::Error,
     format::Packet,
-    jitter::{Advice, Deep, Gap, JitterBuffer, JitterConfig, Next},
+    jitter::{Advice, Deep, JitterBuffer, JitterConfig, Next},
     level::{self, SpeechDetector},
     stats::PeerStats,
 };
@@ -84,6 +86,12 @@ impl Playout {
             detector: SpeechDetector::new(),
             heard: false,
         })
+    }
+
+    /// The same with a decoder of another effort, 0 to 10.
+    pub(crate) fn decoder_complexity(mut self, complexity: u8) -> Result<Self, Error> {
+        self.decoder = Decoder::with_complexity(complexity)?;
+        Ok(self)
     }
 
     /// Takes a packet; `arrival` is when it came from the network.
@@ -156,7 +164,8 @@ impl Playout {
             match self.jitter.next(now, self.line.len()) {
                 Next::Packet { payload, skip, gap } => {
                     if let Some(gap) = gap {
-                        self.learn(now, gap, &payload);
+                        let reach = gap.deep.as_ref().map_or(0, |deep| self.reach(deep));
+                        self.jitter.learn(now, &gap, reach);
                     }
                     self.decode(&payload, skip);
                 }
@@ -201,31 +210,25 @@ impl Playout {
         }
     }
 
-    /// Tells the jitter buffer what could have been repaired of a loss.
-    fn learn(&mut self, now: i64, gap: Gap, payload: &[u8]) {
-        let deep = self.reach(gap.sequence, payload);
-        self.jitter.learn(now, gap, deep);
-    }
-
     /// How far the deep redundancy of this packet goes back; it is ready to be decoded then.
-    fn reach(&mut self, sequence: i64, payload: &[u8]) -> usize {
+    fn reach(&mut self, deep: &Deep) -> usize {
         if let Some((read, reach)) = self.deep
-            && read == sequence
+            && read == deep.sequence
         {
             return reach;
         }
-        let reach = self.decoder.read_dred(payload).unwrap_or_else(|e| {
+        let reach = self.decoder.read_dred(&deep.payload).unwrap_or_else(|e| {
             tracing::debug!(error = %e, "deep redundancy cannot be read");
             0
         });
-        self.deep = Some((sequence, reach));
+        self.deep = Some((deep.sequence, reach));
         reach
     }
 
     /// Rebuilds what is lost from deep redundancy; false if there is none for it.
     fn rebuild(&mut self, samples: usize, deep: &Deep) -> bool {
         let n = samples.div_ceil(GRAIN) * GRAIN;
-        if n > MAX_SAMPLES || self.reach(deep.sequence, &deep.payload) < deep.ago {
+        if n > MAX_SAMPLES || self.reach(deep) < deep.ago {
             return false;
         }
         match self.decoder.dred(deep.ago, &mut self.scratch[..n]) {
@@ -269,10 +272,10 @@ impl Playout {
 
     /// Makes what waits shorter or longer if the delay is not right.
     fn adjust(&mut self, now: i64) {
-        self.warp.tick();
         match self.jitter.advice(now, self.line.len()) {
-            Advice::Keep => self.warp.settled(),
+            Advice::Keep => self.warp.tick(0),
             Advice::Shorten(by) => {
+                self.warp.tick(by);
                 // What lies ahead is looked at only if it is there in one piece.
                 let wanted = BLOCK + Warp::AHEAD;
                 if self.line.len() < wanted && self.jitter.holds(wanted - self.line.len()) {
@@ -280,7 +283,10 @@ impl Playout {
                 }
                 self.warp.shorten(&mut self.line, by);
             }
-            Advice::Lengthen(by) => self.warp.lengthen(&mut self.line, by),
+            Advice::Lengthen(by) => {
+                self.warp.tick(by);
+                self.warp.lengthen(&mut self.line, by);
+            }
         }
     }
 

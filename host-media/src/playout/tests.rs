@@ -36,7 +36,7 @@ fn noise(n: usize, amplitude: f32) -> Vec<f32> {
 }
 
 /// Syllables of a moving pitch, with pauses and some noise.
-fn speech(seconds: f64) -> Vec<f32> {
+pub(super) fn speech(seconds: f64) -> Vec<f32> {
     let hiss = noise((seconds * 48_000.0) as usize, 0.001);
     let mut phase = 0.0_f64;
     hiss.iter()
@@ -66,7 +66,8 @@ fn play(sound: &[f32], by: i64) -> (Vec<f32>, Warp) {
             line.append(next);
             at += 120;
         }
-        warp.settled();
+        // No more urgent than it is.
+        warp.tick(0);
         match by {
             by if by > 0 => warp.shorten(&mut line, by),
             by => warp.lengthen(&mut line, -by),
@@ -141,6 +142,31 @@ fn a_vowel_keeps_its_pitch_and_its_shape_and_gets_as_long_as_promised() {
                 assert!((a - b).abs() < 1.0 || *a < 10.0, "{hz} {by}: {a} {b}");
             }
         }
+    }
+}
+
+/// How sharply the signal bends, where it does so most: a click does more than anything that a mouth makes.
+fn sharpest(sound: &[f32]) -> f32 {
+    sound.windows(3).map(|w| (w[2] - 2.0 * w[1] + w[0]).abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn a_gliding_voice_has_no_clicks() {
+    // Its pitch and its loudness change all the time, so that no two periods are the same.
+    let mut phase = 0.0_f64;
+    let said: Vec<f32> = (0..480_000)
+        .map(|i| {
+            let t = f64::from(i) / 48_000.0;
+            phase += (130.0 + 50.0 * (t * 4.0).sin()) / 48_000.0;
+            let wave: f64 = (1..12).map(|h| (phase * f64::from(h) * std::f64::consts::TAU).sin()).sum();
+            (0.05 * wave * (1.0 + 0.6 * (t * 13.0).sin())) as f32
+        })
+        .collect();
+    for by in [200_000, 50_000, 14_000, -80_000, -9_000] {
+        let (heard, warp) = play(&said, by);
+        println!("{by}: {} jumps, bends {:.2} as sharp", warp.jumps, sharpest(&heard) / sharpest(&said));
+        assert!(warp.jumps > 20, "{by}: {}", warp.jumps);
+        assert!(sharpest(&heard) < 1.1 * sharpest(&said), "{by}: {} {}", sharpest(&heard), sharpest(&said));
     }
 }
 

@@ -25,6 +25,7 @@ const MOST_CREDIT: f32 = 2.0 * MOST_LAG as f32;
 /// What goes on for longer than a second becomes more urgent each tick, by 0.4 ms of excess.
 const PATIENCE: u32 = 100;
 const GROWING_US: i64 = 400;
+const BLOCK_US: i64 = 10_000;
 
 /// See the module.
 #[derive(Debug)]
@@ -66,14 +67,9 @@ impl Warp {
         }
     }
 
-    /// A tick has passed.
-    pub(super) fn tick(&mut self) {
-        self.waiting = self.waiting.saturating_add(1);
-    }
-
-    /// The delay is right.
-    pub(super) fn settled(&mut self) {
-        self.waiting = 0;
+    /// A tick has passed at which the delay was wrong by this much. A part of a block disturbs nobody.
+    pub(super) fn tick(&mut self, by: i64) {
+        self.waiting = if by < BLOCK_US { 0 } else { self.waiting.saturating_add(1) };
     }
 
     /// Leaves out up to `by` microseconds of what waits beyond the next block, if now is a good moment.
@@ -88,7 +84,7 @@ impl Warp {
             self.jump(line, Direction::Ahead, most, 0.0);
             return;
         }
-        let (tempo, alike) = pace(&PACE, by + self.impatience(by));
+        let (tempo, alike) = pace(&PACE, by + self.impatience());
         self.earn(tempo);
         if self.credit < LEAST_LAG as f32 || most < LEAST_LAG {
             return;
@@ -108,7 +104,7 @@ impl Warp {
             return;
         }
         let wanted = usize::try_from(by * 6 / 125).unwrap_or(0);
-        let (tempo, alike) = pace(&SLOW, by + self.impatience(by));
+        let (tempo, alike) = pace(&SLOW, by + self.impatience());
         if self.quiet(&line.all()[PAST - MOST_LAG..PAST + FADE]) {
             // Of another length each time, lest the repetitions become a tone; and not more than is new.
             self.earn(0.5);
@@ -137,11 +133,7 @@ impl Warp {
         self.credit = (self.credit + tempo * BLOCK as f32).min(MOST_CREDIT);
     }
 
-    fn impatience(&self, by: i64) -> i64 {
-        // A part of a block disturbs nobody.
-        if by < 10_000 {
-            return 0;
-        }
+    fn impatience(&self) -> i64 {
         i64::from(self.waiting.saturating_sub(PATIENCE)) * GROWING_US
     }
 

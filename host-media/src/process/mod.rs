@@ -8,6 +8,7 @@ mod bands;
 mod blend;
 mod echo;
 mod gain;
+mod high_pass;
 mod hints;
 mod near;
 mod settings;
@@ -21,14 +22,15 @@ pub(crate) use voice::Voice;
 
 use std::time::Duration;
 
-use sonora::{high_pass_filter::HighPassFilter, three_band_filter_bank::ThreeBandFilterBank};
+use sonora::three_band_filter_bank::ThreeBandFilterBank;
 use sonora_ns::{config::NsConfig, noise_suppressor::NoiseSuppressor};
 
-use crate::{BLOCK, Block, SAMPLE_RATE};
+use crate::{Block, SAMPLE_RATE};
 use bands::{Bands, merge, split};
 use blend::Blend;
 use echo::Echo;
 use gain::Gain;
+use high_pass::HighPass;
 
 /// Samples at 48 kHz by which splitting and merging delay.
 const BANK_DELAY: usize = 48;
@@ -73,12 +75,6 @@ impl<T> Stage<T> {
         let blend = self.blend;
         Some((&mut **self.inner.get_or_insert_with(|| Box::new(make())), blend))
     }
-}
-
-struct HighPass {
-    filter: HighPassFilter,
-    /// The filter takes nothing but vectors.
-    channel: [Vec<f32>; 1],
 }
 
 #[derive(Default)]
@@ -182,18 +178,6 @@ impl Processor {
     }
 }
 
-impl HighPass {
-    fn new() -> Self {
-        Self { filter: HighPassFilter::new(SAMPLE_RATE as i32, 1), channel: [vec![0.0; BLOCK]] }
-    }
-
-    fn process(&mut self, block: &mut Block) {
-        self.channel[0].copy_from_slice(block);
-        self.filter.process_channels(&mut self.channel);
-        block.copy_from_slice(&self.channel[0]);
-    }
-}
-
 impl NoiseLevel {
     fn suppressor(self) -> NoiseSuppressor {
         NoiseSuppressor::new_with_bands(NsConfig { target_level: self.target() }, 3)
@@ -215,5 +199,7 @@ fn fade(blend: Blend, bands: &mut Bands, wet: &Bands) {
     }
 }
 
+#[cfg(test)]
+mod clocks;
 #[cfg(test)]
 mod tests;

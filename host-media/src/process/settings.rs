@@ -31,7 +31,7 @@ pub struct Processing {
     pub noise: Option<NoiseLevel>,
     /// Brings quiet and loud talkers to the same level; costs 1 ms of delay.
     pub gain: bool,
-    /// Takes out what is below 80 Hz: rumble, offsets, the hum of mains.
+    /// Takes out what is below 70 Hz: rumble, offsets, part of the hum of mains.
     pub high_pass: bool,
 }
 

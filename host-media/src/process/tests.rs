@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    SILENT, level, measure,
+    BLOCK, SILENT, level, measure,
     source::{Read, Source, open_wav},
 };
 
@@ -94,7 +94,7 @@ fn part(sound: &[f32], hz: f64) -> f32 {
 
 #[test]
 fn the_high_pass_takes_offset_and_hum_and_leaves_voices() {
-    let tones = [50.0, 100.0, 150.0, 200.0, 300.0, 1_000.0, 12_000.0];
+    let tones = [20.0, 50.0, 100.0, 150.0, 200.0, 300.0, 1_000.0, 12_000.0];
     let input: Vec<f32> = (0..96_000)
         .map(|i| {
             let at = i as f64 / 48_000.0 * std::f64::consts::TAU;
@@ -106,8 +106,8 @@ fn the_high_pass_takes_offset_and_hum_and_leaves_voices() {
     println!("high-pass: {:?} Hz: {gain:.1?} dB", tones);
     let offset = out.iter().sum::<f32>() / out.len() as f32;
     assert!(offset.abs() < 0.002, "offset {offset}");
-    assert!(gain[0] < -25.0, "50 Hz {}", gain[0]);
-    assert!(gain[3] > -1.0 && gain[4..].iter().all(|g| g.abs() < 0.6), "{gain:?}");
+    assert!(gain[0] < -20.0 && gain[1] < -6.0, "{gain:?}");
+    assert!(gain[2] > -1.0 && gain[3..].iter().all(|g| g.abs() < 0.3), "{gain:?}");
 }
 
 #[test]
@@ -141,22 +141,6 @@ fn noise_is_turned_down_by_its_level_and_the_voice_is_left() {
             found.correlation
         );
         assert!(db(after / before) < -least, "{wanted:?}");
-        // The voice, where it is loud.
-        let loud = 11 * 48_000..17 * 48_000;
-        let found = measure::align(&clean[loud.clone()], &out[loud.clone()], SAMPLE_RATE);
-        let voice = db(level::rms(&out[loud.clone()]) / level::rms(&both[loud]));
-        println!(
-            "{wanted:?}: noise {:.1} dB, voice {voice:.1} dB, correlation with the clean voice {:.3}",
-            db(after / before),
-            found.correlation
-        );
-        for hz in [500.0, 2_000.0, 5_000.0, 10_000.0, 20_000.0] {
-            let p = |s: &[f32]| (0..20).map(|k| part(s, hz + 7.0 * f64::from(k)).powi(2)).sum::<f32>().sqrt();
-            println!(
-                "   {hz}: {:.1}",
-                db(p(&out[quiet.start + delay..quiet.end + delay]) / p(&both[quiet.clone()]))
-            );
-        }
         assert!(voice.abs() < 1.5 && found.correlation > 0.95, "{wanted:?}: {voice} {found:?}");
     }
 }

@@ -259,7 +259,8 @@ impl Controls {
     }
 
     /// Says what the files of a peer are to be called, from the next one on; without it they are called `peer-` and its
-    /// number. It may be said before the peer is added, and should be, when something is recorded already.
+    /// number. It may be said before the peer is added, and should be, when something is recorded already. Within a
+    /// recording, a peer with the label of one who has left continues their file.
     pub fn set_label(&self, peer: PeerId, label: &str) {
         self.recordings().roster().set_label(peer, label);
     }

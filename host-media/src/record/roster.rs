@@ -48,11 +48,9 @@ impl Roster {
         peers.entry(peer).or_default().label = Some(label.to_owned());
     }
 
-    /// The label of a peer.
-    pub(super) fn label(&self, peer: PeerId) -> String {
-        let peers = lock(&self.peers);
-        let label = peers.get(&peer).and_then(|entry| entry.label.clone());
-        label.unwrap_or_else(|| format!("peer-{}", peer.0))
+    /// The label that was set for a peer.
+    pub(super) fn label(&self, peer: PeerId) -> Option<String> {
+        lock(&self.peers).get(&peer).and_then(|entry| entry.label.clone())
     }
 
     /// Counts the peers that came.
@@ -81,8 +79,8 @@ mod tests {
         roster.left(PeerId(1));
         roster.left(PeerId(2));
         assert_eq!(roster.present(), []);
-        assert_eq!(roster.label(PeerId(1)), "Ann");
-        assert_eq!(roster.label(PeerId(2)), "peer-2");
+        assert_eq!(roster.label(PeerId(1)).as_deref(), Some("Ann"));
+        assert_eq!(roster.label(PeerId(2)), None);
     }
 
     #[test]
@@ -94,7 +92,7 @@ mod tests {
             roster.set_label(PeerId(i), "x");
             assert!(lock(&roster.peers).len() <= MAX_LABELS);
         }
-        assert_eq!(roster.label(PeerId(0)), "here");
-        assert_eq!(roster.label(PeerId(9_999)), "x");
+        assert_eq!(roster.label(PeerId(0)).as_deref(), Some("here"));
+        assert_eq!(roster.label(PeerId(9_999)).as_deref(), Some("x"));
     }
 }

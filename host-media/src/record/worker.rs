@@ -33,9 +33,14 @@ const MAX_FILES: usize = MAX_PEERS + 2;
 /// ahead, and enough for its gain to come back.
 const MIX_TAIL: u64 = 50;
 
+/// Peers whose files are remembered. Beyond it, those that have left are forgotten.
+const MAX_KNOWN: usize = 16 * MAX_PEERS;
+
 /// A file of the recording.
 struct Written {
     path: PathBuf,
+    /// What the application calls the peer that it is of.
+    label: Option<String>,
     /// None once it has failed.
     writer: Option<Writer<Box<dyn Out>>>,
 }
@@ -43,6 +48,8 @@ struct Written {
 pub(super) struct Worker {
     files: Box<dyn Files>,
     tracks: BTreeMap<Track, Written>,
+    /// The file of each peer: one who comes back under another number continues theirs.
+    known: BTreeMap<PeerId, Track>,
     /// The paths in the order in which the files were begun.
     paths: Vec<PathBuf>,
     feed: Arc<Feed>,
@@ -72,6 +79,7 @@ impl Worker {
         let mut worker = Self {
             files,
             tracks: BTreeMap::new(),
+            known: BTreeMap::new(),
             paths: Vec::new(),
             feed,
             ring,
@@ -100,27 +108,29 @@ impl Worker {
     }
 
     fn begin_all(&mut self, spec: &RecordSpec) -> Result<(), Error> {
-        self.begin(Track::Own, &spec.own)?;
-        self.begin(Track::Mix, &spec.mix)?;
+        self.begin(Track::Own, Some(spec.own.clone()))?;
+        self.begin(Track::Mix, Some(spec.mix.clone()))?;
         for peer in self.roster.present() {
-            let label = self.roster.label(peer);
-            self.begin(Track::Peer(peer), &label)?;
+            self.known.insert(peer, Track::Peer(peer));
+            self.begin(Track::Peer(peer), self.roster.label(peer))?;
         }
         Ok(())
     }
 
-    fn begin(&mut self, track: Track, label: &str) -> Result<(), Error> {
+    fn begin(&mut self, track: Track, given: Option<String>) -> Result<(), Error> {
+        let label = &name(track, given.as_deref());
         let (path, out) = self.files.create(label).map_err(Error::Record)?;
         self.paths.push(path.clone());
         let serial = self.files.seed().wrapping_add(self.paths.len() as u32);
-        let bitrate = if track == Track::Mix { MIX_BITRATE } else { BITRATE };
+        // The mixer looks ahead; what it gives is later than what the other files hold.
+        let (bitrate, delay) = if track == Track::Mix { (MIX_BITRATE, Mixer::DELAY) } else { (BITRATE, 0) };
         let date = self.files.date();
-        let writer = Writer::begin(out, serial, bitrate, &[("TITLE", label), ("DATE", &date)]);
+        let writer = Writer::begin(out, serial, bitrate, delay, &[("TITLE", label), ("DATE", &date)]);
         let writer = writer.map_err(|fault| match fault {
             BeginFault::Io(e) => Error::Record(file_fault(&path, e)),
             BeginFault::Codec(e) => e,
         })?;
-        self.tracks.insert(track, Written { path, writer: Some(writer) });
+        self.tracks.insert(track, Written { path, label: given, writer: Some(writer) });
         self.count();
         Ok(())
     }
@@ -148,10 +158,13 @@ impl Worker {
             self.mix(entry.tick);
             self.tail = 1 + MIX_TAIL;
             self.mixer.add(&entry.block, 1.0, 1.0);
-            if let Track::Peer(peer) = entry.track {
-                self.welcome(peer);
+            let track = match entry.track {
+                Track::Peer(peer) => self.welcome(peer),
+                track => Some(track),
+            };
+            if let Some(track) = track {
+                self.write(track, entry.tick, Some(&entry.block));
             }
-            self.write(entry.track, entry.tick, Some(&entry.block));
         }
         self.mix(ticks);
         let version = self.roster.version();
@@ -186,11 +199,19 @@ impl Worker {
         self.mixed = self.mixed.max(until);
     }
 
-    /// Begins a file for a peer that has none.
-    fn welcome(&mut self, peer: PeerId) {
-        let track = Track::Peer(peer);
-        if self.tracks.contains_key(&track) {
-            return;
+    /// The file of a peer, which is begun if there is none.
+    fn welcome(&mut self, peer: PeerId) -> Option<Track> {
+        if let Some(track) = self.known.get(&peer) {
+            return Some(*track);
+        }
+        let label = self.roster.label(peer);
+        let present = self.roster.present();
+        if self.known.len() >= MAX_KNOWN {
+            self.known.retain(|peer, _| present.contains(peer));
+        }
+        if let Some(track) = self.left_by(label.as_deref(), &present) {
+            self.known.insert(peer, track);
+            return Some(track);
         }
         if self.tracks.len() >= MAX_FILES {
             if !self.crowded {
@@ -200,25 +221,42 @@ impl Worker {
                     "no more files in this recording: new peers are in the mix only"
                 );
             }
-            return;
+            return None;
         }
-        let label = self.roster.label(peer);
-        if let Err(e) = self.begin(track, &label) {
+        let track = Track::Peer(peer);
+        self.known.insert(peer, track);
+        if let Err(e) = self.begin(track, label.clone()) {
             let file = match &e {
                 Error::Record(RecordFault::File { path, .. }) => path.clone(),
-                _ => PathBuf::from(label),
+                _ => PathBuf::from(name(track, label.as_deref())),
             };
             // So that it is not tried again with each block.
-            self.tracks.insert(track, Written { path: file.clone(), writer: None });
+            self.tracks.insert(track, Written { path: file.clone(), label, writer: None });
             self.failed(file, e.to_string());
         }
+        Some(track)
+    }
+
+    /// The file of somebody with this label who has left: they have come back.
+    fn left_by(&self, label: Option<&str>, present: &[PeerId]) -> Option<Track> {
+        let label = label?;
+        let here =
+            |track: &Track| self.known.iter().any(|(peer, theirs)| theirs == track && present.contains(peer));
+        let mut tracks = self.tracks.iter().filter(|(track, _)| matches!(track, Track::Peer(_)));
+        let found = tracks.find(|(track, file)| file.label.as_deref() == Some(label) && !here(track));
+        found.map(|(track, _)| *track)
     }
 
     /// Fills a file with silence up to a tick, and adds the block of that tick.
     fn write(&mut self, track: Track, tick: u64, block: Option<&Block>) {
         let Some(written) = self.tracks.get_mut(&track) else { return };
         let Some(writer) = &mut written.writer else { return };
-        let behind = tick.saturating_sub(blocks(writer.samples()));
+        let done = blocks(writer.samples());
+        if block.is_some() && tick < done {
+            // Two at once would be one too many: nothing may move what comes after it.
+            return;
+        }
+        let behind = tick.saturating_sub(done);
         let done = writer.silence(behind).and_then(|()| block.map_or(Ok(()), |block| writer.push(block)));
         if let Err(e) = done {
             written.writer = None;
@@ -252,6 +290,16 @@ impl Worker {
         }
         let files = std::mem::take(&mut self.paths);
         self.outbox.post(Event::RecordingStopped { files, length: duration(ticks) });
+    }
+}
+
+/// What a file is called.
+fn name(track: Track, label: Option<&str>) -> String {
+    match (label, track) {
+        (Some(label), _) => label.to_owned(),
+        (None, Track::Peer(peer)) => format!("peer-{}", peer.0),
+        (None, Track::Own) => "me".to_owned(),
+        (None, Track::Mix) => "all".to_owned(),
     }
 }
 

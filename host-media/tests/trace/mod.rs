@@ -36,6 +36,19 @@ impl Voice {
         Self { frames: encode(frame, expected_loss, 12.0) }
     }
 
+    /// One frame over and over, of a length that the encoder does not make: 2.5 ms of silence, or 120 ms of six times
+    /// the same frame of speech in one packet (RFC 6716 section 3.2.5).
+    pub fn unusual(samples: u32) -> Self {
+        if samples == 120 {
+            return Self { frames: vec![(120, Bytes::from_static(&[28 << 3, 0xff, 0xfe]))] };
+        }
+        let frames = encode(FrameLength::Ms20, 5, 2.0);
+        let single = frames.iter().find(|(_, f)| f.len() < 252 && f[0] & 3 == 0).unwrap();
+        let mut packet = vec![single.1[0] | 3, 6];
+        (0..6).for_each(|_| packet.extend_from_slice(&single.1[1..]));
+        Self { frames: vec![(5_760, packet.into())] }
+    }
+
     /// Five seconds of each length (ms).
     pub fn changing(lengths: &[u8], expected_loss: u8) -> Self {
         let all = lengths.iter().flat_map(|ms| {
@@ -67,11 +80,12 @@ pub struct Line {
     renumber: Option<(usize, u16, u32)>,
     told: bool,
     pauses: bool,
+    busy: bool,
 }
 
 impl Line {
     pub fn new(seconds: u64) -> Self {
-        Self { seconds, phase: ms(3), drift: 0.0, renumber: None, told: false, pauses: false }
+        Self { seconds, phase: ms(3), drift: 0.0, renumber: None, told: false, pauses: false, busy: false }
     }
 
     /// How long after a packet's arrival, on a path without delay, the receiver's tick is.
@@ -104,6 +118,12 @@ impl Line {
         self
     }
 
+    /// Twice a second the receiver's thread wakes up 60 ms late, and makes up for it at once.
+    pub fn busy(mut self) -> Self {
+        self.busy = true;
+        self
+    }
+
     /// The network says when a packet arrives that was sent at this time; packets are sent at the end of their sound.
     pub fn run(self, voice: &Voice, mut network: impl FnMut(usize, Duration) -> Vec<Duration>) -> Run {
         let start = Instant::now() + Duration::from_secs(1);
@@ -118,10 +138,16 @@ impl Line {
         let (mut n, mut time, mut sequence) = (0, 0_u64, 65_000_u16);
         for tick in 0..self.seconds * 100 {
             let now = self.phase + TICK.mul_f64(tick as f64 / (1.0 + self.drift));
+            // Ticks keep their nominal times; what came until they are really worked is there already.
+            let late = match tick % 50 {
+                n if self.busy && n < 6 => TICK * (6 - n as u32),
+                _ => Duration::ZERO,
+            };
+            let until = now + late;
             loop {
                 let (samples, payload) = &voice.frames[n % voice.frames.len()];
                 let sent = Duration::from_nanos((time + u64::from(*samples)) * 62_500 / 3);
-                if sent > now {
+                if sent > until {
                     break;
                 }
                 let pause = self.pauses && sent.as_secs() % 2 == 1;
@@ -144,7 +170,7 @@ impl Line {
                 time += u64::from(*samples);
             }
             flying.sort_by_key(|(arrives, n, _)| (*arrives, *n));
-            let arrived = flying.iter().take_while(|(arrives, ..)| *arrives <= now).count();
+            let arrived = flying.iter().take_while(|(arrives, ..)| *arrives <= until).count();
             for (arrives, n, packet) in flying.drain(..arrived) {
                 if self.told && self.renumber.is_some_and(|(from, ..)| from == n) {
                     input.new_stream();

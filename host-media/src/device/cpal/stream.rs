@@ -4,13 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use cpal::{
     BufferSize, Device, ErrorKind, FromSample, I24, Sample, SampleFormat, SizedSample, Stream, StreamConfig,
-    SupportedBufferSize, SupportedStreamConfig, U24,
+    StreamInstant, SupportedBufferSize, SupportedStreamConfig, U24,
     traits::{DeviceTrait, StreamTrait},
 };
 
 use super::fault;
 use crate::{
-    device::ring::{self, CaptureFeed, PlaybackFeed, Shared},
+    device::ring::{self, CaptureFeed, PlaybackFeed, Running, Shared},
     error::{DeviceFault, DeviceFaultKind, Error},
     priority,
 };
@@ -69,6 +69,16 @@ impl Drop for Kept {
             let _ = closing.spawn(move || drop(stream));
         }
     }
+}
+
+impl Running for Kept {
+    fn now(&self) -> Option<u64> {
+        self.stream.as_ref().map(|stream| nanos(StreamTrait::now(stream)))
+    }
+}
+
+fn nanos(at: StreamInstant) -> u64 {
+    u64::try_from(at.saturating_duration_since(StreamInstant::new(0, 0)).as_nanos()).unwrap_or(u64::MAX)
 }
 
 enum Tried {
@@ -166,6 +176,7 @@ where
             let mono = data
                 .chunks_exact(channels)
                 .map(|frame| frame.iter().map(|s| f32::from_sample(*s)).sum::<f32>() * scale);
+            feed.called_at(nanos(stamp.callback));
             feed.feed(mono, latency);
         },
         move |e| report(&shared, e),
@@ -200,6 +211,7 @@ where
             let latency = stamp.playback.saturating_duration_since(stamp.callback);
             let frames = data.len() / channels;
             let mut out = data.chunks_exact_mut(channels);
+            feed.called_at(nanos(stamp.callback));
             feed.drain(frames, latency, |sample| {
                 if let Some(frame) = out.next() {
                     // Left and right; what else there is (centre, bass, rear) keeps its silence.

@@ -21,9 +21,9 @@ impl Paths {
         self.known.insert(key, (id, advice));
     }
 
-    /// The path is gone; tells what the engine calls it.
-    pub(super) fn remove(&mut self, key: Key) -> Option<PeerId> {
-        self.known.remove(&key).map(|(id, _)| id)
+    /// The path is gone.
+    pub(super) fn remove(&mut self, key: Key) {
+        self.known.remove(&key);
     }
 
     /// True if that is news.
@@ -34,6 +34,10 @@ impl Paths {
     /// Tells an engine what is known of the paths that are meant.
     pub(super) fn tell(&self, engine: &Engine, meant: impl Fn(&Key) -> bool) {
         for (id, advice) in self.known.iter().filter(|(key, _)| meant(key)).map(|(_, known)| known) {
+            // Who has sent nothing so far listens all the same.
+            if let Err(error) = engine.add_peer(*id) {
+                tracing::warn!(%error, "nothing is done about what a participant loses");
+            }
             engine.advise(*id, Some(path(advice, self.red)));
         }
     }

@@ -9,12 +9,12 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use host_media::{
-    Direction, EncodedFrame, Engine, Format, FrameLength, JitterConfig, Packet, PayloadKind, PeerId,
-    PeerInput, PeerStats, SinkSpec, SourceSpec,
+    Direction, EncodedFrame, Engine, Format, FrameLength, Packet, PayloadKind, PeerId, PeerInput, PeerStats,
+    SinkSpec, SourceSpec,
 };
 use simple_webrtc::{Advice, Frame, FrameTooLarge, LocalTrack, RemoteTrack};
 use tokio::sync::mpsc;
@@ -26,10 +26,6 @@ use crate::{
     ports::media::{MediaError, MediaEvent},
     proto::{LinkId, MediaInput, signal::MediaFormat},
 };
-
-/// The least delay of the jitter buffer: one frame. With one tick (10 ms) late wake-ups of a busy machine moved the delay
-/// up and down again, in about a third of 18 test calls. How much this value helps was not measured by itself.
-const MIN_DELAY: Duration = Duration::from_millis(20);
 
 /// Where the packets of a participant go; nowhere while no devices are open.
 type Slot = Arc<Mutex<Option<PeerInput>>>;
@@ -164,7 +160,6 @@ impl Sound {
             .format(format)
             .bitrate(format.max_bitrate)
             .automute(audio.automute)
-            .jitter(JitterConfig::default().min(MIN_DELAY))
             .on_frame(move |frame| {
                 let offset = *offset.get_or_insert_with(|| clock.offset(frame.timestamp));
                 // Nothing leaves before the engine knows whether the user is muted.
@@ -237,7 +232,7 @@ impl Sound {
     pub(super) fn play(&self, key: Key, link: LinkId, mut track: RemoteTrack) {
         let slot = {
             let mut state = lock(&self.state);
-            state.drop_link(key);
+            state.hear_no_more(key);
             let id = state.id(key);
             let slot = Slot::default();
             state.links.insert(key, Playing { link, id, slot: slot.clone() });
@@ -330,12 +325,18 @@ impl State {
     /// Gives a link's packets a way into the engine.
     fn connect(&mut self, key: Key) {
         let (Some(engine), Some(playing)) = (&self.engine, self.links.get(&key)) else { return };
+        // Before they are there: a recording that runs names their file when they come.
+        engine.set_label(playing.id, &label(&key.1));
         match engine.add_peer(playing.id) {
             Ok(input) => {
                 if let Some(gain) = self.gains.get(&key.1) {
                     engine.set_gain(playing.id, *gain);
                 }
+<<<<<<< HEAD
+=======
                 engine.set_label(playing.id, &label(&key.1));
+                self.paths.tell(engine, |of| *of == key);
+>>>>>>> next
                 *lock(&playing.slot) = Some(input);
             }
             Err(error) => tracing::warn!(%error, "a participant cannot be heard"),
@@ -343,14 +344,16 @@ impl State {
     }
 
     fn drop_link(&mut self, key: Key) {
-        if let (Some(id), Some(engine)) = (self.paths.remove(key), &self.engine) {
-            engine.advise(id, None);
-        }
+        self.paths.remove(key);
+        self.hear_no_more(key);
+    }
+
+    fn hear_no_more(&mut self, key: Key) {
         if let Some(playing) = self.links.remove(&key) {
             *lock(&playing.slot) = None;
-            if let Some(engine) = &self.engine {
-                engine.remove_peer(playing.id);
-            }
+        }
+        if let (Some(id), Some(engine)) = (self.ids.get(&key), &self.engine) {
+            engine.remove_peer(*id);
         }
     }
 }
