@@ -18,8 +18,8 @@ use std::{
 
 use common::speech;
 use host_media::{
-    ChangeReason, Direction, Engine, Event, MemorySink, MemorySource, Packet, PayloadKind, PeerId, SinkSpec,
-    SourceSpec, devices, measure,
+    ChangeReason, Direction, Engine, Event, MemorySink, MemorySource, Packet, PayloadKind, PeerId,
+    Processing, SinkSpec, SourceSpec, devices, measure,
 };
 
 /// Long enough for any machine; only a failure waits for it.
@@ -58,6 +58,8 @@ fn start(source: SourceSpec, sink: SinkSpec) -> Running {
         .source(source)
         .sink(sink)
         .bitrate(128_000)
+        // What comes back is compared with what was said.
+        .processing(Processing::off())
         .on_frame(move |frame| made.send((frame, Instant::now())).unwrap_or_default())
         .on_event(move |event| told.send(event).unwrap_or_default())
         .start()
