@@ -66,7 +66,7 @@ mod stats;
 
 pub use codec::PathAdvice;
 pub use device::{DeviceInfo, Direction, MicrophoneMeter, TestTone, devices, test_tone};
-pub use engine::{Builder, Controls, Core, Engine, MAX_PEERS, PeerInput};
+pub use engine::{Builder, Controls, Core, Engine, InUse, MAX_PEERS, PeerInput};
 pub use error::{DeviceFault, DeviceFaultKind, Error, OpusFault, RecordFault, SpecError, WavFault};
 pub use event::{ChangeReason, Event, Speaker};
 pub use format::{EncodedFrame, Format, FrameLength, Packet, PayloadKind, PeerId};

@@ -30,7 +30,10 @@ fn examples_are_short_and_say_how_to_run_them() {
         names.push(name);
     }
     names.sort();
-    assert_eq!(names, ["answerer", "caller", "chat", "echo_bot", "embed", "group", "in_memory", "sound_check"]);
+    assert_eq!(
+        names,
+        ["answerer", "caller", "chat", "echo_bot", "embed", "group", "in_memory", "sound_check"]
+    );
 }
 
 /// Runs an example that needs nothing, and gives what it prints.

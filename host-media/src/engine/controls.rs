@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    desk::{Bell, Post},
+    desk::{Bell, InUse, Post},
     encoding::Switches,
     kind::{Sinks, Sources},
 };
@@ -201,6 +201,18 @@ impl Controls {
     /// [`Event::SinkChanged`](crate::Event::SinkChanged).
     pub fn set_sink(&self, sink: SinkSpec) {
         self.shared.sinks.request(sink);
+    }
+
+    /// Where sound comes from now; none if there is no microphone.
+    #[must_use]
+    pub fn source(&self) -> Option<InUse> {
+        self.shared.sources.in_use()
+    }
+
+    /// Where sound goes now; none if there is no speaker.
+    #[must_use]
+    pub fn sink(&self) -> Option<InUse> {
+        self.shared.sinks.in_use()
     }
 
     /// Plays silence instead of the peers, or the peers again.

@@ -110,8 +110,14 @@ impl Core {
         let shared = Arc::clone(&controls.shared);
         let system = builder.system;
         let (source, held) = split::<Sources>(source, &mut pending);
+        if let Ok((id, name)) = &held {
+            shared.sources.uses(id, name);
+        }
         let sources = Counter::new(Arc::clone(&shared.sources), &builder.source, held, &system, epoch);
         let (sink, held) = split::<Sinks>(sink, &mut pending);
+        if let Ok((id, name)) = &held {
+            shared.sinks.uses(id, name);
+        }
         let sinks = Counter::new(Arc::clone(&shared.sinks), &builder.sink, held, &system, epoch);
         let source = SourceSlot::new(source, Arc::clone(&shared.sources));
         let sink = SinkSlot::new(sink, Arc::clone(&shared.sinks));

@@ -76,6 +76,17 @@ struct State<K: Kind> {
     waste: Vec<Box<K::Dyn>>,
     delivery: Option<Delivery<K>>,
     tells: VecDeque<Event>,
+    in_use: Option<InUse>,
+}
+
+/// A source or sink that is in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InUse {
+    /// The id of the device, or the text form of what else it is.
+    pub id: String,
+    /// Its name, to show to people.
+    pub name: String,
 }
 
 /// Where the tick and the desk meet, for one direction.
@@ -102,6 +113,7 @@ impl<K: Kind> Post<K> {
             waste: Vec::with_capacity(WASTE),
             delivery: None,
             tells: VecDeque::with_capacity(TELLS),
+            in_use: None,
         };
         Arc::new(Self { state: Mutex::new(state), mail: AtomicBool::new(false), bell: Arc::clone(bell) })
     }
@@ -112,8 +124,19 @@ impl<K: Kind> Post<K> {
         self.bell.ring();
     }
 
+    /// What the tick uses, as far as it knows.
+    pub(super) fn in_use(&self) -> Option<InUse> {
+        lock(&self.state).in_use.clone()
+    }
+
+    pub(super) fn uses(&self, id: &str, name: &str) {
+        lock(&self.state).in_use = Some(InUse { id: id.to_owned(), name: name.to_owned() });
+    }
+
     pub(super) fn lost(&self, cause: DeviceFault, it: Box<K::Dyn>) {
-        lock(&self.state).lost = Some(cause);
+        let mut state = lock(&self.state);
+        (state.lost, state.in_use) = (Some(cause), None);
+        drop(state);
         self.retire(it);
     }
 

@@ -15,6 +15,7 @@ mod device_tests;
 
 pub use controls::{Controls, MAX_PEERS, PeerInput};
 pub use core::Core;
+pub use desk::InUse;
 pub use thread::Engine;
 
 use std::time::{Instant, SystemTime};

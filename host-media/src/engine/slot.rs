@@ -110,6 +110,9 @@ impl SourceSlot {
             self.post.retire(old);
         }
         self.post.taken(next.serial);
+        if let Event::SourceChanged { id, name, .. } | Event::SinkChanged { id, name, .. } = &next.event {
+            self.post.uses(id, name);
+        }
         tell(next.event);
         self.ended = false;
         self.said(read, &mut tell);
@@ -223,6 +226,9 @@ impl SinkSlot {
         }
         self.put(&std::array::from_fn(|i| block[i] * rise(i)), tell);
         self.post.taken(next.serial);
+        if let Event::SourceChanged { id, name, .. } | Event::SinkChanged { id, name, .. } = &next.event {
+            self.post.uses(id, name);
+        }
         tell(next.event);
         true
     }

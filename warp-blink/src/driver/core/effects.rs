@@ -9,7 +9,7 @@ use crate::{
     id::{CallId, PublicKey},
     ports::media::MediaCommand,
     proto::{
-        Effect, EffectId, EffectKind, Gift, LinkId, Outcome, SessionNo,
+        Effect, EffectId, EffectKind, Gift, Outcome, SessionNo,
         signal::{Body, Lane, Packet, Welcome},
     },
     wire::Topic,

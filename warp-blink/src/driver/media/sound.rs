@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 
 use super::{Audio, Key, paths::Paths, rtp::RtpClock};
 use crate::{
-    event::Warning,
+    event::{DeviceKind, Warning},
     id::{CallId, PublicKey},
     ports::media::{MediaError, MediaEvent},
     proto::{LinkId, MediaInput, signal::MediaFormat},
@@ -193,6 +193,10 @@ impl Sound {
         {
             self.not_recorded(call, cause);
         }
+        for (kind, used) in [(DeviceKind::Microphone, engine.source()), (DeviceKind::Speaker, engine.sink())]
+        {
+            send(&self.events, MediaInput::Device { call, kind, name: used.map(|used| used.name) });
+        }
         state.engine = Some(engine);
         // All links of this call, not only new ones: those of a call that was held have stayed open while another call
         // had the devices, or none did. Their entries in `links` outlive each engine, and their readers have gone on,
@@ -332,11 +336,7 @@ impl State {
                 if let Some(gain) = self.gains.get(&key.1) {
                     engine.set_gain(playing.id, *gain);
                 }
-<<<<<<< HEAD
-=======
-                engine.set_label(playing.id, &label(&key.1));
                 self.paths.tell(engine, |of| *of == key);
->>>>>>> next
                 *lock(&playing.slot) = Some(input);
             }
             Err(error) => tracing::warn!(%error, "a participant cannot be heard"),
