@@ -15,10 +15,13 @@ STEP := scripts/step.sh
 ALL := --workspace --locked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-turn test-browser test-lab test-devices lint fmt doc fuzz sim bench clean-demo
+.PHONY: help setup demo test test-turn test-browser test-lab test-devices lint fmt doc fuzz sim bench audio-quality clean-demo
 
 # How long each fuzz target runs.
 SECONDS ?= 60
+
+# How many seeds decide on the losses of each case of `make audio-quality`.
+SEEDS ?= 3
 
 help: ## list all targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -66,8 +69,11 @@ fuzz: setup ## run each fuzz target for SECONDS=60 and print a table; not part o
 sim: setup ## random lives of 2 to 16 phones, in virtual time (RUNS=10000, FROM=20000; SEED=17 shows one)
 	@$(CARGO) run --release --locked --quiet -p blink-sim
 
-bench: setup ## measure what messages, the call machine and connections cost, and write docs/benchmarks.md
+bench: setup ## measure what messages, the call machine, connections and sound cost, and write docs/benchmarks.md
 	@scripts/bench.sh
+
+audio-quality: setup ## score real speech (PESQ) that went through calls over lossy networks, and write docs/audio-quality.md (SEEDS=3)
+	@SEEDS=$(SEEDS) scripts/audio-quality.sh
 
 clean-demo: ## remove what the demo wrote
 	@rm -rf demo

@@ -310,6 +310,10 @@ SENDING = {
     "red": "a copy in RED",
     "dred": "48 kbit/s, deep redundancy of 300 ms",
     "48_kbps_fec_dred": "48 kbit/s, deep redundancy and in-band redundancy",
+    "processing": "the defaults with all voice processing",
+    "echo": "with echo cancellation only",
+    "noise": "with noise suppression only",
+    "high_pass": "with the high-pass only",
 }
 
 REPAIRS = {

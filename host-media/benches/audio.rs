@@ -17,8 +17,8 @@ use std::{
 use common::speech;
 use divan::Bencher;
 use host_media::{
-    Builder, Core, EncodedFrame, Engine, Format, FrameLength, MemorySource, Packet, PayloadKind, PeerId,
-    PeerInput, SinkSpec, SourceSpec, TICK,
+    Builder, Core, EncodedFrame, Engine, Format, FrameLength, MemorySource, NoiseLevel, Packet, PayloadKind,
+    PeerId, PeerInput, Processing, SinkSpec, SourceSpec, TICK,
 };
 
 /// Of speech in a sample.
@@ -48,7 +48,7 @@ fn talker() -> Builder {
 }
 
 /// Settings of the sender by name.
-const SENDING: [&str; 11] = [
+const SENDING: [&str; 15] = [
     "nothing",
     "20_ms",
     "10_ms",
@@ -60,6 +60,10 @@ const SENDING: [&str; 11] = [
     "red",
     "dred",
     "48_kbps_fec_dred",
+    "processing",
+    "high_pass",
+    "noise",
+    "echo",
 ];
 
 fn sender(name: &str) -> Builder {
@@ -78,6 +82,10 @@ fn sender(name: &str) -> Builder {
         "red" => talker.red(1, 2),
         "dred" => dred(talker).fec(false).bitrate(48_000),
         "48_kbps_fec_dred" => dred(talker).bitrate(48_000),
+        "processing" => talker.processing(Processing::on()),
+        "high_pass" => talker.processing(Processing::off().high_pass(true)),
+        "noise" => talker.processing(Processing::off().noise(Some(NoiseLevel::Moderate))),
+        "echo" => talker.processing(Processing::off().echo(true)),
         _ => talker,
     }
 }
