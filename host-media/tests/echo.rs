@@ -4,6 +4,9 @@
 //! once with that echo, and the near end's voice, as its microphone. What it sends is decoded and measured.
 //! `ECHO_DIR=/some/where` keeps the sounds as WAV files, for listening and for PESQ.
 
+// A failure here is a failed test.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::time::{Duration, Instant, SystemTime};

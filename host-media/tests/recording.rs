@@ -1,5 +1,7 @@
 //! A recording of a running engine: its ticks by the clock, its disk a real one.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{
     io::Cursor,
     path::Path,
@@ -75,9 +77,9 @@ fn an_engine_that_stops_closes_its_recording() {
         .unwrap();
     engine.play(&PlaySpec::new(&files[0])).unwrap();
     let ended = loop {
-        match events.recv_timeout(Duration::from_secs(60)).unwrap() {
-            Event::PlayingEnded { file, cause } => break (file, cause),
-            _ => {}
+        let event = events.recv_timeout(Duration::from_secs(60)).unwrap();
+        if let Event::PlayingEnded { file, cause } = event {
+            break (file, cause);
         }
     };
     assert_eq!(ended, (files[0].clone(), None));

@@ -1,5 +1,8 @@
 //! The microphone's side of an engine on a virtual clock: processing that is switched, automute, hints.
 
+// A failure here is a failed test.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::time::{Duration, Instant, SystemTime};

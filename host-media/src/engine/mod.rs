@@ -9,7 +9,8 @@ mod kind;
 mod slot;
 mod thread;
 
-#[cfg(all(test, feature = "devices"))]
+#[cfg(test)]
+#[cfg(feature = "devices")]
 mod device_tests;
 
 pub use controls::{Controls, MAX_PEERS, PeerInput};

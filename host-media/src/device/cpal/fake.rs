@@ -93,9 +93,12 @@ impl Gear {
     }
 }
 
+type OnInput = Box<dyn FnMut(&Data, &InputCallbackInfo) + Send>;
+type OnOutput = Box<dyn FnMut(&mut Data, &OutputCallbackInfo) + Send>;
+
 enum Call {
-    In(Box<dyn FnMut(&Data, &InputCallbackInfo) + Send>),
-    Out(Box<dyn FnMut(&mut Data, &OutputCallbackInfo) + Send>),
+    In(OnInput),
+    Out(OnOutput),
 }
 
 struct Running {
