@@ -22,8 +22,8 @@ const SAID: f64 = 8.0;
 const LEARNT: usize = 2 * 48_000;
 /// Phases of the receiver's ticks that are tried: 40, a quarter of a millisecond apart.
 const PHASES: u32 = 40;
-/// Calls between real engines, whose phases are whatever they are.
-const CALLS: usize = 7;
+/// Calls between real engines, each with another phase of their ticks.
+const CALLS: u32 = 7;
 
 /// One call. All in ms.
 #[derive(Clone, Copy, Debug, Default)]
@@ -91,7 +91,7 @@ fn parse(bytes: &[u8]) -> Option<(Packet, u64)> {
     Some((packet, u64::from_be_bytes(*sent)))
 }
 
-fn real_call(said: &[f32], frame: FrameLength) -> Result<Measured, Box<dyn Error>> {
+fn real_call(said: &[f32], frame: FrameLength, phase: Duration) -> Result<Measured, Box<dyn Error>> {
     let start = Instant::now();
     let nanos = move || u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
     let (out, into) =
@@ -102,6 +102,8 @@ fn real_call(said: &[f32], frame: FrameLength) -> Result<Measured, Box<dyn Error
     let (log_a, log_b) = (Log::default(), Log::default());
     let to = log_b.attach(listener(&heard)).start()?;
     let input = to.add_peer(PEER)?;
+    // The ticks of an engine begin when it starts.
+    std::thread::sleep(phase);
     let mut sequence = 0_u16;
     let from = log_a
         .attach(speaker_of(said).format(Format::new(frame)))
@@ -182,7 +184,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     for frame in frames {
-        let calls = (0..CALLS).map(|_| real_call(&said, frame)).collect::<Result<Vec<_>, _>>()?;
+        let calls = (0..CALLS)
+            .map(|n| real_call(&said, frame, host_media::TICK * n / CALLS))
+            .collect::<Result<Vec<_>, _>>()?;
         row("UDP on this machine", frame, &calls);
     }
     Ok(())
