@@ -46,7 +46,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 Some(Event::Ended { reason, .. }) => {
                     println!("{reason}");
                     talking = false;
-                    heard.take();
+                    drop(heard.take());
                     blink.set_microphone(say(beeps.clone())).await?;
                 }
                 Some(_) => {}

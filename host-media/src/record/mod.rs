@@ -105,6 +105,9 @@ pub struct RecordStats {
     pub missing: Duration,
     /// Files that are being written.
     pub files: usize,
+    /// How much of the length was not taken up by the thread that writes so far; zero on a disk that keeps up, but for some
+    /// 100 ms at a time.
+    pub behind: Duration,
 }
 
 /// The recordings of an engine, as its handles and its ticks share them.

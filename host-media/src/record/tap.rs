@@ -41,6 +41,8 @@ pub(super) struct Feed {
     pub(super) ticks: AtomicU64,
     /// There will be no more ticks.
     pub(super) ended: AtomicBool,
+    /// Ticks whose blocks are all in the files, or in the buffers of files.
+    pub(super) written: AtomicU64,
     /// Blocks that did not fit.
     pub(super) missing: AtomicU64,
     /// Files that are written.
@@ -61,8 +63,11 @@ impl Feed {
     }
 
     pub(super) fn stats(&self) -> RecordStats {
+        let written = self.written.load(Ordering::Acquire);
+        let ticks = self.ticks.load(Ordering::Acquire);
         RecordStats {
-            length: duration(self.ticks.load(Ordering::Acquire)),
+            behind: duration(ticks.saturating_sub(written)),
+            length: duration(ticks),
             missing: duration(self.missing.load(Ordering::Relaxed)),
             files: self.files.load(Ordering::Relaxed),
         }

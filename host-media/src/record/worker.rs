@@ -143,6 +143,7 @@ impl Worker {
             let ended = self.feed.ended.load(Ordering::Acquire);
             let ticks = self.feed.ticks.load(Ordering::Acquire);
             self.drain(ticks);
+            self.feed.written.store(ticks, Ordering::Release);
             if ended || self.tracks.values().all(|track| track.writer.is_none()) {
                 self.close(ticks);
                 return;
