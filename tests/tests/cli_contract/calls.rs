@@ -10,7 +10,7 @@ use crate::{
 /// The names of the events, repetitions of what comes each second and of link states left out.
 fn story(lines: &[Value]) -> Vec<&str> {
     let names = lines.iter().filter_map(|line| line["event"].as_str());
-    names.filter(|name| !["stats", "participant", "link", "warning"].contains(name)).collect()
+    names.filter(|name| !["stats", "participant", "link", "warning", "device"].contains(name)).collect()
 }
 
 fn position(lines: &[Value], event: &str, state: Option<&str>) -> usize {
