@@ -9,8 +9,8 @@ use std::{
 
 use bytes::Bytes;
 use host_media::{
-    Core, EncodedFrame, Engine, Format, FrameLength, MemorySink, Packet, PeerStats, SinkSpec, SourceSpec,
-    TICK,
+    Builder, Core, Engine, Format, FrameLength, MemorySink, Packet, PayloadKind, PeerStats, SinkSpec,
+    SourceSpec, TICK,
 };
 
 use crate::common::{Log, PEER, ms, speaker_of, speech};
@@ -28,7 +28,14 @@ impl Seed {
 
 /// Frames of speech, over and over.
 pub struct Voice {
-    frames: Vec<(u32, Bytes)>,
+    frames: Vec<Frame>,
+}
+
+/// Samples, and what is sent of them, if anything is.
+type Frame = (u32, Option<(Bytes, PayloadKind)>);
+
+fn plain(samples: u32, payload: impl Into<Bytes>) -> Frame {
+    (samples, Some((payload.into(), PayloadKind::Opus)))
 }
 
 impl Voice {
@@ -36,17 +43,23 @@ impl Voice {
         Self { frames: encode(frame, expected_loss, 12.0) }
     }
 
+    /// What an engine makes of this sound; redundant packets where it makes them.
+    pub fn of(sound: &[f32], builder: impl FnOnce(Builder) -> Builder) -> Self {
+        Self { frames: engine(sound, builder) }
+    }
+
     /// One frame over and over, of a length that the encoder does not make: 2.5 ms of silence, or 120 ms of six times
     /// the same frame of speech in one packet (RFC 6716 section 3.2.5).
     pub fn unusual(samples: u32) -> Self {
         if samples == 120 {
-            return Self { frames: vec![(120, Bytes::from_static(&[28 << 3, 0xff, 0xfe]))] };
+            return Self { frames: vec![plain(120, &[28 << 3, 0xff, 0xfe][..])] };
         }
         let frames = encode(FrameLength::Ms20, 5, 2.0);
-        let single = frames.iter().find(|(_, f)| f.len() < 252 && f[0] & 3 == 0).unwrap();
-        let mut packet = vec![single.1[0] | 3, 6];
-        (0..6).for_each(|_| packet.extend_from_slice(&single.1[1..]));
-        Self { frames: vec![(5_760, packet.into())] }
+        let mut sent = frames.iter().filter_map(|(_, sent)| sent.as_ref());
+        let (single, _) = sent.find(|(f, _)| f.len() < 252 && f[0] & 3 == 0).unwrap();
+        let mut packet = vec![single[0] | 3, 6];
+        (0..6).for_each(|_| packet.extend_from_slice(&single[1..]));
+        Self { frames: vec![plain(5_760, packet)] }
     }
 
     /// Five seconds of each length (ms).
@@ -59,17 +72,31 @@ impl Voice {
     }
 }
 
-fn encode(frame: FrameLength, expected_loss: u8, seconds: f64) -> Vec<(u32, Bytes)> {
+fn encode(frame: FrameLength, expected_loss: u8, seconds: f64) -> Vec<Frame> {
+    let builder = |b: Builder| b.format(Format::new(frame)).expected_loss(expected_loss);
+    engine(&speech(seconds, 48_000), builder)
+}
+
+fn engine(sound: &[f32], builder: impl FnOnce(Builder) -> Builder) -> Vec<Frame> {
     let log = Log::default();
-    let builder =
-        speaker_of(&speech(seconds, 48_000)).format(Format::new(frame)).expected_loss(expected_loss);
     let start = Instant::now();
-    let mut core = log.attach(builder).build(start, SystemTime::UNIX_EPOCH).unwrap();
-    for tick in 0..(seconds * 100.0) as u32 {
+    let builder = builder(log.attach(speaker_of(sound)));
+    let mut core = builder.build(start, SystemTime::UNIX_EPOCH).unwrap();
+    for tick in 0..(sound.len() / 480) as u32 {
         core.tick(start + TICK * tick);
     }
-    let frames = log.frames.lock().unwrap();
-    frames.iter().map(|EncodedFrame { samples, payload, .. }| (*samples, payload.clone())).collect()
+    let (mut frames, mut at) = (Vec::new(), 0);
+    for frame in log.frames.lock().unwrap().iter() {
+        // Nothing is sent of frames that were left out.
+        frames.extend((at..frame.timestamp).step_by(frame.samples as usize).map(|_| (frame.samples, None)));
+        let sent = match &frame.red {
+            Some(red) => (red.clone(), PayloadKind::Red),
+            None => (frame.payload.clone(), PayloadKind::Opus),
+        };
+        frames.push((frame.samples, Some(sent)));
+        at = frame.timestamp + frame.samples;
+    }
+    frames
 }
 
 /// What is played how.
@@ -152,7 +179,9 @@ impl Line {
                 }
                 let pause = self.pauses && sent.as_secs() % 2 == 1;
                 let sign_of_life = sent.as_millis() % 400 < 20;
-                if !pause || sign_of_life {
+                if let Some((payload, kind)) = payload
+                    && (!pause || sign_of_life)
+                {
                     let (mut number, mut timestamp) =
                         (sequence, (time as u32).wrapping_add(u32::MAX - 96_000));
                     if let Some((from, by, slip)) = self.renumber
@@ -162,7 +191,8 @@ impl Line {
                     }
                     let payload = if pause { payload.slice(..1) } else { payload.clone() };
                     for arrives in network(n, sent) {
-                        flying.push((arrives, n, Packet::new(number, timestamp, payload.clone())));
+                        let packet = Packet::new(number, timestamp, payload.clone()).kind(*kind);
+                        flying.push((arrives, n, packet));
                     }
                     sequence = sequence.wrapping_add(1);
                 }
@@ -231,6 +261,19 @@ impl Run {
     /// Seconds that were made up.
     pub fn concealed(&self, from: u64, to: u64) -> f64 {
         self.grown(from, to, |s| s.concealed.as_secs_f64())
+    }
+
+    /// Seconds that were taken out or put in.
+    pub fn stretched(&self, from: u64, to: u64) -> f64 {
+        self.grown(from, to, |s| (s.shortened + s.lengthened).as_secs_f64())
+    }
+
+    /// In ms.
+    pub fn median_delay(&self, from: u64, to: u64) -> f64 {
+        let mut all: Vec<_> =
+            self.stats[self.ticks(from, to)].iter().map(|s| in_ms(s.jitter_buffer)).collect();
+        all.sort_by(f64::total_cmp);
+        all[all.len() / 2]
     }
 
     pub fn lost(&self, from: u64, to: u64) -> f64 {

@@ -1,0 +1,148 @@
+//! Networks that send again what was lost (RFC 4585): each lost packet comes one round trip after its place, or later,
+//! or never. What is copied in other packets has no use for that; what is not, has no other hope.
+//!
+//! `cargo test -p host-media --test resent -- --nocapture` prints what came of it.
+
+mod common;
+mod trace;
+
+use std::time::Duration;
+
+use common::{ms, speech};
+use trace::{Line, Run, Seed, Voice};
+
+/// Losses begin and end at these seconds.
+const FROM: u64 = 5;
+const TO: u64 = 35;
+const SECONDS: u64 = 60;
+
+/// 50 ms one way, and 100 there and back.
+#[derive(Clone, Copy)]
+struct Network {
+    seed: u64,
+    /// Share of the packets that are lost, in runs of this length.
+    loss: f64,
+    run: usize,
+    /// Whether what was lost is sent again.
+    resends: bool,
+}
+
+impl Network {
+    fn packets(self) -> impl FnMut(usize, Duration) -> Vec<Duration> {
+        let mut seed = Seed(self.seed);
+        let mut left = 0;
+        move |_, sent| {
+            // Up to 4 ms late, as everywhere.
+            let arrives = sent + ms(50) + ms(4).mul_f64(seed.share());
+            if !(FROM..TO).contains(&sent.as_secs()) {
+                return vec![arrives];
+            }
+            // Every packet that does not follow a run begins one as often as makes the share.
+            let begin = self.loss / (self.run as f64 * (1.0 - self.loss) + self.loss);
+            left = match left {
+                0 if seed.share() < begin => self.run,
+                n => n.saturating_sub(1),
+            };
+            if left == 0 {
+                return vec![arrives];
+            }
+            let mut late = ms(110) + ms(20).mul_f64(seed.share());
+            // It is asked for four times, each time a bit more than a round trip later.
+            for _ in 0..4 {
+                if !self.resends {
+                    break;
+                }
+                if seed.share() >= self.loss {
+                    let again = (seed.share() < 0.1).then(|| arrives + late + ms(5));
+                    return std::iter::once(arrives + late).chain(again).collect();
+                }
+                late += ms(135);
+            }
+            vec![]
+        }
+    }
+}
+
+/// With a copy of the frame before the last one, as the policy makes them, or with in-band copies only.
+fn voice(red: bool, loss: f64) -> Voice {
+    let percent = (loss * 100.0) as u8;
+    Voice::of(&speech(12.0, 48_000), |builder| match red {
+        true => builder.bitrate(24_000).expected_loss(10).red(1, 2),
+        false => builder.bitrate(48_000).expected_loss(percent),
+    })
+}
+
+struct Figures {
+    targets: Vec<f64>,
+    delay: f64,
+    /// Shares of the time, in percent.
+    concealed: f64,
+    stretched: f64,
+}
+
+fn figures(name: &str, run: &Run) -> Figures {
+    let at = [4, 6, 7, 10, 15, 20, 30, 34, 40, 45, 50, 59];
+    let targets: Vec<f64> = at.iter().map(|&second| run.targets(second, second + 1).1).collect();
+    let seconds = (TO - FROM - 2) as f64;
+    let figures = Figures {
+        targets,
+        delay: run.median_delay(FROM + 2, TO),
+        concealed: 100.0 * run.concealed(FROM + 2, TO) / seconds,
+        stretched: 100.0 * run.stretched(FROM + 2, TO) / seconds,
+    };
+    let end = run.end();
+    println!(
+        "| {name} | {} | {:.0} | {:.1} | {:.2} | {} | {} | {} | {} |",
+        figures.targets.iter().map(|t| format!("{t:.0}")).collect::<Vec<_>>().join(" "),
+        figures.delay,
+        figures.concealed,
+        figures.stretched,
+        run.moves(FROM + 2, TO),
+        end.lost,
+        end.late,
+        end.fec_recovered + end.red_recovered,
+    );
+    figures
+}
+
+/// When losses are over, the delay is what it is without anything that comes again.
+fn no_more_stays(again: &Figures, never: &Figures) {
+    let (again, never) = (again.targets.last().unwrap(), never.targets.last().unwrap());
+    assert!(*again <= never + 4.0, "{again} {never}");
+}
+
+const HEAD: &str = "| losses | target at 4 6 7 10 15 20 30 34 40 45 50 59 s | delay | concealed % | stretched % | moves | lost | late | copies |";
+const CASES: [(f64, usize, &str); 4] =
+    [(0.1, 1, "10 %"), (0.2, 1, "20 %"), (0.1, 3, "10 % in threes"), (0.2, 3, "20 % in threes")];
+
+fn run(red: bool, loss: f64, length: usize, resends: bool, seed: u64) -> Run {
+    let network = Network { seed, loss, run: length, resends };
+    Line::new(SECONDS).run(&voice(red, loss), network.packets())
+}
+
+#[test]
+fn what_comes_again_and_was_copied_anyway_needs_no_waiting_for() {
+    println!("{HEAD}");
+    for (loss, length, name) in CASES {
+        let never = figures(&format!("RED, {name}, never again"), &run(true, loss, length, false, 1));
+        let again = figures(&format!("RED, {name}, again"), &run(true, loss, length, true, 1));
+        // What is sent again does no harm to what is heard.
+        assert!(again.concealed <= never.concealed + 0.5, "{name}: {} {}", again.concealed, never.concealed);
+        assert!(again.stretched < 3.0, "{name}: {} % of the time stretched", again.stretched);
+        assert!(again.delay < 260.0, "{name}: {} ms", again.delay);
+        no_more_stays(&again, &never);
+    }
+}
+
+#[test]
+fn what_comes_again_and_was_not_copied_is_waited_for() {
+    println!("{HEAD}");
+    for (loss, length, name) in CASES {
+        let never = figures(&format!("in-band, {name}, never again"), &run(false, loss, length, false, 1));
+        let again = figures(&format!("in-band, {name}, again"), &run(false, loss, length, true, 1));
+        assert!(again.concealed <= never.concealed + 0.5, "{name}: {} {}", again.concealed, never.concealed);
+        assert!(again.stretched < 3.0, "{name}: {} % of the time stretched", again.stretched);
+        assert!(again.delay < 260.0, "{name}: {} ms", again.delay);
+        no_more_stays(&again, &never);
+    }
+}
