@@ -10,7 +10,8 @@ use crate::{format::FrameLength, process::VoiceStats};
 pub struct PeerStats {
     /// Packets that were taken from the queue and were neither malformed nor duplicates.
     pub received: u64,
-    /// Packets that were not there when their turn came and did not come later either.
+    /// Packets that were not there when their turn came and did not come later either, outages included. What the sender
+    /// does not send (muted, DTX) is not lost.
     pub lost: u64,
     /// Packets that came after their turn and could not be played.
     pub late: u64,
@@ -24,13 +25,13 @@ pub struct PeerStats {
     pub overflowed: u64,
     /// Jumps of sequence or timestamp that were taken as a new stream.
     pub resets: u64,
-    /// Frames that were made up because nothing was there to play, counted in the peer's frame length.
+    /// Frames that were made up because nothing was there to play, counted in the peer's frame length at that time.
     pub concealed_frames: u64,
     /// Frames that were recovered from the redundancy in the packet after them (in-band FEC).
     pub fec_recovered: u64,
     /// Frames that were played from their copy in a later packet (RFC 2198).
     pub red_recovered: u64,
-    /// Frames that were rebuilt from deep redundancy (DRED), counted in the peer's frame length.
+    /// Frames that were rebuilt from deep redundancy (DRED), counted in the peer's frame length at that time.
     pub dred_recovered: u64,
     /// Time that was made up by concealment: for packets that were lost, late or broken. Pauses do not count.
     pub concealed: Duration,

@@ -1,5 +1,7 @@
 //! From Opus packets to samples, and what to play where packets are missing.
 
+use std::ops::Range;
+
 use super::{failed, ffi, packet};
 use crate::error::Error;
 
@@ -8,12 +10,19 @@ use crate::error::Error;
 /// kbit/s) and most of the time of decoding.
 pub(crate) const DECODER_COMPLEXITY: u8 = 5;
 
+/// 4: concealment as it always was. In a pause the neural vocoder makes something louder of the noise that was heard
+/// last, for a tenth of a second and by up to 20 dB; the classic one goes on with it as it was.
+const CLASSIC_COMPLEXITY: u8 = 4;
+
 /// Decodes Opus, mono or stereo, to 48 kHz mono.
 #[derive(Debug)]
 pub(crate) struct Decoder {
     // libopus mixes a stereo packet down by itself if the decoder is mono (RFC 6716 section 4.5.3).
     opus: ffi::Decoder,
     deep: ffi::DeepRedundancy,
+    complexity: u8,
+    /// What was decoded last was music (CELT): libopus then makes concealment of in-band copies.
+    celt: bool,
 }
 
 impl Decoder {
@@ -23,10 +32,15 @@ impl Decoder {
 
     /// A decoder of another effort, 0 to 10.
     pub(crate) fn with_complexity(complexity: u8) -> Result<Self, Error> {
-        let mut opus = ffi::Decoder::new().map_err(failed("make a decoder"))?;
-        opus.set_complexity(i32::from(complexity.min(10))).map_err(failed("set the complexity"))?;
+        let opus = ffi::Decoder::new().map_err(failed("make a decoder"))?;
         let deep = ffi::DeepRedundancy::new().map_err(failed("make a decoder of deep redundancy"))?;
-        Ok(Self { opus, deep })
+        let mut decoder = Self { opus, deep, complexity: complexity.min(10), celt: false };
+        decoder.set_complexity(decoder.complexity)?;
+        Ok(decoder)
+    }
+
+    fn set_complexity(&mut self, complexity: u8) -> Result<(), Error> {
+        self.opus.set_complexity(i32::from(complexity)).map_err(failed("set the complexity"))
     }
 
     /// Decodes a packet into `out`, which has room for [`packet::MAX_SAMPLES`]; tells how many samples it made.
@@ -35,11 +49,23 @@ impl Decoder {
         if payload.is_empty() || payload.len() > packet::MAX_PAYLOAD {
             return Err(Error::Codec { action: "decode a packet", cause: "its length cannot be".to_owned() });
         }
-        self.opus.decode(payload, out, false).map_err(failed("decode a packet"))
+        let decoded = match packet::is_rest(payload) {
+            true => self.rest(payload, out),
+            false => self.opus.decode(payload, out, false),
+        };
+        let n = decoded.map_err(failed("decode a packet"))?;
+        self.celt = packet::head(payload).is_some_and(|head| head.celt);
+        Ok(n)
     }
 
-    /// Decodes the redundancy in `payload`, the copy of the frame before it. The length of `out` is what is missing.
+    /// Decodes the redundancy in `payload`, the copy of the frame before it. The length of `out` is what is missing:
+    /// a frame of that packet. An error if there is no copy, or none that can be decoded after what was decoded last;
+    /// libopus would conceal the loss instead, without a word.
     pub(crate) fn recover(&mut self, payload: &[u8], out: &mut [f32]) -> Result<usize, Error> {
+        let head = packet::head(payload).filter(|head| head.redundancy && head.frame == out.len());
+        if self.celt || head.is_none() {
+            return Err(Error::Codec { action: "decode redundancy", cause: "there is none".to_owned() });
+        }
         self.opus.decode(payload, out, true).map_err(failed("decode redundancy"))
     }
 
@@ -48,18 +74,31 @@ impl Decoder {
         self.opus.decode(&[], out, false).map_err(failed("conceal a loss"))
     }
 
-    /// Reads the deep redundancy of a packet and keeps it until the next call: how many samples before the packet's
-    /// first it goes back, 0 if there is none, 48,000 at most. Cheap; the work is done when it is decoded.
-    pub(crate) fn read_dred(&mut self, payload: &[u8]) -> Result<usize, Error> {
+    /// Makes the next `out.len()` samples, a multiple of 120, of a pause that the sender makes: the noise goes on.
+    pub(crate) fn comfort(&mut self, out: &mut [f32]) -> Result<usize, Error> {
+        self.rest(&[], out).map_err(failed("make comfort noise"))
+    }
+
+    fn rest(&mut self, payload: &[u8], out: &mut [f32]) -> Result<usize, ffi::Fault> {
+        self.opus.set_complexity(i32::from(self.complexity.min(CLASSIC_COMPLEXITY)))?;
+        let made = self.opus.decode(payload, out, false);
+        self.opus.set_complexity(i32::from(self.complexity))?;
+        made
+    }
+
+    /// Reads the deep redundancy of a packet and keeps it until the next call: of which samples before the packet's
+    /// first there is some, 48,000 at most. It need not reach up to the packet: the encoder leaves silence out.
+    /// Cheap; the work is done when it is decoded.
+    pub(crate) fn read_dred(&mut self, payload: &[u8]) -> Result<Range<usize>, Error> {
         if payload.len() > packet::MAX_PAYLOAD {
             self.deep.clear();
-            return Ok(0);
+            return Ok(0..0);
         }
         self.deep.parse(payload).map_err(failed("read deep redundancy"))
     }
 
     /// Decodes `out.len()` samples, a multiple of 120, that begin `offset` samples before the first sample of the
-    /// packet that was read last.
+    /// packet that was read last. Where there is none it is concealment.
     pub(crate) fn dred(&mut self, offset: usize, out: &mut [f32]) -> Result<usize, Error> {
         self.opus.decode_deep(&mut self.deep, offset, out).map_err(failed("decode deep redundancy"))
     }
@@ -67,6 +106,7 @@ impl Decoder {
     /// Forgets everything, for a new stream.
     pub(crate) fn reset(&mut self) -> Result<(), Error> {
         self.deep.clear();
+        self.celt = false;
         self.opus.reset().map_err(failed("reset the decoder"))
     }
 }

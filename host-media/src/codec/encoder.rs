@@ -3,6 +3,7 @@
 use super::{
     failed,
     ffi::{self, Set},
+    packet,
     policy::Settings,
 };
 use crate::{
@@ -42,6 +43,8 @@ pub(crate) struct Encoder {
     fec: Setting,
     dtx: Setting,
     dred: Setting,
+    /// The pause that goes on has been announced.
+    resting: bool,
     /// Samples for both channels, interleaved.
     input: Vec<f32>,
     buffer: Vec<u8>,
@@ -83,7 +86,7 @@ impl Setting {
 /// What became of a frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Encoded<'a> {
-    /// A packet to send.
+    /// A packet to send. The first one of a pause has no content: it tells the receiver that nothing more comes.
     Packet(&'a [u8]),
     /// Nothing needs to be sent: the receiver goes on with the noise that it has heard.
     Silence,
@@ -121,6 +124,7 @@ impl Encoder {
             fec: Setting::new(Set::Redundancy),
             dtx: Setting::new(Set::Dtx),
             dred: Setting::new(Set::DeepRedundancy),
+            resting: false,
             input: Vec::with_capacity(FrameLength::Ms60.samples() * channels),
             buffer: vec![0; MAX_FRAME],
         };
@@ -190,7 +194,7 @@ impl Encoder {
         self.fec.set(&mut self.opus, i32::from(on))
     }
 
-    /// Whether silence may be left out.
+    /// Whether silence may be left out, all but two packets in 400 ms: one of its noise, one that says that it goes on.
     pub(crate) fn set_dtx(&mut self, on: bool) -> Result<(), Error> {
         self.dtx.set(&mut self.opus, i32::from(on))
     }
@@ -211,8 +215,10 @@ impl Encoder {
             &self.input
         };
         let n = self.opus.encode(samples, &mut self.buffer).map_err(failed("encode a frame"))?;
-        // One or two bytes are a packet without content (opus.h on its encoder's result).
-        if n <= 2 && self.dtx.value() != 0 {
+        let resting = packet::is_rest(&self.buffer[..n]) && self.dtx.value() != 0;
+        // One is enough. It comes again after each frame of noise, of which libopus makes one in 400 ms (RFC 6716
+        // section 2.1.9).
+        if std::mem::replace(&mut self.resting, resting) && resting {
             return Ok(Encoded::Silence);
         }
         Ok(Encoded::Packet(&self.buffer[..n]))

@@ -9,6 +9,7 @@
 use std::{
     ffi::c_int,
     fmt,
+    ops::Range,
     ptr::{self, NonNull},
 };
 
@@ -306,9 +307,9 @@ impl DeepRedundancy {
         self.stage = Stage::Empty;
     }
 
-    /// Finds the redundancy in a packet: how many samples before the packet's first it goes back; 0 if there is none.
-    /// It costs little: the neural network runs when the first piece is decoded.
-    pub(super) fn parse(&mut self, payload: &[u8]) -> Result<usize, Fault> {
+    /// Finds the redundancy in a packet: from how many samples before the packet's first to how many it is of; nothing
+    /// if there is none. It costs little: the neural network runs when the first piece is decoded.
+    pub(super) fn parse(&mut self, payload: &[u8]) -> Result<Range<usize>, Fault> {
         self.stage = Stage::Empty;
         if payload.is_empty() {
             return Err(Fault::ARGUMENT);
@@ -333,7 +334,8 @@ impl DeepRedundancy {
             self.stage = Stage::Parsed;
         }
         // A hostile packet may claim more than there can be.
-        Ok(covered.min(MAX_DEEP))
+        let covered = covered.min(MAX_DEEP);
+        Ok(counted(end)?.min(covered)..covered)
     }
 
     fn process(&mut self) -> Result<(), Fault> {
@@ -437,7 +439,7 @@ mod tests {
         assert!(decoder.decode(&[], &mut [0.0; 121], false).is_err());
         let mut deep = DeepRedundancy::new().unwrap();
         assert!(deep.parse(&[]).is_err());
-        assert_eq!(deep.parse(&[0xf8, 0xff, 0xfe]), Ok(0));
+        assert_eq!(deep.parse(&[0xf8, 0xff, 0xfe]), Ok(0..0));
         let nothing = decoder.decode_deep(&mut deep, 960, &mut [0.0; 960]);
         assert_eq!(nothing, Err(Fault(sys::OPUS_INVALID_STATE)));
         assert_eq!(Fault(-99).to_string(), "error -99");

@@ -16,8 +16,17 @@ pub(crate) struct Head {
     pub(crate) frame: usize,
     /// Length of the whole packet in samples at 48 kHz.
     pub(crate) samples: usize,
-    /// Whether the packet carries a copy of the frame before it, at a lower rate.
+    /// Whether the packet carries a copy of the frame before it, at a lower rate. What it is of is told by the decoder
+    /// only if that decoded no music (CELT) last.
     pub(crate) redundancy: bool,
+    /// Whether it is coded as music (CELT), which knows no such copies.
+    pub(crate) celt: bool,
+}
+
+/// Whether a packet has no content and says "nothing more for now": the first byte, and a count of frames if there are
+/// more than two (RFC 6716 section 3.2; opus.h on the result of its encoder).
+pub(crate) fn is_rest(payload: &[u8]) -> bool {
+    payload.len() <= 2
 }
 
 /// Reads the head of a packet; nothing if this cannot be an Opus packet.
@@ -40,19 +49,16 @@ pub(crate) fn head(payload: &[u8]) -> Option<Head> {
     };
     let samples = frame * count;
     let plausible = count > 0 && samples <= MAX_SAMPLES;
-    plausible.then(|| Head { frame, samples, redundancy: config < 16 && has_lbrr(toc, frame, rest) })
+    let celt = config >= 16;
+    plausible.then(|| Head { frame, samples, redundancy: !celt && has_lbrr(toc, frame, rest), celt })
 }
 
 /// Whether the first SILK frame carries low bit rate redundancy (RFC 6716 section 4.2.3 and 4.2.4): for each channel
 /// there is a voice bit per 20 ms and then the redundancy bit, and bits of probability one half stand plainly at the
-/// start of the range coder's data.
+/// start of the range coder's data. Of two channels the first is the middle, without which the other is of no use.
 fn has_lbrr(toc: u8, frame: usize, rest: &[u8]) -> bool {
     let silk_frames = (frame / 960).max(1);
-    let stereo = toc & 4 != 0;
-    let Some(first) = first_byte(toc & 3, rest) else { return false };
-    let mid = first >> (7 - silk_frames) & 1 == 1;
-    let side = stereo && first >> (6 - 2 * silk_frames) & 1 == 1;
-    mid || side
+    first_byte(toc & 3, rest).is_some_and(|first| first >> (7 - silk_frames) & 1 == 1)
 }
 
 /// The first byte of the first frame, by the packet's code (RFC 6716 section 3.2).

@@ -145,8 +145,8 @@ impl Builder {
         self
     }
 
-    /// Whether silence is left out: two packets and a half a second instead of fifty, noise in between being made by
-    /// the receiver. Default false: the rhythm of the packets would show every listener on the network who speaks
+    /// Whether silence is left out: five packets a second instead of fifty, every other one to say that the pause goes
+    /// on, noise in between being made by the receiver. Default false: the rhythm of the packets would show every listener on the network who speaks
     /// when (RFC 6562 warns of it), the first moments of speech have to be detected, and loss cannot be measured
     /// while nothing is sent. It saves about half the packets of a conversation.
     pub fn dtx(mut self, on: bool) -> Self {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{
     JitterBuffer,
     ring::Stored,
-    sequence::{Extended, Seen},
+    sequence::{Extended, Known, Seen},
     to_us,
 };
 use crate::{
@@ -32,6 +32,8 @@ pub(super) struct Clocks {
     seen: Seen,
     /// Numbers of which a copy came.
     copied: Seen,
+    /// Which number has which time.
+    known: Known,
 }
 
 impl JitterBuffer {
@@ -41,6 +43,9 @@ impl JitterBuffer {
         self.position = None;
         self.clocks = None;
         self.suspect = None;
+        self.losses.restart();
+        self.ended = None;
+        self.celt = false;
         self.delay.new_clock();
         self.counters.resets += 1;
     }
@@ -79,6 +84,7 @@ impl JitterBuffer {
             first: sequence,
             seen: Seen::default(),
             copied: Seen::default(),
+            known: Known::default(),
         });
         self.store(packet, sequence, timestamp, arrival);
     }
@@ -114,6 +120,8 @@ impl JitterBuffer {
             return;
         }
         self.counters.received += 1;
+        self.losses.came(sequence);
+        clocks.known.note(sequence, timestamp, head.samples as i64);
         if sequence < clocks.sequence.last() {
             self.counters.reordered += 1;
         } else {
@@ -133,17 +141,16 @@ impl JitterBuffer {
     }
 
     fn place(&mut self, stored: Stored) {
-        if let Some(position) = &self.position {
-            if !stored.copy && (position.began..position.counted).contains(&stored.sequence) {
-                // It was given up before it came.
-                self.counters.lost = self.counters.lost.saturating_sub(1);
-            }
-            if stored.end() <= position.timestamp {
-                self.counters.late += u64::from(!stored.copy);
-                return;
-            }
+        if self.position.is_some_and(|position| stored.end() <= position.timestamp) {
+            self.counters.late += u64::from(!stored.copy);
+            return;
         }
-        self.counters.overflowed += self.packets.insert(stored);
+        while let Some(old) = self.packets.crowded_out_by(stored.sequence) {
+            self.losses.turn(old.sequence, old.copy);
+            self.counters.overflowed += u64::from(!old.copy);
+        }
+        let copy = stored.copy;
+        self.counters.overflowed += u64::from(!self.packets.insert(stored) && !copy);
     }
 
     /// Copies of earlier packets inside of this one take the places of those that did not come.
@@ -155,16 +162,12 @@ impl JitterBuffer {
             let payload = packet.payload.slice(block.range);
             let Some(head) = packet::head(&payload) else { continue };
             let (ago, length) = (i64::from(block.ago), head.samples as i64);
-            // Its number follows from its time, if all frames between are as long.
-            let number = sequence - ago / length;
             let Some(clocks) = &mut self.clocks else { return };
-            if ago % length != 0
-                || number < clocks.first
-                || clocks.seen.has(number)
-                || !clocks.copied.note(number)
-            {
+            let Some(number) = clocks.known.number(sequence, timestamp - ago, length) else { continue };
+            if number < clocks.first || clocks.seen.has(number) || !clocks.copied.note(number) {
                 continue;
             }
+            clocks.known.note(number, timestamp - ago, length);
             self.delay.repairs.note(arrival, to_us(ago), to_us(length));
             self.place(Stored { sequence: number, timestamp: timestamp - ago, head, payload, copy: true });
         }

@@ -12,6 +12,7 @@
 mod config;
 mod delay;
 mod intake;
+mod losses;
 mod repair;
 mod ring;
 mod sequence;
@@ -20,15 +21,18 @@ mod types;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
+
 pub use self::config::JitterConfig;
 pub(crate) use self::types::{Advice, Counters, Deep, Gap, Next};
 use self::{
     delay::{DelayTracker, micros},
     intake::Clocks,
+    losses::Losses,
     ring::Ring,
     types::Position,
 };
-use crate::{BLOCK, format::Packet};
+use crate::{BLOCK, codec::packet, format::Packet};
 
 /// Beyond [`JitterConfig::max`] the delay may go by this much before sound is cut away at once.
 const SLACK_US: i64 = 20_000;
@@ -39,8 +43,9 @@ const LEFT_US: i64 = 500;
 /// In a pause that the sender announced (DTX) comfort noise is made for this long before playing ends. libopus sends
 /// one packet in 400 ms then; so some of them may be lost.
 const LONGEST_PAUSE_US: i64 = 2_000_000;
-/// A packet of the codec that says "nothing more for now" has no more than this (RFC 6716: one byte and a frame length).
-const DTX_BYTES: usize = 2;
+/// A packet after so much of a pause is most likely its noise, and the pause goes on: what libopus leaves out is 360 to
+/// 400 ms, by the length of its frames.
+const REFRESH_US: i64 = 350_000;
 const BLOCK_US: i64 = 10_000;
 
 /// See the module.
@@ -52,10 +57,15 @@ pub(crate) struct JitterBuffer {
     position: Option<Position>,
     delay: DelayTracker,
     counters: Counters,
+    losses: Losses,
+    /// Where playing ended because nothing came, and what was made up there: it may have been a pause.
+    ended: Option<Position>,
     /// A packet that does not fit the stream; if its successor comes too, they are a new stream.
     suspect: Option<(Packet, i64)>,
     /// Length of the last packet, in samples.
     frame: usize,
+    /// The packet that was handed out last is music (CELT): in-band copies cannot be decoded after it.
+    celt: bool,
 }
 
 impl JitterBuffer {
@@ -68,13 +78,16 @@ impl JitterBuffer {
             position: None,
             delay: DelayTracker::new(config),
             counters: Counters::default(),
+            losses: Losses::default(),
+            ended: None,
             suspect: None,
             frame: 960,
+            celt: false,
         }
     }
 
     pub(crate) fn counters(&self) -> Counters {
-        self.counters
+        Counters { lost: self.losses.lost(), ..self.counters }
     }
 
     /// Samples that were made up while waiting and nobody knows yet why.
@@ -113,11 +126,12 @@ impl JitterBuffer {
         self.counters.made_lost = self.counters.made_lost.saturating_sub(samples as u64);
     }
 
-    /// Learns from a loss that is over, and how far the deep redundancy after it goes back, in samples.
-    pub(crate) fn learn(&mut self, now: i64, gap: &Gap, reach: usize) {
+    /// Learns from a loss that is over, and what the deep redundancy after it is of, in samples before its packet.
+    pub(crate) fn learn(&mut self, now: i64, gap: &Gap, reach: Range<usize>) {
         // Behind copies the packet with deep redundancy comes later than the end of the loss.
         let behind = gap.deep.as_ref().map_or(0, |deep| deep.ago.saturating_sub(gap.samples));
-        let repairable = gap.samples.min(gap.fec.max(reach.saturating_sub(behind)));
+        let deep = reach.end.min(behind + gap.samples).saturating_sub(reach.start.max(behind));
+        let repairable = gap.samples.min(gap.fec.max(deep));
         self.delay.repairs.note(now, to_us((repairable + behind) as i64), to_us(repairable as i64));
     }
 
@@ -129,7 +143,7 @@ impl JitterBuffer {
     pub(crate) fn start(&mut self, now: i64) -> bool {
         // Whatever is older than the bound has had its time.
         while let Some(first) = self.packets.first() {
-            let (timestamp, sequence) = (first.timestamp, first.sequence);
+            let (timestamp, sequence, copy) = (first.timestamp, first.sequence, first.copy);
             let delay = now - to_us(timestamp) - self.delay.base();
             if delay > micros(self.config.max) && self.packets.iter().nth(1).is_some() {
                 self.drop_first();
@@ -138,21 +152,42 @@ impl JitterBuffer {
             if delay < self.delay.target(now) {
                 return false;
             }
-            self.position = Some(Position::at(timestamp, sequence));
+            let position = Position::at(timestamp, sequence);
+            self.losses.turn(sequence, copy);
+            self.position = Some(position);
+            self.after_an_end(position);
             return true;
         }
         false
     }
 
+    /// Playing has ended for want of packets and begins anew. If fewer are missing than there was time, the sender had
+    /// made a pause.
+    fn after_an_end(&mut self, position: Position) {
+        let Some(ended) = self.ended.take() else { return };
+        let missing = (position.sequence - ended.sequence).max(0);
+        let pause = position.timestamp - ended.timestamp - missing * ended.frame;
+        let made_up = if ended.pausing { 0 } else { ended.waited };
+        let noise = u64::try_from(pause.min(made_up)).unwrap_or(0).min(self.counters.made_late);
+        self.counters.made_late -= noise;
+        self.counters.made_pause += noise;
+    }
+
     fn drop_first(&mut self) {
-        let dropped = self.packets.pop();
-        self.counters.late += u64::from(dropped.is_some_and(|d| !d.copy));
+        let Some(dropped) = self.packets.pop() else { return };
+        self.losses.turn(dropped.sequence, dropped.copy);
+        self.counters.late += u64::from(!dropped.copy);
     }
 
     /// The delay of the sample that is played at `now`, if `decoded` samples before the position wait to be played.
     pub(crate) fn current(&self, now: i64, decoded: usize) -> Option<i64> {
         let position = self.position?;
         Some(now - to_us(position.timestamp - decoded as i64) - self.delay.base())
+    }
+
+    /// Whether the sender pauses, as far as is known.
+    pub(crate) fn pausing(&self) -> bool {
+        self.position.is_some_and(|p| p.pausing)
     }
 
     /// Whether playing does not wait for anything just now.
@@ -210,11 +245,10 @@ impl JitterBuffer {
         // The packets that would be later than the target go; what is left starts there.
         let base = self.delay.base();
         let target = self.delay.target(now);
-        let began = self.position.map_or(0, |p| p.began);
         self.settle();
         while let Some(first) = self.packets.first() {
             if now - to_us(first.timestamp) - base <= target.max(max / 2) {
-                self.position = Some(Position { began, ..Position::at(first.timestamp, first.sequence) });
+                self.position = Some(Position::at(first.timestamp, first.sequence));
                 return true;
             }
             self.drop_first();
@@ -234,20 +268,17 @@ impl JitterBuffer {
                 continue;
             }
             // A copy is played in place of a packet that is lost.
-            let missing = sequence - position.sequence + i64::from(first.copy);
-            let new = position.sequence + missing - position.counted.max(position.sequence);
-            if new > 0 {
-                position.counted = position.sequence + missing;
-                self.counters.lost += new as u64;
-            }
-            let missing = sequence - position.sequence;
+            self.losses.turn(sequence, first.copy);
+            let missing = (sequence - position.sequence).max(0);
             let gap = first.timestamp - position.timestamp;
             if gap <= 0 {
                 return self.packet(gap);
             }
-            // After the announcement of a pause only what the missing packets can have held is lost.
-            let held = if position.pausing { missing * first.head.samples as i64 } else { gap };
-            let lost = if missing > 0 { gap.min(held) } else { 0 };
+            // No more is lost than the missing packets can have held: the rest is a pause, also if it was the
+            // announcement of it that was lost.
+            let length = first.head.samples as i64;
+            let held = missing * if position.pausing { length } else { length.max(position.frame) };
+            let lost = gap.min(held);
             if lost < gap {
                 match self.pause(now, decoded, gap - lost) {
                     0 => continue,
@@ -260,6 +291,10 @@ impl JitterBuffer {
             position.timestamp += filled;
             position.gap += filled;
             self.counters.made_lost += filled as u64;
+            if position.pausing {
+                // It was taken for noise.
+                self.counters.made_pause = self.counters.made_pause.saturating_sub(filled as u64);
+            }
             if filled < gap {
                 return self.lost(gap - filled);
             }
@@ -274,15 +309,15 @@ impl JitterBuffer {
         };
         position.pausing = false;
         let frame = first.head.frame as i64;
-        if first.head.redundancy && gap <= frame {
+        let copied = first.head.redundancy && !self.celt;
+        if copied && gap <= frame {
             let payload = first.payload.clone();
             position.timestamp = first.timestamp;
             position.gap += gap;
             position.waited = 0;
-            self.counters.fec += 1;
             return Next::Recover { payload, samples: frame as usize, skip: (frame - gap) as usize };
         }
-        let keep = if first.head.redundancy { frame } else { 0 };
+        let keep = if copied { frame } else { 0 };
         let samples = (gap - keep).min(BLOCK as i64);
         position.timestamp += samples;
         position.gap += samples;
@@ -309,6 +344,7 @@ impl JitterBuffer {
         }
         position.waited -= filled;
         position.timestamp += filled;
+        position.rest += filled;
         let mut left = gap - filled;
         if left > 0 && !position.adapted {
             position.adapted = true;
@@ -318,10 +354,12 @@ impl JitterBuffer {
             let blocks = (delay - to_us(offset) - target).div_euclid(BLOCK_US);
             let wanted = (left - offset - blocks * BLOCK as i64).clamp(0, left + 10 * BLOCK as i64);
             position.timestamp += left - wanted;
+            position.rest += left - wanted;
             left = wanted;
         }
         let samples = left.min(BLOCK as i64);
         position.timestamp += samples;
+        position.rest += samples;
         self.counters.made_pause += samples as u64;
         samples as usize
     }
@@ -336,7 +374,9 @@ impl JitterBuffer {
         };
         let Some(stored) = self.packets.pop() else { return Next::Empty };
         let Some(position) = &mut self.position else { return Next::Empty };
-        let fec = if stored.head.redundancy { stored.head.frame } else { 0 };
+        let fec = if stored.head.redundancy && !self.celt { stored.head.frame } else { 0 };
+        self.celt = stored.head.celt;
+        self.losses.turn(stored.sequence, stored.copy);
         let lost = (lost > 0 && gap == 0).then(|| Gap { samples: lost as usize, fec, deep });
         if stored.copy {
             self.counters.red += 1;
@@ -344,8 +384,9 @@ impl JitterBuffer {
         }
         position.timestamp = stored.end();
         position.sequence = (stored.sequence + 1).max(position.sequence);
-        position.counted = position.counted.max(position.sequence);
-        position.pausing = stored.payload.len() <= DTX_BYTES;
+        position.frame = stored.head.samples as i64;
+        let refresh = to_us(std::mem::take(&mut position.rest)) >= REFRESH_US;
+        position.pausing = refresh || packet::is_rest(&stored.payload);
         position.adapted = false;
         Next::Packet { payload: stored.payload, skip: (-gap) as usize, gap: lost }
     }
@@ -371,6 +412,7 @@ impl JitterBuffer {
             micros(self.config.max)
         };
         if to_us(position.waited) > most {
+            self.ended = self.position;
             self.settle();
             self.position = None;
         }

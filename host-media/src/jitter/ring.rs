@@ -44,20 +44,19 @@ impl Ring {
         self.len
     }
 
-    /// Puts a packet in, in place of one with the same number. Tells how many fell out: old ones that were too far
-    /// away, or this one, if it is.
-    pub(super) fn insert(&mut self, stored: Stored) -> u64 {
+    /// The first packet, if it must go before this one can be put in.
+    pub(super) fn crowded_out_by(&mut self, sequence: i64) -> Option<Stored> {
+        if self.low <= sequence - SLOTS as i64 { self.pop() } else { None }
+    }
+
+    /// Puts a packet in, in place of one with the same number; false if it is too far away. Whatever it crowds out is
+    /// gone.
+    pub(super) fn insert(&mut self, stored: Stored) -> bool {
         let sequence = stored.sequence;
-        if self.len == 0 {
-            (self.low, self.high) = (sequence, sequence);
-        } else if sequence <= self.high - SLOTS as i64 {
-            return 1;
+        if self.len > 0 && sequence <= self.high - SLOTS as i64 {
+            return false;
         }
-        let mut dropped = 0;
-        while self.len > 0 && self.low <= sequence - SLOTS as i64 {
-            self.pop();
-            dropped += 1;
-        }
+        while self.crowded_out_by(sequence).is_some() {}
         if self.len == 0 {
             (self.low, self.high) = (sequence, sequence);
         }
@@ -67,7 +66,7 @@ impl Ring {
             self.len += 1;
         }
         *slot = Some(stored);
-        dropped
+        true
     }
 
     pub(super) fn first(&self) -> Option<&Stored> {
@@ -116,7 +115,7 @@ mod tests {
     use super::*;
 
     fn stored(sequence: i64) -> Stored {
-        let head = Head { frame: 960, samples: 960, redundancy: false };
+        let head = Head { frame: 960, samples: 960, redundancy: false, celt: true };
         let payload = Bytes::new();
         Stored { sequence, timestamp: sequence * 960, head, payload, copy: false }
     }
@@ -135,17 +134,18 @@ mod tests {
                 } else {
                     at += by / (if kind == 1 { 1 } else { 100 });
                     let width = SLOTS as i64;
-                    let mut dropped = 0;
-                    if map.last_key_value().is_some_and(|(last, ())| at <= last - width) {
-                        dropped = 1;
-                    } else {
+                    let fits = map.last_key_value().is_none_or(|(last, ())| at > last - width);
+                    if fits {
                         while map.first_key_value().is_some_and(|(first, ())| *first <= at - width) {
-                            map.pop_first();
-                            dropped += 1;
+                            prop_assert_eq!(
+                                ring.crowded_out_by(at).map(|s| s.sequence),
+                                map.pop_first().map(|(k, ())| k)
+                            );
                         }
                         map.insert(at, ());
                     }
-                    prop_assert_eq!(ring.insert(stored(at)), dropped);
+                    prop_assert!(ring.crowded_out_by(at).is_none());
+                    prop_assert_eq!(ring.insert(stored(at)), fits);
                 }
                 prop_assert_eq!(ring.len(), map.len());
                 prop_assert_eq!(ring.first().map(|s| s.sequence), map.keys().next().copied());

@@ -69,6 +69,67 @@ impl Seen {
     }
 }
 
+/// Packets of which number and time are remembered: as many of 10 ms as there are in a bit more than 341 ms, the most
+/// that a copy can be behind (14 bits; RFC 2198 section 3).
+const KNOWN: usize = 40;
+
+/// Which number had which time, of the last packets. Numbers run on by one from packet to packet; times do not, where
+/// the sender pauses.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    /// Number, time and length.
+    packets: [Option<(i64, i64, i64)>; KNOWN],
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self { packets: [None; KNOWN] }
+    }
+}
+
+impl Known {
+    pub(crate) fn note(&mut self, sequence: i64, timestamp: i64, samples: i64) {
+        let place = &mut self.packets[sequence.rem_euclid(KNOWN as i64) as usize];
+        if place.is_none_or(|(known, ..)| known <= sequence) {
+            *place = Some((sequence, timestamp, samples));
+        }
+    }
+
+    /// The number of what began at this time and is this long; it came with the packet of the first number. None if
+    /// what is known leaves no room for it, or if it is known itself.
+    pub(crate) fn number(&self, with: i64, timestamp: i64, samples: i64) -> Option<i64> {
+        let of = |number: i64| {
+            self.packets[number.rem_euclid(KNOWN as i64) as usize].filter(|(known, ..)| *known == number)
+        };
+        let mut after = of(with)?;
+        let mut before = None;
+        for known in (1..KNOWN as i64).filter_map(|back| of(with - back)) {
+            if known.1 <= timestamp {
+                before = Some(known);
+                break;
+            }
+            after = known;
+        }
+        // Counted back from what came after it, as if no pause lay between.
+        let steps = |time: i64| time.div_euclid(samples);
+        let (number, time, _) = after;
+        if time < timestamp + samples {
+            return None;
+        }
+        let from_behind = number - steps(time - timestamp);
+        let Some((first, time, length)) = before else {
+            return (time - timestamp).rem_euclid(samples).eq(&0).then_some(from_behind);
+        };
+        if timestamp < time + length || number - first < 2 {
+            return None;
+        }
+        // If that is too far back, the pause was there; then it is counted from what came before.
+        let found =
+            if from_behind > first { from_behind } else { first + 1 + steps(timestamp - time - length) };
+        Some(found.clamp(first + 1, number - 1))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,10 +13,9 @@ pub(crate) struct Counters {
     pub(crate) malformed: u64,
     pub(crate) overflowed: u64,
     pub(crate) resets: u64,
-    /// Frames.
-    pub(crate) fec: u64,
+    /// Frames that were played from copies in other packets, ...
     pub(crate) red: u64,
-    /// Samples that were played from copies in other packets.
+    /// ... in samples.
     pub(crate) red_samples: u64,
     /// Samples that were made up in place of what was lost, ...
     pub(crate) made_lost: u64,
@@ -79,13 +78,14 @@ pub(super) struct Position {
     pub(super) timestamp: i64,
     /// Sequence number of the next packet.
     pub(super) sequence: i64,
+    /// Length of the last packet.
+    pub(super) frame: i64,
     /// Samples that were made up at this position while waiting.
     pub(super) waited: i64,
-    /// Sequence numbers from `began` up to here were counted as lost if they had not come.
-    pub(super) counted: i64,
-    pub(super) began: i64,
     /// Lost samples right before the position.
     pub(super) gap: i64,
+    /// Samples of a pause right before the position.
+    pub(super) rest: i64,
     /// The last packet announced a pause.
     pub(super) pausing: bool,
     /// The delay was put right in this pause.
@@ -94,15 +94,6 @@ pub(super) struct Position {
 
 impl Position {
     pub(super) fn at(timestamp: i64, sequence: i64) -> Self {
-        Self {
-            timestamp,
-            sequence,
-            waited: 0,
-            counted: sequence,
-            began: sequence,
-            gap: 0,
-            pausing: false,
-            adapted: false,
-        }
+        Self { timestamp, sequence, frame: 0, waited: 0, gap: 0, rest: 0, pausing: false, adapted: false }
     }
 }

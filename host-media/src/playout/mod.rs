@@ -5,15 +5,21 @@
 
 mod line;
 #[cfg(test)]
+mod pause_tests;
+#[cfg(test)]
 mod repair_tests;
 mod stretch;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod warp;
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
 
-use self::{line::Line, warp::Warp};
+use self::{line::Line, tally::Tally, warp::Warp};
 use crate::{
     BLOCK, Block,
     codec::{
@@ -39,24 +45,13 @@ pub(crate) struct Playout {
     line: Line,
     warp: Warp,
     scratch: Vec<f32>,
-    /// The packet whose deep redundancy was read last, and how far that goes back.
-    deep: Option<(i64, usize)>,
+    /// The packet whose deep redundancy was read last, and what that is of, in samples before it.
+    deep: Option<(i64, Range<usize>)>,
     tally: Tally,
     current_us: i64,
     level: u8,
     detector: SpeechDetector,
     heard: bool,
-}
-
-/// Samples, but for what is counted by the jitter buffer.
-#[derive(Debug, Default)]
-struct Tally {
-    played: u64,
-    /// Made up in place of packets that could not be decoded.
-    undecodable: u64,
-    fec: u64,
-    deep: u64,
-    discarded: u64,
 }
 
 /// What a pull brought.
@@ -130,6 +125,7 @@ impl Playout {
             pulled.active = !self.line.is_empty();
             self.tally.played += self.line.len().min(BLOCK) as u64;
             self.line.take(out);
+            self.count_frames();
             return self.finish(out, pulled);
         }
         if self.jitter.enforce(now, self.line.len()) {
@@ -145,9 +141,21 @@ impl Playout {
         self.adjust(now);
         self.take(out);
         self.tally.played += BLOCK as u64;
+        self.count_frames();
         pulled.active = true;
         pulled.first = self.heard && !heard;
         self.finish(out, pulled)
+    }
+
+    fn count_frames(&mut self) {
+        let concealed = self.concealed();
+        self.tally.count_frames(concealed, self.jitter.frame() as u64);
+    }
+
+    /// Samples that were made up because of losses.
+    fn concealed(&self) -> u64 {
+        let c = self.jitter.counters();
+        c.made_late + self.jitter.waited() + c.made_lost + self.tally.undecodable
     }
 
     fn finish(&mut self, out: &Block, mut pulled: Pulled) -> Pulled {
@@ -164,7 +172,7 @@ impl Playout {
             match self.jitter.next(now, self.line.len()) {
                 Next::Packet { payload, skip, gap } => {
                     if let Some(gap) = gap {
-                        let reach = gap.deep.as_ref().map_or(0, |deep| self.reach(deep));
+                        let reach = gap.deep.as_ref().map_or(0..0, |deep| self.reach(deep));
                         self.jitter.learn(now, &gap, reach);
                     }
                     self.decode(&payload, skip);
@@ -174,21 +182,22 @@ impl Playout {
                     match self.decoder.recover(&payload, &mut self.scratch[..room]) {
                         Ok(n) => {
                             self.tally.fec += n.saturating_sub(skip) as u64;
+                            self.tally.fec_frames += 1;
                             self.append(skip, n);
                         }
                         Err(e) => {
                             tracing::debug!(error = %e, "redundancy cannot be decoded");
                             self.tally.undecodable += samples.saturating_sub(skip) as u64;
-                            self.conceal(samples.saturating_sub(skip));
+                            self.conceal(samples.saturating_sub(skip), false);
                         }
                     }
                 }
                 Next::Lost { samples, deep } => {
                     if !deep.is_some_and(|deep| self.rebuild(samples, &deep)) {
-                        self.conceal(samples);
+                        self.conceal(samples, false);
                     }
                 }
-                Next::Pause { samples } => self.conceal(samples),
+                Next::Pause { samples } => self.conceal(samples, true),
                 Next::Empty => return,
             }
         }
@@ -205,36 +214,39 @@ impl Playout {
                 self.jitter.undecodable();
                 let n = packet::head(payload).map_or(960, |h| h.samples).saturating_sub(skip);
                 self.tally.undecodable += n as u64;
-                self.conceal(n);
+                self.conceal(n, false);
             }
         }
     }
 
-    /// How far the deep redundancy of this packet goes back; it is ready to be decoded then.
-    fn reach(&mut self, deep: &Deep) -> usize {
-        if let Some((read, reach)) = self.deep
-            && read == deep.sequence
+    /// Of what the deep redundancy of this packet is, in samples before it; it is ready to be decoded then.
+    fn reach(&mut self, deep: &Deep) -> Range<usize> {
+        if let Some((read, reach)) = &self.deep
+            && *read == deep.sequence
         {
-            return reach;
+            return reach.clone();
         }
         let reach = self.decoder.read_dred(&deep.payload).unwrap_or_else(|e| {
             tracing::debug!(error = %e, "deep redundancy cannot be read");
-            0
+            0..0
         });
-        self.deep = Some((deep.sequence, reach));
+        self.deep = Some((deep.sequence, reach.clone()));
         reach
     }
 
     /// Rebuilds what is lost from deep redundancy; false if there is none for it.
     fn rebuild(&mut self, samples: usize, deep: &Deep) -> bool {
         let n = samples.div_ceil(GRAIN) * GRAIN;
-        if n > MAX_SAMPLES || self.reach(deep) < deep.ago {
+        let reach = self.reach(deep);
+        // Where there is silence in front of the packet the redundancy may end before it.
+        let held = deep.ago.saturating_sub(reach.start).min(samples);
+        if n > MAX_SAMPLES || reach.end < deep.ago || held == 0 {
             return false;
         }
         match self.decoder.dred(deep.ago, &mut self.scratch[..n]) {
             Ok(n) => {
-                self.jitter.rebuilt(samples);
-                self.tally.deep += samples as u64;
+                self.jitter.rebuilt(held);
+                self.tally.rebuilt(held as u64, self.jitter.frame() as u64);
                 self.append(0, n);
                 true
             }
@@ -254,13 +266,14 @@ impl Playout {
         self.tally.discarded += missing as u64;
     }
 
-    /// Makes up at least `samples` and appends them.
-    fn conceal(&mut self, samples: usize) {
+    /// Makes up at least `samples` and appends them: for something that is missing, or in a pause.
+    fn conceal(&mut self, samples: usize, pause: bool) {
         // Odd lengths come from odd timestamps only.
         let mut left = samples.div_ceil(GRAIN) * GRAIN;
         while left > 0 {
             let n = left.min(960);
-            if let Err(e) = self.decoder.conceal(&mut self.scratch[..n]) {
+            let out = &mut self.scratch[..n];
+            if let Err(e) = if pause { self.decoder.comfort(out) } else { self.decoder.conceal(out) } {
                 tracing::debug!(error = %e, "the decoder cannot conceal");
                 self.scratch[..n].fill(0.0);
                 self.line.jump();
@@ -294,7 +307,7 @@ impl Playout {
     fn take(&mut self, out: &mut Block) {
         if self.line.len() < BLOCK {
             let missing = (BLOCK - self.line.len()).div_ceil(GRAIN) * GRAIN;
-            self.conceal(missing);
+            self.conceal(missing, self.jitter.pausing());
             if !self.jitter.wait(missing) {
                 // Nothing came for as long as delay may ever be: fade to silence and wait for a new start.
                 let waiting = self.line.waiting();
@@ -309,10 +322,8 @@ impl Playout {
 
     pub(crate) fn stats(&self, now: Instant) -> PeerStats {
         let c = self.jitter.counters();
-        let frame = self.jitter.frame() as u64;
         let made_late = c.made_late + self.jitter.waited();
-        let made_lost = c.made_lost + self.tally.undecodable;
-        let concealed = made_late + made_lost;
+        let concealed = self.concealed();
         let micros = |us: i64| Duration::from_micros(u64::try_from(us).unwrap_or(0));
         PeerStats {
             received: c.received,
@@ -323,10 +334,10 @@ impl Playout {
             malformed: c.malformed,
             overflowed: c.overflowed,
             resets: c.resets,
-            concealed_frames: concealed.div_ceil(frame),
-            fec_recovered: c.fec,
+            concealed_frames: self.tally.concealed_frames.count(),
+            fec_recovered: self.tally.fec_frames,
             red_recovered: c.red,
-            dred_recovered: self.tally.deep.div_ceil(frame),
+            dred_recovered: self.tally.deep_frames.count(),
             concealed: samples(concealed),
             concealed_late: samples(made_late),
             comfort_noise: samples(c.made_pause),

@@ -5,14 +5,17 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Playout, tests::speech};
+use super::{
+    Playout,
+    tests::{noise, speech},
+};
 use crate::{
     BLOCK, TICK,
     codec::{
         Encoded, Encoder,
         red::{Copies, Writer},
     },
-    format::{Format, Packet, PayloadKind},
+    format::{Format, FrameLength, Packet, PayloadKind},
     jitter::JitterConfig,
     measure,
     stats::PeerStats,
@@ -151,6 +154,70 @@ fn of_several_kinds_the_one_that_sounds_best_is_taken() {
     let end = stats.last().unwrap();
     println!("both: {end:?}");
     assert!(end.fec_recovered > end.dred_recovered, "{end:?}");
+}
+
+#[test]
+fn only_what_deep_redundancy_holds_is_counted_as_rebuilt() {
+    let mut said = speech(8.0);
+    said[48_000 * 5..48_000 * 8].copy_from_slice(&noise(48_000 * 3, 2e-4));
+    let packets = encode(&said, DEEP);
+    let bursts = |n: usize| n > 150 && n % 20 < 3;
+    let (stats, _) = play(&packets, bursts);
+    let rebuilt = |from: usize, to: usize| stats[to].dred_recovered - stats[from].dred_recovered;
+    let lost = |from: usize, to: usize| stats[to].lost - stats[from].lost;
+    println!(
+        "{} of {} said, {} of {} silent",
+        rebuilt(400, 490),
+        lost(400, 490),
+        rebuilt(560, 799),
+        lost(560, 799)
+    );
+    assert!(rebuilt(400, 490) * 10 >= lost(400, 490) * 8);
+    assert!(lost(560, 799) > 15 && rebuilt(560, 799) == 0, "there was nothing to rebuild it from");
+    let end = stats.last().unwrap();
+    assert_eq!(end.concealed + end.recovered, Duration::from_millis(20) * end.lost as u32, "{end:?}");
+}
+
+#[test]
+fn counters_of_frames_never_run_backwards() {
+    // Frames of 10 ms, then of 60: what was counted before stays, and what comes counts in longer ones.
+    let said = speech(6.0);
+    let (mut encoder, mut packets) = (Encoder::new(Format::new(FrameLength::Ms10)).unwrap(), Vec::new());
+    encoder.set_bitrate(48_000).unwrap();
+    encoder.set_fec(false).unwrap();
+    encoder.set_expected_loss(20).unwrap();
+    encoder.set_dred(500).unwrap();
+    let mut at = 0;
+    while let Some(samples) = said.get(at..at + encoder.frame().samples()) {
+        let Encoded::Packet(payload) = encoder.encode(samples).unwrap() else { panic!("not sent") };
+        let payload = Bytes::copy_from_slice(payload);
+        packets.push((at + samples.len(), Packet::new(packets.len() as u16, at as u32, payload)));
+        at += samples.len();
+        encoder.set_frame(if at < 3 * 48_000 { FrameLength::Ms10 } else { FrameLength::Ms60 });
+    }
+    let start = Instant::now();
+    let mut playout = Playout::new(start, JitterConfig::default()).unwrap();
+    let (mut next, mut before) = (packets.into_iter().enumerate().peekable(), PeerStats::default());
+    let mut halfway = before;
+    for tick in 0..600 {
+        let now = start + TICK * tick + Duration::from_millis(3);
+        while let Some((n, (_, packet))) = next.next_if(|(_, (end, _))| *end <= tick as usize * BLOCK) {
+            if n % 7 > 1 {
+                playout.insert(packet, now);
+            }
+        }
+        playout.pull(now, &mut [0.0; BLOCK]);
+        let stats = playout.stats(now);
+        assert!(stats.concealed_frames >= before.concealed_frames, "{before:?} {stats:?}");
+        assert!(stats.dred_recovered >= before.dred_recovered, "{before:?} {stats:?}");
+        before = stats;
+        if tick == 300 {
+            halfway = stats;
+        }
+    }
+    println!("{halfway:?} {before:?}");
+    assert!(halfway.dred_recovered + halfway.concealed_frames >= halfway.lost);
+    assert!(before.dred_recovered > halfway.dred_recovered, "{before:?}");
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn vowel(pitch: f64, seconds: f64) -> Vec<f32> {
         .collect()
 }
 
-fn noise(n: usize, amplitude: f32) -> Vec<f32> {
+pub(super) fn noise(n: usize, amplitude: f32) -> Vec<f32> {
     let mut seed = 7_u32;
     (0..n)
         .map(|_| {

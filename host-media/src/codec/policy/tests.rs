@@ -201,7 +201,7 @@ fn plans_cost_what_is_expected() {
                 // Narrowband or mediumband, by the first byte (RFC 6716 section 3.1).
                 narrow += usize::from(payload[0] >> 3 < 8);
                 copies += usize::from(head(&payload).unwrap().redundancy);
-                reach += decoder.read_dred(&payload).unwrap();
+                reach += decoder.read_dred(&payload).unwrap().len();
             }
             let (rate, reach) = (bytes * 8 / 5, reach / packets / 48);
             let line = format!(
