@@ -1,10 +1,11 @@
 //! Writes the seeds in `corpus/`: what a fuzzer starts from, so that it need not guess what a handshake is.
 //!
-//! They are the golden vectors, what is sealed inside them, and one message of every kind between the two people that
-//! the targets know. What is sealed is read by [`noise`], not by the code that the targets test.
+//! They are the golden vectors, what is sealed inside them, one message of every kind between the two people that
+//! the targets know, and short files of sound. What is sealed is read by [`noise`], not by the code that the targets test.
 
 mod noise;
 mod people;
+mod sound;
 
 use std::{
     collections::BTreeMap,
@@ -130,5 +131,6 @@ fn main() -> Outcome<()> {
     let mut seeds = Seeds::default();
     add_golden(&mut seeds, &here.join("../warp-blink/tests/golden"))?;
     people::add(&mut seeds)?;
+    sound::add(&mut seeds)?;
     seeds.write(&here.join("corpus"))
 }

@@ -49,6 +49,8 @@ mod engine;
 mod error;
 mod event;
 mod format;
+#[doc(hidden)]
+pub mod fuzz;
 mod jitter;
 mod level;
 mod limiter;

@@ -101,8 +101,12 @@ fn silence_is_left_out_and_its_time_runs_on() {
     let again = sender.run(2 * SECOND);
     println!("{} {} {} frames", talking.len(), quiet.len(), again.len());
     assert!(talking.len() >= 80 && again.len() >= 80, "{} {}", talking.len(), again.len());
-    // After 200 ms of noise, one in 400 ms.
-    assert!((14..60).contains(&quiet.len()), "{}", quiet.len());
+    // When the encoder has learnt that it is noise: one packet of it in 400 ms, each followed by one without content,
+    // as is the last one before the first pause.
+    assert!((28..80).contains(&quiet.len()), "{}", quiet.len());
+    let rests: Vec<bool> = quiet.iter().map(|frame| frame.payload.len() <= 2).collect();
+    assert!(rests.iter().filter(|rest| **rest).count() >= 10);
+    assert!(rests.windows(2).all(|two| two != [true, true]), "announced once: {rests:?}");
     for pair in quiet.windows(2) {
         let gap = pair[1].timestamp - pair[0].timestamp;
         assert!(gap.is_multiple_of(960) && gap <= 48 * 440, "{gap}");

@@ -9,7 +9,5 @@ mod read;
 mod tests;
 mod write;
 
-#[cfg(test)]
-pub(crate) use read::OpusSamples;
-pub(crate) use read::open;
+pub(crate) use read::{OpusSamples, open};
 pub(crate) use write::{BeginFault, Writer};
