@@ -113,7 +113,7 @@ fn bodies() -> Vec<(Body, Option<Attachment>)> {
         Body::LinkLost,
         Body::Incompatible,
         Body::Again,
-        Body::Sync(Sync { roll: RollHash([0x5a; 16]), epoch: epoch() }),
+        Body::Sync(Sync { roll: RollHash([0x5a; 16]), epoch: epoch(), generation: 2 }),
         Body::Removed,
         Body::Here,
     ];

@@ -447,7 +447,7 @@ fn copies_find_their_numbers_across_a_pause() {
         assert_eq!(found, [(a, t, false), (i64::from(number), copy, true), (b, u, false)], "{name}");
         while buffer.next(at(60), 0) != Next::Empty {}
         let Counters { lost, red, .. } = buffer.counters();
-        assert_eq!((lost, red), (i64::from(b - a - 1) as u64, 1), "{name}");
+        assert_eq!((lost, red), ((b - a - 1) as u64, 1), "{name}");
     }
     // What came is not taken for another one.
     let mut buffer = playing(50);
