@@ -32,6 +32,8 @@ pub(super) struct Clocks {
     seen: Seen,
     /// Numbers of which a copy came.
     copied: Seen,
+    /// Numbers of which some kind of redundancy came, in-band or a copy.
+    covered: Seen,
 }
 
 impl JitterBuffer {
@@ -79,6 +81,7 @@ impl JitterBuffer {
             first: sequence,
             seen: Seen::default(),
             copied: Seen::default(),
+            covered: Seen::default(),
         });
         self.store(packet, sequence, timestamp, arrival);
     }
@@ -114,14 +117,23 @@ impl JitterBuffer {
             return;
         }
         self.counters.received += 1;
-        if sequence < clocks.sequence.last() {
+        let behind = sequence < clocks.sequence.last();
+        // What was sent again is waited for only where nothing else brings its sound in time.
+        let counts = !behind
+            || !clocks.covered.has(sequence) && !self.delay.is_beyond(arrival, timestamp, head.samples);
+        if behind {
             self.counters.reordered += 1;
         } else {
             clocks.sequence.move_to(sequence);
             clocks.timestamp.move_to(timestamp);
             clocks.arrival = arrival;
         }
-        self.delay.observe(arrival, to_us(timestamp), head.samples as i64);
+        if head.redundancy {
+            clocks.covered.note(sequence - 1);
+        }
+        if counts {
+            self.delay.observe(arrival, to_us(timestamp), head.samples as i64);
+        }
         self.frame = head.samples.max(120);
         // Moved where it can be: a first clone of these bytes would allocate.
         let payload = match packet.kind {
@@ -164,6 +176,10 @@ impl JitterBuffer {
                 || !clocks.copied.note(number)
             {
                 continue;
+            }
+            clocks.covered.note(number);
+            if head.redundancy {
+                clocks.covered.note(number - 1);
             }
             self.delay.repairs.note(arrival, to_us(ago), to_us(length));
             self.place(Stored { sequence: number, timestamp: timestamp - ago, head, payload, copy: true });
