@@ -88,6 +88,12 @@ impl Congestion {
         let loss = self.fresh.loss().filter(|_| enough).map_or(0.0, |loss| loss.share);
         let arriving = self.arriving();
         if delay_grows {
+            tracing::debug!(
+                loss,
+                arriving,
+                limit = self.limit,
+                "packets wait longer and longer on their way"
+            );
             self.decrease(now, arriving.map(|rate| rate * DECREASE));
         } else if loss > HEAVY_LOSS {
             self.on_heavy_loss(now, loss, arriving.map(|rate| rate / (1.0 - loss).max(0.1)));
@@ -147,6 +153,13 @@ impl Congestion {
             true => OF_THE_PATH.1,
             false => LOWEST,
         };
+        tracing::debug!(
+            loss,
+            ours = self.cause.is_ours(),
+            sending,
+            limit = self.limit,
+            "too many packets are lost"
+        );
         self.decrease(now, least.map(|rate| (rate * (1.0 - 0.5 * loss)).max(floor)));
     }
 
