@@ -29,7 +29,8 @@ struct Network {
 
 impl Network {
     fn packets(self) -> impl FnMut(usize, Duration) -> Vec<Duration> {
-        let mut seed = Seed(self.seed);
+        // What is lost does not hang on what is sent again.
+        let (mut seed, mut repairs) = (Seed(self.seed), Seed(self.seed + 1_000));
         let mut left = 0;
         move |_, sent| {
             // Up to 4 ms late, as everywhere.
@@ -46,14 +47,14 @@ impl Network {
             if left == 0 {
                 return vec![arrives];
             }
-            let mut late = ms(110) + ms(20).mul_f64(seed.share());
+            let mut late = ms(110) + ms(20).mul_f64(repairs.share());
             // It is asked for four times, each time a bit more than a round trip later.
             for _ in 0..4 {
                 if !self.resends {
                     break;
                 }
-                if seed.share() >= self.loss {
-                    let again = (seed.share() < 0.1).then(|| arrives + late + ms(5));
+                if repairs.share() >= self.loss {
+                    let again = (repairs.share() < 0.1).then(|| arrives + late + ms(5));
                     return std::iter::once(arrives + late).chain(again).collect();
                 }
                 late += ms(135);
@@ -63,18 +64,20 @@ impl Network {
     }
 }
 
-/// With a copy of the frame before the last one, as the policy makes them, or with in-band copies only.
+/// With a copy of the last frame or of the one before it, as the policy makes them, or with in-band copies only.
 fn voice(red: bool, loss: f64) -> Voice {
     let percent = (loss * 100.0) as u8;
+    let spacing = if loss > 0.15 { 2 } else { 1 };
     Voice::of(&speech(12.0, 48_000), |builder| match red {
-        true => builder.bitrate(24_000).expected_loss(10).red(1, 2),
+        true => builder.bitrate(24_000).expected_loss(10).red(1, spacing),
         false => builder.bitrate(48_000).expected_loss(percent),
     })
 }
 
 struct Figures {
-    /// The last target.
+    /// The last target, and the most while packets are lost.
     last: f64,
+    most: f64,
     delay: f64,
     /// Shares of the time, in percent.
     concealed: f64,
@@ -87,14 +90,17 @@ fn figures(name: &str, run: &Run) -> Figures {
     let seconds = (TO - FROM - 2) as f64;
     let figures = Figures {
         last: run.targets(SECONDS - 1, SECONDS).1,
+        most: run.targets(FROM, TO).1,
         delay: run.median_delay(FROM + 2, TO),
         concealed: 100.0 * run.concealed(FROM + 2, TO) / seconds,
         stretched: 100.0 * run.stretched(FROM + 2, TO) / seconds,
     };
     let end = run.end();
     println!(
-        "| {name} | {} | {:.0} | {:.1} | {:.2} | {} | {} | {} | {} |",
+        "| {name} | {} | {:.0} to {:.0} | {:.0} | {:.1} | {:.2} | {} | {} | {} | {} |",
         targets.iter().map(|t| format!("{t:.0}")).collect::<Vec<_>>().join(" "),
+        run.targets(FROM + 5, TO).0,
+        run.targets(FROM + 5, TO).1,
         figures.delay,
         figures.concealed,
         figures.stretched,
@@ -111,7 +117,7 @@ fn no_more_stays(again: &Figures, never: &Figures) {
     assert!(again.last <= never.last + 4.0, "{} {}", again.last, never.last);
 }
 
-const HEAD: &str = "| losses | target at 4 6 7 10 15 20 30 34 40 45 50 59 s | delay | concealed % | stretched % | moves | lost | late | copies |";
+const HEAD: &str = "| losses | target at 4 6 7 10 15 20 30 34 40 45 50 59 s | 10 to 35 s | delay | concealed % | stretched % | moves | lost | late | copies |";
 const CASES: [(f64, usize, &str); 4] =
     [(0.1, 1, "10 %"), (0.2, 1, "20 %"), (0.1, 3, "10 % in threes"), (0.2, 3, "20 % in threes")];
 
@@ -126,10 +132,11 @@ fn what_comes_again_and_was_copied_anyway_needs_no_waiting_for() {
     for (loss, length, name) in CASES {
         let never = figures(&format!("RED, {name}, never again"), &run(true, loss, length, false, 1));
         let again = figures(&format!("RED, {name}, again"), &run(true, loss, length, true, 1));
-        // What is sent again does no harm to what is heard.
-        assert!(again.concealed <= never.concealed + 0.5, "{name}: {} {}", again.concealed, never.concealed);
-        assert!(again.stretched < 3.0, "{name}: {} % of the time stretched", again.stretched);
-        assert!(again.delay < 260.0, "{name}: {} ms", again.delay);
+        // What is sent again changes nothing: neither the delay nor what is heard.
+        assert!(again.most <= never.most + 4.0, "{name}: {} and {} ms", again.most, never.most);
+        assert!((again.delay - never.delay).abs() < 10.5, "{name}: {} {}", again.delay, never.delay);
+        assert!(again.concealed <= never.concealed + 0.1, "{name}: {} {}", again.concealed, never.concealed);
+        assert!(again.stretched < 0.3, "{name}: {} % of the time stretched", again.stretched);
         no_more_stays(&again, &never);
     }
 }
@@ -140,9 +147,9 @@ fn what_comes_again_and_was_not_copied_is_waited_for() {
     for (loss, length, name) in CASES {
         let never = figures(&format!("in-band, {name}, never again"), &run(false, loss, length, false, 1));
         let again = figures(&format!("in-band, {name}, again"), &run(false, loss, length, true, 1));
-        assert!(again.concealed <= never.concealed + 0.5, "{name}: {} {}", again.concealed, never.concealed);
+        assert!(again.concealed <= never.concealed + 0.1, "{name}: {} {}", again.concealed, never.concealed);
         assert!(again.stretched < 3.0, "{name}: {} % of the time stretched", again.stretched);
-        assert!(again.delay < 260.0, "{name}: {} ms", again.delay);
+        assert!(again.most < 160.0, "{name}: {} ms", again.most);
         no_more_stays(&again, &never);
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::cause::Cause;
 use crate::loss::{Fates, Loss};
 use crate::rate::WINDOW;
 
@@ -14,15 +15,21 @@ use crate::rate::WINDOW;
 const DECREASE: f64 = 0.85;
 /// How much a limit rises in a second without congestion. 8 %: the same section.
 const INCREASE: f64 = 1.08;
+/// And at least so much in a second, in bit/s: 1,000 bits in each response time of 200 ms (a round trip of 100 ms and 100 ms), the
+/// same section. With 8 % alone speech that was limited to 16 kbit/s would wait half a minute for what it needs.
+const LEAST_INCREASE: f64 = 5_000.0;
 /// Loss above this is taken for congestion, and below the other one it is not. 10 % and 2 %: draft-ietf-rmcat-gcc-02 section 6.
 const HEAVY_LOSS: f64 = 0.10;
 const LIGHT_LOSS: f64 = 0.02;
-/// Loss up to the first, while delay does not grow, is that of the path itself (a weak radio) as far as speech goes: it limits
-/// nothing below the second, in bit/s, which is what speech takes with the redundancy that makes up for it. Limited to 16 kbit/s
+/// Loss up to the first, while delay does not grow and a lower rate has not shown less of it ([`Cause`]), is that of the path
+/// itself (a weak radio) as far as speech goes: it limits nothing below the second, in bit/s, which is what speech takes with the redundancy that makes up for it. Limited to 16 kbit/s
 /// instead, sound at 20 % loss falls from 4.0 to 1.9 (PESQ, method in docs/audio-quality.md). 35 %: what that redundancy is good for.
 /// The circuit breaker of RFC 8083 (section 4.3: ten times the rate of TCP) stops packets of 160 bytes at 35 % loss and a round trip of
 /// 100 ms beyond 265 kbit/s, at 300 ms beyond 88.
 const OF_THE_PATH: (f64, f64) = (0.35, 80_000.0);
+/// So many packets must have been heard of since the last decrease before their loss counts as heavy. 150: 3 s of speech; of 25 a
+/// path that loses a fifth by chance loses more than a third each minute, and one that loses in bursts far more often.
+const ENOUGH: usize = 150;
 /// Between two decreases: what is sent has to be heard of first. 1 s: a feedback interval, and a round trip with a full
 /// queue of half a second.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -49,6 +56,9 @@ pub(crate) struct Fate {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Congestion {
     fates: Fates,
+    /// Those of packets since the last decrease: none is punished twice.
+    fresh: Fates,
+    cause: Cause,
     /// Packets of the last second, by the peer's clock, and their bytes.
     arrived: VecDeque<(Duration, usize)>,
     /// In bit/s.
@@ -64,8 +74,10 @@ impl Congestion {
     /// What the peer says of single packets, and whether their delay grows.
     pub(crate) fn on_feedback(&mut self, now: Instant, fates: &[Fate], delay_grows: bool) {
         self.heard = Some(now);
+        self.cause.on_feedback(now, fates);
         for fate in fates {
             self.fates.push(!fate.arrived);
+            self.fresh.push(!fate.arrived);
             if let Some(came) = fate.came {
                 self.arrived.push_back((came, fate.bytes));
             }
@@ -75,10 +87,19 @@ impl Congestion {
         while self.arrived.len() > MOST || self.arrived.front().is_some_and(|(came, _)| old(came)) {
             self.arrived.pop_front();
         }
-        let loss = self.fates.loss().map_or(0.0, |loss| loss.share);
+        let enough = self.fresh.packets() >= ENOUGH;
+        let loss = self.fresh.loss().filter(|_| enough).map_or(0.0, |loss| loss.share);
         let arriving = self.arriving();
         if delay_grows {
-            self.decrease(now, arriving.map(|rate| rate * DECREASE));
+            tracing::debug!(
+                loss,
+                arriving,
+                limit = self.limit,
+                "packets wait longer and longer on their way"
+            );
+            // What a weak radio loses has been through the queue.
+            let carried = if self.cause.is_ours() { 1.0 } else { (1.0 - loss).max(1.0 - OF_THE_PATH.0) };
+            self.decrease(now, arriving.map(|rate| rate / carried * DECREASE));
         } else if loss > HEAVY_LOSS {
             self.on_heavy_loss(now, loss, arriving.map(|rate| rate / (1.0 - loss).max(0.1)));
         } else {
@@ -132,11 +153,18 @@ impl Congestion {
     /// draft-ietf-rmcat-gcc-02 section 6.
     fn on_heavy_loss(&mut self, now: Instant, loss: f64, sending: Option<f64>) {
         let least = self.limit.into_iter().chain(sending).reduce(f64::min);
-        let floor = match loss <= OF_THE_PATH.0 {
+        let floor = match loss <= OF_THE_PATH.0 && !self.cause.is_ours() {
             true if least.is_none_or(|rate| rate <= OF_THE_PATH.1) => return self.raise(now, loss, sending),
             true => OF_THE_PATH.1,
             false => LOWEST,
         };
+        tracing::debug!(
+            loss,
+            ours = self.cause.is_ours(),
+            sending,
+            limit = self.limit,
+            "too many packets are lost"
+        );
         self.decrease(now, least.map(|rate| (rate * (1.0 - 0.5 * loss)).max(floor)));
     }
 
@@ -148,17 +176,20 @@ impl Congestion {
         }
         let Some(to) = to else { return };
         self.decreased = Some(now);
+        self.fresh = Fates::default();
         self.limit = Some(self.limit.map_or(to, |limit| limit.min(to)).max(LOWEST));
     }
 
     fn raise(&mut self, now: Instant, loss: f64, sending: Option<f64>) {
         let since = self.raised.replace(now);
         let Some(limit) = self.limit else { return };
-        if self.is_congested(now) || loss > LIGHT_LOSS && limit >= OF_THE_PATH.1 || loss > OF_THE_PATH.0 {
+        let bearable =
+            if limit < OF_THE_PATH.1 && !self.cause.is_ours() { OF_THE_PATH.0 } else { LIGHT_LOSS };
+        if self.is_congested(now) || loss > bearable {
             return;
         }
         let seconds = since.map_or(0.0, |at| now.saturating_duration_since(at).as_secs_f64().min(1.0));
-        let limit = limit * INCREASE.powf(seconds);
+        let limit = (limit * INCREASE.powf(seconds)).max(limit + LEAST_INCREASE * seconds);
         self.limit = Some(limit).filter(|limit| sending.is_none_or(|sending| *limit < FAR_ABOVE * sending));
     }
 }
@@ -250,6 +281,80 @@ mod tests {
             congestion.on_report(Instant::now() + Duration::from_secs(n), 0.2, Some(500_000));
         }
         assert_eq!(congestion.limit(), Some(80_000), "video gives way until there is room for speech");
+    }
+
+    #[test]
+    fn a_path_without_a_queue_that_carries_less_gets_less() {
+        // Carries 40 kbit/s and drops the rest at once; what is sent follows the limit, with 75 kbit/s at most.
+        let mut congestion = Congestion::default();
+        let start = Instant::now();
+        let (mut sent, mut arrived, mut lost) = (42_000.0, 0.0, Vec::new());
+        for n in 0..5 * 60_u64 {
+            let now = start + Duration::from_millis(n * 200);
+            // Redundancy comes a second after the losses.
+            let wanted: f64 = if n > 10 { 75_000.0 } else { 42_000.0 };
+            sent = congestion.limit().map_or(wanted, |limit| wanted.min(limit.into())).max(sent * 0.5);
+            let bytes = (sent / 8.0 / 50.0) as usize;
+            let fates: Vec<Fate> = (0..10)
+                .map(|p| {
+                    arrived += (40_000.0 / sent).min(1.0);
+                    let came = arrived >= 1.0;
+                    arrived -= if came { 1.0 } else { 0.0 };
+                    let at = now.duration_since(start) + Duration::from_millis(p * 20);
+                    Fate { bytes, arrived: came, came: came.then_some(at) }
+                })
+                .collect();
+            lost.extend(fates.iter().map(|fate| !fate.arrived));
+            congestion.on_feedback(now, &fates, false);
+        }
+        let late = &lost[lost.len() / 2..];
+        let share = late.iter().filter(|lost| **lost).count() as f64 / late.len() as f64;
+        assert!(share < HEAVY_LOSS * 1.3, "{share} of what is sent in the second half minute");
+        assert!(sent > 25_000.0, "and it is used: {sent}");
+    }
+
+    #[test]
+    fn losses_by_chance_do_not_look_like_congestion() {
+        for (seed, bursts) in (0..40).map(|seed| (seed, seed % 2 == 1)) {
+            let (mut congestion, mut state) = (Congestion::default(), seed * 7_919 + 1);
+            let (start, mut left) = (Instant::now(), 0);
+            let mut lost = || {
+                state = (state as u64)
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                let chance = (state >> 33) as f64 / f64::from(1_u32 << 31);
+                // 20 % one by one, 10 % in threes.
+                left = if left > 0 {
+                    left - 1
+                } else if bursts && chance < 0.036 {
+                    3
+                } else {
+                    0
+                };
+                if bursts { left > 0 } else { chance < 0.2 }
+            };
+            for n in 0..5 * 120_u64 {
+                let fates: Vec<Fate> = (0..10_u64)
+                    .map(|p| {
+                        let arrived = !lost();
+                        let came = Duration::from_millis(n * 200 + p * 20);
+                        Fate { bytes: 150, arrived, came: arrived.then_some(came) }
+                    })
+                    .collect();
+                congestion.on_feedback(start + Duration::from_millis(n * 200), &fates, false);
+            }
+            assert_eq!(congestion.limit(), None, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn an_outage_is_punished_once() {
+        let mut congestion = Congestion::default();
+        let now = feed(&mut congestion, Instant::now(), 10, 0, false);
+        let now = feed(&mut congestion, now, 2, 1, false);
+        let after = congestion.limit().expect("all was lost");
+        feed(&mut congestion, now, 3, 0, false);
+        assert!(congestion.limit().is_none_or(|limit| limit >= after), "{:?} {after}", congestion.limit());
     }
 
     #[test]

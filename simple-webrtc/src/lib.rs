@@ -47,6 +47,7 @@
 
 mod addresses;
 mod advice;
+mod cause;
 mod certificate;
 mod channel;
 mod config;

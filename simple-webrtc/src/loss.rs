@@ -48,6 +48,11 @@ impl Fates {
         self.0.push_back(lost);
     }
 
+    /// How many are known of, up to [`PACKETS`].
+    pub(crate) fn packets(&self) -> usize {
+        self.0.len()
+    }
+
     pub(crate) fn loss(&self) -> Option<Loss> {
         Loss::of(self.0.iter().copied())
     }

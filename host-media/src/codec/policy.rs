@@ -3,7 +3,8 @@
 //! One encoding serves everybody, so what the receivers say is combined first ([`Demand`]), by this rule:
 //!
 //! - The bit rate is the least that is allowed to any of them; but where there are several, not less than speech needs,
-//!   so that one bad link does not ruin the call for all others.
+//!   so that one bad link does not ruin the call for all others. One that loses most is no exception: too much being
+//!   sent to it may be why.
 //! - Protection is for the worst of them, up to [`MOST_LOSS`]. One that loses more than [`GIVEN_UP`] is no help to plan
 //!   for and is left out as long as others are better off.
 //! - Redundant packets (RED) are made if those who read them lose more than those who do not; if not, redundancy inside
@@ -36,9 +37,10 @@ const BURSTY: (f64, f64) = (1.7, 1.3);
 const MOST_LOSS: f64 = 0.3;
 /// A receiver that loses half does not understand a word whatever is sent.
 const GIVEN_UP: f64 = 0.5;
-/// From this round trip on, lost packets that are sent again come too late for a conversation: 150 ms one way is what
-/// ITU-T G.114 allows in all.
-const LATE: Duration = Duration::from_millis(150);
+/// From this round trip on, lost packets that are sent again come later than redundancy would: they are missed with the
+/// next packet, after 20 ms, and then take a round trip, while a copy of the frame before the last comes after 40 ms and
+/// one of the last after 20. Below, they bring the sound itself, and cost nothing while nothing is lost.
+const LATE: Duration = Duration::from_millis(40);
 /// What is spent if nobody limits it, in bit/s with all headers; more only if the application asks for more anyway.
 const BUDGET: u32 = 80_000;
 /// Bytes around each payload: RTP 12, its extensions 12, SRTP's tag 14 (10 to 16), UDP 8, IP 20.
@@ -97,10 +99,16 @@ const CLEAN: &[Plan] = &[fec(Ms10, 16_000, 0, 0), fec(Ms40, 10_000, 0, 0)];
 /// With RED. Measured through the whole pipeline (docs/audio-quality.md; wideband PESQ, within 80 kbit/s on the wire): a
 /// copy of the frame before, at 24 kbit/s, has 4.2 at 10 % of random loss, 3.5 at 20 and 2.8 at 30 %. If it is of the
 /// frame before that, what is lost can come back from three packets: in-band from the next one, from its copy, and
-/// in-band from the copy of the next one. That has 4.3, 4.0 and 3.7, for 20 ms more delay. Two copies at 16 kbit/s have
+/// in-band from the copy of the next one. That has 4.3, 4.0 and 3.7, for 20 ms more delay: at 10 % not worth it. Two copies at 16 kbit/s have
 /// 3.9 and 3.7 at 20 and 30 %, packets of 40 ms with two or three copies 3.8, for 100 ms more. In-band redundancy for
 /// more than 10 % takes more from the frames than it gives.
 const RED_LIGHT: &[Plan] = &[red(Ms20, 20_000, 24_000, 5, 1), red(Ms40, 12_000, 24_000, 5, 1), BARE];
+const RED_MEDIUM: &[Plan] = &[
+    red(Ms20, 23_000, 24_000, 10, 1),
+    red(Ms20, 18_000, 23_000, 0, 1),
+    red(Ms40, 12_000, 24_000, 0, 1),
+    BARE,
+];
 const RED_HEAVY: &[Plan] = &[
     red(Ms20, 23_000, 24_000, 10, 2),
     red(Ms20, 18_000, 23_000, 0, 2),
@@ -141,7 +149,8 @@ fn plans(class: Class, bursty: bool, reads_red: bool) -> &'static [Plan] {
     match (class, reads_red, bursty) {
         (Class::Clean, _, _) => CLEAN,
         (Class::Light, true, _) => RED_LIGHT,
-        (Class::Medium | Class::Heavy | Class::Extreme, true, _) => RED_HEAVY,
+        (Class::Medium, true, _) => RED_MEDIUM,
+        (Class::Heavy | Class::Extreme, true, _) => RED_HEAVY,
         (Class::Light, false, false) => FEC_LIGHT,
         (Class::Medium, false, false) => FEC_MEDIUM,
         (Class::Heavy, false, false) => FEC_HEAVY,
@@ -266,10 +275,13 @@ pub(crate) fn combine(advice: impl Iterator<Item = PathAdvice> + Clone) -> Optio
     let mut demand =
         Demand { limit: None, congested: false, red: Losses::NONE, plain: Losses::NONE, reads_red: false };
     let (mut receivers, mut congested) = (0, 0);
-    for advice in advice.filter(helped) {
+    for advice in advice {
         receivers += 1;
         congested += u32::from(advice.congested);
         demand.limit = demand.limit.into_iter().chain(advice.bitrate).min();
+        if !helped(&advice) {
+            continue;
+        }
         demand.reads_red |= advice.red;
         let Losses { share, burst_ratio } = losses(&advice);
         let group = if advice.red { &mut demand.red } else { &mut demand.plain };
@@ -289,7 +301,8 @@ pub(crate) fn combine(advice: impl Iterator<Item = PathAdvice> + Clone) -> Optio
 fn losses(advice: &PathAdvice) -> Losses {
     let known = |share: Option<f64>| share.filter(|share| *share >= 0.0).map(|share| share.min(1.0));
     let (left, path) = (known(advice.loss), known(advice.path_loss));
-    let late = advice.round_trip.is_some_and(|trip| trip >= LATE);
+    // Not knowing better, as many as the path loses.
+    let late = advice.round_trip.is_none_or(|trip| trip >= LATE);
     let share = match (left, path) {
         (Some(left), Some(path)) if late => left.max(path),
         (left, path) => left.or(path).unwrap_or(0.0),
@@ -404,8 +417,9 @@ struct Room {
 impl Room {
     fn new(wanted: Wanted, demand: &Demand, current: Option<&Settings>) -> Self {
         let mut limit = demand.limit.unwrap_or(u32::MAX);
-        if let Some(current) = current.filter(|_| demand.congested) {
+        if demand.congested {
             // More packets or bits make it worse.
+            let current = current.copied().unwrap_or(wanted.into());
             limit = limit.min(current.cost(RTP_HEADERS));
         }
         let asked = Settings::from(wanted).cost(HEADERS);

@@ -39,6 +39,9 @@ const HICCUP_SECONDS: usize = 20;
 const TRUST_SAMPLES: i64 = 24_000;
 /// The delay is not made shorter than what the last packets needed, whatever the histogram knows yet.
 const RECENT: usize = 4;
+/// A packet that comes after later ones was sent again, or went astray. Beyond this it is as good as lost: 150 ms one way
+/// is what ITU-T G.114 allows in all.
+const AGAIN_US: i64 = 150_000;
 /// So many packets must have been shorter before the frame length is taken to be theirs.
 const SHORTER: u8 = 10;
 
@@ -141,6 +144,11 @@ impl DelayTracker {
             self.histogram[bin] += weight;
         }
         relative
+    }
+
+    /// Whether a packet that comes after later ones comes too late to be worth waiting for.
+    pub(super) fn is_beyond(&self, arrival: i64, timestamp: i64, samples: usize) -> bool {
+        arrival - super::to_us(timestamp + samples as i64) - self.fastest() > AGAIN_US
     }
 
     /// When the fastest packet is forgotten and the path turns out to be slower, all that was learnt moves with it.

@@ -34,6 +34,8 @@ pub(super) struct Clocks {
     copied: Seen,
     /// Which number has which time.
     known: Known,
+    /// Numbers of which some kind of redundancy came, in-band or a copy.
+    covered: Seen,
 }
 
 impl JitterBuffer {
@@ -85,6 +87,7 @@ impl JitterBuffer {
             seen: Seen::default(),
             copied: Seen::default(),
             known: Known::default(),
+            covered: Seen::default(),
         });
         self.store(packet, sequence, timestamp, arrival);
     }
@@ -122,14 +125,23 @@ impl JitterBuffer {
         self.counters.received += 1;
         self.losses.came(sequence);
         clocks.known.note(sequence, timestamp, head.samples as i64);
-        if sequence < clocks.sequence.last() {
+        let behind = sequence < clocks.sequence.last();
+        // What was sent again is waited for only where nothing else brings its sound in time.
+        let counts = !behind
+            || !clocks.covered.has(sequence) && !self.delay.is_beyond(arrival, timestamp, head.samples);
+        if behind {
             self.counters.reordered += 1;
         } else {
             clocks.sequence.move_to(sequence);
             clocks.timestamp.move_to(timestamp);
             clocks.arrival = arrival;
         }
-        self.delay.observe(arrival, to_us(timestamp), head.samples as i64);
+        if head.redundancy {
+            clocks.covered.note(sequence - 1);
+        }
+        if counts {
+            self.delay.observe(arrival, to_us(timestamp), head.samples as i64);
+        }
         self.frame = head.samples.max(120);
         // Moved where it can be: a first clone of these bytes would allocate.
         let payload = match packet.kind {
@@ -168,6 +180,10 @@ impl JitterBuffer {
                 continue;
             }
             clocks.known.note(number, timestamp - ago, length);
+            clocks.covered.note(number);
+            if head.redundancy {
+                clocks.covered.note(number - 1);
+            }
             self.delay.repairs.note(arrival, to_us(ago), to_us(length));
             self.place(Stored { sequence: number, timestamp: timestamp - ago, head, payload, copy: true });
         }

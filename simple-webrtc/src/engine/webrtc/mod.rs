@@ -134,7 +134,7 @@ impl WebrtcConnection {
     async fn open(own: &Webrtc, config: &Config, outbox: Outbox) -> Result<Self, EngineError> {
         let failed = |error| failed("set up a connection", error);
         let (meter, red) = (Arc::new(Meter::default()), Arc::new(AtomicU8::new(0)));
-        let (media, interceptors) = settings::media(config, outbox.clone(), &meter).map_err(failed)?;
+        let (media, interceptors) = settings::media(config, outbox.clone(), &meter, &red).map_err(failed)?;
         let pace = Arc::new(Pace::new(own.paced));
         let servers = Arc::new(Servers::new(&config.ice_servers, outbox.clone()));
         #[cfg(test)]

@@ -1,5 +1,6 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
 use std::time::Duration;
 
 use rtc::ice::mdns::MulticastDnsMode;
@@ -68,7 +69,12 @@ const H264_PARAMETERS: &str = "level-asymmetry-allowed=1;packetization-mode=1;pr
 ///
 /// Sound and videos are numbered for feedback: the stream of both has to say so (`transport-cc`) and to have the extension,
 /// or the engine's interceptors let its packets pass as they are.
-pub(super) fn media(config: &Config, outbox: Outbox, meter: &Arc<Meter>) -> Result<(MediaEngine, Registry)> {
+pub(super) fn media(
+    config: &Config,
+    outbox: Outbox,
+    meter: &Arc<Meter>,
+    red_type: &Arc<AtomicU8>,
+) -> Result<(MediaEngine, Registry)> {
     let mut media = MediaEngine::default();
     let opus = RTCRtpCodecParameters { rtp_codec: opus(), payload_type: OPUS_PAYLOAD_TYPE };
     media.register_codec(opus, RtpCodecKind::Audio)?;
@@ -92,7 +98,7 @@ pub(super) fn media(config: &Config, outbox: Outbox, meter: &Arc<Meter>) -> Resu
     let registry = configure_rtcp_reports(Registry::new())
         .with(Slot::from(REPORTS_SLOT), Tap::new(Reports::new(meter.clone())))
         .with(Slot::TwccSender, TwccSenderBuilder::new().build())
-        .with(Slot::from(REPAIRS_SLOT), Tap::new(Repairs::new(meter.clone(), own)))
+        .with(Slot::from(REPAIRS_SLOT), Tap::new(Repairs::new(meter.clone(), red_type.clone(), own)))
         .with(Slot::NackResponder, responder)
         .with(Slot::TwccReceiver, receiver)
         .with(Slot::from(KEYFRAMES_SLOT), Keyframes::new(outbox))
