@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::RecordSpec;
+use super::{RecordSpec, RecordingId};
 use crate::{
     BLOCK, Controls, Core, Engine, Event, MemorySource, Packet, PeerId, PeerInput, SinkSpec, SourceSpec,
     TICK,
@@ -129,7 +129,7 @@ impl Room {
     fn stopped(&self) -> Vec<(Vec<PathBuf>, Duration)> {
         let events = self.events.lock().unwrap();
         let stopped = events.iter().filter_map(|event| match event {
-            Event::RecordingStopped { files, length } => Some((files.clone(), *length)),
+            Event::RecordingStopped { files, length, .. } => Some((files.clone(), *length)),
             _ => None,
         });
         stopped.collect()
@@ -159,6 +159,7 @@ fn everybody_is_where_they_were_whoever_is_muted_late_or_lost() {
     room.controls.record(&spec(dir.path())).unwrap();
     room.tick();
     let begun = room.events.lock().unwrap().contains(&Event::RecordingStarted {
+        id: RecordingId(1),
         files: ["me", "all", "Ann"]
             .map(|label| dir.path().join(format!("20231114-221320-{label}.opus")))
             .to_vec(),
