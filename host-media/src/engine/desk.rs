@@ -287,10 +287,7 @@ impl<K: Kind> Counter<K> {
             }
             // A newer request is looked at between any two things.
             let acted = match self.keeper.next(now) {
-                Some(act) => {
-                    self.act(system, now, act);
-                    true
-                }
+                Some(act) => self.act(system, now, act),
                 None => false,
             };
             if !acted && !busy {
@@ -327,7 +324,8 @@ impl<K: Kind> Counter<K> {
         }
     }
 
-    fn act(&mut self, system: &System, now: Instant, act: Act) {
+    /// False if there is nothing more to do before something happens.
+    fn act(&mut self, system: &System, now: Instant, act: Act) -> bool {
         match act {
             Act::Look => {
                 let seen = system.presence(K::DIRECTION, self.keeper.wanted_id());
@@ -348,8 +346,11 @@ impl<K: Kind> Counter<K> {
             // The tick knows what is in use; what was opened last may not have worked.
             Act::Kept(want) => match self.post.in_use().filter(|it| want == Want::Device(it.id.clone())) {
                 Some(InUse { id, name }) => self.post.tell(K::changed(id, name, ChangeReason::Requested)),
-                // It was lost, or replaced, in this very moment, which is on its way to the keeper.
-                None => self.keeper.request(want),
+                // It was lost, or replaced, in this very moment: the word of it is on its way here, and wakes the desk.
+                None => {
+                    self.keeper.request(want);
+                    return false;
+                }
             },
             Act::Failed(cause) => self.failed(cause),
             Act::Nothing(cause) => {
@@ -357,6 +358,7 @@ impl<K: Kind> Counter<K> {
                 self.post.tell(K::nothing(cause));
             }
         }
+        true
     }
 
     fn hand_over(&mut self, found: Found<K::Dyn>, serial: u64, reason: ChangeReason) {
