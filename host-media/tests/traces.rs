@@ -2,6 +2,9 @@
 //!
 //! `cargo test -p host-media --test traces -- --nocapture` prints the table of docs/audio.md.
 
+// A test program's helpers may panic as its tests do.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 mod trace;
 
