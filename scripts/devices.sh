@@ -65,4 +65,4 @@ if ! pactl info >/dev/null 2>&1; then
 fi
 
 # One at a time: they share the sinks, and a call hears the processor that another one takes.
-"${CARGO:-cargo}" test -p host-media --locked --lib --test devices -- --ignored --nocapture --test-threads=1 "$@"
+"${CARGO:-cargo}" test -p host-media --locked --lib --test devices --test traces -- --ignored --nocapture --test-threads=1 "$@"

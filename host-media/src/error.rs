@@ -68,6 +68,12 @@ pub enum Error {
         /// The bound.
         max: usize,
     },
+    /// The engine has been stopped.
+    #[error("the engine has been stopped")]
+    Stopped,
+    /// The engine's ticks do not go on, so that nothing more can be given to them.
+    #[error("the engine stands still; try again later")]
+    Standstill,
     /// The engine's thread could not be started.
     #[error("cannot start the audio thread: {0}")]
     Thread(#[source] std::io::Error),

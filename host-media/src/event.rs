@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::{device::Direction, error::DeviceFault, format::PeerId};
+use crate::{device::Direction, error::DeviceFault, format::PeerId, record::RecordingId};
 
 /// Something that happened in an engine.
 ///
@@ -122,25 +122,37 @@ pub enum Event {
     },
     /// A recording has begun with this tick.
     RecordingStarted {
+        /// Which one: what [`Controls::record`](crate::Controls::record) gave.
+        id: RecordingId,
         /// The files that were begun: of oneself, of everybody, and of each peer that is there. Peers that come later
         /// get theirs when they come.
         files: Vec<PathBuf>,
     },
     /// A file of a recording cannot be written any further, or not be begun. The call goes on, and so do other files.
     RecordingFailed {
+        /// The recording to which the file belongs.
+        id: RecordingId,
         /// The file; it holds what was written until now.
         file: PathBuf,
         /// What the system said.
         cause: String,
     },
-    /// A recording has ended: it was stopped, or all its files have failed. Its files are closed.
+    /// A recording has ended: it was stopped, the engine was, or all its files have failed. Its files are closed, but on a
+    /// disk that stands still while the engine stops.
+    ///
+    /// Told once for each recording that [`Controls::record`](crate::Controls::record) has begun. Closing takes as long as
+    /// the disk takes, so another recording may have started in the meantime: `id` tells which one is over. One that was
+    /// stopped before any tick began it has no [`Event::RecordingStarted`].
     RecordingStopped {
+        /// Which one.
+        id: RecordingId,
         /// All its files, in the order in which they were begun.
         files: Vec<PathBuf>,
         /// How long it is. All files have this length, but those that have failed.
         length: Duration,
     },
-    /// A file that was played into the call has ended: it is over, it was stopped, or another one took its place.
+    /// A file that was played into the call has ended: it is over, it was stopped, another one took its place, perhaps
+    /// before any of it was played, or the engine was stopped. Told once for each [`Controls::play`](crate::Controls::play).
     PlayingEnded {
         /// The file.
         file: PathBuf,

@@ -75,7 +75,7 @@ pub use format::{EncodedFrame, Format, FrameLength, Packet, PayloadKind, PeerId}
 pub use jitter::JitterConfig;
 pub use play::PlaySpec;
 pub use process::{NoiseLevel, Processing, VoiceStats};
-pub use record::{RecordSpec, RecordStats};
+pub use record::{RecordSpec, RecordStats, RecordingId};
 pub use sink::MemorySink;
 pub use source::MemorySource;
 pub use spec::{SinkSpec, SourceSpec, WavFormat, WavSample};

@@ -51,7 +51,7 @@ fn an_engine_that_stops_closes_its_recording() {
     engine.stop().unwrap();
     let events: Vec<_> = events.iter().collect();
     let stopped = events.iter().find_map(|event| match event {
-        Event::RecordingStopped { files, length } => Some((files.clone(), *length)),
+        Event::RecordingStopped { files, length, .. } => Some((files.clone(), *length)),
         _ => None,
     });
     let (files, length) = stopped.unwrap();
@@ -63,7 +63,7 @@ fn an_engine_that_stops_closes_its_recording() {
         assert_eq!(samples(file), length.as_millis() as u64 * 48, "{file:?}");
     }
     assert!(
-        events.iter().any(|event| matches!(event, Event::RecordingStarted { files } if files.len() == 2))
+        events.iter().any(|event| matches!(event, Event::RecordingStarted { files, .. } if files.len() == 2))
     );
     assert!(!events.iter().any(|event| matches!(event, Event::RecordingFailed { .. })));
 

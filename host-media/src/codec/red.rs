@@ -134,6 +134,11 @@ impl Writer {
         made
     }
 
+    /// Forgets the frames that went before: the next payload has no copies.
+    pub(crate) fn forget(&mut self) {
+        self.history.clear();
+    }
+
     fn fill(&self, timestamp: u32, frame: &Bytes, copies: Copies, out: &mut BytesMut) -> bool {
         let spacing = usize::from(copies.spacing.max(1));
         let most = usize::from(copies.count).min(MAX_BLOCKS - 1);

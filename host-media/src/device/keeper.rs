@@ -54,7 +54,7 @@ pub(crate) enum Act {
     /// Open the device with this id, or the default; answered by [`Keeper::opened`].
     Open(Option<String>),
     /// A request is for what is in use already.
-    Kept,
+    Kept(Want),
     /// A request failed; what was there stays.
     Failed(DeviceFault),
     /// There is nothing that works. Told once, until something works again.
@@ -296,10 +296,10 @@ impl Keeper {
             };
             self.seen = None;
             if target.is_some() && target == self.held && self.coming.is_none() {
-                self.wanted = wish;
+                self.wanted = wish.clone();
                 self.fallback = false;
                 self.schedule(now, LOOK);
-                return Some(Act::Kept);
+                return Some(Act::Kept(wish));
             }
             self.opening = Some((target.clone(), Why::Requested, Some(wish)));
             return Some(Act::Open(target));

@@ -28,7 +28,7 @@ use crate::{
     play::Player,
     playout::Playout,
     process::{Heard, Hint, Near},
-    record::Taps,
+    record::{self, Taps},
     sink::Sink,
     source::{Origin, Source},
     stats::{EngineStats, Latency},
@@ -103,22 +103,24 @@ impl Core {
         let upstream = Upstream::new(Encoder::with_channels(builder.format, channels)?);
         let adaptation = Adaptation::new(epoch, builder.format.max_bitrate);
         let controls = Controls::new(builder.bitrate, builder.expected_loss, builder.complexity);
+        controls.set_muted(builder.muted);
         controls.shared.encoding.start(builder.encoding, builder.format.frame);
         controls.shared.voice.set_processing(builder.processing);
         controls.shared.voice.set_automute(builder.automute);
         let mut pending = VecDeque::new();
         let shared = Arc::clone(&controls.shared);
-        let system = builder.system;
+        let (system, lockstep) = (builder.system, builder.lockstep);
         let (source, held) = split::<Sources>(source, &mut pending);
         if let Ok((id, name)) = &held {
             shared.sources.uses(id, name);
         }
-        let sources = Counter::new(Arc::clone(&shared.sources), &builder.source, held, &system, epoch);
+        let sources =
+            Counter::new(Arc::clone(&shared.sources), &builder.source, held, (&system, lockstep), epoch);
         let (sink, held) = split::<Sinks>(sink, &mut pending);
         if let Ok((id, name)) = &held {
             shared.sinks.uses(id, name);
         }
-        let sinks = Counter::new(Arc::clone(&shared.sinks), &builder.sink, held, &system, epoch);
+        let sinks = Counter::new(Arc::clone(&shared.sinks), &builder.sink, held, (&system, lockstep), epoch);
         let source = SourceSlot::new(source, Arc::clone(&shared.sources));
         let sink = SinkSlot::new(sink, Arc::clone(&shared.sinks));
         let desk = Some(Desk { system, sources, sinks, bell: Arc::clone(&shared.bell) });
@@ -186,13 +188,28 @@ impl Core {
         self.sink.skip(ticks);
     }
 
-    /// Completes the sink's file and the recording. Nothing may be done with the engine after that.
+    /// Closes the source, completes the sink's file, and ends what is played and recorded. Nothing may be done with the
+    /// engine after that. A disk that stands still is waited for 5 s; then the files of a recording are completed when it
+    /// goes on.
     ///
     /// # Errors
-    /// [`Error::Wav`] if the file could not be completed.
+    /// [`Error::Wav`] if the sink's file could not be completed.
     pub fn finish(&mut self) -> Result<(), Error> {
-        self.taps.finish(&mut self.on_event);
-        self.sink.finish()
+        self.finish_within(record::PATIENCE)
+    }
+
+    /// With another time than 5 s.
+    pub(crate) fn finish_within(&mut self, patience: Duration) -> Result<(), Error> {
+        // First of all, so that nobody is listened to while a disk is waited for.
+        self.source.finish();
+        let finished = self.sink.finish();
+        if let Some(desk) = &self.desk {
+            desk.sources.clear();
+            desk.sinks.clear();
+        }
+        self.player.finish(&mut self.on_event);
+        self.taps.finish(patience, &mut self.on_event);
+        finished
     }
 
     /// For tests of recordings, which say what a peer said.

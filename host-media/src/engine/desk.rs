@@ -24,6 +24,9 @@ use crate::{
     lock,
 };
 
+#[cfg(test)]
+mod tests;
+
 /// What waits to be closed; a further one is closed by the tick itself.
 const WASTE: usize = 4;
 /// Events that wait for a tick; more come only if ticks stand still.
@@ -77,6 +80,8 @@ struct State<K: Kind> {
     delivery: Option<Delivery<K>>,
     tells: VecDeque<Event>,
     in_use: Option<InUse>,
+    /// There are no more ticks: nothing is taken any more.
+    closed: bool,
 }
 
 /// A source or sink that is in use.
@@ -114,13 +119,18 @@ impl<K: Kind> Post<K> {
             delivery: None,
             tells: VecDeque::with_capacity(TELLS),
             in_use: None,
+            closed: false,
         };
         Arc::new(Self { state: Mutex::new(state), mail: AtomicBool::new(false), bell: Arc::clone(bell) })
     }
 
     /// The application wants another one; the newest request wins.
     pub(super) fn request(&self, spec: K::Spec) {
-        lock(&self.state).request = Some(spec);
+        let mut state = lock(&self.state);
+        if !state.closed {
+            state.request = Some(spec);
+        }
+        drop(state);
         self.bell.ring();
     }
 
@@ -145,13 +155,31 @@ impl<K: Kind> Post<K> {
         self.retire(it);
     }
 
-    pub(super) fn taken(&self, serial: u64) {
+    /// What was delivered under this number, and is told with this event, is in use from now on.
+    pub(super) fn taken(&self, serial: u64, event: &Event) {
         let mut state = lock(&self.state);
         // Whatever was lost before has been replaced.
         state.lost = None;
         state.taken = Some(serial);
+        if let Event::SourceChanged { id, name, .. } | Event::SinkChanged { id, name, .. } = event {
+            state.in_use = Some(InUse { id: id.clone(), name: name.clone() });
+        }
         drop(state);
         self.bell.ring();
+    }
+
+    /// There are no more ticks. What was opened for them is closed at once, here or where it is being opened.
+    pub(super) fn close(&self) {
+        let mut state = lock(&self.state);
+        (state.closed, state.request, state.in_use) = (true, None, None);
+        let delivery = state.delivery.take();
+        drop(state);
+        drop(delivery);
+        self.bell.ring();
+    }
+
+    fn closed(&self) -> bool {
+        lock(&self.state).closed
     }
 
     /// Lets the desk close it.
@@ -190,8 +218,12 @@ impl<K: Kind> Post<K> {
     }
 
     /// Hands over what was opened; gives back what was not fetched, and an event that nobody heard.
-    fn deliver(&self, delivery: Delivery<K>) -> Option<Delivery<K>> {
-        let old = lock(&self.state).delivery.replace(delivery);
+    pub(super) fn deliver(&self, delivery: Delivery<K>) -> Option<Delivery<K>> {
+        let mut state = lock(&self.state);
+        if state.closed {
+            return Some(delivery);
+        }
+        let old = state.delivery.replace(delivery);
         self.mail.store(true, Ordering::Release);
         old
     }
@@ -203,8 +235,8 @@ pub(super) struct Counter<K: Kind> {
     keeper: Keeper,
     /// The last request, in words, for what is told.
     asked: String,
-    /// What is in use, in words, likewise.
-    using: (String, String),
+    /// Whether ticks may wait for a disk.
+    lockstep: bool,
 }
 
 impl<K: Kind> Counter<K> {
@@ -213,21 +245,23 @@ impl<K: Kind> Counter<K> {
         post: Arc<Post<K>>,
         spec: &K::Spec,
         held: Result<(String, String), DeviceFault>,
-        system: &System,
+        (system, lockstep): (&System, bool),
         now: Instant,
     ) -> Self {
         let want = K::want(spec);
         // A system that is not needed is not asked for anything.
         let always = want != Want::Other && system.moves_quietly();
-        let using = held.clone().unwrap_or_default();
         let held = held.map(|(id, _)| (want != Want::Other).then_some(id));
         let keeper = Keeper::new(want, held, always, now);
-        Self { post, keeper, asked: String::new(), using }
+        Self { post, keeper, asked: String::new(), lockstep }
     }
 
     /// Does everything that is to be done now.
     fn step(&mut self, system: &System, now: Instant) {
         loop {
+            if self.post.closed() {
+                return self.clear();
+            }
             let mut state = lock(&self.post.state);
             let request = state.request.take();
             let (lost, refused, taken) = (state.lost.take(), state.refused.take(), state.taken.take());
@@ -253,10 +287,7 @@ impl<K: Kind> Counter<K> {
             }
             // A newer request is looked at between any two things.
             let acted = match self.keeper.next(now) {
-                Some(act) => {
-                    self.act(system, now, act);
-                    true
-                }
+                Some(act) => self.act(system, now, act),
                 None => false,
             };
             if !acted && !busy {
@@ -266,7 +297,7 @@ impl<K: Kind> Counter<K> {
     }
 
     /// Closes what waits for it; files that were in use are completed.
-    fn clear(&self) {
+    pub(super) fn clear(&self) {
         loop {
             let waste = lock(&self.post.state).waste.pop();
             let Some(it) = waste else { return };
@@ -284,7 +315,7 @@ impl<K: Kind> Counter<K> {
             self.keeper.request(want);
             return;
         }
-        match flat::<K::Dyn>(K::open(system, &spec)) {
+        match flat::<K::Dyn>(K::open(system, &spec, self.lockstep)) {
             Ok(found) => {
                 let serial = self.keeper.other();
                 self.hand_over(found, serial, ChangeReason::Requested);
@@ -293,7 +324,8 @@ impl<K: Kind> Counter<K> {
         }
     }
 
-    fn act(&mut self, system: &System, now: Instant, act: Act) {
+    /// False if there is nothing more to do before something happens.
+    fn act(&mut self, system: &System, now: Instant, act: Act) -> bool {
         match act {
             Act::Look => {
                 let seen = system.presence(K::DIRECTION, self.keeper.wanted_id());
@@ -311,21 +343,26 @@ impl<K: Kind> Counter<K> {
                     let _ = self.keeper.opened(now, Err(cause));
                 }
             },
-            Act::Kept => {
-                let (id, name) = self.using.clone();
-                self.post.tell(K::changed(id, name, ChangeReason::Requested));
-            }
+            // The tick knows what is in use; what was opened last may not have worked.
+            Act::Kept(want) => match self.post.in_use().filter(|it| want == Want::Device(it.id.clone())) {
+                Some(InUse { id, name }) => self.post.tell(K::changed(id, name, ChangeReason::Requested)),
+                // It was lost, or replaced, in this very moment: the word of it is on its way here, and wakes the desk.
+                None => {
+                    self.keeper.request(want);
+                    return false;
+                }
+            },
             Act::Failed(cause) => self.failed(cause),
             Act::Nothing(cause) => {
                 tracing::warn!(direction = %K::DIRECTION, %cause, "no device works");
                 self.post.tell(K::nothing(cause));
             }
         }
+        true
     }
 
     fn hand_over(&mut self, found: Found<K::Dyn>, serial: u64, reason: ChangeReason) {
         let Found { it, id, name } = found;
-        self.using = (id.clone(), name.clone());
         let event = K::changed(id, name, reason);
         if let Some(old) = self.post.deliver(Delivery { it, serial, event }) {
             drop(K::retire(old.it));

@@ -16,7 +16,8 @@ pub(super) trait Kind: 'static {
     type Spec: Clone + Send;
     type Dyn: ?Sized + Send;
 
-    fn open(system: &System, spec: &Self::Spec) -> Opened<Self::Dyn>;
+    /// In lockstep ticks may wait for a disk, because they are not bound to a clock.
+    fn open(system: &System, spec: &Self::Spec, lockstep: bool) -> Opened<Self::Dyn>;
     fn open_device(system: &System, id: Option<&str>) -> Opened<Self::Dyn>;
     fn want(spec: &Self::Spec) -> Want;
     fn text(spec: &Self::Spec) -> String;
@@ -34,12 +35,12 @@ impl Kind for Sources {
     type Spec = SourceSpec;
     type Dyn = dyn Source;
 
-    fn open(system: &System, spec: &SourceSpec) -> Opened<dyn Source> {
+    fn open(system: &System, spec: &SourceSpec, lockstep: bool) -> Opened<dyn Source> {
         let it: Box<dyn Source> = match spec {
             SourceSpec::Default => return system.open_source(None),
             SourceSpec::Device(id) => return system.open_source(Some(id)),
             SourceSpec::Wav(path) => Box::new(source::open_wav(path)?),
-            SourceSpec::Opus(path) => Box::new(Ahead::open(path, true)?),
+            SourceSpec::Opus(path) => Box::new(Ahead::source(path, lockstep)?),
             SourceSpec::Tone => Box::new(source::Tone::default()),
             SourceSpec::Silence => Box::new(source::Silence),
             SourceSpec::Memory(memory) => Box::new(memory.open()?),
@@ -85,7 +86,7 @@ impl Kind for Sinks {
     type Spec = SinkSpec;
     type Dyn = dyn Sink;
 
-    fn open(system: &System, spec: &SinkSpec) -> Opened<dyn Sink> {
+    fn open(system: &System, spec: &SinkSpec, _lockstep: bool) -> Opened<dyn Sink> {
         let it: Box<dyn Sink> = match spec {
             SinkSpec::Default => return system.open_sink(None),
             SinkSpec::Device(id) => return system.open_sink(Some(id)),

@@ -48,6 +48,9 @@ pub struct Builder {
     complexity: u8,
     processing: Option<Processing>,
     automute: bool,
+    muted: bool,
+    /// Whether ticks may wait for a disk: they are not bound to a clock.
+    lockstep: bool,
     encoding: encoding::Encoding,
     on_frame: OnFrame,
     on_event: OnEvent,
@@ -76,6 +79,8 @@ impl Default for Builder {
             complexity: crate::codec::DEFAULT_COMPLEXITY,
             processing: None,
             automute: false,
+            muted: false,
+            lockstep: true,
             encoding: encoding::Encoding::default(),
             on_frame: Box::new(|_| {}),
             on_event: Box::new(|_| {}),
@@ -142,6 +147,13 @@ impl Builder {
         self
     }
 
+    /// Whether it starts muted, as [`Controls::set_muted`] says: then nothing of the source is sent, from its first sample
+    /// on. Default: no.
+    pub fn muted(mut self, muted: bool) -> Self {
+        self.muted = muted;
+        self
+    }
+
     /// What to do with each encoded frame. Runs on the engine's thread, so it must not block: write it to a track or
     /// a queue that drops the oldest. Threads that are started in there inherit the engine's priority.
     pub fn on_frame(mut self, callback: impl FnMut(EncodedFrame) + Send + 'static) -> Self {
@@ -163,7 +175,8 @@ impl Builder {
     /// # Errors
     /// A WAV file that cannot be read or written, a device id that does not exist, settings that the codec refuses,
     /// or no thread.
-    pub fn start(self) -> Result<Engine, Error> {
+    pub fn start(mut self) -> Result<Engine, Error> {
+        self.lockstep = false;
         Engine::start(self.build(Instant::now(), SystemTime::now())?)
     }
 
@@ -173,8 +186,8 @@ impl Builder {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn build(self, now: Instant, unix: SystemTime) -> Result<Core, Error> {
-        let source = Sources::open(&self.system, &self.source)?;
-        let sink = Sinks::open(&self.system, &self.sink)?;
+        let source = Sources::open(&self.system, &self.source, self.lockstep)?;
+        let sink = Sinks::open(&self.system, &self.sink, self.lockstep)?;
         Core::new(self, source, sink, now, unix)
     }
 
@@ -188,12 +201,12 @@ impl Builder {
 
 /// Opens a source beside any engine.
 pub(crate) fn open_source(spec: &SourceSpec) -> Result<Box<dyn Source>, Error> {
-    let opened = Sources::open(&System::machine(), spec)?;
+    let opened = Sources::open(&System::machine(), spec, false)?;
     opened.map(|found| found.it).map_err(Error::Devices)
 }
 
 /// Opens a sink beside any engine.
 pub(crate) fn open_sink(spec: &SinkSpec) -> Result<Box<dyn Sink>, Error> {
-    let opened = Sinks::open(&System::machine(), spec)?;
+    let opened = Sinks::open(&System::machine(), spec, false)?;
     opened.map(|found| found.it).map_err(Error::Devices)
 }

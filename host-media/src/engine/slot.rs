@@ -109,10 +109,7 @@ impl SourceSlot {
         if let Some(old) = self.current.replace(next.it) {
             self.post.retire(old);
         }
-        self.post.taken(next.serial);
-        if let Event::SourceChanged { id, name, .. } | Event::SinkChanged { id, name, .. } = &next.event {
-            self.post.uses(id, name);
-        }
+        self.post.taken(next.serial, &next.event);
         tell(next.event);
         self.ended = false;
         self.said(read, &mut tell);
@@ -141,6 +138,13 @@ impl SourceSlot {
         if let Some(source) = &mut self.current {
             source.skip(ticks);
         }
+    }
+
+    /// Closes everything; nothing is read any more.
+    pub(super) fn finish(&mut self) {
+        self.current = None;
+        self.next = None;
+        self.post.close();
     }
 
     pub(super) fn origin(&self) -> Option<Origin> {
@@ -207,11 +211,20 @@ impl SinkSlot {
     fn take_over(&mut self, block: &Block, tell: &mut impl FnMut(Event)) -> bool {
         let Some(next) = &mut self.next else { return false };
         let ready = next.it.ready();
-        let Some(next) = self.next.take_if(|_| ready != Ok(false)) else { return false };
-        if let Err(cause) = ready {
-            self.post.refused(next.serial, cause, next.it);
-            return false;
-        }
+        let Some(mut next) = self.next.take_if(|_| ready != Ok(false)) else { return false };
+        let written = match ready {
+            Ok(_) => next.it.write(&std::array::from_fn(|i| block[i] * rise(i))),
+            Err(cause) => Write::Lost(cause),
+        };
+        // One that is lost with its first block has never worked: the old one goes on.
+        let failed = match written {
+            Write::Lost(cause) => {
+                self.post.refused(next.serial, cause, next.it);
+                return false;
+            }
+            Write::Failed(cause) => Some(cause),
+            Write::Done => None,
+        };
         self.put(&std::array::from_fn(|i| block[i] * (1.0 - rise(i))), tell);
         self.remember();
         if let Some(old) = self.current.replace(next.it) {
@@ -224,12 +237,12 @@ impl SinkSlot {
                 self.let_go();
             }
         }
-        self.put(&std::array::from_fn(|i| block[i] * rise(i)), tell);
-        self.post.taken(next.serial);
-        if let Event::SourceChanged { id, name, .. } | Event::SinkChanged { id, name, .. } = &next.event {
-            self.post.uses(id, name);
-        }
+        self.post.taken(next.serial, &next.event);
         tell(next.event);
+        if let Some(cause) = failed {
+            tracing::warn!(%cause, "the sink failed");
+            tell(Event::SinkFailed { cause });
+        }
         true
     }
 
@@ -270,6 +283,21 @@ impl SinkSlot {
     pub(super) fn finish(&mut self) -> Result<(), crate::Error> {
         drop(self.outgoing.take());
         drop(self.next.take());
+        self.post.close();
         self.current.take().map_or(Ok(()), |mut sink| sink.finish())
+    }
+}
+
+impl Drop for SourceSlot {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+impl Drop for SinkSlot {
+    fn drop(&mut self) {
+        if let Err(e) = self.finish() {
+            tracing::warn!(error = %e, "a sink could not be completed");
+        }
     }
 }

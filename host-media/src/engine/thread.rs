@@ -11,7 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Builder, Controls, Core, desk::Desk};
+use super::{
+    Builder, Controls, Core,
+    desk::{Bell, Desk},
+};
 use crate::{TICK, error::Error, priority};
 
 /// After a standstill up to this many ticks (200 ms) are made up for at once; what is beyond is left out.
@@ -36,20 +39,29 @@ impl Engine {
         Builder::default()
     }
 
-    pub(super) fn start(mut core: Core) -> Result<Self, Error> {
+    pub(super) fn start(core: Core) -> Result<Self, Error> {
+        Self::start_by(core, |work| std::thread::Builder::new().name("host-media".to_owned()).spawn(work))
+    }
+
+    fn start_by(
+        mut core: Core,
+        spawn: impl FnOnce(Work) -> std::io::Result<JoinHandle<Result<(), Error>>>,
+    ) -> Result<Self, Error> {
         let controls = core.controls();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let desk = core.desk.take().map(|desk| start_desk(desk, &stop)).transpose()?;
+        let last = Last { over: Arc::default(), bell: Arc::clone(&controls.shared.bell) };
+        let desk = core.desk.take().map(|desk| start_desk(desk, &last.over)).transpose()?;
         let shared = Arc::clone(&controls.shared);
-        let thread = std::thread::Builder::new()
-            .name("host-media".to_owned())
-            .spawn(move || {
-                shared.raised.store(priority::raise(), Ordering::Relaxed);
-                run(&mut core, &stopped);
-                core.finish()
-            })
-            .map_err(Error::Thread)?;
+        let work = move || {
+            // Dropped in the opposite order, whatever happens: the desk has to close what the core leaves to it.
+            let _last = last;
+            let mut core = core;
+            shared.raised.store(priority::raise(), Ordering::Relaxed);
+            run(&mut core, &stopped);
+            core.finish()
+        };
+        let thread = spawn(Box::new(work)).map_err(Error::Thread)?;
         Ok(Self { controls, stop, thread: Some(thread), desk })
     }
 
@@ -79,7 +91,6 @@ impl Engine {
             let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
             Err(Error::Panicked(text.unwrap_or_else(|| "no message".to_owned())))
         });
-        self.controls.shared.bell.ring();
         if let Some(desk) = self.desk.take()
             && desk.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout)
         {
@@ -102,6 +113,22 @@ impl Drop for Engine {
         if let Err(e) = self.join() {
             tracing::warn!(error = %e, "the engine did not end well");
         }
+    }
+}
+
+/// What the engine's thread does.
+type Work = Box<dyn FnOnce() -> Result<(), Error> + Send>;
+
+/// Ends the desk when it is dropped: with the engine's thread, however that ends, or because there is none.
+struct Last {
+    over: Arc<AtomicBool>,
+    bell: Arc<Bell>,
+}
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Release);
+        self.bell.ring();
     }
 }
 
@@ -139,5 +166,62 @@ fn run(core: &mut Core, stop: &AtomicBool) {
         }
         core.tick(next);
         next += TICK;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::Mutex,
+        time::{Instant, SystemTime},
+    };
+
+    use super::*;
+    use crate::{SinkSpec, SourceSpec, lock};
+
+    fn silent() -> Builder {
+        Engine::builder().source(SourceSpec::Silence).sink(SinkSpec::Null)
+    }
+
+    /// Waits until nobody but these controls holds anything: two posts and the handle itself.
+    fn alone(controls: &Controls) -> bool {
+        let until = Instant::now() + Duration::from_secs(60);
+        while Arc::strong_count(&controls.shared.bell) > 3 && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Arc::strong_count(&controls.shared.bell) == 3
+    }
+
+    #[test]
+    fn without_a_thread_for_the_ticks_there_is_none_for_devices() {
+        let core = silent().build(Instant::now(), SystemTime::now()).unwrap();
+        let controls = core.controls();
+        let refused = Engine::start_by(core, |_work| Err(std::io::Error::other("no thread"))).unwrap_err();
+        assert!(matches!(refused, Error::Thread(_)), "{refused}");
+        assert!(alone(&controls), "the thread for devices goes on");
+    }
+
+    #[test]
+    fn an_engine_that_is_dropped_in_its_own_callback_ends_all_its_threads() {
+        let place = Arc::new(Mutex::new(None::<Engine>));
+        let own = Arc::clone(&place);
+        let dropped = Arc::new(AtomicBool::new(false));
+        let done = Arc::clone(&dropped);
+        let engine = silent()
+            .on_frame(move |_| {
+                let engine = lock(&own).take();
+                done.fetch_or(engine.is_some(), Ordering::Release);
+                drop(engine);
+            })
+            .start()
+            .unwrap();
+        let controls = engine.controls();
+        *lock(&place) = Some(engine);
+        let until = Instant::now() + Duration::from_secs(60);
+        while !dropped.load(Ordering::Acquire) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(dropped.load(Ordering::Acquire));
+        assert!(alone(&controls), "a thread goes on");
     }
 }

@@ -1,6 +1,9 @@
 //! Reads a file ahead of the ticks, on a thread of its own.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use ringbuf::{
     HeapCons, HeapProd, HeapRb,
@@ -17,6 +20,8 @@ use crate::{
 const RING: usize = 200;
 /// Blocks that must be there to begin, and to go on after a gap: 100 ms.
 const ENOUGH: usize = 10;
+/// How long opening a source waits for them, as for a device: the rest is silence at its start.
+const OPENING: Duration = Duration::from_secs(2);
 /// How often the thread looks for room: it has 2 s.
 const NAP: Duration = Duration::from_millis(100);
 
@@ -46,6 +51,8 @@ pub(crate) struct Ahead {
     lockstep: bool,
     /// There was enough to begin, and no gap since.
     flowing: bool,
+    /// Blocks that are to be left out as soon as they are there.
+    behind: u64,
     over: bool,
 }
 
@@ -70,13 +77,29 @@ impl Ahead {
         Self::read(source, lockstep)
     }
 
+    /// The same as a source, which begins at once: without lockstep it is waited for here, up to 2 s.
+    pub(crate) fn source(path: &Path, lockstep: bool) -> Result<Self, Error> {
+        let ahead = Self::open(path, lockstep)?;
+        ahead.wait(OPENING);
+        Ok(ahead)
+    }
+
+    pub(super) fn wait(&self, patience: Duration) {
+        let until = Instant::now() + patience;
+        let enough = if self.lockstep { 0 } else { ENOUGH };
+        // In this order: after the thread has gone nothing more comes.
+        while self.ring.write_is_held() && self.ring.occupied_len() < enough && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     pub(super) fn read(source: Box<dyn Source>, lockstep: bool) -> Result<Self, Error> {
         let (blocks, ring) = HeapRb::new(RING).split();
         let thread = std::thread::Builder::new()
             .name("host-media-play".to_owned())
             .spawn(move || run(source, blocks))
             .map_err(Error::Thread)?;
-        Ok(Self { ring, thread: thread.thread().clone(), lockstep, flowing: false, over: false })
+        Ok(Self { ring, thread: thread.thread().clone(), lockstep, flowing: false, behind: 0, over: false })
     }
 
     /// Takes the next block. After the end there is silence.
@@ -90,6 +113,7 @@ impl Ahead {
             self.thread.unpark();
             std::thread::sleep(Duration::from_micros(100));
         }
+        self.catch_up();
         // In this order: after the thread has gone nothing more comes.
         let reading = self.ring.write_is_held();
         self.flowing = !reading || self.ring.occupied_len() >= enough;
@@ -105,6 +129,20 @@ impl Ahead {
         };
         self.over = pulled != Pull::Sound;
         pulled
+    }
+}
+
+impl Ahead {
+    /// Leaves out what a standstill has cost, as far as it is there.
+    fn catch_up(&mut self) {
+        let before = self.behind;
+        while self.behind > 0 && self.ring.first().is_some_and(|item| item.end.is_none()) {
+            let _ = self.ring.try_pop();
+            self.behind -= 1;
+        }
+        if self.behind < before {
+            self.thread.unpark();
+        }
     }
 }
 
@@ -142,7 +180,7 @@ fn run(mut source: Box<dyn Source>, mut ring: HeapProd<Item>) {
     }
 }
 
-/// An Ogg Opus file as a source: ticks wait for the disk as they do for a WAV file.
+/// An Ogg Opus file as a source. In lockstep ticks wait for the disk; otherwise it is silent until the disk goes on.
 impl Source for Ahead {
     fn read(&mut self, out: &mut Block) -> Read {
         match self.pull(out) {
@@ -153,6 +191,10 @@ impl Source for Ahead {
     }
 
     fn skip(&mut self, ticks: u64) {
+        if !self.lockstep {
+            self.behind = self.behind.saturating_add(ticks);
+            return;
+        }
         let mut waste = SILENT;
         for _ in 0..ticks {
             // At the end nothing is left to skip; the next read tells it.

@@ -21,6 +21,9 @@ const MAX_GAIN: f32 = 4.0;
 /// Sums above this are bent towards full scale: -1.9 dBov, so that a voice over loud music is not cut hard.
 const KNEE: f32 = 0.8;
 
+/// Files that may be replaced within a tick: far more than a person asks for in 10 ms.
+const MAX_PASSED: usize = 64;
+
 /// What to play into a call.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -71,16 +74,21 @@ impl Controls {
     /// played ends. Being muted does not silence it. Without a microphone something is sent as long as it plays.
     ///
     /// The file is opened here, which may take as long as the disk takes, and read ahead by a thread of its own.
-    /// [`Event::PlayingEnded`] tells when it is over.
+    /// [`Event::PlayingEnded`] tells when it is over: once for each call of this that was no error, in the same order,
+    /// whether any of the file was played or not.
     ///
     /// # Errors
-    /// [`Error::Wav`] or [`Error::Opus`] if the file cannot be read, [`Error::Thread`] without a thread.
+    /// [`Error::Wav`] or [`Error::Opus`] if the file cannot be read, [`Error::Thread`] without a thread, [`Error::Stopped`]
+    /// if the engine has been stopped, [`Error::Standstill`] if its ticks have not taken up the last 64 files.
     pub fn play(&self, spec: &PlaySpec) -> Result<(), Error> {
-        let ahead = Ahead::open(&spec.file, spec.lockstep)?;
         let players = self.players();
+        lock(&players.state).takes_another()?;
+        let ahead = Ahead::open(&spec.file, spec.lockstep)?;
+        let mut state = lock(&players.state);
+        state.takes_another()?;
         players.set_gain(spec.gain);
         players.monitor.store(spec.monitor, Ordering::Relaxed);
-        let mut state = lock(&players.state);
+        state.pass_over();
         state.waiting = Some(Playing { ahead, file: spec.file.clone(), gain: None });
         players.changed.store(true, Ordering::Release);
         Ok(())
@@ -90,7 +98,7 @@ impl Controls {
     pub fn stop_playing(&self) {
         let players = self.players();
         let mut state = lock(&players.state);
-        state.waiting = None;
+        state.pass_over();
         state.stop = true;
         players.changed.store(true, Ordering::Release);
     }
@@ -130,7 +138,25 @@ pub(crate) struct Players {
 #[derive(Debug, Default)]
 struct State {
     waiting: Option<Playing>,
+    /// What waited, and will never be played: to be told.
+    passed: Vec<PathBuf>,
     stop: bool,
+    /// There are no more ticks.
+    over: bool,
+}
+
+impl State {
+    fn takes_another(&self) -> Result<(), Error> {
+        match self {
+            Self { over: true, .. } => Err(Error::Stopped),
+            Self { passed, .. } if passed.len() >= MAX_PASSED => Err(Error::Standstill),
+            _ => Ok(()),
+        }
+    }
+
+    fn pass_over(&mut self) {
+        self.passed.extend(self.waiting.take().map(|playing| playing.file));
+    }
 }
 
 #[derive(Debug)]
@@ -217,18 +243,32 @@ impl Player {
     }
 
     fn change(&mut self, tell: &mut dyn FnMut(Event)) {
-        let (stop, waiting) = {
+        let (stop, passed, waiting) = {
             let mut state = lock(&self.shared.state);
-            (std::mem::take(&mut state.stop), state.waiting.take())
+            (std::mem::take(&mut state.stop), std::mem::take(&mut state.passed), state.waiting.take())
         };
         if stop || waiting.is_some() {
             self.end(None, tell);
+        }
+        for file in passed {
+            tell(Event::PlayingEnded { file, cause: None });
         }
         if let Some(playing) = waiting {
             self.shared.played.store(0, Ordering::Relaxed);
             self.monitored = f32::from(u8::from(self.shared.monitor.load(Ordering::Relaxed)));
             self.current = Some(playing);
         }
+    }
+
+    /// There are no more ticks: ends what is played and what waits.
+    pub(crate) fn finish(&mut self, tell: &mut dyn FnMut(Event)) {
+        let mut state = lock(&self.shared.state);
+        state.over = true;
+        state.stop = true;
+        state.pass_over();
+        drop(state);
+        self.block = None;
+        self.change(tell);
     }
 
     fn end(&mut self, cause: Option<String>, tell: &mut dyn FnMut(Event)) {

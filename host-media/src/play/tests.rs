@@ -311,3 +311,100 @@ fn without_a_microphone_a_file_is_still_sent() {
     assert!((100..=101).contains(&frames), "{frames} frames of a second");
     assert_eq!(call.frames.lock().unwrap()[0].timestamp, 24_000, "its time has gone on");
 }
+
+#[test]
+fn each_play_ends_once_whatever_comes_between() {
+    let dir = tempfile::tempdir().unwrap();
+    let [a, b] = files(dir.path());
+    let mut call = call(SourceSpec::Silence);
+    let play = |file: &PathBuf| call.controls.play(&PlaySpec::new(file).lockstep(true));
+    // Replaced before any tick.
+    play(&a).unwrap();
+    play(&b).unwrap();
+    play(&a).unwrap();
+    call.run(1);
+    assert_eq!(call.ended(), [(a.clone(), None), (b.clone(), None)]);
+    assert_eq!(call.controls.playing(), Some(Duration::from_millis(10)));
+    // Stopped before any tick, together with the one that is played.
+    let play = |file: &PathBuf| call.controls.play(&PlaySpec::new(file).lockstep(true));
+    play(&b).unwrap();
+    call.controls.stop_playing();
+    call.run(1);
+    assert_eq!(call.ended()[2..], [(a.clone(), None), (b.clone(), None)]);
+    // As many as are asked for, within reason.
+    let play = |file: &PathBuf| call.controls.play(&PlaySpec::new(file).lockstep(true));
+    let played = (0..100).take_while(|_| play(&a).is_ok()).count();
+    assert_eq!(played, super::MAX_PASSED + 1);
+    assert!(matches!(play(&a), Err(Error::Standstill)));
+    call.run(1);
+    assert_eq!(call.ended().len(), 4 + super::MAX_PASSED);
+    // The end of the engine: of one that is played and of one that waits.
+    let play = |file: &PathBuf| call.controls.play(&PlaySpec::new(file).lockstep(true));
+    play(&b).unwrap();
+    call.core.finish().unwrap();
+    assert_eq!(call.ended()[4 + super::MAX_PASSED..], [(a.clone(), None), (b.clone(), None)]);
+    assert_eq!(call.controls.playing(), None);
+    assert!(matches!(call.controls.play(&PlaySpec::new(&a)), Err(Error::Stopped)));
+    call.controls.stop_playing();
+    call.core.finish().unwrap();
+    assert_eq!(call.ended().len(), 6 + super::MAX_PASSED);
+}
+
+#[test]
+fn a_source_waits_where_it_is_opened_and_not_in_the_ticks() {
+    let dir = tempfile::tempdir().unwrap();
+    let [_, opus] = files(dir.path());
+    // It begins at once, with the first sample.
+    let (mut source, mut whole) = (Ahead::source(&opus, false).unwrap(), Ahead::open(&opus, true).unwrap());
+    let (mut block, mut expected) = (SILENT, SILENT);
+    assert_eq!((source.read(&mut block), whole.read(&mut expected)), (Read::Sound, Read::Sound));
+    assert_eq!(block, expected);
+    // A standstill leaves its sound out, as soon as the disk has brought it: here 9 of 20 blocks are there.
+    let (go, stuck) = std::sync::mpsc::channel();
+    let mut slow = Ahead::read(Box::new(Stuck { at: 0, until: 10, go: stuck }), false).unwrap();
+    slow.wait(Duration::from_secs(60));
+    assert_eq!((slow.read(&mut block), block[0]), (Read::Sound, 0.0));
+    slow.skip(20);
+    assert_eq!((slow.read(&mut block), block[0]), (Read::Sound, 0.0), "nothing is there, and nobody waits");
+    (0..40).for_each(|_| go.send(()).unwrap());
+    while block[0] == 0.0 {
+        assert_eq!(slow.read(&mut block), Read::Sound);
+        std::thread::yield_now();
+    }
+    assert_eq!(block[0], 21.0);
+}
+
+/// A pipe is a disk that stands still as long as nobody writes.
+#[cfg(unix)]
+#[test]
+fn a_slow_disk_holds_up_no_tick_of_an_engine_on_the_clock() {
+    use std::io::Write as _;
+
+    let dir = tempfile::tempdir().unwrap();
+    let [_, opus] = files(dir.path());
+    let pipe = dir.path().join("pipe.opus");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let writer = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || {
+            let bytes = std::fs::read(opus).unwrap();
+            let last = bytes.windows(4).rposition(|w| w == b"OggS").unwrap();
+            let mut out = std::fs::OpenOptions::new().write(true).open(pipe).unwrap();
+            out.write_all(&bytes[..last]).unwrap();
+            // As long as the test looks.
+            let _ = ended.recv();
+            out.write_all(&bytes[last..]).unwrap_or_default();
+        }
+    });
+    let engine = Engine::builder().source(SourceSpec::Opus(pipe)).sink(SinkSpec::Null).start().unwrap();
+    let until = Instant::now() + Duration::from_secs(60);
+    while engine.stats().ticks < 150 && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let ticks = engine.stats().ticks;
+    drop(end);
+    engine.stop().unwrap();
+    writer.join().unwrap();
+    assert!(ticks >= 150, "{ticks} ticks, and the file has 100");
+}

@@ -48,11 +48,25 @@ fn reflections() -> Vec<(usize, f32)> {
 /// The value between samples, by a windowed sinc.
 fn between(samples: &[f32], at: f64) -> f32 {
     let (whole, part) = (at.floor() as i64, at.fract());
+    // sin(k pi - x) is sin(x) with the sign of each second k turned, and the window's cosine is one that turns on by the
+    // same angle with each k: four calls of the library instead of sixty-four.
+    let sine = (part * std::f64::consts::PI).sin();
+    let step = std::f64::consts::PI / 16.5;
+    let (turn_sin, turn_cos) = step.sin_cos();
+    let (mut window_sin, mut window_cos) = ((-15.0 - part) * step).sin_cos();
     (-15..=16)
         .map(|k: i64| {
             let x = (k as f64 - part) * std::f64::consts::PI;
-            let sinc = if x.abs() < 1e-9 { 1.0 } else { x.sin() / x };
-            let window = 0.5 + 0.5 * (x / 16.5).cos();
+            let sinc = match x {
+                x if x.abs() < 1e-9 => 1.0,
+                x if k % 2 == 0 => -sine / x,
+                x => sine / x,
+            };
+            let window = 0.5 + 0.5 * window_cos;
+            (window_sin, window_cos) = (
+                window_sin * turn_cos + window_cos * turn_sin,
+                window_cos * turn_cos - window_sin * turn_sin,
+            );
             let sample = usize::try_from(whole + k).ok().and_then(|i| samples.get(i)).copied().unwrap_or(0.0);
             sample * (sinc * window) as f32
         })

@@ -11,16 +11,15 @@ mod tap;
 mod tests;
 mod worker;
 
-pub(crate) use tap::Taps;
+pub(crate) use tap::{PATIENCE, Taps};
 
 use std::{
     collections::VecDeque,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread::JoinHandle,
     time::{Duration, SystemTime},
 };
 
@@ -95,10 +94,17 @@ impl RecordSpec {
     }
 }
 
+/// Tells one recording of an engine from the others. They are counted from 1 on, in the order in which they were begun;
+/// no two of an engine have the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RecordingId(pub u64);
+
 /// How a recording is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RecordStats {
+    /// Which one.
+    pub id: RecordingId,
     /// What was recorded until now.
     pub length: Duration,
     /// Sound of all files together that is silence because the disk was too slow.
@@ -120,6 +126,8 @@ pub(crate) struct Recordings {
     /// There is something new in `state` for the next tick.
     changed: AtomicBool,
     outbox: Arc<Outbox>,
+    /// How many there were.
+    count: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -130,8 +138,8 @@ struct State {
     current: Option<Arc<Feed>>,
     /// The next tick shall end what it records.
     stop: bool,
-    /// The threads of recordings; those that have ended too.
-    threads: Vec<JoinHandle<()>>,
+    /// The recordings whose threads may still work.
+    open: Vec<Arc<Feed>>,
     /// There are no more ticks.
     over: bool,
 }
@@ -147,6 +155,15 @@ impl Outbox {
     fn post(&self, event: Event) {
         lock(&self.events).push_back(event);
         self.any.store(true, Ordering::Release);
+    }
+
+    /// Posts the end of a recording, unless that was done.
+    fn end(&self, feed: &Feed) {
+        let mut events = lock(&self.events);
+        if !feed.told.swap(true, Ordering::Relaxed) {
+            events.push_back(feed.stopped());
+            self.any.store(true, Ordering::Release);
+        }
     }
 
     fn take(&self) -> Option<Event> {
@@ -166,7 +183,7 @@ impl Recordings {
     }
 
     /// Creates the files, and lets the next tick begin.
-    pub(crate) fn start(&self, spec: &RecordSpec) -> Result<(), Error> {
+    pub(crate) fn start(&self, spec: &RecordSpec) -> Result<RecordingId, Error> {
         let start = spec.start.unwrap_or_else(SystemTime::now);
         self.start_with(spec, &mut || Ok(Box::new(Directory::new(&spec.dir, start)?)))
     }
@@ -175,7 +192,7 @@ impl Recordings {
         &self,
         spec: &RecordSpec,
         files: &mut dyn FnMut() -> Result<Box<dyn Files>, RecordFault>,
-    ) -> Result<(), Error> {
+    ) -> Result<RecordingId, Error> {
         let _starting = lock(&self.starting);
         {
             let mut state = lock(&self.state);
@@ -185,10 +202,11 @@ impl Recordings {
             if state.current.as_ref().is_some_and(|feed| !feed.over()) {
                 return Err(Error::Record(RecordFault::Already));
             }
-            state.threads.retain(|thread| !thread.is_finished());
+            state.open.retain(|feed| !feed.over());
         }
         let files = files().map_err(Error::Record)?;
-        let (tap, feed, blocks) = tap::pair(spec.lockstep);
+        let id = RecordingId(self.count.fetch_add(1, Ordering::Relaxed) + 1);
+        let (tap, feed, blocks) = tap::pair(id, spec.lockstep);
         let worker = Worker::new(
             files,
             spec,
@@ -204,7 +222,7 @@ impl Recordings {
             .map_err(|e| Error::Record(RecordFault::Thread(e)))?;
         feed.belongs_to(thread.thread().clone());
         let mut state = lock(&self.state);
-        state.threads.push(thread);
+        state.open.push(Arc::clone(&feed));
         if state.over {
             // The tap ends here, and with it the thread.
             return Err(Error::Record(RecordFault::Stopped));
@@ -212,7 +230,7 @@ impl Recordings {
         state.waiting = Some(tap);
         state.current = Some(feed);
         self.changed.store(true, Ordering::Release);
-        Ok(())
+        Ok(id)
     }
 
     /// Lets the next tick end the recording. False if there is none.
@@ -240,12 +258,13 @@ impl Controls {
     /// other until the end, whoever is muted, late or lost; the file of a peer that comes later begins with silence.
     ///
     /// The files are created here, which may take as long as the disk takes. They are written by a thread of the
-    /// recording. [`Event::RecordingStarted`] tells when it runs.
+    /// recording. [`Event::RecordingStarted`] tells when it runs, and [`Event::RecordingStopped`] its end; both name the
+    /// result.
     ///
     /// # Errors
     /// [`Error::Record`] if a recording runs already, the engine has stopped, or a file cannot be created; then none is
     /// left behind. What goes wrong later is told by [`Event::RecordingFailed`].
-    pub fn record(&self, spec: &RecordSpec) -> Result<(), Error> {
+    pub fn record(&self, spec: &RecordSpec) -> Result<RecordingId, Error> {
         self.recordings().start(spec)
     }
 

@@ -3,11 +3,11 @@
 use std::{
     path::PathBuf,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::Thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use ringbuf::{
@@ -15,7 +15,7 @@ use ringbuf::{
     traits::{Observer, Producer, Split},
 };
 
-use super::{RecordStats, Recordings, Track, duration};
+use super::{RecordStats, RecordingId, Recordings, Track, duration};
 use crate::{Block, event::Event, format::PeerId, lock};
 
 /// Blocks that may wait to be written, of all files together; silence takes no room. 4 MB: 20 s of one voice, 4 s of
@@ -25,6 +25,10 @@ const RING: usize = 2048;
 /// A standstill is recorded as silence of the same length, up to 10 minutes: so that a machine that slept does not
 /// fill its disk. It is the bound of WAV sinks too.
 const MAX_SKIP: u64 = 60_000;
+
+/// How long the end of an engine waits for the disk, which is asked for what it has not written yet: 10 s of sound at most
+/// (`worker::SYNC`). As long as for a device that is just being closed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A block on its way to its file.
 #[derive(Debug)]
@@ -37,6 +41,11 @@ pub(super) struct Entry {
 /// What the ticks and the thread of a recording share.
 #[derive(Debug, Default)]
 pub(super) struct Feed {
+    pub(super) id: RecordingId,
+    /// Whether ticks wait for the disk.
+    lockstep: bool,
+    /// All files, in the order in which they were begun.
+    pub(super) paths: Mutex<Vec<PathBuf>>,
     /// Ticks whose blocks are all in the ring.
     pub(super) ticks: AtomicU64,
     /// There will be no more ticks.
@@ -47,8 +56,10 @@ pub(super) struct Feed {
     pub(super) missing: AtomicU64,
     /// Files that are written.
     pub(super) files: AtomicUsize,
-    /// Nobody reads any more.
+    /// Nobody reads any more; all files are closed.
     pub(super) over: AtomicBool,
+    /// The application has been told of the end, or will be.
+    pub(super) told: AtomicBool,
     thread: OnceLock<Thread>,
 }
 
@@ -66,11 +77,18 @@ impl Feed {
         let written = self.written.load(Ordering::Acquire);
         let ticks = self.ticks.load(Ordering::Acquire);
         RecordStats {
+            id: self.id,
             behind: duration(ticks.saturating_sub(written)),
             length: duration(ticks),
             missing: duration(self.missing.load(Ordering::Relaxed)),
             files: self.files.load(Ordering::Relaxed),
         }
+    }
+
+    /// What tells of the end.
+    pub(super) fn stopped(&self) -> Event {
+        let length = duration(self.ticks.load(Ordering::Acquire));
+        Event::RecordingStopped { id: self.id, files: lock(&self.paths).clone(), length }
     }
 
     fn wake(&self) {
@@ -84,7 +102,6 @@ impl Feed {
 pub(super) struct Tap {
     feed: Arc<Feed>,
     ring: HeapProd<Entry>,
-    lockstep: bool,
     tick: u64,
     /// What is begun with, to be told.
     files: Vec<PathBuf>,
@@ -96,10 +113,10 @@ impl std::fmt::Debug for Tap {
     }
 }
 
-pub(super) fn pair(lockstep: bool) -> (Tap, Arc<Feed>, HeapCons<Entry>) {
+pub(super) fn pair(id: RecordingId, lockstep: bool) -> (Tap, Arc<Feed>, HeapCons<Entry>) {
     let (ring, blocks) = HeapRb::new(RING).split();
-    let feed = Arc::new(Feed::default());
-    (Tap { feed: Arc::clone(&feed), ring, lockstep, tick: 0, files: Vec::new() }, feed, blocks)
+    let feed = Arc::new(Feed { id, lockstep, ..Feed::default() });
+    (Tap { feed: Arc::clone(&feed), ring, tick: 0, files: Vec::new() }, feed, blocks)
 }
 
 impl Tap {
@@ -113,7 +130,7 @@ impl Tap {
         if block.iter().all(|s| *s == 0.0) {
             return;
         }
-        while self.lockstep && self.ring.is_full() && !self.feed.over() {
+        while self.feed.lockstep && self.ring.is_full() && !self.feed.over() {
             // What this tick has pushed already may be all that is in the ring.
             self.feed.wake();
             std::thread::sleep(Duration::from_micros(200));
@@ -185,19 +202,27 @@ impl Taps {
         }
     }
 
-    /// Ends for good: waits until all files are closed.
-    pub(crate) fn finish(&mut self, tell: &mut dyn FnMut(Event)) {
-        let threads = {
+    /// Ends for good: waits until all files are closed, but not for ever. In lockstep it is the disk's time that counts.
+    pub(crate) fn finish(&mut self, patience: Duration, tell: &mut dyn FnMut(Event)) {
+        let (open, waiting) = {
             let mut state = lock(&self.shared.state);
             state.over = true;
-            state.waiting = None;
             state.current = None;
-            std::mem::take(&mut state.threads)
+            (std::mem::take(&mut state.open), state.waiting.take())
         };
         self.tap = None;
-        for thread in threads {
-            if thread.join().is_err() {
-                tracing::error!("a recording ended in a panic");
+        drop(waiting);
+        let until = Instant::now() + patience;
+        for feed in open {
+            while !feed.over() && (feed.lockstep || Instant::now() < until) {
+                feed.wake();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if !feed.over() {
+                tracing::warn!(
+                    "the disk is too slow to end a recording; its files are closed when it goes on"
+                );
+                self.shared.outbox.end(&feed);
             }
         }
         while let Some(event) = self.shared.outbox.take() {
@@ -211,14 +236,14 @@ impl Taps {
             (std::mem::take(&mut state.stop), state.waiting.take())
         };
         if stop && let Some(tap) = self.tap.take() {
-            let (lockstep, feed) = (tap.lockstep, Arc::clone(&tap.feed));
+            let feed = Arc::clone(&tap.feed);
             drop(tap);
-            while lockstep && !feed.over() {
+            while feed.lockstep && !feed.over() {
                 std::thread::sleep(Duration::from_micros(200));
             }
         }
         if let Some(mut tap) = waiting {
-            tell(Event::RecordingStarted { files: std::mem::take(&mut tap.files) });
+            tell(Event::RecordingStarted { id: tap.feed.id, files: std::mem::take(&mut tap.files) });
             self.tap = Some(tap);
         }
     }
@@ -226,6 +251,6 @@ impl Taps {
 
 impl Drop for Taps {
     fn drop(&mut self) {
-        self.finish(&mut |_| {});
+        self.finish(PATIENCE, &mut |_| {});
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::RecordSpec;
+use super::{RecordSpec, RecordingId};
 use crate::{
     BLOCK, Controls, Core, Engine, Event, MemorySource, Packet, PeerId, PeerInput, SinkSpec, SourceSpec,
     TICK,
@@ -129,7 +129,7 @@ impl Room {
     fn stopped(&self) -> Vec<(Vec<PathBuf>, Duration)> {
         let events = self.events.lock().unwrap();
         let stopped = events.iter().filter_map(|event| match event {
-            Event::RecordingStopped { files, length } => Some((files.clone(), *length)),
+            Event::RecordingStopped { files, length, .. } => Some((files.clone(), *length)),
             _ => None,
         });
         stopped.collect()
@@ -159,6 +159,7 @@ fn everybody_is_where_they_were_whoever_is_muted_late_or_lost() {
     room.controls.record(&spec(dir.path())).unwrap();
     room.tick();
     let begun = room.events.lock().unwrap().contains(&Event::RecordingStarted {
+        id: RecordingId(1),
         files: ["me", "all", "Ann"]
             .map(|label| dir.path().join(format!("20231114-221320-{label}.opus")))
             .to_vec(),
@@ -364,15 +365,16 @@ fn one_who_comes_back_is_in_the_same_file_also_under_another_number() {
 }
 
 #[test]
-fn an_hour_brings_no_drift_between_the_files() {
+fn twenty_minutes_bring_no_drift_between_the_files() {
     let dir = tempfile::tempdir().unwrap();
-    // A click each minute, and nothing between, so that an hour does not take one.
+    // A click each minute, and nothing between, so that it takes no twenty minutes. A block too many in an hour would be
+    // seen: 3 ms, where 0.5 are allowed.
     let second: Vec<f32> = (0..48_000)
         .map(|i| if (24_000..24_000 + CLICK).contains(&i) { click(i - 24_000) } else { 0.0 })
         .collect();
-    let hour: Vec<f32> =
-        (0..60).flat_map(|_| second.iter().copied().chain(std::iter::repeat_n(0.0, 59 * 48_000))).collect();
-    let mut room = room(hour);
+    let own: Vec<f32> =
+        (0..20).flat_map(|_| second.iter().copied().chain(std::iter::repeat_n(0.0, 59 * 48_000))).collect();
+    let mut room = room(own);
     // What is sent is of no interest here.
     room.controls.set_complexity(0);
     let theirs: Vec<f32> = second[9_600..].iter().chain(&second[..9_600]).copied().collect();
@@ -381,11 +383,11 @@ fn an_hour_brings_no_drift_between_the_files() {
     room.tick();
     // The peer says the same through the taps, so that no jitter buffer is in the way.
     let mut late = theirs.chunks(BLOCK).cycle();
-    for n in 0..359_999_u32 {
+    for n in 0..119_999_u32 {
         if n % 6000 < 100 {
             let block = late.next().unwrap().try_into().unwrap();
             room.core.taps().peer(PeerId(1), block);
-            if n >= 180_000 {
+            if n >= 60_000 {
                 room.core.taps().peer(PeerId(2), block);
             }
         }
@@ -393,20 +395,20 @@ fn an_hour_brings_no_drift_between_the_files() {
     }
     room.core.finish().unwrap();
     let (files, length) = room.stopped().pop().unwrap();
-    assert_eq!(length, Duration::from_millis(3_599_990));
+    assert_eq!(length, Duration::from_millis(1_199_990));
     let sounds: Vec<_> = files
         .iter()
         .map(|path| (path, found(&decode(path)), std::fs::metadata(path).unwrap().len()))
         .collect();
-    let expected: Vec<f64> = (0..60).map(|n| f64::from(n) * 60_000.0 + 300.0).collect();
+    let expected: Vec<f64> = (0..20).map(|n| f64::from(n) * 60_000.0 + 300.0).collect();
     for (path, clicks, bytes) in &sounds {
         println!("{path:?}: {} clicks, {bytes} bytes", clicks.len());
-        assert!(*bytes < 1_500_000, "an hour of silence is small");
+        assert!(*bytes < 500_000, "silence is small");
     }
     let own: Vec<f64> = expected.iter().map(|t| t + 190.0).collect();
     near(&sounds[0].1, &own);
     near(&sounds[2].1, &expected);
-    near(&sounds[3].1, &expected[30..]);
+    near(&sounds[3].1, &expected[10..]);
     let mut all = [own, expected].concat();
     all.sort_by(f64::total_cmp);
     near(&sounds[1].1, &all);

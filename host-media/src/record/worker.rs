@@ -10,7 +10,7 @@ use std::{
 use ringbuf::{HeapCons, traits::Consumer};
 
 use super::{
-    BITRATE, MIX_BITRATE, Outbox, RecordSpec, Track, blocks, duration, file_fault,
+    BITRATE, MIX_BITRATE, Outbox, RecordSpec, Track, blocks, file_fault,
     files::{Files, Out},
     roster::Roster,
     tap::{Entry, Feed},
@@ -21,6 +21,7 @@ use crate::{
     error::{Error, RecordFault},
     event::Event,
     format::PeerId,
+    lock,
     mixer::Mixer,
 };
 
@@ -29,6 +30,10 @@ const NAP: Duration = Duration::from_millis(100);
 /// Files of one recording: everybody that an engine mixes, oneself, and the mix. Whoever else comes when others have
 /// left is in the mix only.
 const MAX_FILES: usize = MAX_PEERS + 2;
+/// How much of a recording, in ticks, a loss of power costs at most, but for the time that the disk takes: 10 s. Linux
+/// itself leaves what was written in memory for 30 s (`vm.dirty_expire_centisecs`), and a file that has grown since may
+/// then be found without it. More often would keep disks awake for 4 kB a second.
+const SYNC: u64 = 1_000;
 /// Blocks after the last sound that the mixer is still asked for what it may hold back: far more than any limiter looks
 /// ahead, and enough for its gain to come back.
 const MIX_TAIL: u64 = 50;
@@ -41,6 +46,8 @@ struct Written {
     path: PathBuf,
     /// What the application calls the peer that it is of.
     label: Option<String>,
+    /// The ticks that were recorded when it was last brought to the disk.
+    synced: u64,
     /// None once it has failed.
     writer: Option<Writer<Box<dyn Out>>>,
 }
@@ -50,8 +57,6 @@ pub(super) struct Worker {
     tracks: BTreeMap<Track, Written>,
     /// The file of each peer: one who comes back under another number continues theirs.
     known: BTreeMap<PeerId, Track>,
-    /// The paths in the order in which the files were begun.
-    paths: Vec<PathBuf>,
     feed: Arc<Feed>,
     ring: HeapCons<Entry>,
     roster: Arc<Roster>,
@@ -80,7 +85,6 @@ impl Worker {
             files,
             tracks: BTreeMap::new(),
             known: BTreeMap::new(),
-            paths: Vec::new(),
             feed,
             ring,
             version: Some(roster.version()),
@@ -95,7 +99,7 @@ impl Worker {
         let begun = worker.begin_all(spec);
         if begun.is_err() {
             worker.tracks.clear();
-            for path in std::mem::take(&mut worker.paths) {
+            for path in std::mem::take(&mut *lock(&worker.feed.paths)) {
                 worker.files.discard(&path);
             }
         }
@@ -104,7 +108,7 @@ impl Worker {
 
     /// The files that were begun, oneself's first, then everybody's.
     pub(super) fn files(&self) -> Vec<PathBuf> {
-        self.paths.clone()
+        lock(&self.feed.paths).clone()
     }
 
     fn begin_all(&mut self, spec: &RecordSpec) -> Result<(), Error> {
@@ -120,8 +124,12 @@ impl Worker {
     fn begin(&mut self, track: Track, given: Option<String>) -> Result<(), Error> {
         let label = &name(track, given.as_deref());
         let (path, out) = self.files.create(label).map_err(Error::Record)?;
-        self.paths.push(path.clone());
-        let serial = self.files.seed().wrapping_add(self.paths.len() as u32);
+        let count = {
+            let mut paths = lock(&self.feed.paths);
+            paths.push(path.clone());
+            paths.len()
+        };
+        let serial = self.files.seed().wrapping_add(count as u32);
         // The mixer looks ahead; what it gives is later than what the other files hold.
         let (bitrate, delay) = if track == Track::Mix { (MIX_BITRATE, Mixer::DELAY) } else { (BITRATE, 0) };
         let date = self.files.date();
@@ -130,20 +138,21 @@ impl Worker {
             BeginFault::Io(e) => Error::Record(file_fault(&path, e)),
             BeginFault::Codec(e) => e,
         })?;
-        self.tracks.insert(track, Written { path, label: given, writer: Some(writer) });
+        self.tracks.insert(track, Written { path, label: given, synced: 0, writer: Some(writer) });
         self.count();
         Ok(())
     }
 
     pub(super) fn run(mut self) {
-        // Also if something panics: the ticks must not wait for a thread that is gone.
-        let _over = Over(Arc::clone(&self.feed));
+        // Also if something panics: the ticks must not wait for a thread that is gone, and nobody for its end.
+        let _over = Over(Arc::clone(&self.feed), Arc::clone(&self.outbox));
         loop {
             // In this order: what is in the ring when the ticks have ended is all that there will be.
             let ended = self.feed.ended.load(Ordering::Acquire);
             let ticks = self.feed.ticks.load(Ordering::Acquire);
             self.drain(ticks);
             self.feed.written.store(ticks, Ordering::Release);
+            self.sync(ticks);
             if ended || self.tracks.values().all(|track| track.writer.is_none()) {
                 self.close(ticks);
                 return;
@@ -232,7 +241,7 @@ impl Worker {
                 _ => PathBuf::from(name(track, label.as_deref())),
             };
             // So that it is not tried again with each block.
-            self.tracks.insert(track, Written { path: file.clone(), label, writer: None });
+            self.tracks.insert(track, Written { path: file.clone(), label, synced: 0, writer: None });
             self.failed(file, e.to_string());
         }
         Some(track)
@@ -266,10 +275,25 @@ impl Worker {
         }
     }
 
+    /// Brings the file to the disk that has waited longest, if that is long enough. One in each round: a disk takes a while
+    /// for each, and the ring holds only seconds.
+    fn sync(&mut self, ticks: u64) {
+        let open = self.tracks.values_mut().filter(|written| written.writer.is_some());
+        let Some(written) = open.min_by_key(|written| written.synced) else { return };
+        if ticks < written.synced + SYNC {
+            return;
+        }
+        written.synced = ticks;
+        let Some(Err(e)) = written.writer.as_mut().map(|writer| writer.out().sync()) else { return };
+        written.writer = None;
+        let path = written.path.clone();
+        self.failed(path, e.to_string());
+    }
+
     fn failed(&mut self, file: PathBuf, cause: String) {
         tracing::warn!(%cause, "a recording cannot be written");
         self.count();
-        self.outbox.post(Event::RecordingFailed { file, cause });
+        self.outbox.post(Event::RecordingFailed { id: self.feed.id, file, cause });
     }
 
     fn count(&self) {
@@ -289,8 +313,6 @@ impl Worker {
         for (path, cause) in faults {
             self.failed(path, cause);
         }
-        let files = std::mem::take(&mut self.paths);
-        self.outbox.post(Event::RecordingStopped { files, length: duration(ticks) });
     }
 }
 
@@ -304,11 +326,15 @@ fn name(track: Track, label: Option<&str>) -> String {
     }
 }
 
-/// Says that nobody reads any more, however the thread ends.
-struct Over(Arc<Feed>);
+/// Tells the end and that nobody reads any more, however the thread ends.
+struct Over(Arc<Feed>, Arc<Outbox>);
 
 impl Drop for Over {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("a recording ended in a panic");
+        }
+        self.1.end(&self.0);
         self.0.over.store(true, Ordering::Release);
     }
 }

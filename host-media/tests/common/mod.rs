@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime},
 };
@@ -17,11 +18,31 @@ pub const PEER: PeerId = PeerId(1);
 
 /// Something like speech: voiced syllables with moving pitch and formants, some noise, pauses between words.
 pub fn speech(seconds: f64, rate: u32) -> Vec<f32> {
-    let mut seed = 12_345_u32;
-    let mut phase = 0.0_f64;
-    let mut smooth = 0.0_f64;
-    (0..(seconds * f64::from(rate)) as usize)
-        .map(|i| {
+    /// What was said until now, at each rate: it takes a while, and the beginning is the same however long it is.
+    static SAID: Mutex<BTreeMap<u32, Talk>> = Mutex::new(BTreeMap::new());
+    let length = (seconds * f64::from(rate)) as usize;
+    let mut said = SAID.lock().unwrap();
+    let talk = said.entry(rate).or_insert_with(|| Talk {
+        samples: Vec::new(),
+        seed: 12_345,
+        phase: 0.0,
+        smooth: 0.0,
+    });
+    talk.go_on(length, rate);
+    talk.samples[..length].to_vec()
+}
+
+struct Talk {
+    samples: Vec<f32>,
+    seed: u32,
+    phase: f64,
+    smooth: f64,
+}
+
+impl Talk {
+    fn go_on(&mut self, length: usize, rate: u32) {
+        let Self { samples, seed, phase, smooth } = self;
+        samples.extend((samples.len()..length).map(|i| {
             let t = i as f64 / f64::from(rate);
             // Six syllables in 1.5 s, the sixth of them a pause; each of another height.
             let syllable = (t * 4.0).floor();
@@ -29,22 +50,22 @@ pub fn speech(seconds: f64, rate: u32) -> Vec<f32> {
             let pause = (syllable as u64) % 6 == 5;
             let envelope = if pause { 0.0 } else { (within * std::f64::consts::PI).sin().powf(0.7) };
             let pitch = 110.0 + 30.0 * (syllable * 1.7).sin() + 10.0 * (t * 9.0).sin();
-            phase = (phase + pitch / f64::from(rate)).fract();
+            *phase = (*phase + pitch / f64::from(rate)).fract();
             let (f1, f2) = (500.0 + 200.0 * (syllable * 2.3).sin(), 1500.0 + 500.0 * (syllable * 1.1).cos());
             let voiced: f64 = (1..28)
                 .map(|h| {
                     let f = pitch * f64::from(h);
                     let peak = |centre: f64, width: f64| (-((f - centre) / width).powi(2)).exp();
                     let gain = peak(f1, 150.0) + 0.5 * peak(f2, 250.0) + 0.05 / f64::from(h);
-                    gain * (phase * f64::from(h) * std::f64::consts::TAU).sin()
+                    gain * (*phase * f64::from(h) * std::f64::consts::TAU).sin()
                 })
                 .sum();
-            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let noise = f64::from(seed) / f64::from(u32::MAX) - 0.5;
-            smooth = 0.7 * smooth + 0.3 * noise;
-            (envelope * (0.16 * voiced + 0.01 * smooth) + 0.0003 * noise) as f32
-        })
-        .collect()
+            *seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let noise = f64::from(*seed) / f64::from(u32::MAX) - 0.5;
+            *smooth = 0.7 * *smooth + 0.3 * noise;
+            (envelope * (0.16 * voiced + 0.01 * *smooth) + 0.0003 * noise) as f32
+        }));
+    }
 }
 
 /// A packet on its way.

@@ -76,7 +76,7 @@ impl Bench {
                         _ => self.log.push("ignored".to_owned()),
                     }
                 }
-                Act::Kept => self.log.push("Kept".to_owned()),
+                Act::Kept(_) => self.log.push("Kept".to_owned()),
                 Act::Failed(cause) => self.log.push(format!("Failed {cause}")),
                 Act::Nothing(cause) => self.log.push(format!("Nothing {cause}")),
             }

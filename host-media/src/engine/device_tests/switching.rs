@@ -280,6 +280,61 @@ fn a_switch_that_fails_leaves_what_was_there() {
 }
 
 #[test]
+fn a_request_for_what_is_in_use_names_that_and_nothing_that_was_refused() {
+    let world = World::new([mic("a", 0.1), mic("d", 0.3)]);
+    world.change("d", |g| g.mood = Mood::Stalls);
+    let mut stage = Stage::new(&world, device("a"), SinkSpec::Null);
+    stage.run(0.5);
+    stage.core.controls().set_source(device("d"));
+    stage.run(5.0);
+    assert!(matches!(&events(&stage.told())[..], [Event::SwitchFailed { .. }]));
+    stage.core.controls().set_source(device("a"));
+    stage.run(0.5);
+    assert_eq!(events(&stage.told()), [changed("a", ChangeReason::Requested)]);
+    assert_eq!(stage.core.controls().source().unwrap().id, "custom:a");
+}
+
+#[test]
+fn a_microphone_that_comes_while_muted_is_not_heard_at_all() {
+    let world = World::new([mic("a", 0.1), mic("b", 0.32)]);
+    world.unplug("a", true);
+    world.unplug("b", true);
+    let mut stage = Stage::new(&world, SourceSpec::Default, SinkSpec::Null);
+    stage.run(1.0);
+    stage.core.controls().set_muted(true);
+    world.plug("b");
+    stage.core.controls().set_source(device("b"));
+    stage.run(1.0);
+    world.plug("a");
+    stage.run(5.0);
+    assert_eq!(stage.core.controls().stats().level, 13, "the meter shows it");
+    let levels = seamless(&stage);
+    assert!(levels.len() > 200 && levels.iter().all(|level| *level == 127), "{levels:?}");
+}
+
+#[test]
+fn a_device_that_is_opened_while_the_engine_ends_is_closed() {
+    let world = World::new([mic("a", 0.1), mic("b", 0.32), speaker("x"), speaker("y")]);
+    let mut stage = Stage::new(&world, device("a"), sink_device("x"));
+    stage.run(0.5);
+    let controls = stage.core.controls();
+    controls.set_source(device("b"));
+    controls.set_sink(sink_device("y"));
+    // The desk has opened them, and no tick has fetched them.
+    let mut desk = stage.core.desk.take().unwrap();
+    let now = stage.start + TICK * stage.ticks as u32;
+    desk.step(now);
+    assert_eq!(world.streams(), (4, 4));
+    stage.core.finish().unwrap();
+    assert_eq!(world.streams(), (0, 4));
+    // And what is asked for from now on is not opened at all.
+    controls.set_source(device("b"));
+    desk.step(now + TICK);
+    assert_eq!(world.streams(), (0, 4));
+    assert_eq!((controls.source(), controls.sink()), (None, None));
+}
+
+#[test]
 fn a_stream_that_stops_by_itself_is_replaced() {
     let world = World::new([mic("a", 0.1), mic("b", 0.32), speaker("x"), speaker("y")]);
     let mut stage = Stage::new(&world, device("b"), sink_device("y"));

@@ -1,8 +1,13 @@
 //! Disks that are full, slow or not there.
 
 use std::{
+    collections::BTreeMap,
     io,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Condvar,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread::ThreadId,
 };
 
 use super::{
@@ -21,14 +26,37 @@ struct Memory {
     /// Ends in a failure from the first file on.
     all: bool,
     discarded: Arc<AtomicUsize>,
-    /// How long each write takes.
-    slow: Duration,
+    gate: Arc<Gate>,
+    /// A write panics.
+    breaks: Arc<AtomicBool>,
+    /// How often each file was brought to the disk, and by whom.
+    synced: Arc<Mutex<BTreeMap<PathBuf, Vec<ThreadId>>>>,
+}
+
+/// Where a disk stands still as long as it is shut.
+#[derive(Default)]
+struct Gate {
+    shut: Mutex<bool>,
+    moved: Condvar,
+}
+
+impl Gate {
+    fn shut(&self, shut: bool) {
+        *self.shut.lock().unwrap() = shut;
+        self.moved.notify_all();
+    }
+
+    fn pass(&self) {
+        let shut = self.shut.lock().unwrap();
+        drop(self.moved.wait_while(shut, |shut| *shut).unwrap());
+    }
 }
 
 struct MemoryFile {
+    path: PathBuf,
     bytes: Written,
     room: usize,
-    slow: Duration,
+    disk: Memory,
 }
 
 impl Files for Memory {
@@ -37,7 +65,8 @@ impl Files for Memory {
         let bytes = Arc::new(Mutex::new(Vec::new()));
         let room = if files.is_empty() && !self.all { usize::MAX } else { self.room };
         files.push(Arc::clone(&bytes));
-        Ok((PathBuf::from(label), Box::new(MemoryFile { bytes, room, slow: self.slow })))
+        let path = PathBuf::from(label);
+        Ok((path.clone(), Box::new(MemoryFile { path, bytes, room, disk: self.clone() })))
     }
 
     fn discard(&mut self, _path: &Path) {
@@ -55,7 +84,8 @@ impl Files for Memory {
 
 impl io::Write for MemoryFile {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        std::thread::sleep(self.slow);
+        self.disk.gate.pass();
+        assert!(!self.disk.breaks.load(Ordering::Relaxed), "a fault of ours");
         let mut bytes = self.bytes.lock().unwrap();
         let n = buf.len().min(self.room - bytes.len().min(self.room));
         if n == 0 {
@@ -72,11 +102,30 @@ impl io::Write for MemoryFile {
 
 impl Out for MemoryFile {
     fn sync(&mut self) -> io::Result<()> {
+        let mut synced = self.disk.synced.lock().unwrap();
+        synced.entry(self.path.clone()).or_default().push(std::thread::current().id());
         Ok(())
     }
 }
 
-fn memory(room: &Room, spec: &RecordSpec, memory: &Memory) -> Result<(), Error> {
+/// Long enough for any machine; only a failure waits for it.
+fn patience() -> impl Fn() -> bool {
+    let until = Instant::now() + Duration::from_secs(60);
+    move || Instant::now() < until
+}
+
+/// What was told of beginnings and ends.
+fn lives(room: &Room) -> Vec<(char, u64)> {
+    let events = room.events.lock().unwrap();
+    let lives = events.iter().filter_map(|event| match event {
+        Event::RecordingStarted { id, .. } => Some(('+', id.0)),
+        Event::RecordingStopped { id, .. } => Some(('-', id.0)),
+        _ => None,
+    });
+    lives.collect()
+}
+
+fn memory(room: &Room, spec: &RecordSpec, memory: &Memory) -> Result<RecordingId, Error> {
     room.controls.recordings().start_with(spec, &mut || Ok(Box::new(memory.clone())))
 }
 
@@ -93,7 +142,7 @@ fn a_full_disk_ends_a_file_and_not_the_call() {
     room.core.finish().unwrap();
     let failed: Vec<_> = (room.events.lock().unwrap().iter())
         .filter_map(|event| match event {
-            Event::RecordingFailed { file, cause } => Some((file.clone(), cause.clone())),
+            Event::RecordingFailed { file, cause, .. } => Some((file.clone(), cause.clone())),
             _ => None,
         })
         .collect();
@@ -147,15 +196,17 @@ fn what_cannot_be_begun_is_an_error_and_leaves_nothing_behind() {
 
 #[test]
 fn a_slow_disk_costs_sound_but_moves_nothing() {
-    // Without lockstep, and faster than any disk: most of it does not fit.
+    // Without lockstep, on a disk that stands still for longer than the ring takes.
     let mut room = room(clicks(120, 1_000, 500));
-    let disk = Memory { room: usize::MAX, slow: Duration::from_millis(30), ..Memory::default() };
+    let disk = Memory { room: usize::MAX, ..Memory::default() };
     memory(&room, &RecordSpec::new(""), &disk).unwrap();
+    disk.gate.shut(true);
     for _ in 0..6_001 {
         room.tick();
     }
     let stats = room.controls.recording().unwrap();
-    room.core.finish().unwrap();
+    disk.gate.shut(false);
+    room.core.finish_within(Duration::from_secs(60)).unwrap();
     println!("missing: {:?}", stats.missing);
     assert!(stats.missing > Duration::ZERO, "or this test shows nothing");
     let files = disk.files.lock().unwrap();
@@ -174,4 +225,132 @@ fn an_engine_that_is_dropped_leaves_whole_files() {
     }
     drop(room.core);
     assert_eq!(decode(&dir.path().join("20231114-221320-me.opus")).len(), 48_000);
+}
+
+#[test]
+fn each_end_names_its_beginning_however_long_the_disk_takes() {
+    let mut room = room(clicks(10, 200, 50));
+    let [slow, quick] = [(); 2].map(|()| Memory { room: usize::MAX, ..Memory::default() });
+    let first = memory(&room, &RecordSpec::new(""), &slow).unwrap();
+    (0..5).for_each(|_| room.tick());
+    assert_eq!(room.controls.recording().unwrap().id, first);
+    slow.gate.shut(true);
+    assert!(room.controls.stop_recording());
+    let second = memory(&room, &RecordSpec::new(""), &quick).unwrap();
+    (0..5).for_each(|_| room.tick());
+    assert_eq!(room.controls.recording().unwrap().id, second);
+    assert_eq!(lives(&room), [('+', first.0), ('+', second.0)], "the first one is not closed yet");
+    slow.gate.shut(false);
+    let go_on = patience();
+    while lives(&room).len() < 3 && go_on() {
+        room.tick();
+        std::thread::yield_now();
+    }
+    // One that no tick has begun has an end as well.
+    assert!(room.controls.stop_recording());
+    let third = memory(&room, &RecordSpec::new(""), &quick).unwrap();
+    assert!(room.controls.stop_recording());
+    room.core.finish_within(Duration::from_secs(60)).unwrap();
+    let told = lives(&room);
+    assert_eq!(told[..3], [('+', first.0), ('+', second.0), ('-', first.0)]);
+    let mut rest = told[3..].to_vec();
+    rest.sort_unstable();
+    assert_eq!(rest, [('-', second.0), ('-', third.0)]);
+}
+
+#[test]
+fn a_thread_that_panics_has_an_end_to_tell() {
+    let mut room = room(clicks(10, 200, 50));
+    let disk = Memory { room: usize::MAX, ..Memory::default() };
+    let id = memory(&room, &RecordSpec::new("").lockstep(true), &disk).unwrap();
+    disk.breaks.store(true, Ordering::Relaxed);
+    let go_on = patience();
+    while room.stopped().is_empty() && go_on() {
+        room.tick();
+    }
+    assert_eq!(lives(&room), [('+', id.0), ('-', id.0)]);
+    assert!(room.controls.recording().is_none());
+    assert_eq!(room.stopped()[0].0, [PathBuf::from("me"), PathBuf::from("all")]);
+}
+
+#[test]
+fn the_end_of_an_engine_waits_for_the_disk_but_not_for_ever() {
+    let mut room = room(clicks(10, 200, 50));
+    let disk = Memory { room: usize::MAX, ..Memory::default() };
+    let id = memory(&room, &RecordSpec::new(""), &disk).unwrap();
+    (0..5).for_each(|_| room.tick());
+    disk.gate.shut(true);
+    room.core.finish_within(Duration::from_millis(20)).unwrap();
+    assert_eq!(lives(&room), [('+', id.0), ('-', id.0)]);
+    let refused = memory(&room, &RecordSpec::new(""), &disk).unwrap_err();
+    assert!(matches!(refused, Error::Record(RecordFault::Stopped)), "{refused}");
+    disk.gate.shut(false);
+    // Its thread completes the files, and tells nothing more.
+    let go_on = patience();
+    while disk.synced.lock().unwrap().len() < 2 && go_on() {
+        std::thread::yield_now();
+    }
+    for file in &*disk.files.lock().unwrap() {
+        assert_eq!(sound(&file.lock().unwrap()).len(), 4 * BLOCK);
+    }
+    drop(room.core);
+    assert_eq!(
+        room.events.lock().unwrap().iter().filter(|e| matches!(e, Event::RecordingStopped { .. })).count(),
+        1
+    );
+}
+
+#[cfg(feature = "devices")]
+#[test]
+fn the_microphone_is_closed_before_the_disk_is_waited_for() {
+    use crate::device::{
+        Direction,
+        cpal::fake::{Gear, World},
+    };
+    let world = World::new([Gear::new(Direction::Microphone, "mic").sound(|t| (t * 2_000.0).sin() as f32)]);
+    let mut room = room(vec![]);
+    let builder = Engine::builder().system(world.system()).sink(SinkSpec::Null);
+    room.core = builder.build(room.epoch, UNIX_EPOCH).unwrap();
+    room.controls = room.core.controls();
+    let disk = Memory { room: usize::MAX, ..Memory::default() };
+    memory(&room, &RecordSpec::new("").lockstep(true), &disk).unwrap();
+    for n in 0..10 {
+        world.advance(f64::from(n) * 0.01);
+        room.tick();
+    }
+    assert_eq!(world.streams().0, 1);
+    disk.gate.shut(true);
+    let mut core = room.core;
+    let finish = std::thread::spawn(move || core.finish().map(|()| core));
+    let go_on = patience();
+    while world.streams().0 > 0 && go_on() {
+        std::thread::yield_now();
+    }
+    let (open, waits) = (world.streams().0, !finish.is_finished());
+    disk.gate.shut(false);
+    drop(finish.join().unwrap().unwrap());
+    assert_eq!((open, waits), (0, true));
+    assert_eq!(room.controls.source(), None);
+}
+
+#[test]
+fn what_is_recorded_is_brought_to_the_disk_every_ten_seconds_beside_the_ticks() {
+    let mut room = room(clicks(60, 200, 50));
+    let disk = Memory { room: usize::MAX, ..Memory::default() };
+    memory(&room, &RecordSpec::new("").lockstep(true), &disk).unwrap();
+    let counts = || disk.synced.lock().unwrap().values().map(Vec::len).collect::<Vec<_>>();
+    (0..1_000).for_each(|_| room.tick());
+    assert_eq!(counts(), [0; 0], "not all the time");
+    // The thread does it when it has time; the ticks only make it due.
+    let go_on = patience();
+    for due in 1..4 {
+        (0..1_100).for_each(|_| room.tick());
+        while !(counts().len() == 2 && counts().iter().all(|n| *n >= due)) && go_on() {
+            std::thread::yield_now();
+        }
+        assert_eq!(counts(), [due, due]);
+    }
+    room.core.finish().unwrap();
+    let own = std::thread::current().id();
+    assert!(disk.synced.lock().unwrap().values().flatten().all(|thread| *thread != own));
 }

@@ -97,5 +97,5 @@ impl Sound {
 /// Begins to record into a folder.
 pub(super) fn record(engine: &Controls, folder: &Path) -> Result<(), String> {
     std::fs::create_dir_all(folder).map_err(|e| format!("{}: cannot be made: {e}", folder.display()))?;
-    engine.record(&RecordSpec::new(folder).labels("me", "mix")).map_err(|e| e.to_string())
+    engine.record(&RecordSpec::new(folder).labels("me", "mix")).map(|_| ()).map_err(|e| e.to_string())
 }

@@ -38,13 +38,13 @@ impl Sound {
             Event::DeviceLost { cause, .. } => {
                 MediaInput::Warning(Warning::DeviceLost { device: cause.to_string() })
             }
-            Event::RecordingStarted { files } => {
+            Event::RecordingStarted { files, .. } => {
                 MediaInput::Recording { call, running: true, files, cause: None }
             }
             Event::RecordingStopped { files, .. } => {
                 MediaInput::Recording { call, running: false, files, cause: None }
             }
-            Event::RecordingFailed { file, cause } => MediaInput::Warning(Warning::RecordingFailed {
+            Event::RecordingFailed { file, cause, .. } => MediaInput::Warning(Warning::RecordingFailed {
                 cause: format!("{}: {cause}", file.display()),
             }),
             Event::PlayingEnded { cause, .. } => MediaInput::Played { call, cause },
