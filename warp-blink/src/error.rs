@@ -1,5 +1,7 @@
 //! Why a command is refused, and why a node does not start.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -123,6 +125,15 @@ pub enum Error {
     /// The sound devices cannot be used as asked.
     #[error("{0}")]
     Media(String),
+    /// A file would be microphone and speaker at once, by whatever name: it would be emptied before it is read.
+    #[error("{} cannot be both microphone and speaker: name another file", file.display())]
+    SameFile {
+        /// The file, as it was named last.
+        file: PathBuf,
+    },
+    /// So many commands about sound wait that there is no place for this one. Nothing has changed.
+    #[error("the sound devices are busy: try again when what was asked for before is done")]
+    Busy,
     /// This handle's node is gone.
     #[error("this Blink has shut down")]
     Closed,

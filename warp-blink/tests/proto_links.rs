@@ -6,10 +6,12 @@ use proto_kit::{A, B, Pair, SECOND, both, call_id, early, offer, opens_audio, pl
 use warp_blink::{
     config::Config,
     event::{DeviceKind, EndReason, Event, LinkState, PoorSide, Step},
+    id::CallId,
     proto::{
         Command, EffectKind, EngineLink, Input, LinkId, MediaInput, Outcome,
         signal::{Body, Description, DescriptionKind},
     },
+    stats::SoundStats,
 };
 
 #[test]
@@ -340,32 +342,105 @@ fn devices_in_use_are_told_when_they_change_and_only_while_they_are_open() {
     assert_eq!(told(&pair).len(), 4);
 }
 
+/// A recording of that call began, or ended.
+fn recording(call: CallId, recording: u64, running: bool) -> Input {
+    let files = vec!["a.opus".into()];
+    Input::Media(MediaInput::Recording { call, recording, running, files, cause: None })
+}
+
+/// Whether B knows, a second later, that it is recorded.
+fn knows(pair: &mut Pair) -> bool {
+    pair.pass(SECOND);
+    let snapshot = pair.sides[B].machine.snapshot();
+    snapshot.calls[0].participants.iter().any(|p| p.state.recording)
+}
+
 #[test]
 fn the_others_are_told_of_a_recording_for_as_long_as_it_really_runs() {
     let mut pair = plain();
     let call = pair.connected();
-    let recording = |running, cause: Option<&str>| {
-        let (files, cause) = (vec!["a.opus".into()], cause.map(str::to_owned));
-        Input::Media(MediaInput::Recording { call, running, files, cause })
-    };
     let told =
         |pair: &Pair| pair.sides[A].events.iter().filter(|e| matches!(e, Event::Recording { .. })).count();
-    let known = |pair: &mut Pair| {
-        pair.pass(SECOND);
-        let snapshot = pair.sides[B].machine.snapshot();
-        snapshot.calls[0].participants.iter().any(|p| p.state.recording)
-    };
-    assert!(!known(&mut pair));
-    pair.feed(A, recording(true, None));
-    assert!(known(&mut pair), "B knows");
-    pair.feed(A, recording(false, Some("the disk is full")));
-    assert!(!known(&mut pair));
-    pair.feed(A, recording(true, None));
+    assert!(!knows(&mut pair));
+    pair.feed(A, recording(call, 1, true));
+    assert!(knows(&mut pair), "B knows");
+    pair.feed(A, recording(call, 1, false));
+    assert!(!knows(&mut pair));
+    pair.feed(A, recording(call, 2, true));
     assert_eq!(told(&pair), 3);
     pair.feed(A, Command::HangUp { call }.into());
-    pair.feed(A, recording(false, None));
-    assert!(!pair.sides[A].machine.snapshot().local.recording);
+    assert!(!pair.sides[A].machine.snapshot().local.recording, "the devices are closed");
+    pair.feed(A, recording(call, 2, false));
     assert_eq!(told(&pair), 3, "nothing follows the end");
-    pair.feed(A, recording(true, None));
+    pair.feed(A, recording(call, 3, true));
     assert!(!pair.sides[A].machine.snapshot().local.recording, "too late");
+}
+
+#[test]
+fn the_end_of_a_recording_that_comes_late_is_not_that_of_the_next_one() {
+    let mut pair = plain();
+    let call = pair.connected();
+    pair.feed(A, recording(call, 1, true));
+    pair.feed(A, recording(call, 2, true));
+    pair.feed(A, recording(call, 1, false));
+    assert!(knows(&mut pair), "the second one runs");
+    let told: Vec<_> = pair.sides[A]
+        .events
+        .iter()
+        .filter_map(|e| match e {
+            Event::Recording { number, running, .. } => Some((*number, *running)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [(1, true), (2, true), (1, false)]);
+    pair.feed(A, recording(call, 2, false));
+    assert!(!knows(&mut pair));
+}
+
+#[test]
+fn what_the_app_records_itself_and_what_is_recorded_for_it_are_told_as_one() {
+    let mut pair = plain();
+    let call = pair.connected();
+    pair.feed(A, Command::SetRecording(true).into());
+    assert!(knows(&mut pair));
+    pair.feed(A, recording(call, 1, true));
+    pair.feed(A, recording(call, 1, false));
+    assert!(knows(&mut pair), "the app goes on");
+    pair.feed(A, recording(call, 2, true));
+    pair.feed(A, Command::SetRecording(false).into());
+    assert!(knows(&mut pair), "the other one goes on");
+    assert!(pair.sides[A].machine.snapshot().local.recording);
+    pair.feed(A, recording(call, 2, false));
+    assert!(!knows(&mut pair));
+}
+
+#[test]
+fn a_call_that_is_held_is_not_recorded_whether_its_files_are_closed_or_not() {
+    let mut pair = plain();
+    let call = pair.connected();
+    pair.feed(A, recording(call, 1, true));
+    assert!(knows(&mut pair));
+    pair.feed(A, Command::Hold { call }.into());
+    assert!(!knows(&mut pair), "nobody needs to say so");
+    assert!(!pair.sides[A].machine.snapshot().local.recording);
+    pair.feed(A, recording(call, 1, false));
+    let last = pair.sides[A].events.iter().rev().find(|e| matches!(e, Event::Recording { .. }));
+    assert!(matches!(last, Some(Event::Recording { number: 1, running: false, .. })), "its files are told");
+}
+
+#[test]
+fn what_the_engine_does_is_shown_while_devices_are_open() {
+    let mut pair = plain();
+    let call = pair.connected();
+    let shown = |pair: &Pair| pair.sides[A].machine.snapshot().statistics.sound;
+    let mut stats = SoundStats::default();
+    (stats.frames, stats.latency.frame_us) = (7, 20_000);
+    let sound = Input::Media(MediaInput::Sound { call, stats });
+    assert_eq!(shown(&pair), None);
+    pair.feed(A, sound.clone());
+    assert_eq!(shown(&pair), Some(stats));
+    pair.feed(A, Command::HangUp { call }.into());
+    assert_eq!(shown(&pair), None);
+    pair.feed(A, sound);
+    assert_eq!(shown(&pair), None, "too late");
 }

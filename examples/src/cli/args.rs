@@ -195,7 +195,10 @@ pub struct Common {
     pub frame_ms: u8,
     /// Echo, noise and gain processing [default: on for a microphone, off for a file, a tone and silence]
     #[arg(long, value_name = "on|off", value_enum, hide_possible_values = true)]
-    pub processing: Option<Processing>,
+    pub processing: Option<Switch>,
+    /// Leave silence out: fewer packets, and their rhythm shows who speaks when
+    #[arg(long, value_name = "on|off", value_enum, default_value = "off", hide_possible_values = true)]
+    pub dtx: Switch,
     /// Write JSON lines
     #[arg(long)]
     pub json: bool,
@@ -252,9 +255,9 @@ pub enum PostQuantum {
     Off,
 }
 
-/// Whether the sound is processed.
+/// Whether something is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Processing {
+pub enum Switch {
     /// It is.
     On,
     /// It is not.

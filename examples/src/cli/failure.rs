@@ -84,7 +84,8 @@ impl From<Error> for Failure {
             Error::Rejected(Rejected::SelfCall | Rejected::NobodyToCall | Rejected::CallFull { .. })
             | Error::AppData(_)
             | Error::Address(_)
-            | Error::Media(_) => Self::usage(error),
+            | Error::Media(_)
+            | Error::SameFile { .. } => Self::usage(error),
             _ => Self::other(error),
         }
     }

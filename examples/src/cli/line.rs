@@ -116,6 +116,7 @@ pub(super) enum Line {
     },
     Recording {
         call: CallId,
+        number: u64,
         running: bool,
         files: Vec<PathBuf>,
         #[serde(skip_serializing_if = "Option::is_none")]

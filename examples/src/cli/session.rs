@@ -302,9 +302,9 @@ impl Session<'_> {
             Event::Device { call, kind, name: device } => {
                 self.write(&Line::Device { call, kind: name(&kind).0, name: device })
             }
-            Event::Recording { call, running, files, cause } => {
+            Event::Recording { call, number, running, files, cause } => {
                 let cause = cause.map(|cause| one_line(&cause));
-                self.write(&Line::Recording { call, running, files, cause })
+                self.write(&Line::Recording { call, number, running, files, cause })
             }
             Event::Played { call, cause } => {
                 self.write(&Line::Played { call, cause: cause.map(|cause| one_line(&cause)) })

@@ -11,7 +11,7 @@ use warp_blink::{
 };
 
 use super::{
-    args::{self, Common, Processing, Turn},
+    args::{self, Common, Switch, Turn},
     failure::Failure,
     line::Line,
 };
@@ -77,10 +77,11 @@ pub(super) async fn start(common: &Common, identity: Identity) -> Result<Blink, 
 
     let mut audio = Audio::new(common.mic.clone(), common.speaker.clone());
     audio = match common.processing {
-        Some(Processing::On) => audio.processing(warp_blink::audio::Processing::on()),
-        Some(Processing::Off) => audio.processing(warp_blink::audio::Processing::off()),
+        Some(Switch::On) => audio.processing(warp_blink::audio::Processing::on()),
+        Some(Switch::Off) => audio.processing(warp_blink::audio::Processing::off()),
         None => audio,
     };
+    audio = audio.dtx(common.dtx == Switch::On);
     if let Some(folder) = &common.record {
         audio = audio.record(folder);
     }

@@ -42,22 +42,24 @@ fn a_call_is_recorded_twice_and_the_other_side_is_told() {
     let recordings = folder.path("calls");
     let mut bob = Phone::answer("bob", &["--once", "--mic", "tone"]);
     bob.until("ready");
-    let mut alice = Phone::call("alice", &bob, &["--control", "--mic", "tone"]);
+    let mut alice = Phone::call("alice", &bob, &["--control", "--mic", "tone", "--dtx", "on"]);
     refused(&mut alice, json!({"do": "stop-record"}), "");
     alice.until("first_audio");
 
     refused(&mut alice, json!({"do": "record"}), "value must be a text");
     refused(&mut alice, json!({"do": "record", "value": "/proc/nowhere"}), "/proc/nowhere");
     refused(&mut alice, json!({"do": "stop-record"}), "not recorded");
-    let mut all = Vec::new();
+    let (mut all, mut numbers) = (Vec::new(), Vec::new());
     for _ in 0..2 {
         done(&mut alice, json!({"do": "record", "value": recordings}));
         let begun = alice.until_which("recording", |line| line["running"] == true);
         assert!(files(&begun).len() >= 3, "me, all, and bob: {begun}");
+        numbers.push(begun["number"].clone());
         bob.until_which("participant", |line| line["recording"] == true);
         refused(&mut alice, json!({"do": "record", "value": recordings}), "");
         done(&mut alice, json!({"do": "stop-record"}));
         let ended = alice.until_which("recording", |line| line["running"] == false);
+        assert_eq!(Some(&ended["number"]), numbers.last(), "that one");
         bob.until_which("participant", |line| line["recording"] == false);
         let of_bob = bob.did().rsplit(':').next().unwrap_or_default().to_owned();
         for who in ["-me.opus", "-mix.opus", &format!("-{of_bob}.opus")] {
@@ -68,6 +70,8 @@ fn a_call_is_recorded_twice_and_the_other_side_is_told() {
     }
     let there = fs::read_dir(Path::new(&recordings)).expect("it was made").count();
     assert_eq!(there, all.len(), "nothing was written over: {all:?}");
+
+    assert!(numbers[0].is_u64() && numbers[0] != numbers[1], "{numbers:?}");
 
     // One that runs when the call ends is complete as well.
     done(&mut alice, json!({"do": "record", "value": recordings}));
@@ -100,6 +104,10 @@ fn microphone_and_speaker_change_and_a_file_is_played_in_the_midst_of_a_call() {
     alice.until_which("device", |line| line["kind"] == "speaker" && line["name"] == other.as_str());
     let snapshot = alice.ask(r#"{"do":"snapshot"}"#);
     assert_eq!(snapshot["snapshot"]["local"]["muted"], true, "mute is not touched");
+    let refusal = alice.ask(&json!({"do": "input", "value": other}).to_string());
+    assert_eq!(refusal["event"], "refused", "it is the speaker: {refusal}");
+    let sound = &snapshot["snapshot"]["statistics"];
+    assert!(sound["sound"]["frames"].is_u64() || sound["sound"].is_null(), "{sound}");
 
     let speech = concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/speech/none.wav");
     refused(&mut alice, json!({"do": "play", "value": speech}), "none.wav");

@@ -126,6 +126,7 @@ fn bad_usage_is_told_in_one_line() {
     refused(&["answer", "--turn", "turn:192.0.2.1,,"], &["turn:192.0.2.1", "user name"]);
     refused(&["answer", "--stun", "https://192.0.2.1"], &["https://192.0.2.1", "stun:host"]);
     refused(&["answer", "--processing", "maybe"], &["off"]);
+    refused(&["answer", "--dtx", "maybe"], &["off"]);
     refused(&["answer", "--no-such-option"], &["--no-such-option"]);
 }
 

@@ -226,7 +226,8 @@ impl Blink {
         self.command(Command::SetScreen(on)).await
     }
 
-    /// Tells the others that the call is recorded here, or no more.
+    /// Tells the others that the call is recorded here by means of the app's own, or no more. What
+    /// [`record`](Self::record) does is told without this, and whatever is said here.
     ///
     /// # Errors
     /// [`Error::Closed`].

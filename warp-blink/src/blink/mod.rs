@@ -28,7 +28,7 @@ use crate::{
     error::Error,
     event::{ChannelId, Event, Snapshot},
     id::{CallId, Identity, NodeId, PublicKey},
-    ports::media::MediaCommand,
+    ports::media::{MediaCommand, MediaError},
     proto::Command,
 };
 
@@ -234,7 +234,11 @@ impl Blink {
     async fn media(&self, command: MediaCommand) -> Result<(), Error> {
         let (reply, result) = oneshot::channel();
         self.requests.send(Request::Media(command, reply)).await.map_err(|_| Error::Closed)?;
-        result.await.map_err(|_| Error::Closed)?.map_err(Error::Media)
+        result.await.map_err(|_| Error::Closed)?.map_err(|refused| match refused {
+            MediaError::SameFile { file } => Error::SameFile { file },
+            MediaError::Busy => Error::Busy,
+            MediaError::Failed(cause) => Error::Media(cause),
+        })
     }
 
     async fn command(&self, command: Command) -> Result<(), Error> {

@@ -12,21 +12,25 @@ use crate::{
 };
 
 /// Sound. What is set holds for the running call and for later ones.
+///
+/// These commands are carried out one after the other, and nothing else waits for them: lists of devices and files take up to
+/// seconds. When 16 wait, further ones are refused with [`Error::Busy`].
 impl Blink {
     /// Takes sound from here from now on. During a call the microphone before stays in use until this one runs;
     /// [`Event::Device`](crate::Event::Device) tells which one is used. Mute is not touched.
     ///
     /// # Errors
-    /// [`Error::Media`] if there is no such device or file, [`Error::Closed`]. One that turns out not to work during a call is
+    /// [`Error::Media`] if there is no such device or file, [`Error::SameFile`] for a file that is the speaker, [`Error::Busy`],
+    /// [`Error::Closed`]. One that turns out not to work during a call is
     /// [`Warning::DeviceRefused`](crate::event::Warning::DeviceRefused).
     pub async fn set_microphone(&self, source: SourceSpec) -> Result<(), Error> {
         self.sound(SoundCommand::Microphone(source)).await
     }
 
-    /// Plays sound here from now on, likewise.
+    /// Plays sound here from now on, likewise. A file is written anew.
     ///
     /// # Errors
-    /// As [`set_microphone`](Self::set_microphone).
+    /// As [`set_microphone`](Self::set_microphone); [`Error::SameFile`] for a file that is the microphone, by whatever name.
     pub async fn set_speaker(&self, sink: SinkSpec) -> Result<(), Error> {
         self.sound(SoundCommand::Speaker(sink)).await
     }
@@ -34,7 +38,7 @@ impl Blink {
     /// Switches echo cancellation, noise suppression, gain control and high-pass filter, also in the midst of a call.
     ///
     /// # Errors
-    /// [`Error::Media`] if the devices are stuck, [`Error::Closed`].
+    /// [`Error::Busy`], [`Error::Closed`].
     pub async fn set_processing(&self, processing: Processing) -> Result<(), Error> {
         self.sound(SoundCommand::Processing(processing)).await
     }
@@ -62,7 +66,7 @@ impl Blink {
     /// `mix` or the key of who speaks. [`Event::Recording`](crate::Event::Recording) tells the files. The others are told that the call is recorded: their apps have it in
     /// [`ParticipantState::recording`](crate::event::ParticipantState::recording).
     ///
-    /// It ends with the devices of the call, so also when it is held. Recording again makes new files.
+    /// It ends with the devices of the call, so also when it is held. Recording again makes new files, and has another number.
     ///
     /// # Errors
     /// [`Error::Media`] if the folder cannot be written, or the call has no open devices (it is not accepted, or held), or is
@@ -72,7 +76,8 @@ impl Blink {
         self.sound(SoundCommand::Record { call, folder: folder.into() }).await
     }
 
-    /// Ends a recording. Its files are complete when [`Event::Recording`](crate::Event::Recording) says that it does not run.
+    /// Ends a recording. Its files are complete when [`Event::Recording`](crate::Event::Recording) says that it does not run; another
+    /// one can be begun at once.
     ///
     /// # Errors
     /// [`Error::Media`] if the call is not recorded, [`Error::Closed`].

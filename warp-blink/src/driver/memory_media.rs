@@ -50,6 +50,13 @@ struct End {
     channels: Arc<Channels>,
 }
 
+/// What is "recorded", and how often something was.
+#[derive(Debug, Default)]
+struct Recorded {
+    call: Option<CallId>,
+    count: u64,
+}
+
 /// The media of one node in memory.
 #[derive(Debug)]
 pub struct MemoryMedia {
@@ -58,7 +65,7 @@ pub struct MemoryMedia {
     events: mpsc::Sender<MediaEvent>,
     receiver: Mutex<Option<mpsc::Receiver<MediaEvent>>>,
     open: Mutex<Option<CallId>>,
-    recorded: Mutex<Option<CallId>>,
+    recorded: Mutex<Recorded>,
     channels: Arc<Channels>,
 }
 
@@ -73,7 +80,7 @@ impl MemoryLinks {
             events,
             receiver: Mutex::new(Some(receiver)),
             open: Mutex::new(None),
-            recorded: Mutex::new(None),
+            recorded: Mutex::default(),
             channels: Arc::default(),
         }
     }
@@ -86,7 +93,7 @@ impl MemoryLinks {
 fn tell(events: &mpsc::Sender<MediaEvent>, event: impl Into<MediaEvent>) -> Result<(), MediaError> {
     events
         .try_send(event.into())
-        .map_err(|_| MediaError("nobody reads the media events of this node in memory".to_owned()))
+        .map_err(|_| MediaError::Failed("nobody reads the media events of this node in memory".to_owned()))
 }
 
 fn state(end: &End, state: EngineLink) -> Result<(), MediaError> {
@@ -133,7 +140,7 @@ impl MemoryMedia {
     fn link(&self, link: LinkId, command: &LinkCommand) -> Result<(), MediaError> {
         let mut ends = self.links.lock();
         let own = ends.iter().find(|(_, e)| e.node == self.node && e.link == link).map(|(name, _)| *name);
-        let unusable = || MediaError("the description is not one of a node in memory".to_owned());
+        let unusable = || MediaError::Failed("the description is not one of a node in memory".to_owned());
         match command {
             LinkCommand::Dial => {
                 let (name, end) = self.end(link);
@@ -148,7 +155,7 @@ impl MemoryMedia {
                 self.describe(link, DescriptionKind::Answer, name)
             }
             LinkCommand::Apply(answer) => {
-                let name = own.ok_or_else(|| MediaError("there is no such link".to_owned()))?;
+                let name = own.ok_or_else(|| MediaError::Failed("there is no such link".to_owned()))?;
                 let other = token(answer).filter(|t| ends.contains_key(t)).ok_or_else(unusable)?;
                 for (name, other) in [(name, other), (other, name)] {
                     if let Some(end) = ends.get_mut(&name) {
@@ -170,7 +177,7 @@ impl MemoryMedia {
                     end.sending = *sending;
                     hear(&mut ends)
                 }
-                None if *sending => Err(MediaError("there is no such link".to_owned())),
+                None if *sending => Err(MediaError::Failed("there is no such link".to_owned())),
                 None => Ok(()),
             },
             LinkCommand::Close => {
@@ -188,7 +195,7 @@ impl MemoryMedia {
         let ends = self.links.lock();
         let own = ends.values().find(|e| e.node == self.node && e.link == link && e.connected);
         let other = own.and_then(|end| ends.get(&end.other?));
-        let other = other.ok_or_else(|| MediaError("there is nobody at the other end".to_owned()))?;
+        let other = other.ok_or_else(|| MediaError::Failed("there is nobody at the other end".to_owned()))?;
         tell(&other.events, MediaEvent::Signal { link: other.link, frame })
     }
 
@@ -198,10 +205,10 @@ impl MemoryMedia {
         let own = ends.values().find(is_it);
         let far = own.and_then(|end| ends.get(&end.other?));
         let (Some(own), Some(far)) = (own, far) else {
-            return Err(MediaError("there is no connection to them in that call".to_owned()));
+            return Err(MediaError::Failed("there is no connection to them in that call".to_owned()));
         };
         let name = options.name.clone();
-        let (here, there) = Channel::pair(options).map_err(|e| MediaError(e.to_string()))?;
+        let (here, there) = Channel::pair(options).map_err(|e| MediaError::Failed(e.to_string()))?;
         for (end, channel) in [(own, here), (far, there)] {
             let (link, channel) = (end.link, end.channels.keep(end.link, channel));
             tell(&end.events, MediaInput::Channel { link, channel, name: name.clone() })?;
@@ -214,7 +221,7 @@ impl MemoryMedia {
         let open = *self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let running = |call| match open == Some(call) {
             true => Ok(()),
-            false => Err(MediaError("the devices of this call are not open".to_owned())),
+            false => Err(MediaError::Failed("the devices of this call are not open".to_owned())),
         };
         match command {
             SoundCommand::Record { call, .. } => {
@@ -234,11 +241,13 @@ impl MemoryMedia {
     }
 
     fn recording(&self, call: Option<CallId>) -> Result<(), MediaError> {
-        let before =
-            std::mem::replace(&mut *self.recorded.lock().unwrap_or_else(PoisonError::into_inner), call);
+        let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut recorded.call, call);
         let Some(of) = call.or(before).filter(|_| before != call) else { return Ok(()) };
-        let running = call.is_some();
-        tell(&self.events, MediaInput::Recording { call: of, running, files: Vec::new(), cause: None })
+        recorded.count += u64::from(call.is_some());
+        let (recording, running) = (recorded.count, call.is_some());
+        let files = Vec::new();
+        tell(&self.events, MediaInput::Recording { call: of, recording, running, files, cause: None })
     }
 
     fn audio(&self, call: CallId, open: bool) -> Result<(), MediaError> {

@@ -1,4 +1,5 @@
-//! Two workers: one hands jobs to the node, one to the media, each in order. What comes of them goes back as results.
+//! Workers: one hands jobs to the node, one to the media, and one what the app asks of the sound, each in order. What comes of
+//! them goes back as results.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -8,14 +9,20 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     ports::{
         gossip::{Gossip, PublishError},
-        media::{Media, MediaCommand},
+        media::{Media, MediaCommand, MediaError, SoundCommand},
     },
     proto::{EffectId, Outcome},
     wire::Topic,
 };
 
 /// A command for the media, the effect that it carries out, and who waits for it.
-pub(super) type MediaJob = (Option<EffectId>, MediaCommand, Option<oneshot::Sender<Result<(), String>>>);
+pub(super) type MediaJob = (Option<EffectId>, MediaCommand, Option<Reply>);
+
+/// Who waits for a command.
+pub(super) type Reply = oneshot::Sender<Result<(), MediaError>>;
+
+/// A command about sound.
+pub(super) type SoundJob = (SoundCommand, Reply);
 
 /// Something for the node to do.
 pub(super) enum Job {
@@ -60,11 +67,20 @@ pub(super) async fn media_worker(
     while let Some((id, command, reply)) = jobs.recv().await {
         let result = media.execute(command).await;
         if let Some(reply) = reply {
-            let _ = reply.send(result.clone().map_err(|e| e.to_string()));
+            let _ = reply.send(result.clone());
         }
         if let Some(id) = id {
             let _ = results.send((id, failed(result))).await;
         }
+    }
+}
+
+/// Lists of devices and files take up to seconds, which neither links nor a hang-up wait for.
+pub(super) async fn sound_worker(media: Arc<dyn Media>, mut jobs: mpsc::Receiver<SoundJob>) {
+    while let Some((command, reply)) = jobs.recv().await {
+        let result = media.execute(MediaCommand::Sound(command)).await;
+        // The app may have dropped the future; the command holds all the same.
+        let _ = reply.send(result);
     }
 }
 

@@ -197,9 +197,13 @@ pub enum Event {
         name: Option<String>,
     },
     /// A recording runs, or has ended and its files are complete. The others are told by [`ParticipantState::recording`].
+    ///
+    /// Closing files takes as long as the disk takes, so the end of one may come after the beginning of the next.
     Recording {
         /// The call.
         call: CallId,
+        /// Which recording: its end has the same number as its beginning. They count up.
+        number: u64,
         /// It runs.
         running: bool,
         /// Its files until now: the own voice, all together, and those who are there; whoever comes in later has one from then on.

@@ -6,7 +6,7 @@ use super::{EndReason, LinkState, Mark, NodeState, ParticipantState, Protection,
 use crate::{
     id::{CallId, NodeId, PublicKey},
     proto::signal::MediaFormat,
-    stats::{Counters, LinkStats},
+    stats::{Counters, LinkStats, SoundStats},
     time::Instant,
 };
 
@@ -121,6 +121,9 @@ pub struct Statistics {
     pub links: Vec<LinkStatistics>,
     /// What arrived and was not used, and other counts.
     pub counters: Counters,
+    /// What the own sound engine does; `None` while no devices are open, and in the first second.
+    #[serde(default)]
+    pub sound: Option<SoundStats>,
 }
 
 impl Statistics {
@@ -197,7 +200,7 @@ pub struct LocalMedia {
     pub camera: bool,
     /// The app shares a screen.
     pub screen: bool,
-    /// The app records.
+    /// Something is recorded: by `Blink::record`, or by the app itself, which has said so.
     pub recording: bool,
     /// The user speaks.
     pub speaking: bool,

@@ -134,10 +134,24 @@ impl From<MediaInput> for MediaEvent {
 
 /// Why a command was not carried out: one line for the log and for the failed step.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct MediaError(pub String);
+#[non_exhaustive]
+pub enum MediaError {
+    /// What went wrong, in words.
+    #[error("{0}")]
+    Failed(String),
+    /// The file would be microphone and speaker at once.
+    #[error("{} cannot be both microphone and speaker", file.display())]
+    SameFile {
+        /// Which.
+        file: PathBuf,
+    },
+    /// So many commands wait that there is no place for this one.
+    #[error("too many commands wait for the sound devices")]
+    Busy,
+}
 
-/// Links and devices. Commands come one after the other, in the machine's order.
+/// Links and devices. Commands come one after the other, in the machine's order; those about sound
+/// ([`MediaCommand::Sound`]) beside them, one after the other as well.
 #[async_trait]
 pub trait Media: Send + Sync + 'static {
     /// What happens to links and devices. `None` after the first time: there is one reader.

@@ -80,7 +80,7 @@ impl Machine {
                 Ok(())
             }
             Command::SetRecording(on) => {
-                self.own_state(now, |local| local.recording = on);
+                self.set_recording(now, on);
                 Ok(())
             }
             Command::AddContact(peer) => {

@@ -16,7 +16,7 @@ use crate::{
     config::Admission,
     event::{ChannelId, DeviceKind, NodeState, PoorSide, Step, Warning},
     id::{CallId, PublicKey},
-    stats::LinkStats,
+    stats::{LinkStats, SoundStats},
     time::UnixTime,
 };
 
@@ -433,12 +433,21 @@ pub enum MediaInput {
     Recording {
         /// Of which call.
         call: CallId,
+        /// Which: an end has the number of its beginning, and may come after the next one has begun.
+        recording: u64,
         /// It runs.
         running: bool,
         /// Its files until now.
         files: Vec<PathBuf>,
         /// Why it could not begin.
         cause: Option<String>,
+    },
+    /// What the sound engine does; once a second.
+    Sound {
+        /// For which call.
+        call: CallId,
+        /// Its numbers.
+        stats: SoundStats,
     },
     /// A sound file is not played into the call any more.
     Played {

@@ -9,6 +9,7 @@ use super::{
     link::Link,
     machine::{Machine, Out, Purpose},
     participant::{Participant, Stage},
+    recordings::Recorded,
     signal::{Body, Description, DescriptionKind},
 };
 use crate::{
@@ -260,14 +261,12 @@ impl Machine {
                     out.emit(Event::Device { call, kind, name });
                 }
             }
-            MediaInput::Recording { call, running, files, cause } => {
-                let open = self.calls.get(&call).is_some_and(|c| c.audio);
-                if self.local.recording != running && (open || !running) {
-                    self.own_state(now, |local| local.recording = running);
-                }
-                // It ends with the devices: nothing follows the end of a call, and one that is held goes on.
-                if self.calls.get(&call).is_some_and(|c| c.is_active() && (open || !running)) {
-                    out.emit(Event::Recording { call, running, files, cause });
+            MediaInput::Recording { call, recording: number, running, files, cause } => {
+                self.on_recording(now, Recorded { call, number, running, files, cause }, out);
+            }
+            MediaInput::Sound { call, stats } => {
+                if self.calls.get(&call).is_some_and(|c| c.audio) {
+                    self.sound = Some(stats);
                 }
             }
             MediaInput::Played { call, cause } => {

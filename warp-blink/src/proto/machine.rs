@@ -11,6 +11,7 @@ use super::{
     input::{Command, Input, Notice, Saved},
     participant::Participant,
     people::People,
+    recordings::Recordings,
     replay::ReplayMemory,
     signal::{AppData, Body, Hello, HelloKind, Lane, SUITE_CLASSICAL, SUITE_HYBRID, VERSION},
 };
@@ -19,7 +20,7 @@ use crate::{
     error::Rejected,
     event::{EndedCall, ErrorNote, Event, LocalMedia, NodeState},
     id::{CallId, NodeId, PublicKey},
-    stats::Counters,
+    stats::{Counters, SoundStats},
     time::{Instant, UnixTime},
 };
 
@@ -76,6 +77,10 @@ pub struct Machine {
     /// The wall clock, and when it was read.
     pub(super) wall: Option<(UnixTime, Instant)>,
     pub(super) local: LocalMedia,
+    /// What of it is recorded.
+    pub(super) recordings: Recordings,
+    /// What the sound engine told last.
+    pub(super) sound: Option<SoundStats>,
     /// What the app can read of calls that have ended, newest first.
     pub(super) history: VecDeque<EndedCall>,
     /// What went wrong, newest first, one for each peer.
@@ -148,6 +153,8 @@ impl Machine {
             notices: BTreeMap::new(),
             wall: None,
             local: LocalMedia::default(),
+            recordings: Recordings::default(),
+            sound: None,
             history: VecDeque::new(),
             errors: VecDeque::new(),
             counters: Counters::default(),

@@ -82,6 +82,7 @@ mod participant;
 mod people;
 mod preparing;
 mod presence;
+mod recordings;
 mod replay;
 mod restarting;
 mod resume;

@@ -317,6 +317,8 @@ impl Machine {
         call.audio = false;
         (self.local.open, self.local.speaking) = (false, false);
         (self.local.microphone, self.local.speaker) = (None, None);
+        self.sound = None;
+        self.record_no_more(id);
         out.run(EffectKind::CloseAudio { call: id });
     }
 

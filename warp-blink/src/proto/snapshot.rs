@@ -18,7 +18,11 @@ impl Machine {
             resumable: self.resumable(),
             local: self.local.clone(),
             errors: self.errors.iter().cloned().collect(),
-            statistics: Statistics { links: self.link_statistics(), counters: self.counters },
+            statistics: Statistics {
+                links: self.link_statistics(),
+                counters: self.counters,
+                sound: self.sound,
+            },
         }
     }
 

@@ -162,7 +162,7 @@ impl Machine {
     }
 
     fn announce(&mut self, now: Instant, id: CallId, out: &mut Out<'_>) {
-        let local = self.local.clone();
+        let (local, recording) = (self.local.clone(), self.recordings.of(id));
         let Some(call) = self.calls.get_mut(&id) else { return };
         if call.announce_at.is_none_or(|t| t > now) || !call.is_active() {
             return;
@@ -180,7 +180,7 @@ impl Machine {
             deafened: local.deafened,
             camera: local.camera,
             screen: local.screen,
-            recording: local.recording,
+            recording,
             speaking: local.speaking && call.audio,
             held: call.held,
             roll: call.roll,

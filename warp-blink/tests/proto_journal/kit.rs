@@ -21,7 +21,7 @@ use warp_blink::{
             MayInvite, RollHash,
         },
     },
-    stats::LinkStats,
+    stats::{LinkStats, ReceivedSound, SoundStats},
     time::{Instant, UnixTime},
 };
 
@@ -375,11 +375,15 @@ impl World {
         let mut stats = LinkStats::default();
         (stats.rtt_ms, stats.loss_pct) = (Some(1.0 / 3.0), Some(f64::NAN));
         (stats.sent_bps, stats.route) = (Some(1e300), Some("host".to_owned()));
+        stats.sound = Some(ReceivedSound::default());
         for (at, link) in ends {
             let [own, remote] = [self.key(at), link.peer].map(|key| Fingerprint(*key.as_bytes()));
             inputs.push((at, MediaInput::Secured { link, own, remote }));
             inputs.push((at, MediaInput::FirstAudio { link }));
             inputs.push((at, MediaInput::Stats { link, stats: stats.clone() }));
+            let mut sound = SoundStats::default();
+            (sound.frames, sound.echo_delay_ms) = (u64::MAX, Some(60));
+            inputs.push((at, MediaInput::Sound { call: link.call, stats: sound }));
         }
         inputs
     }

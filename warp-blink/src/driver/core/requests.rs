@@ -1,13 +1,12 @@
 //! What the handle asks of the task.
 
-use tokio::sync::mpsc;
-
 use super::{Core, Request};
 use crate::{
     driver::{clock, door::Turned, post, push},
     error::{Error, ImportError},
     event::{ParticipantSnapshot, Presence},
     id::{CallId, PublicKey},
+    ports::media::{MediaCommand, MediaError},
     proto::{Command, Input, signal::AppData},
 };
 
@@ -29,14 +28,17 @@ impl Core {
             Request::Import { bytes, reply } => {
                 let _ = reply.send(self.import(bytes));
             }
+            Request::Media(MediaCommand::Sound(command), reply) => {
+                if let Err(full) = self.sound_jobs.try_send((command, reply)) {
+                    let (_, reply) = full.into_inner();
+                    let _ = reply.send(Err(MediaError::Busy));
+                }
+            }
             Request::Media(command, reply) => {
-                if let Err(
-                    mpsc::error::TrySendError::Full((_, _, reply))
-                    | mpsc::error::TrySendError::Closed((_, _, reply)),
-                ) = self.media_jobs.try_send((None, command, Some(reply)))
-                    && let Some(reply) = reply
+                if let Err(full) = self.media_jobs.try_send((None, command, Some(reply)))
+                    && let (_, _, Some(reply)) = full.into_inner()
                 {
-                    let _ = reply.send(Err("the sound devices are busy: try again".to_owned()));
+                    let _ = reply.send(Err(MediaError::Busy));
                 }
             }
             Request::Learn { node, address } => {

@@ -16,7 +16,7 @@ pub(super) fn to_engine(description: &Description) -> Result<engine::Description
         DescriptionKind::Offer => engine::DescriptionKind::Offer,
         DescriptionKind::Answer => engine::DescriptionKind::Answer,
     };
-    engine::Description::parse(kind, &description.text).map_err(|e| MediaError(e.to_string()))
+    engine::Description::parse(kind, &description.text).map_err(|e| MediaError::Failed(e.to_string()))
 }
 
 pub(super) fn from_engine(description: &engine::Description) -> Description {
@@ -29,7 +29,7 @@ pub(super) fn from_engine(description: &engine::Description) -> Description {
 }
 
 pub(super) fn candidate(candidate: &Candidate) -> Result<engine::Candidate, MediaError> {
-    engine::Candidate::parse(&candidate.text).map_err(|e| MediaError(e.to_string()))
+    engine::Candidate::parse(&candidate.text).map_err(|e| MediaError::Failed(e.to_string()))
 }
 
 pub(super) fn from_candidate(candidate: &engine::Candidate) -> Candidate {

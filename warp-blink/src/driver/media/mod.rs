@@ -54,7 +54,13 @@ impl RealMedia {
         peers.add_track(&track)?;
         // Without randomness nothing can be sealed, so no call gets as far as to show this.
         let clock = RtpClock::new(u32::from_ne_bytes(clock::random().unwrap_or_default()));
-        let sound = Arc::new(Sound::new(audio, track, clock, events.clone()));
+        let out = Arc::new(move |frame, offset| {
+            // Frames and copies of ours are never too large for a packet (RFC 6716: 1,275 bytes).
+            if let Err(error) = sound::write(&track, frame, offset) {
+                tracing::warn!(%error, "frame dropped");
+            }
+        });
+        let sound = Arc::new(Sound::new(audio, out, clock, events.clone()));
         let ticker =
             tokio::spawn(stats::every_second(peers.clone(), sound.clone(), events.clone())).abort_handle();
         let channels = Arc::new(Channels::default());
@@ -67,34 +73,38 @@ impl RealMedia {
     fn link(&self, link: LinkId, command: LinkCommand) -> Result<(), MediaError> {
         let key = (link.call, link.peer);
         let generation = Generation(link.generation);
-        let apply =
-            |remote| self.peers.apply(&key, generation, remote).map_err(|e| MediaError(e.to_string()));
+        let apply = |remote| {
+            self.peers.apply(&key, generation, remote).map_err(|e| MediaError::Failed(e.to_string()))
+        };
         match command {
-            LinkCommand::Dial => self.peers.dial(key, generation).map_err(|e| MediaError(e.to_string())),
+            LinkCommand::Dial => {
+                self.peers.dial(key, generation).map_err(|e| MediaError::Failed(e.to_string()))
+            }
             LinkCommand::Accept(offer) => {
                 let offer = map::to_engine(&offer)?;
-                self.peers.accept(key, generation, offer).map_err(|e| MediaError(e.to_string()))
+                self.peers.accept(key, generation, offer).map_err(|e| MediaError::Failed(e.to_string()))
             }
             LinkCommand::Apply(description) => match description.kind {
                 DescriptionKind::Offer => apply(Remote::Offer(map::to_engine(&description)?)),
                 DescriptionKind::Answer => apply(Remote::Answer(map::to_engine(&description)?)),
             },
             LinkCommand::Restart => {
-                self.peers.restart(&key, generation).map_err(|e| MediaError(e.to_string()))
+                self.peers.restart(&key, generation).map_err(|e| MediaError::Failed(e.to_string()))
             }
             LinkCommand::Candidate(candidate) => apply(Remote::Candidate(map::candidate(&candidate)?)),
             LinkCommand::EndOfCandidates => apply(Remote::EndOfCandidates),
             LinkCommand::Send(sending) => match self.peers.set_sending(&key, generation, sending) {
                 // Nothing is sent on a link that is over: that was asked for.
                 Err(simple_webrtc::Error::NoLink) if !sending => Ok(()),
-                result => result.map_err(|e| MediaError(e.to_string())),
+                result => result.map_err(|e| MediaError::Failed(e.to_string())),
             },
             LinkCommand::Close => {
-                self.sound.remove(key);
-                match self.peers.hang_up(&key, generation) {
+                let closed = self.peers.hang_up(&key, generation);
+                self.sound.remove(key, link.generation);
+                match closed {
                     // Closed by itself before: that is what was asked for.
                     Ok(()) | Err(simple_webrtc::Error::NoLink) => Ok(()),
-                    Err(error) => Err(MediaError(error.to_string())),
+                    Err(error) => Err(MediaError::Failed(error.to_string())),
                 }
             }
         }
@@ -114,16 +124,17 @@ impl Media for RealMedia {
             MediaCommand::OpenChannel { link, options } => {
                 let key = (link.call, link.peer);
                 let opened = self.peers.open_channel(&key, Generation(link.generation), options);
-                return opened.map_err(|e| MediaError(e.to_string()));
+                return opened.map_err(|e| MediaError::Failed(e.to_string()));
             }
             MediaCommand::Prepare { connections } => {
-                return self.peers.prepare(connections).map_err(|e| MediaError(e.to_string()));
+                return self.peers.prepare(connections).map_err(|e| MediaError::Failed(e.to_string()));
             }
             MediaCommand::SetIceServers(servers) => {
-                return self.peers.set_ice_servers(servers).map_err(|e| MediaError(e.to_string()));
+                return self.peers.set_ice_servers(servers).map_err(|e| MediaError::Failed(e.to_string()));
             }
-            MediaCommand::OpenAudio { call, format } => return self.sound.clone().open(call, format),
-            MediaCommand::CloseAudio { call } => return self.sound.clone().close(Some(call)).await,
+            MediaCommand::OpenAudio { call, format } => return self.sound.open(call, format),
+            // Nothing leaves from here on. What devices and files take for their end is nobody's to wait for.
+            MediaCommand::CloseAudio { call } => drop(self.sound.close(Some(call))),
             MediaCommand::SetMuted(muted) => self.sound.set_muted(muted),
             MediaCommand::SetDeafened(deafened) => self.sound.set_deafened(deafened),
             MediaCommand::SetGain { peer, gain } => self.sound.set_gain(peer, gain),
@@ -138,9 +149,7 @@ impl Media for RealMedia {
 
     async fn shutdown(&self) {
         self.ticker.abort();
-        if let Err(error) = self.sound.clone().close(None).await {
-            tracing::warn!(%error, "closing the devices");
-        }
+        self.sound.shutdown().await;
         self.peers.shutdown().await;
         self.pump.abort();
     }
@@ -181,7 +190,7 @@ async fn pump(mut links: Events<Key>, rooms: Rooms, events: mpsc::Sender<MediaEv
             EventKind::AddressChanged { lost } => MediaInput::AddressChanged { link, lost },
             EventKind::Quality(quality) => MediaInput::Quality { link, poor: map::poor(quality.poor) },
             EventKind::Advice(advice) => {
-                sound.advise(key, advice);
+                sound.advise(key, link.generation, advice);
                 continue;
             }
             EventKind::Secured(certificates) => {
@@ -203,7 +212,7 @@ async fn pump(mut links: Events<Key>, rooms: Rooms, events: mpsc::Sender<MediaEv
             }
             EventKind::State(state) => {
                 if state.is_final() {
-                    sound.remove(key);
+                    sound.remove(key, link.generation);
                     channels.drop_link(link);
                     signals.drop_link(link);
                 }

@@ -59,8 +59,9 @@ impl Signals {
 
     pub(super) fn send(&self, link: LinkId, frame: Bytes) -> Result<(), MediaError> {
         let sender = self.lock().get(&link).and_then(|open| open.sender.clone());
-        let sender = sender.ok_or_else(|| MediaError("the link has no signaling channel".to_owned()))?;
-        sender.try_send(Message::Binary(frame)).map_err(|error| MediaError(error.to_string()))
+        let sender =
+            sender.ok_or_else(|| MediaError::Failed("the link has no signaling channel".to_owned()))?;
+        sender.try_send(Message::Binary(frame)).map_err(|error| MediaError::Failed(error.to_string()))
     }
 
     /// That link is over.

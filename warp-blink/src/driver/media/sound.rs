@@ -2,67 +2,64 @@
 
 mod commands;
 mod events;
+mod recordings;
+mod starting;
+mod state;
+#[cfg(test)]
+mod tests;
 
 use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{SystemTime, UNIX_EPOCH},
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use host_media::{
-    Direction, EncodedFrame, Engine, Format, FrameLength, Packet, PayloadKind, PeerId, PeerInput, PeerStats,
-    SinkSpec, SourceSpec,
-};
+use host_media::{Controls, EncodedFrame, Engine, EngineStats, Format, Packet, PayloadKind, PeerStats};
 use simple_webrtc::{Advice, Frame, FrameTooLarge, LocalTrack, RemoteTrack};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 
-use super::{Audio, Key, paths::Paths, rtp::RtpClock};
+use self::{
+    recordings::Ledger,
+    state::{Ending, State, Ticket},
+};
+use super::{Audio, Key, rtp::RtpClock};
 use crate::{
-    event::{DeviceKind, Warning},
     id::{CallId, PublicKey},
     ports::media::{MediaError, MediaEvent},
     proto::{LinkId, MediaInput, signal::MediaFormat},
 };
 
-/// Where the packets of a participant go; nowhere while no devices are open.
-type Slot = Arc<Mutex<Option<PeerInput>>>;
+/// How long the end of everything waits for devices and files: longer than an engine waits for either, which is 5 s.
+const CLOSING: Duration = Duration::from_secs(6);
+
+/// Where frames go, with what is added to their timestamps.
+pub(super) type Out = Arc<dyn Fn(EncodedFrame, u32) + Send + Sync>;
+
+/// How a recording is begun.
+type Recorder = Box<dyn Fn(&Controls, &Path) -> Result<(), String> + Send + Sync>;
 
 pub(super) struct Sound {
-    track: LocalTrack,
+    out: Out,
     clock: RtpClock,
     events: mpsc::Sender<MediaEvent>,
+    /// Held for moments only: hanging up, muting and the engine's callbacks wait for it.
     state: Mutex<State>,
-    /// Devices are opened and closed one after the other: some can be held only once.
+    /// Devices are opened and closed one after the other: some can be held only once. Hanging up does not wait for it.
     turn: Mutex<()>,
+    recordings: Mutex<Ledger>,
+    recorder: Recorder,
 }
 
-struct State {
-    /// What the app wants, for the engine that runs and for later ones.
-    audio: Audio,
-    /// The call for which devices are or will be open.
-    wanted: Option<CallId>,
-    engine: Option<Engine>,
-    links: BTreeMap<Key, Playing>,
-    paths: Paths,
-    /// What engines call each participant of a call: the same after a reconnect, so that a recording goes on.
-    ids: BTreeMap<Key, PeerId>,
-    gains: BTreeMap<PublicKey, f32>,
-    next: u64,
-    muted: bool,
-    deafened: bool,
+/// One thing that is heard or advised about, for the numbers of each second.
+pub(super) struct Followed {
+    pub(super) link: LinkId,
+    /// Something has come from there.
+    pub(super) plays: bool,
+    pub(super) stats: Option<PeerStats>,
 }
 
-struct Playing {
-    link: LinkId,
-    id: PeerId,
-    slot: Slot,
-}
-
-fn stop(engine: Option<Engine>) {
-    if let Some(Err(error)) = engine.map(Engine::stop) {
+fn stop(engine: Engine) {
+    if let Err(error) = engine.stop() {
         tracing::warn!(%error, "closing the devices");
     }
 }
@@ -72,179 +69,86 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Sound {
-    pub(super) fn new(
-        audio: Audio,
-        track: LocalTrack,
-        clock: RtpClock,
-        events: mpsc::Sender<MediaEvent>,
-    ) -> Self {
-        let state = State {
-            audio,
-            wanted: None,
-            engine: None,
-            links: BTreeMap::new(),
-            paths: Paths::default(),
-            ids: BTreeMap::new(),
-            gains: BTreeMap::new(),
-            next: 0,
-            muted: false,
-            deafened: false,
-        };
-        Self { track, clock, events, state: Mutex::new(state), turn: Mutex::default() }
+    pub(super) fn new(audio: Audio, out: Out, clock: RtpClock, events: mpsc::Sender<MediaEvent>) -> Self {
+        Self {
+            out,
+            clock,
+            events,
+            state: Mutex::new(State::new(audio)),
+            turn: Mutex::default(),
+            recordings: Mutex::default(),
+            recorder: Box::new(commands::record),
+        }
     }
 
     /// Opens the devices. They take a while, so this returns when it has begun; the engine says when they run.
-    pub(super) fn open(self: Arc<Self>, call: CallId, format: MediaFormat) -> Result<(), MediaError> {
-        let frame = FrameLength::from_ms(format.frame_ms)
-            .ok_or_else(|| MediaError(format!("frames of {} ms are not possible", format.frame_ms)))?;
-        let format = Format::new(frame).channels(format.channels).max_bitrate(format.max_bitrate);
-        lock(&self.state).wanted = Some(call);
-        tokio::task::spawn_blocking(move || {
-            let _turn = lock(&self.turn);
-            let previous = lock(&self.state).engine.take();
-            stop(previous);
-            if lock(&self.state).wanted == Some(call) {
-                self.start(call, format);
-            }
-        });
+    pub(super) fn open(self: &Arc<Self>, call: CallId, format: MediaFormat) -> Result<(), MediaError> {
+        let format = starting::format(format)?;
+        let ticket = lock(&self.state).want(call);
+        let sound = self.clone();
+        tokio::task::spawn_blocking(move || sound.begin(call, ticket, format));
         Ok(())
     }
 
-    /// Starts an engine and puts it to work, unless the call has ended meanwhile.
-    fn start(self: &Arc<Self>, call: CallId, format: Format) {
-        // What was named may be gone by now; then the system's default serves, and if that fails too, none.
-        let mut audio = lock(&self.state).audio.clone();
-        for _ in 0..3 {
-            let open = Arc::new(AtomicBool::new(false));
-            match self.engine(call, format, &audio, open.clone()) {
-                Ok(engine) => return self.install(call, engine, &open),
-                Err(host_media::Error::NoSuchDevice { direction, id, available }) => {
-                    let cause = host_media::Error::NoSuchDevice { direction, id: id.clone(), available };
-                    send(
-                        &self.events,
-                        MediaInput::Warning(Warning::DeviceLost { device: cause.to_string() }),
-                    );
-                    match direction {
-                        Direction::Microphone => audio.source = SourceSpec::Default,
-                        Direction::Speaker => audio.sink = SinkSpec::Default,
-                    }
-                }
-                Err(error) => {
-                    // A file that could be used at the start and cannot now: nothing is heard on either side.
-                    let cause = error.to_string();
-                    send(&self.events, MediaInput::Warning(Warning::ListenOnly { cause: cause.clone() }));
-                    send(&self.events, MediaInput::Warning(Warning::NoSpeaker { cause }));
-                    return;
-                }
+    fn begin(self: &Arc<Self>, call: CallId, ticket: Ticket, format: Format) {
+        let recorded = {
+            let _turn = lock(&self.turn);
+            self.stop_retired();
+            // Late, after a hang-up or even another call: what runs by now is not ours to touch.
+            if !lock(&self.state).wants(ticket) {
+                return;
             }
-        }
-    }
-
-    fn engine(
-        self: &Arc<Self>,
-        call: CallId,
-        format: Format,
-        audio: &Audio,
-        open: Arc<AtomicBool>,
-    ) -> Result<Engine, host_media::Error> {
-        let (track, clock) = (self.track.clone(), self.clock);
-        let mut offset = None;
-        let sound = Arc::downgrade(self);
-        let mut builder = Engine::builder();
-        if let Some(processing) = audio.processing {
-            builder = builder.processing(processing);
-        }
-        builder
-            .source(audio.source.clone())
-            .sink(audio.sink.clone())
-            .format(format)
-            .bitrate(format.max_bitrate)
-            .automute(audio.automute)
-            .on_frame(move |frame| {
-                let offset = *offset.get_or_insert_with(|| clock.offset(frame.timestamp));
-                // Nothing leaves before the engine knows whether the user is muted.
-                if !open.load(Ordering::Acquire) {
-                    return;
-                }
-                // Frames and copies of ours are never too large for a packet (RFC 6716: 1,275 bytes).
-                if let Err(error) = write(&track, frame, offset) {
-                    tracing::warn!(%error, "frame dropped");
-                }
-            })
-            .on_event(move |event| {
-                if let Some(sound) = sound.upgrade() {
-                    sound.on_event(call, event);
-                }
-            })
-            .start()
-    }
-
-    fn install(&self, call: CallId, engine: Engine, open: &AtomicBool) {
-        let mut state = lock(&self.state);
-        if state.wanted != Some(call) {
-            drop(state);
-            return stop(Some(engine));
-        }
-        engine.set_muted(state.muted);
-        engine.set_deafened(state.deafened);
-        state.paths.tell(&engine, |key| key.0 == call);
-        if let Some(folder) = &state.audio.record
-            && let Err(cause) = commands::record(&engine, folder)
+            self.start(ticket, format)
+        };
+        // After all who are there are known by name. Neither the call nor its end waits for the disk.
+        if let Some((controls, folder)) = recorded
+            && let Err(cause) = (self.recorder)(&controls, &folder)
         {
             self.not_recorded(call, cause);
         }
-        for (kind, used) in [(DeviceKind::Microphone, engine.source()), (DeviceKind::Speaker, engine.sink())]
-        {
-            send(&self.events, MediaInput::Device { call, kind, name: used.map(|used| used.name) });
-        }
-        state.engine = Some(engine);
-        // All links of this call, not only new ones: those of a call that was held have stayed open while another call
-        // had the devices, or none did. Their entries in `links` outlive each engine, and their readers have gone on,
-        // discarding what came; so this engine takes them over like new ones. Nothing old is played, and no track has to
-        // be told of again: a connection does that once.
-        let keys: Vec<Key> = state.links.keys().copied().filter(|k| k.0 == call).collect();
-        for key in keys {
-            state.connect(key);
-        }
-        open.store(true, Ordering::Release);
     }
 
-    /// Closes the devices of that call, or of any, also those that are being opened.
-    pub(super) async fn close(self: Arc<Self>, call: Option<CallId>) -> Result<(), MediaError> {
+    /// Ends the sound of that call, or of any. Nothing leaves from now on; the devices are closed beside.
+    pub(super) fn close(self: &Arc<Self>, call: Option<CallId>) -> Option<JoinHandle<()>> {
         {
             let mut state = lock(&self.state);
-            if call.is_some() && state.wanted != call {
-                return Ok(());
+            if call.is_some() && state.wanted() != call {
+                return None;
             }
-            let over = state.wanted.take();
-            for playing in state.links.values() {
-                *lock(&playing.slot) = None;
-            }
-            let State { ids, links, .. } = &mut *state;
-            ids.retain(|key, _| Some(key.0) != over || links.contains_key(key));
+            state.want_nothing();
         }
-        tokio::task::spawn_blocking(move || {
-            let _turn = lock(&self.turn);
-            let engine = lock(&self.state).engine.take();
-            engine.map_or(Ok(()), |engine| engine.stop().map_err(|e| MediaError(e.to_string())))
-        })
-        .await
-        .map_err(|e| MediaError(e.to_string()))?
+        let sound = self.clone();
+        Some(tokio::task::spawn_blocking(move || {
+            let _turn = lock(&sound.turn);
+            sound.stop_retired();
+        }))
+    }
+
+    /// Ends everything, and waits until the devices are closed and the files complete.
+    pub(super) async fn shutdown(self: &Arc<Self>) {
+        let Some(closed) = self.close(None) else { return };
+        match tokio::time::timeout(CLOSING, closed).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "closing the devices"),
+            Err(_) => {
+                tracing::warn!("a device does not let itself be opened or closed; it is left to itself")
+            }
+        }
+    }
+
+    /// Stops the engines that no call wants any more. Their microphones are closed before others are opened.
+    fn stop_retired(&self) {
+        loop {
+            // The lock is not held while an engine stops: its callbacks take it.
+            let Some(Ending { engine, call, ticket }) = lock(&self.state).ending() else { return };
+            stop(engine);
+            self.engine_over(call, ticket);
+        }
     }
 
     /// Plays what arrives on a track, as long as it lasts.
     pub(super) fn play(&self, key: Key, link: LinkId, mut track: RemoteTrack) {
-        let slot = {
-            let mut state = lock(&self.state);
-            state.hear_no_more(key);
-            let id = state.id(key);
-            let slot = Slot::default();
-            state.links.insert(key, Playing { link, id, slot: slot.clone() });
-            if state.wanted == Some(key.0) {
-                state.connect(key);
-            }
-            slot
-        };
+        let slot = lock(&self.state).play(key, link);
         // Ends with the connection, which owns the other end of the track.
         tokio::spawn(async move {
             while let Some(packet) = track.recv().await {
@@ -260,33 +164,35 @@ impl Sound {
         });
     }
 
-    pub(super) fn remove(&self, key: Key) {
-        lock(&self.state).drop_link(key);
+    /// That connection to somebody is over. One that was made since stays.
+    pub(super) fn remove(&self, key: Key, generation: u32) {
+        lock(&self.state).drop_link(key, generation);
     }
 
-    /// Takes what the network says of the path to somebody.
-    pub(super) fn advise(&self, key: Key, advice: Advice) {
+    /// Takes what the network says of a connection to somebody.
+    pub(super) fn advise(&self, key: Key, generation: u32, advice: Advice) {
         let mut state = lock(&self.state);
-        let id = state.id(key);
-        state.paths.say(key, id, advice);
-        if let (Some(engine), true) = (&state.engine, state.wanted == Some(key.0)) {
-            state.paths.tell(engine, |of| *of == key);
+        state.paths.say(key, generation, advice);
+        state.tell(|of| *of == key);
+    }
+
+    /// Whether that connection carries redundant sound (RFC 2198).
+    pub(super) fn set_red(&self, key: Key, generation: u32, red: bool) {
+        let mut state = lock(&self.state);
+        if state.paths.set_red(key, generation, red) {
+            state.tell(|of| *of == key);
         }
     }
 
-    /// Finds out whether anybody reads redundant sound by now, or nobody any more.
-    pub(super) fn look_for_readers(&self) {
-        let mut state = lock(&self.state);
-        let news = state.paths.set_red(self.track.wants_redundancy());
-        if let (Some(engine), true) = (&state.engine, news) {
-            state.paths.tell(engine, |key| Some(key.0) == state.wanted);
-        }
+    /// Nothing is known any more of that connection, which is over.
+    pub(super) fn forget_path(&self, key: Key, generation: u32) {
+        lock(&self.state).forget_path(key, generation);
     }
 
     pub(super) fn set_muted(&self, muted: bool) {
         let mut state = lock(&self.state);
         state.muted = muted;
-        if let Some(engine) = &state.engine {
+        if let Some(engine) = state.engine() {
             engine.set_muted(muted);
         }
     }
@@ -294,72 +200,29 @@ impl Sound {
     pub(super) fn set_deafened(&self, deafened: bool) {
         let mut state = lock(&self.state);
         state.deafened = deafened;
-        if let Some(engine) = &state.engine {
+        if let Some(engine) = state.engine() {
             engine.set_deafened(deafened);
         }
     }
 
     pub(super) fn set_gain(&self, peer: PublicKey, gain: f32) {
-        let mut state = lock(&self.state);
-        state.gains.insert(peer, gain);
-        if let Some(engine) = &state.engine {
-            for (_, playing) in state.links.iter().filter(|((_, p), _)| *p == peer) {
-                engine.set_gain(playing.id, gain);
-            }
-        }
+        lock(&self.state).set_gain(peer, gain);
     }
 
-    /// What is played now, with the numbers of its sound.
-    pub(super) fn playing(&self) -> Vec<(LinkId, Option<PeerStats>)> {
+    /// All connections that matter to the sound, with the numbers of what is played.
+    pub(super) fn followed(&self) -> Vec<Followed> {
+        lock(&self.state).followed()
+    }
+
+    /// The numbers of the engine that runs, and of which call.
+    pub(super) fn engine_stats(&self) -> Option<(CallId, EngineStats)> {
         let state = lock(&self.state);
-        let stats = |id| state.engine.as_ref().and_then(|e| e.peer_stats(id));
-        state.links.values().map(|p| (p.link, stats(p.id))).collect()
-    }
-}
-
-impl State {
-    fn id(&mut self, key: Key) -> PeerId {
-        let next = &mut self.next;
-        *self.ids.entry(key).or_insert_with(|| {
-            *next += 1;
-            PeerId(*next)
-        })
-    }
-
-    /// Gives a link's packets a way into the engine.
-    fn connect(&mut self, key: Key) {
-        let (Some(engine), Some(playing)) = (&self.engine, self.links.get(&key)) else { return };
-        // Before they are there: a recording that runs names their file when they come.
-        engine.set_label(playing.id, &label(&key.1));
-        match engine.add_peer(playing.id) {
-            Ok(input) => {
-                if let Some(gain) = self.gains.get(&key.1) {
-                    engine.set_gain(playing.id, *gain);
-                }
-                self.paths.tell(engine, |of| *of == key);
-                *lock(&playing.slot) = Some(input);
-            }
-            Err(error) => tracing::warn!(%error, "a participant cannot be heard"),
-        }
-    }
-
-    fn drop_link(&mut self, key: Key) {
-        self.paths.remove(key);
-        self.hear_no_more(key);
-    }
-
-    fn hear_no_more(&mut self, key: Key) {
-        if let Some(playing) = self.links.remove(&key) {
-            *lock(&playing.slot) = None;
-        }
-        if let (Some(id), Some(engine)) = (self.ids.get(&key), &self.engine) {
-            engine.remove_peer(*id);
-        }
+        Some((state.wanted()?, state.engine()?.stats()))
     }
 }
 
 /// Sends a frame, with copies of earlier ones to those who read them.
-fn write(track: &LocalTrack, frame: EncodedFrame, offset: u32) -> Result<(), FrameTooLarge> {
+pub(super) fn write(track: &LocalTrack, frame: EncodedFrame, offset: u32) -> Result<(), FrameTooLarge> {
     let red = frame.red;
     let frame = Frame {
         payload: frame.payload,
@@ -371,12 +234,6 @@ fn write(track: &LocalTrack, frame: EncodedFrame, offset: u32) -> Result<(), Fra
         Some(red) => track.write_redundant(frame, red),
         None => track.write(frame),
     }
-}
-
-/// What a recording calls the file of somebody: their key without what all keys begin with.
-fn label(peer: &PublicKey) -> String {
-    let text = peer.to_string();
-    text.rsplit(':').next().unwrap_or(&text).to_owned()
 }
 
 /// From the engine's thread, which must not wait: a driver that is a thousand events behind loses this one.

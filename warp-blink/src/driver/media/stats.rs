@@ -1,15 +1,19 @@
-//! Numbers of each link, once a second.
+//! Numbers of each link and of the sound, once a second.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use host_media::{EngineStats, Latency, PeerStats};
 use simple_webrtc::{Generation, Peers, Stats};
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{Key, map, sound::Sound};
+use super::{
+    Key, map,
+    sound::{Followed, Sound},
+};
 use crate::{
     ports::media::MediaEvent,
     proto::{LinkId, MediaInput},
-    stats::LinkStats,
+    stats::{LinkStats, ReceivedSound, SoundLatency, SoundStats},
 };
 
 /// Bytes of an RTP header without extensions (RFC 3550 section 5.1).
@@ -30,15 +34,32 @@ pub(super) async fn every_second(peers: Peers<Key>, sound: Arc<Sound>, events: m
     let mut before: BTreeMap<LinkId, Before> = BTreeMap::new();
     loop {
         ticks.tick().await;
-        sound.look_for_readers();
-        let playing = sound.playing();
-        before.retain(|link, _| playing.iter().any(|(l, _)| l == link));
-        for (link, audio) in playing {
-            let Some(stats) = peers.stats(&(link.call, link.peer)).await else { continue };
+        sound.look_at_recordings();
+        let engine = sound.engine_stats();
+        if let Some((call, stats)) = &engine {
+            let input = MediaInput::Sound { call: *call, stats: of_engine(stats) };
+            if events.send(input.into()).await.is_err() {
+                return;
+            }
+        }
+        let latency = engine.map(|(_, stats)| stats.latency).unwrap_or_default();
+        let followed = sound.followed();
+        before.retain(|link, _| followed.iter().any(|f| f.link == *link));
+        for Followed { link, plays, stats: audio } in followed {
+            let (key, generation) = ((link.call, link.peer), Generation(link.generation));
+            if peers.generation(&key) != Some(generation) {
+                // It is over, and says so itself, but for what was said of it too late.
+                sound.forget_path(key, link.generation);
+                continue;
+            }
+            let Some(stats) = peers.stats(&key).await else { continue };
+            sound.set_red(key, link.generation, stats.redundancy);
+            if !plays {
+                continue;
+            }
             if let Some(audio) = audio {
-                let (peer, generation) = ((link.call, link.peer), Generation(link.generation));
                 // Without a link there is nothing left to judge.
-                let _ = peers.set_playout_delay(&peer, generation, audio.jitter_buffer);
+                let _ = peers.set_playout_delay(&key, generation, audio.jitter_buffer);
             }
             let now = Before { at: Instant::now(), sent: sent(&stats), received: received(&stats) };
             let rate = |new: u64, old: u64, since: Instant| {
@@ -58,12 +79,92 @@ pub(super) async fn every_second(peers: Peers<Key>, sound: Arc<Sound>, events: m
                 mos_there: stats.quality.theirs.map(simple_webrtc::Rating::mos),
                 loss_there_pct: stats.reported.map(|r| 100.0 * r.loss),
                 route: stats.route.map(|r| map::candidate_kind(r.local).to_owned()),
+                sound: audio.map(|a| of_peer(&a, &latency)),
             };
             before.insert(link, now);
             if events.send(MediaInput::Stats { link, stats }.into()).await.is_err() {
                 return;
             }
         }
+    }
+}
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn us(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// What an app is told of a participant's sound. A test compares with all that there is.
+fn of_peer(stats: &PeerStats, latency: &Latency) -> ReceivedSound {
+    ReceivedSound {
+        received: stats.received,
+        lost: stats.lost,
+        late: stats.late,
+        duplicates: stats.duplicates,
+        reordered: stats.reordered,
+        malformed: stats.malformed,
+        overflowed: stats.overflowed,
+        resets: stats.resets,
+        concealed_frames: stats.concealed_frames,
+        fec_recovered: stats.fec_recovered,
+        red_recovered: stats.red_recovered,
+        dred_recovered: stats.dred_recovered,
+        concealed_ms: ms(stats.concealed),
+        concealed_late_ms: ms(stats.concealed_late),
+        recovered_ms: ms(stats.recovered),
+        comfort_noise_ms: ms(stats.comfort_noise),
+        played_ms: ms(stats.played),
+        shortened_ms: ms(stats.shortened),
+        lengthened_ms: ms(stats.lengthened),
+        stretches: stats.stretches,
+        discarded_ms: ms(stats.discarded),
+        jitter_target_ms: ms(stats.jitter_target),
+        repair_delay_ms: ms(stats.repair_delay),
+        mouth_to_ear_ms: ms(latency.mouth_to_ear(stats)),
+        level: stats.level,
+        speaking: stats.speaking,
+    }
+}
+
+/// What an app is told of its own engine, likewise.
+fn of_engine(stats: &EngineStats) -> SoundStats {
+    SoundStats {
+        ticks: stats.ticks,
+        skipped_ticks: stats.skipped_ticks,
+        frames: stats.frames,
+        silent_frames: stats.silent_frames,
+        level: stats.level,
+        output_level: stats.output_level,
+        bitrate: stats.bitrate,
+        frame_ms: stats.frame.ms(),
+        fec: stats.fec,
+        dred_ms: ms(stats.dred),
+        red_copies: stats.red_copies,
+        red_spacing: stats.red_spacing,
+        automuted: stats.voice.automuted,
+        echo_delay_ms: stats.voice.echo_delay.map(ms),
+        raised_priority: stats.raised_priority,
+        capture_xruns: stats.capture_xruns,
+        playout_xruns: stats.playout_xruns,
+        latency: of_latency(&stats.latency),
+    }
+}
+
+fn of_latency(stages: &Latency) -> SoundLatency {
+    SoundLatency {
+        capture_device_us: us(stages.capture_device),
+        capture_ring_us: us(stages.capture_ring),
+        capture_resampler_us: us(stages.capture_resampler),
+        processing_us: us(stages.processing),
+        frame_us: us(stages.frame),
+        lookahead_us: us(stages.lookahead),
+        mixer_us: us(stages.mixer),
+        playout_resampler_us: us(stages.playout_resampler),
+        playout_ring_us: us(stages.playout_ring),
+        playout_device_us: us(stages.playout_device),
     }
 }
 
@@ -85,4 +186,65 @@ fn sent(stats: &Stats) -> u64 {
 
 fn received(stats: &Stats) -> u64 {
     stats.received.bytes + RTP_HEADER * stats.received.packets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The names of the fields of a type that prints itself as derived.
+    fn fields(printed: &str) -> Vec<String> {
+        let top = |line: &&str| line.starts_with("    ") && !line.starts_with("     ");
+        let name = |line: &str| line.trim().split(':').next().map(str::to_owned);
+        printed.lines().filter(top).filter_map(name).filter(|n| !n.starts_with(['}', ']', ')'])).collect()
+    }
+
+    /// Everything that the engine has is told, or is left out on purpose.
+    fn all_told(theirs: &str, ours: &str, left_out: &[&str]) {
+        let ours = fields(ours);
+        assert!(!ours.is_empty());
+        let told = |name: &String| {
+            ["", "_ms", "_us"].iter().any(|unit| ours.contains(&format!("{name}{unit}")))
+                || left_out.contains(&name.as_str())
+        };
+        let missing: Vec<_> = fields(theirs).into_iter().filter(|name| !told(name)).collect();
+        assert_eq!(missing, [""; 0], "tell them, or say why not");
+    }
+
+    #[test]
+    fn all_numbers_of_the_engine_are_told_or_left_out_on_purpose() {
+        let latency = Latency::default();
+        let peer = PeerStats::default();
+        // The app has set the gain; `jitter_buffer` is in `LinkStats` itself.
+        let left_out = ["gain", "jitter_buffer"];
+        all_told(&format!("{peer:#?}"), &format!("{:#?}", of_peer(&peer, &latency)), &left_out);
+        let engine = EngineStats::default();
+        let left_out = [
+            // In `LocalMedia`.
+            "muted",
+            "deafened",
+            "has_source",
+            "has_sink",
+            // In `latency`, stage by stage.
+            "capture_fill",
+            "playout_fill",
+            "capture_latency",
+            "encoder_latency",
+            "playout_latency",
+            // Below.
+            "voice",
+        ];
+        all_told(&format!("{engine:#?}"), &format!("{:#?}", of_engine(&engine)), &left_out);
+        // The app has set the processing; its delay is in `latency`; the reduction is the canceller's own guess.
+        let left_out = ["processing", "latency", "echo_reduction"];
+        all_told(&format!("{:#?}", engine.voice), &format!("{:#?}", of_engine(&engine)), &left_out);
+        all_told(&format!("{latency:#?}"), &format!("{:#?}", of_latency(&latency)), &[]);
+    }
+
+    #[test]
+    fn a_field_that_nobody_tells_is_found() {
+        let missing =
+            std::panic::catch_unwind(|| all_told("A {\n    a: 1,\n    b: 2,\n}", "A {\n    a: 1,\n}", &[]));
+        assert!(missing.is_err());
+    }
 }

@@ -2,10 +2,12 @@
 
 use std::{path::Path, sync::Arc};
 
-use host_media::{Controls, Engine, PlaySpec, RecordSpec, SinkSpec, SourceSpec};
+use host_media::{Controls, PlaySpec, RecordSpec, SinkSpec, SourceSpec};
 
-use super::{Audio, Sound, lock};
+use super::{Sound, lock};
 use crate::{
+    driver::media::{Audio, audio::apart},
+    error::Error,
     id::CallId,
     ports::media::{MediaError, SoundCommand},
 };
@@ -15,45 +17,40 @@ impl Sound {
     pub(in super::super) async fn execute(self: Arc<Self>, command: SoundCommand) -> Result<(), MediaError> {
         // Files and lists of devices take a while.
         let done = tokio::task::spawn_blocking(move || self.carry_out(command));
-        done.await.map_err(|e| MediaError(e.to_string()))?
+        done.await.map_err(|e| MediaError::Failed(e.to_string()))?
     }
 
-    fn carry_out(&self, command: SoundCommand) -> Result<(), MediaError> {
+    /// Files are opened and devices listed before the lock is taken: whoever hangs up or mutes waits for that.
+    pub(super) fn carry_out(&self, command: SoundCommand) -> Result<(), MediaError> {
         match command {
             SoundCommand::Microphone(source) => {
-                let named = Audio::new(source.clone(), SinkSpec::Null);
-                named.check().map_err(|e| MediaError(e.to_string()))?;
-                let mut state = lock(&self.state);
-                state.audio.source = source.clone();
-                if let Some(engine) = &state.engine {
-                    engine.set_source(source);
-                }
+                let sink = lock(&self.state).audio.sink.clone();
+                apart(&source, &sink).map_err(refusal)?;
+                Audio::new(source.clone(), SinkSpec::Null).check().map_err(refusal)?;
+                lock(&self.state).set_source(source);
             }
             SoundCommand::Speaker(sink) => {
-                let named = Audio::new(SourceSpec::Silence, sink.clone());
-                named.check().map_err(|e| MediaError(e.to_string()))?;
-                let mut state = lock(&self.state);
-                state.audio.sink = sink.clone();
-                if let Some(engine) = &state.engine {
-                    engine.set_sink(sink);
-                }
+                let source = lock(&self.state).audio.source.clone();
+                apart(&source, &sink).map_err(refusal)?;
+                Audio::new(SourceSpec::Silence, sink.clone()).check().map_err(refusal)?;
+                lock(&self.state).set_sink(sink);
             }
             SoundCommand::Processing(processing) => {
                 let mut state = lock(&self.state);
                 state.audio.processing = Some(processing);
-                if let Some(engine) = &state.engine {
+                if let Some(engine) = state.engine() {
                     engine.set_processing(processing);
                 }
             }
             SoundCommand::Automute(on) => {
                 let mut state = lock(&self.state);
                 state.audio.automute = on;
-                if let Some(engine) = &state.engine {
+                if let Some(engine) = state.engine() {
                     engine.set_automute(on);
                 }
             }
             SoundCommand::Record { call, folder } => {
-                return self.with_engine(call, |engine| record(engine, &folder));
+                return self.with_engine(call, |engine| (self.recorder)(engine, &folder));
             }
             SoundCommand::StopRecording { call } => {
                 return self.with_engine(call, |engine| match engine.stop_recording() {
@@ -84,18 +81,25 @@ impl Sound {
         call: CallId,
         work: impl FnOnce(&Controls) -> Result<(), String>,
     ) -> Result<(), MediaError> {
-        let controls = {
-            let state = lock(&self.state);
-            state.engine.as_ref().filter(|_| state.wanted == Some(call)).map(Engine::controls)
+        let controls = lock(&self.state).engine_of(call).map(|engine| engine.controls());
+        let closed = || {
+            MediaError::Failed(
+                "the devices of this call are not open: it is not accepted, or held".to_owned(),
+            )
         };
-        let closed =
-            || MediaError("the devices of this call are not open: it is not accepted, or held".to_owned());
-        work(&controls.ok_or_else(closed)?).map_err(MediaError)
+        work(&controls.ok_or_else(closed)?).map_err(MediaError::Failed)
+    }
+}
+
+fn refusal(error: Error) -> MediaError {
+    match error {
+        Error::SameFile { file } => MediaError::SameFile { file },
+        other => MediaError::Failed(other.to_string()),
     }
 }
 
 /// Begins to record into a folder.
 pub(super) fn record(engine: &Controls, folder: &Path) -> Result<(), String> {
     std::fs::create_dir_all(folder).map_err(|e| format!("{}: cannot be made: {e}", folder.display()))?;
-    engine.record(&RecordSpec::new(folder).labels("me", "mix")).map(|_| ()).map_err(|e| e.to_string())
+    engine.record(&RecordSpec::new(folder).labels("me", "mix")).map(drop).map_err(|e| e.to_string())
 }

@@ -2,7 +2,7 @@
 
 use host_media::{Event, Speaker};
 
-use super::{Sound, lock, micros, send};
+use super::{Sound, lock, micros, send, state::Ticket};
 use crate::{
     event::{DeviceKind, Warning},
     id::CallId,
@@ -10,7 +10,7 @@ use crate::{
 };
 
 impl Sound {
-    pub(super) fn on_event(&self, call: CallId, event: Event) {
+    pub(super) fn on_event(&self, call: CallId, ticket: Ticket, event: Event) {
         let input = match event {
             Event::Started { microphone, speaker } => {
                 MediaInput::Started { call, mic_us: microphone.map(micros), speaker_us: speaker.map(micros) }
@@ -38,11 +38,11 @@ impl Sound {
             Event::DeviceLost { cause, .. } => {
                 MediaInput::Warning(Warning::DeviceLost { device: cause.to_string() })
             }
-            Event::RecordingStarted { files, .. } => {
-                MediaInput::Recording { call, running: true, files, cause: None }
+            Event::RecordingStarted { id, files } => {
+                return self.recording((call, (ticket, id)), true, files);
             }
-            Event::RecordingStopped { files, .. } => {
-                MediaInput::Recording { call, running: false, files, cause: None }
+            Event::RecordingStopped { id, files, .. } => {
+                return self.recording((call, (ticket, id)), false, files);
             }
             Event::RecordingFailed { file, cause, .. } => MediaInput::Warning(Warning::RecordingFailed {
                 cause: format!("{}: {cause}", file.display()),
@@ -58,12 +58,6 @@ impl Sound {
             }
         };
         send(&self.events, input);
-    }
-
-    /// A recording that every call is to have cannot begin.
-    pub(super) fn not_recorded(&self, call: CallId, cause: String) {
-        let cause = Some(cause);
-        send(&self.events, MediaInput::Recording { call, running: false, files: Vec::new(), cause });
     }
 }
 

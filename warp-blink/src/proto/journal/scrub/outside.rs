@@ -15,7 +15,7 @@ use crate::{
         Arrived, Command, Effect, EffectId, EffectKind, EngineLink, Gift, Input, Known, LinkCommand, LinkId,
         MediaInput, Notice, Other, Outcome, Saved, SessionNo, TopicRef,
     },
-    stats::LinkStats,
+    stats::{LinkStats, ReceivedSound, SoundStats},
 };
 
 stays!(bool, u8, u32, u64, usize, CallId, Duration, EffectId, SessionNo);
@@ -29,6 +29,8 @@ stays!(
     PostQuantum,
     PreConnect,
     Presence,
+    ReceivedSound,
+    SoundStats,
     Step,
     Via,
     WhenBusy
@@ -47,7 +49,7 @@ fields!(struct LinkId { call, peer, generation });
 fields!(struct LinkStats {
     rtt_ms => number, jitter_ms => number, loss_pct => number, sent_bps => number, received_bps => number,
     concealed_pct => number, jitter_buffer_ms => number, mos => number, mos_there => number, loss_there_pct => number,
-    route => route,
+    route => route, sound,
 });
 fields!(struct Mark { what, at });
 fields!(struct Notice { to, call, made_at });
@@ -156,7 +158,7 @@ variants!(enum Event {
     MediaStarted { call, mic_us => micros, speaker_us => micros },
     FirstAudio { call, peer },
     Device { call, kind, name },
-    Recording { call, running, files, cause },
+    Recording { call, number, running, files, cause },
     Played { call, cause },
     Warning { warning },
     Missed { call, from, reason, ago },
@@ -212,7 +214,8 @@ variants!(enum MediaInput {
     Started { call, mic_us => micros, speaker_us => micros },
     Speaking { call, speaking },
     Device { call, kind, name },
-    Recording { call, running, files, cause },
+    Recording { call, recording, running, files, cause },
+    Sound { call, stats },
     Played { call, cause },
     Warning(warning),
 });
