@@ -62,7 +62,14 @@ fn begin(out: &mut Out, serial: u32, head: Vec<u8>) -> Outcome<()> {
 }
 
 /// Packets of so many samples each, in pages of so many, and how much of the last one is left out.
-fn sound(out: &mut Out, serial: u32, packets: &[Vec<u8>], samples: u64, page: usize, cut: u64) -> Outcome<()> {
+fn sound(
+    out: &mut Out,
+    serial: u32,
+    packets: &[Vec<u8>],
+    samples: u64,
+    page: usize,
+    cut: u64,
+) -> Outcome<()> {
     for (n, packet) in (1..).zip(packets) {
         let last = n == packets.len();
         let info = match (last, n % page) {
