@@ -31,7 +31,7 @@ pub struct LinkStats {
     pub route: Option<String>,
     /// What became of the sound that arrives, in detail.
     #[serde(default)]
-    pub sound: Option<ReceivedSound>,
+    pub sound: Option<Box<ReceivedSound>>,
 }
 
 /// What became of the sound of one participant. Counters and times run from when its sound was first expected here, and begin

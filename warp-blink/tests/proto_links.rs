@@ -435,7 +435,7 @@ fn what_the_engine_does_is_shown_while_devices_are_open() {
     let shown = |pair: &Pair| pair.sides[A].machine.snapshot().statistics.sound;
     let mut stats = SoundStats::default();
     (stats.frames, stats.latency.frame_us) = (7, 20_000);
-    let sound = Input::Media(MediaInput::Sound { call, stats });
+    let sound = Input::Media(MediaInput::Sound { call, stats: Box::new(stats) });
     assert_eq!(shown(&pair), None);
     pair.feed(A, sound.clone());
     assert_eq!(shown(&pair), Some(stats));

@@ -447,7 +447,7 @@ pub enum MediaInput {
         /// For which call.
         call: CallId,
         /// Its numbers.
-        stats: SoundStats,
+        stats: Box<SoundStats>,
     },
     /// A sound file is not played into the call any more.
     Played {

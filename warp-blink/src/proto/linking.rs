@@ -266,7 +266,7 @@ impl Machine {
             }
             MediaInput::Sound { call, stats } => {
                 if self.calls.get(&call).is_some_and(|c| c.audio) {
-                    self.sound = Some(stats);
+                    self.sound = Some(*stats);
                 }
             }
             MediaInput::Played { call, cause } => {

@@ -375,7 +375,7 @@ impl World {
         let mut stats = LinkStats::default();
         (stats.rtt_ms, stats.loss_pct) = (Some(1.0 / 3.0), Some(f64::NAN));
         (stats.sent_bps, stats.route) = (Some(1e300), Some("host".to_owned()));
-        stats.sound = Some(ReceivedSound::default());
+        stats.sound = Some(Box::new(ReceivedSound::default()));
         for (at, link) in ends {
             let [own, remote] = [self.key(at), link.peer].map(|key| Fingerprint(*key.as_bytes()));
             inputs.push((at, MediaInput::Secured { link, own, remote }));
@@ -383,7 +383,7 @@ impl World {
             inputs.push((at, MediaInput::Stats { link, stats: stats.clone() }));
             let mut sound = SoundStats::default();
             (sound.frames, sound.echo_delay_ms) = (u64::MAX, Some(60));
-            inputs.push((at, MediaInput::Sound { call: link.call, stats: sound }));
+            inputs.push((at, MediaInput::Sound { call: link.call, stats: Box::new(sound) }));
         }
         inputs
     }

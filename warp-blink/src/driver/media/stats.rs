@@ -37,7 +37,7 @@ pub(super) async fn every_second(peers: Peers<Key>, sound: Arc<Sound>, events: m
         sound.look_at_recordings();
         let engine = sound.engine_stats();
         if let Some((call, stats)) = &engine {
-            let input = MediaInput::Sound { call: *call, stats: of_engine(stats) };
+            let input = MediaInput::Sound { call: *call, stats: Box::new(of_engine(stats)) };
             if events.send(input.into()).await.is_err() {
                 return;
             }
@@ -79,7 +79,7 @@ pub(super) async fn every_second(peers: Peers<Key>, sound: Arc<Sound>, events: m
                 mos_there: stats.quality.theirs.map(simple_webrtc::Rating::mos),
                 loss_there_pct: stats.reported.map(|r| 100.0 * r.loss),
                 route: stats.route.map(|r| map::candidate_kind(r.local).to_owned()),
-                sound: audio.map(|a| of_peer(&a, &latency)),
+                sound: audio.map(|a| Box::new(of_peer(&a, &latency))),
             };
             before.insert(link, now);
             if events.send(MediaInput::Stats { link, stats }.into()).await.is_err() {
