@@ -123,7 +123,7 @@ const CASES: [(f64, usize, &str); 4] =
 
 fn run(red: bool, loss: f64, length: usize, resends: bool, seed: u64) -> Run {
     let network = Network { seed, loss, run: length, resends };
-    Line::new(SECONDS).run(&voice(red, loss), network.packets())
+    Line::new(SECONDS).round_trip(ms(100)).run(&voice(red, loss), network.packets())
 }
 
 #[test]

@@ -69,6 +69,8 @@ pub(super) struct PeerShared {
     gain: AtomicU32,
     pub(super) stats: Mutex<PeerStats>,
     pub(super) advice: Mutex<Option<PathAdvice>>,
+    /// To the peer and back, in microseconds; 0 as long as nobody knows.
+    pub(super) round_trip: AtomicU32,
 }
 
 #[derive(Debug, Default)]
@@ -146,6 +148,7 @@ impl Controls {
             gain: AtomicU32::new(1.0_f32.to_bits()),
             stats: Mutex::new(PeerStats { gain: 1.0, level: 127, ..PeerStats::default() }),
             advice: Mutex::default(),
+            round_trip: AtomicU32::new(0),
         });
         peers.insert(peer, Arc::clone(&shared));
         self.shared.recordings.roster().joined(peer);

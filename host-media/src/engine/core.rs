@@ -321,6 +321,7 @@ impl Core {
             let dropped = std::mem::take(&mut queue.dropped);
             drop(queue);
             peer.playout.overflowed(dropped);
+            peer.playout.set_round_trip(peer.shared.round_trip.load(Relaxed));
             for Arrived { packet, at, fresh } in peer.arrived.drain(..) {
                 if fresh {
                     peer.playout.restart();

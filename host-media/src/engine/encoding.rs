@@ -200,11 +200,13 @@ fn dred_ms(reach: Duration) -> u16 {
 impl Controls {
     /// What the network says about sending to a peer; `None` if it says nothing more. One encoding serves all peers:
     /// the bit rate is the least that is allowed to any of them, though where there are several not less than speech
-    /// needs; redundancy is for the one who loses most, unless that is half of all packets or more. False if there is
-    /// no such peer.
+    /// needs; redundancy is for the one who loses most, unless that is half of all packets or more. By the round trip
+    /// the jitter buffer knows what has been sent again. False if there is no such peer.
     pub fn advise(&self, peer: PeerId, advice: Option<PathAdvice>) -> bool {
         let peers = lock(&self.shared.peers);
         let Some(shared) = peers.get(&peer) else { return false };
+        let round_trip = advice.and_then(|advice| advice.round_trip).map_or(0, |trip| trip.as_micros());
+        shared.round_trip.store(u32::try_from(round_trip).unwrap_or(u32::MAX), Relaxed);
         *lock(&shared.advice) = advice;
         self.shared.encoding.changed();
         true

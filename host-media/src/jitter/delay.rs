@@ -39,8 +39,8 @@ const HICCUP_SECONDS: usize = 20;
 const TRUST_SAMPLES: i64 = 24_000;
 /// The delay is not made shorter than what the last packets needed, whatever the histogram knows yet.
 const RECENT: usize = 4;
-/// A packet that comes after later ones was sent again, or went astray. Beyond this it is as good as lost: 150 ms one way
-/// is what ITU-T G.114 allows in all.
+/// A packet that was sent again and comes later than this is as good as lost: 150 ms one way is what ITU-T G.114 allows in
+/// all.
 const AGAIN_US: i64 = 150_000;
 /// So many packets must have been shorter before the frame length is taken to be theirs.
 const SHORTER: u8 = 10;
@@ -69,6 +69,8 @@ pub(crate) struct DelayTracker {
     shorter: u8,
     longest_shorter: i64,
     pub(super) repairs: Repairs,
+    /// To the sender and back; 0 if nobody knows.
+    pub(super) round_trip: i64,
 }
 
 impl DelayTracker {
@@ -92,6 +94,7 @@ impl DelayTracker {
             shorter: 0,
             longest_shorter: 0,
             repairs: Repairs::new(),
+            round_trip: 0,
         }
     }
 
@@ -146,9 +149,19 @@ impl DelayTracker {
         relative
     }
 
-    /// Whether a packet that comes after later ones comes too late to be worth waiting for.
+    /// Whether a packet that came after later ones was asked for and sent again: it is late by a round trip, at least.
+    /// Where nobody knows how long that is, nobody asks.
+    pub(super) fn is_again(&self, arrival: i64, timestamp: i64, samples: usize) -> bool {
+        self.round_trip > 0 && self.late(arrival, timestamp, samples) >= self.round_trip
+    }
+
+    /// Whether what was sent again came too late to be worth waiting for.
     pub(super) fn is_beyond(&self, arrival: i64, timestamp: i64, samples: usize) -> bool {
-        arrival - super::to_us(timestamp + samples as i64) - self.fastest() > AGAIN_US
+        self.late(arrival, timestamp, samples) > AGAIN_US
+    }
+
+    fn late(&self, arrival: i64, timestamp: i64, samples: usize) -> i64 {
+        arrival - super::to_us(timestamp + samples as i64) - self.fastest()
     }
 
     /// When the fastest packet is forgotten and the path turns out to be slower, all that was learnt moves with it.

@@ -126,8 +126,9 @@ impl JitterBuffer {
         self.losses.came(sequence);
         clocks.known.note(sequence, timestamp, head.samples as i64);
         let behind = sequence < clocks.sequence.last();
-        // What was sent again is waited for only where nothing else brings its sound in time.
-        let counts = !behind
+        // What was sent again is waited for only where nothing else brings its sound, and not for long.
+        let again = behind && self.delay.is_again(arrival, timestamp, head.samples);
+        let counts = !again
             || !clocks.covered.has(sequence) && !self.delay.is_beyond(arrival, timestamp, head.samples);
         if behind {
             self.counters.reordered += 1;

@@ -96,6 +96,11 @@ impl JitterBuffer {
         u64::try_from(pending).unwrap_or(0)
     }
 
+    /// How long it takes to the sender and back, in microseconds; 0 if nobody knows.
+    pub(crate) fn set_round_trip(&mut self, micros: i64) {
+        self.delay.round_trip = micros;
+    }
+
     /// The delay that is aimed for, in microseconds.
     pub(crate) fn target(&self, now: i64) -> i64 {
         self.delay.target(now)

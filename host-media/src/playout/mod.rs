@@ -96,6 +96,11 @@ impl Playout {
         }
     }
 
+    /// How long it takes to the sender and back, in microseconds; 0 if nobody knows.
+    pub(crate) fn set_round_trip(&mut self, micros: u32) {
+        self.jitter.set_round_trip(micros.into());
+    }
+
     /// The packets from now on are another stream.
     pub(crate) fn restart(&mut self) {
         self.jitter.restart();

@@ -11,8 +11,8 @@ use std::{
 
 use bytes::Bytes;
 use host_media::{
-    Builder, Core, Engine, Format, FrameLength, MemorySink, Packet, PayloadKind, PeerStats, SinkSpec,
-    SourceSpec, TICK,
+    Builder, Core, Engine, Format, FrameLength, MemorySink, Packet, PathAdvice, PayloadKind, PeerStats,
+    SinkSpec, SourceSpec, TICK,
 };
 
 use crate::common::{Log, PEER, ms, speaker_of, speech};
@@ -113,11 +113,21 @@ pub struct Line {
     told: bool,
     pauses: bool,
     busy: bool,
+    round_trip: Option<Duration>,
 }
 
 impl Line {
     pub fn new(seconds: u64) -> Self {
-        Self { seconds, phase: ms(3), drift: 0.0, renumber: None, told: false, pauses: false, busy: false }
+        Self {
+            seconds,
+            phase: ms(3),
+            drift: 0.0,
+            renumber: None,
+            told: false,
+            pauses: false,
+            busy: false,
+            round_trip: None,
+        }
     }
 
     /// How long after a packet's arrival, on a path without delay, the receiver's tick is.
@@ -150,6 +160,12 @@ impl Line {
         self
     }
 
+    /// The receiver knows how long it takes to the sender and back.
+    pub fn round_trip(mut self, time: Duration) -> Self {
+        self.round_trip = Some(time);
+        self
+    }
+
     /// Twice a second the receiver's thread wakes up 60 ms late, and makes up for it at once.
     pub fn busy(mut self) -> Self {
         self.busy = true;
@@ -166,6 +182,9 @@ impl Line {
         let mut core: Core = builder.build(start, SystemTime::UNIX_EPOCH).unwrap();
         let controls = core.controls();
         let input = controls.add_peer(PEER).unwrap();
+        if self.round_trip.is_some() {
+            controls.advise(PEER, Some(PathAdvice::default().round_trip(self.round_trip)));
+        }
         let (mut flying, mut stats) = (Vec::<(Duration, usize, Packet)>::new(), Vec::new());
         let (mut n, mut time, mut sequence) = (0, 0_u64, 65_000_u16);
         for tick in 0..self.seconds * 100 {
