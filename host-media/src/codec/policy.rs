@@ -160,8 +160,9 @@ fn plans(class: Class, bursty: bool, reads_red: bool) -> &'static [Plan] {
     }
 }
 
-/// Percent of loss that in-band redundancy is made for beside RED, by the class of those who do not read that.
-const BESIDE_RED: [u8; 5] = [0, 8, 10, 20, 25];
+/// Percent of loss that in-band redundancy is made for beside RED, by the class of those who do not read that, and the bit
+/// rate from which it is worth it: below, libopus makes the sound narrow for it, or sends none (docs/audio-codec.md).
+const BESIDE_RED: [(u8, u32); 5] = [(0, 0), (8, 21_000), (10, 21_000), (20, 19_000), (25, 18_000)];
 
 /// What is left when nothing else fits: as little as possible.
 const LAST: Plan = fec(Ms60, 6_000, 20_000, 0);
@@ -384,12 +385,15 @@ impl Policy {
         let plan = plans.get(place).copied().unwrap_or(LAST);
         let frame = wanted.frame.max(plan.frame);
         let copies = Copies { count: plan.red, spacing: spacing(self.run.value.max(plan.spacing), frame) };
+        let bitrate = room.rate(&plan).min(plan.best.max(wanted.bitrate));
+        // Those who do not read redundant sound need something too.
+        let (beside, least) = BESIDE_RED[plain as usize];
+        let beside = if use_red && bitrate >= least { beside } else { 0 };
         let settings = Settings {
             frame,
-            bitrate: room.rate(&plan).min(plan.best.max(wanted.bitrate)),
-            // Those who do not read redundant sound need something too.
-            fec: plan.fec || (use_red && plain > Class::Clean),
-            expected_loss: if use_red { plan.loss.max(BESIDE_RED[plain as usize]) } else { plan.loss },
+            bitrate,
+            fec: plan.fec || beside > 0,
+            expected_loss: plan.loss.max(beside),
             dred: plan.dred,
             red: if plan.red > 0 { copies } else { Copies::default() },
         };
