@@ -225,30 +225,35 @@ fn so_many_are_looked_for_at_a_time() {
     assert_eq!(finder.handle(at(99), look(200, &[], &[])), Err(FindRejected::TooMany));
     assert_eq!(format!("{finder:?}"), before);
     // Those who wait have their turn as soon as there is room, in the order of their coming.
+    let mut next = Vec::new();
     for (_, lookup) in open.drain(..2) {
-        let effects = step(&mut finder, at(100), answered(lookup, None));
-        let whom = effects.iter().filter_map(|e| match e {
-            FindEffect::Lookup { who, .. } => Some(*who),
-            _ => None,
-        });
-        open_turns(whom.collect());
+        next.extend(step(&mut finder, at(100), answered(lookup, None)));
     }
-    fn open_turns(whom: Vec<PublicKey>) {
-        assert!(whom.is_empty() || whom == [person(16), person(16)], "{whom:?}");
-    }
+    let whom = |effect: &FindEffect| match effect {
+        FindEffect::Lookup { who, .. } => Some(*who),
+        _ => None,
+    };
+    assert_eq!(next.iter().filter_map(whom).collect::<Vec<_>>(), [person(16), person(16)]);
     assert_eq!(finder.lookups.len(), MAX_LOOKUPS);
-    // Numbers of records: the oldest goes.
-    for n in 0..=MAX_REMEMBERED {
+}
+
+#[test]
+fn so_many_numbers_are_remembered_and_the_oldest_goes() {
+    let mut finder = Finder::new(FindConfig::default(), 0);
+    let person = |n: usize| {
         let mut seed = [0; 32];
-        seed[..8].copy_from_slice(&(n as u64).to_be_bytes());
-        finder.numbers.insert(person(7), (1, at(0)));
-        finder.remember(at(1 + n as u64), Identity::from_seed(seed).public(), 1);
-        if n > 20 {
-            // Making keys is slow: the rest of the room is taken at once.
-            break;
-        }
+        seed[..8].copy_from_slice(&n.to_be_bytes());
+        Identity::from_seed(seed).public()
+    };
+    for n in 0..MAX_REMEMBERED {
+        finder.remember(at(n as u64), person(n), 1);
     }
+    assert_eq!(finder.highest(&person(0)), Some(1));
+    finder.remember(at(1 << 20), person(0), 1);
+    finder.remember(at(1 << 20), person(MAX_REMEMBERED), 1);
     finder.check().unwrap();
+    assert_eq!(finder.numbers.len(), MAX_REMEMBERED);
+    assert_eq!((finder.highest(&person(0)), finder.highest(&person(1))), (Some(1), None), "seen longest ago");
 }
 
 #[test]
