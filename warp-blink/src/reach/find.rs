@@ -36,7 +36,7 @@ pub const MAX_LOOKUPS: usize = 32;
 /// The most people of whose records the number is remembered. At the bound the one seen longest ago goes.
 pub const MAX_REMEMBERED: usize = 4096;
 
-/// Looks for people: see the [module](self).
+/// Looks for people, and says when to publish the own record. Nothing that is found is believed before it is tried.
 #[derive(Clone, Debug)]
 pub struct Finder {
     config: FindConfig,

@@ -88,7 +88,7 @@ pub enum PoolRejected {
     Reach(#[from] ReachRejected),
 }
 
-/// All reaches: see the [module](self). Effects come with the node that they are for.
+/// All reaches of this node. Effects come with the node that they are for.
 #[derive(Clone, Debug, Default)]
 pub struct Pool {
     config: ReachConfig,

@@ -29,7 +29,7 @@
 //!
 //! # Where somebody is
 //!
-//! A [record](record) is signed by an identity and says at which nodes it is reached. Others store it, whom nobody trusts.
+//! A [`record`] is signed by an identity and says at which nodes it is reached. Others store it, whom nobody trusts.
 //!
 //! # Versions
 //!
