@@ -12,6 +12,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -21,9 +22,9 @@ use bytes::Bytes;
 use crate::{
     id::NodeId,
     ports::gossip::{
-        AddressFailure, ConnectError, EventSink, Gossip, GossipClosed, GossipCounters, GossipEvent,
+        AddressFailure, Answers, ConnectError, EventSink, Gossip, GossipClosed, GossipCounters, GossipEvent,
         GossipEvents, MAX_ADDRESSES, MAX_MESSAGE, MAX_TOPICS, MAX_WATCHED, NodeState, OfflineCause,
-        PublishError, SubscribeError, Via, channel,
+        PublishError, Question, ResolveError, SubscribeError, Via, channel,
     },
     wire::{Topic, frame},
 };
@@ -84,6 +85,8 @@ struct Hub {
     /// Pairs that cannot connect, the smaller name first.
     cut: BTreeSet<(NodeId, NodeId)>,
     fate: Option<FateFn>,
+    /// What names stand for.
+    names: BTreeMap<String, Vec<IpAddr>>,
     delayed: Vec<(u64, Delivery)>,
     deliveries: u64,
 }
@@ -132,6 +135,11 @@ impl MemoryHub {
     /// Decides from now on what becomes of each message. It runs while the hub is locked, so it must not use it.
     pub fn set_fate(&self, fate: impl FnMut(&Delivery) -> Fate + Send + 'static) {
         self.lock().fate = Some(Box::new(fate));
+    }
+
+    /// What a name stands for from now on. Names that were not told do not exist.
+    pub fn set_name(&self, name: impl Into<String>, addresses: impl IntoIterator<Item = IpAddr>) {
+        self.lock().names.insert(name.into(), addresses.into_iter().collect());
     }
 
     /// Delivers everything that is delayed, in the order in which it was sent.
@@ -396,6 +404,23 @@ impl Gossip for MemoryGossip {
             cause: "no such node on this hub, or cut off from it".into(),
         };
         Err(ConnectError::Failed(addresses.iter().map(failure).collect()))
+    }
+
+    async fn resolve(&self, question: &Question) -> Result<Answers, ResolveError> {
+        let hub = self.hub.lock();
+        let (Question::Ip4(name) | Question::Ip6(name)) = question else {
+            return Err(ResolveError::NoSuchName("names stand for no texts on this hub".into()));
+        };
+        let none = || ResolveError::NoSuchName("no such name on this hub".into());
+        let ips = hub.names.get(name).ok_or_else(none)?;
+        Ok(match question {
+            Question::Ip4(_) => Answers::Ip4(
+                ips.iter().filter_map(|ip| if let IpAddr::V4(ip) = ip { Some(*ip) } else { None }).collect(),
+            ),
+            _ => Answers::Ip6(
+                ips.iter().filter_map(|ip| if let IpAddr::V6(ip) = ip { Some(*ip) } else { None }).collect(),
+            ),
+        })
     }
 
     async fn disconnect(&self, node: &NodeId) -> Result<(), GossipClosed> {

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::mpsc,
+    task::{AbortHandle, JoinSet},
+};
 
 use super::{book::Book, clock};
 use crate::{
@@ -10,8 +13,8 @@ use crate::{
     ports::gossip::{ConnectError, Gossip},
     proto::{EffectId, Outcome},
     reach::{
-        DialId, Effect, Jitter, MAX_ADDRESS, MAX_REACH_ADDRESSES, Reach, ReachConfig, ReachError, ReachInput,
-        ReachState, Via,
+        Addresses, Answers, DialId, Effect, Jitter, MAX_ADDRESS, MAX_REACH_ADDRESSES, QueryId, Question,
+        Reach, ReachConfig, ReachInput, ReachState, ResolveError, Via,
     },
     time::Instant,
     wire::Whereabouts,
@@ -45,19 +48,23 @@ pub(super) struct Reaches {
     /// by the participants of calls.
     told: BTreeMap<PublicKey, (NodeId, usize)>,
     dials: JoinSet<()>,
-    results: mpsc::Sender<Dialed>,
+    /// The dialings that run, so that they can be ended. Bounded by what the reaches dial.
+    running: BTreeMap<(NodeId, DialId), AbortHandle>,
+    results: mpsc::Sender<Answer>,
 }
 
-/// How one dialing ended.
-pub(super) struct Dialed {
-    node: NodeId,
-    /// `None`: one attempt without an address, which works where the node finds others by name.
-    dial: Option<DialId>,
-    result: Result<Via, ReachError>,
+/// How something ended that was begun for a node.
+pub(super) enum Answer {
+    /// The dialing of one address.
+    Dialed { node: NodeId, dial: DialId, result: Result<Via, String> },
+    /// One attempt without an address, which works where the node finds others by name.
+    Called { node: NodeId, result: Result<Via, String> },
+    /// A question for a name.
+    Resolved { node: NodeId, query: QueryId, result: Result<Answers, ResolveError> },
 }
 
 impl Reaches {
-    pub(super) fn new(gossip: Arc<dyn Gossip>, book: Book) -> (Self, mpsc::Receiver<Dialed>) {
+    pub(super) fn new(gossip: Arc<dyn Gossip>, book: Book) -> (Self, mpsc::Receiver<Answer>) {
         let (results, receiver) = mpsc::channel(64);
         let reaches = Self {
             gossip,
@@ -68,6 +75,7 @@ impl Reaches {
             homes: BTreeMap::new(),
             told: BTreeMap::new(),
             dials: JoinSet::new(),
+            running: BTreeMap::new(),
             results,
         };
         (reaches, receiver)
@@ -133,10 +141,10 @@ impl Reaches {
             return self.settled();
         }
         if addresses.is_empty() {
-            self.dial(node, None, addresses);
+            self.call(node);
             return Vec::new();
         }
-        self.feed(now, node, ReachInput::Connect { addresses });
+        self.feed(now, node, ReachInput::Connect { addresses: Addresses(addresses) });
         self.settled()
     }
 
@@ -182,28 +190,34 @@ impl Reaches {
         }
         if connected.is_none() {
             if addresses.is_empty() {
-                self.dial(node, None, addresses);
+                self.call(node);
                 return Vec::new();
             }
-            self.feed(now, node, ReachInput::Connect { addresses });
+            self.feed(now, node, ReachInput::Connect { addresses: Addresses(addresses) });
         }
         self.settled()
     }
 
-    pub(super) fn on_dialed(&mut self, now: Instant, dialed: Dialed) -> Vec<(EffectId, Outcome)> {
-        let Dialed { node, dial, result } = dialed;
-        let Some(dial) = dial else {
-            let outcome = match result {
-                Ok(via) => Outcome::Reached(via),
-                Err(error) => Outcome::Failed(error.to_string()),
-            };
-            let (done, waiting) = self.waiting.drain(..).partition(|(_, n)| *n == node);
-            self.waiting = waiting;
-            let done: Vec<_> = done;
-            self.lost.extend(done.into_iter().map(|(effect, _)| (effect, outcome.clone())));
-            return self.settled();
-        };
-        self.feed(now, node, ReachInput::Dialed { dial, result, jitter: jitter() });
+    pub(super) fn on_answer(&mut self, now: Instant, answer: Answer) -> Vec<(EffectId, Outcome)> {
+        match answer {
+            Answer::Dialed { node, dial, result } => {
+                self.running.remove(&(node, dial));
+                self.feed(now, node, ReachInput::Dialed { dial, result, jitter: jitter() });
+            }
+            Answer::Resolved { node, query, result } => {
+                self.feed(now, node, ReachInput::Resolved { query, result, jitter: jitter() });
+            }
+            Answer::Called { node, result } => {
+                let outcome = match result {
+                    Ok(via) => Outcome::Reached(via),
+                    Err(error) => Outcome::Failed(error),
+                };
+                let (done, waiting) = self.waiting.drain(..).partition(|(_, n)| *n == node);
+                self.waiting = waiting;
+                let done: Vec<_> = done;
+                self.lost.extend(done.into_iter().map(|(effect, _)| (effect, outcome.clone())));
+            }
+        }
         self.settled()
     }
 
@@ -237,8 +251,8 @@ impl Reaches {
             }
             all.truncate(MAX_REACH_ADDRESSES);
             let config = ReachConfig::default().with_max_attempts(AFTER_MOVE);
-            self.machines.entry(node).or_insert_with(|| Reach::new(config.clone())).renew(config);
-            self.feed(now, node, ReachInput::Connect { addresses: all });
+            self.machines.entry(node).or_insert_with(|| Reach::new(node, config.clone())).renew(config);
+            self.feed(now, node, ReachInput::Connect { addresses: Addresses(all) });
         }
         self.settled()
     }
@@ -266,14 +280,20 @@ impl Reaches {
             return;
         }
         let config = ReachConfig::default().with_max_attempts(ATTEMPTS);
-        let reach = self.machines.entry(node).or_insert_with(|| Reach::new(config));
+        let reach = self.machines.entry(node).or_insert_with(|| Reach::new(node, config));
         let effects = reach.handle(now, input).unwrap_or_else(|rejected| {
             tracing::debug!(%rejected, "reach");
             Vec::new()
         });
         for effect in effects {
             match effect {
-                Effect::Dial { dial, addresses, .. } => self.dial(node, Some(dial), addresses.0),
+                Effect::Dial { dial, address, .. } => self.dial(node, dial, address.to_string()),
+                Effect::Resolve { query, question } => self.resolve(node, query, question),
+                Effect::Abort { dial } => {
+                    if let Some(running) = self.running.remove(&(node, dial)) {
+                        running.abort();
+                    }
+                }
                 Effect::Close => {
                     let gossip = self.gossip.clone();
                     self.dials.spawn(async move {
@@ -291,12 +311,29 @@ impl Reaches {
         });
     }
 
-    fn dial(&mut self, node: NodeId, dial: Option<DialId>, addresses: Vec<String>) {
+    fn dial(&mut self, node: NodeId, dial: DialId, address: String) {
+        let (gossip, results) = (self.gossip.clone(), self.results.clone());
+        let running = self.dials.spawn(async move {
+            let result = gossip.connect(&node, &[address]).await.map_err(cause);
+            // A driver that is gone needs no result.
+            let _ = results.send(Answer::Dialed { node, dial, result }).await;
+        });
+        self.running.insert((node, dial), running);
+    }
+
+    fn call(&mut self, node: NodeId) {
         let (gossip, results) = (self.gossip.clone(), self.results.clone());
         self.dials.spawn(async move {
-            let result = gossip.connect(&node, &addresses).await.map_err(reach_error);
-            // A driver that is gone needs no result.
-            let _ = results.send(Dialed { node, dial, result }).await;
+            let result = gossip.connect(&node, &[]).await.map_err(cause);
+            let _ = results.send(Answer::Called { node, result }).await;
+        });
+    }
+
+    fn resolve(&mut self, node: NodeId, query: QueryId, question: Question) {
+        let (gossip, results) = (self.gossip.clone(), self.results.clone());
+        self.dials.spawn(async move {
+            let result = gossip.resolve(&question).await;
+            let _ = results.send(Answer::Resolved { node, query, result }).await;
         });
     }
 
@@ -327,13 +364,10 @@ fn jitter() -> Jitter {
     Jitter(clock::random().map(u16::from_le_bytes).unwrap_or_default())
 }
 
-fn reach_error(error: ConnectError) -> ReachError {
-    match error {
-        ConnectError::Failed(failures) => ReachError::Addresses(failures),
-        ConnectError::TimedOut { .. } => ReachError::TimedOut,
-        other => ReachError::Addresses(vec![crate::reach::AddressFailure {
-            address: String::new(),
-            cause: other.to_string(),
-        }]),
+/// What one address answered; the address itself is known.
+fn cause(error: ConnectError) -> String {
+    match &error {
+        ConnectError::Failed(failures) if let [failure] = failures.as_slice() => failure.cause.clone(),
+        other => other.to_string(),
     }
 }

@@ -29,7 +29,7 @@ pub use self::{
         MAX_QUEUED_MESSAGES, MAX_QUEUED_PER_TOPIC,
     },
 };
-pub use crate::reach::{AddressFailure, Via};
+pub use crate::reach::{AddressFailure, Answers, OfflineCause, Question, ResolveError, Via};
 use crate::{id::NodeId, wire::Topic};
 
 /// The most bytes of one message. One KiB is left of the 64 KiB that go over the wire for the topic and the framing:
@@ -92,11 +92,18 @@ pub trait Gossip: Send + Sync + 'static {
     async fn publish(&self, topic: Topic, data: Bytes) -> Result<(), PublishError>;
 
     /// Connects to a node at any of these addresses, and says how it is reached. Without an address, this only
-    /// succeeds where there is a connection. A dropped future does not end the dialing.
+    /// succeeds where there is a connection. Dropping the future gives the dialing up: a connection that still comes of it
+    /// is closed.
     ///
     /// # Errors
     /// See [`ConnectError`], which keeps what each address answered.
     async fn connect(&self, node: &NodeId, addresses: &[String]) -> Result<Via, ConnectError>;
+
+    /// Looks a name up.
+    ///
+    /// # Errors
+    /// [`ResolveError::NoSuchName`] where asking again gives the same, otherwise [`ResolveError::Failed`].
+    async fn resolve(&self, question: &Question) -> Result<Answers, ResolveError>;
 
     /// Gives the connection up. Where the node belongs to the app, its connections are left to it.
     ///
@@ -216,25 +223,6 @@ pub enum NodeState {
         /// Why.
         cause: OfflineCause,
     },
-}
-
-/// Why a node is offline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub enum OfflineCause {
-    /// The last address that it listened on is gone. It comes back when a network does.
-    NoListener,
-    /// The node has ended, by [`Gossip::shutdown`] or by the app that owns it. It does not come back.
-    Stopped,
-}
-
-impl fmt::Display for OfflineCause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoListener => "no network address is left to listen on",
-            Self::Stopped => "the node has ended",
-        })
-    }
 }
 
 /// What a [`Gossip`] counted since its start.

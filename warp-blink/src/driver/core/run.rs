@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Core, Found, Request};
 use crate::{
-    driver::{clock, post, reaches::Dialed},
+    driver::{clock, post, reaches::Answer},
     event::NodeState,
     id::PublicKey,
     ports::{
@@ -28,7 +28,7 @@ impl Core {
         mut self,
         mut requests: mpsc::Receiver<Request>,
         mut results: mpsc::Receiver<(EffectId, Outcome)>,
-        mut dialed: mpsc::Receiver<Dialed>,
+        mut dialed: mpsc::Receiver<Answer>,
         found: Found,
     ) {
         // Both were handed over fresh; a second reader would be a defect of the builder.
@@ -96,7 +96,7 @@ impl Core {
                 },
                 Some((effect, outcome)) = results.recv() => self.feed(Input::Done { effect, outcome }),
                 Some(dialed) = dialed.recv() => {
-                    let ended = self.reaches.on_dialed(clock::now(), dialed);
+                    let ended = self.reaches.on_answer(clock::now(), dialed);
                     self.finish(ended);
                 }
                 () = tokio::time::sleep(wait) => {

@@ -337,6 +337,9 @@ impl NetworkBehaviour for BlinkBehaviour {
         role_override: Endpoint,
         port_use: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
+        if self.dials.given_up(connection_id) {
+            return Err(ConnectionDenied::new("nobody waits for it any more"));
+        }
         self.replace(peer, true, addr);
         self.gossip.handle_established_outbound_connection(connection_id, peer, addr, role_override, port_use)
     }
@@ -354,7 +357,7 @@ impl NetworkBehaviour for BlinkBehaviour {
                 debug!(?via, "connected");
                 self.link.shared.connected(peer_id, connection_id, via);
                 self.gate.connected(peer_id);
-                self.dials.connected(peer_id, via);
+                self.dials.connected(peer_id, connection_id, via);
             }
             FromSwarm::ConnectionClosed(ConnectionClosed {
                 peer_id,
@@ -380,7 +383,9 @@ impl NetworkBehaviour for BlinkBehaviour {
             }
             FromSwarm::DialFailure(failure) => {
                 self.link.shared.dial_failed(failure.connection_id);
-                if let Some(opts) = self.dials.failed(failure.connection_id, failure.error) {
+                let shared = &self.link.shared;
+                let via = |peer: &PeerId| shared.view().via(peer);
+                if let Some(opts) = self.dials.failed(failure.connection_id, failure.error, via) {
                     self.out.push_back(ToSwarm::Dial { opts });
                 }
             }

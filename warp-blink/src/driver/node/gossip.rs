@@ -18,14 +18,14 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{
-    address::{dialable, node_of, peer_of},
+    address::{dialable, lookup, node_of, peer_of},
     link::{Command, NodeLink, Shared},
 };
 use crate::{
     id::NodeId,
     ports::gossip::{
-        ConnectError, Gossip, GossipClosed, GossipCounters, GossipEvents, MAX_ADDRESSES, NodeState,
-        PublishError, SubscribeError, Via,
+        Answers, ConnectError, Gossip, GossipClosed, GossipCounters, GossipEvents, MAX_ADDRESSES, NodeState,
+        PublishError, Question, ResolveError, SubscribeError, Via,
     },
     wire::Topic,
 };
@@ -190,6 +190,10 @@ impl Gossip for IpfsGossip {
         }
         let after = self.connect_timeout;
         timeout(after, self.dial(peer, addresses)).await.unwrap_or(Err(ConnectError::TimedOut { after }))
+    }
+
+    async fn resolve(&self, question: &Question) -> Result<Answers, ResolveError> {
+        lookup(question).await
     }
 
     async fn disconnect(&self, node: &NodeId) -> Result<(), GossipClosed> {
