@@ -113,7 +113,7 @@ impl MemoryHub {
     /// Adds a node. A node of this name that is there already ends, as when a process starts anew.
     pub fn endpoint(&self, node: NodeId) -> MemoryGossip {
         let (sink, events) = channel();
-        sink.push(GossipEvent::State(NodeState::Online));
+        sink.push(GossipEvent::State(NodeState::Public));
         sink.push(GossipEvent::Listening { address: address(&node) });
         let mut hub = self.lock();
         hub.remove(&node);
@@ -439,12 +439,12 @@ impl Gossip for MemoryGossip {
     }
 
     fn listening(&self) -> Vec<String> {
-        if self.state() == NodeState::Online { vec![address(&self.node)] } else { Vec::new() }
+        if self.state() == NodeState::Public { vec![address(&self.node)] } else { Vec::new() }
     }
 
     fn state(&self) -> NodeState {
         if self.hub.lock().nodes.contains_key(&self.node) {
-            NodeState::Online
+            NodeState::Public
         } else {
             NodeState::Offline { cause: OfflineCause::Stopped }
         }

@@ -29,8 +29,14 @@ pub use self::{
         MAX_QUEUED_MESSAGES, MAX_QUEUED_PER_TOPIC,
     },
 };
-pub use crate::reach::{AddressFailure, Answers, OfflineCause, Question, ResolveError, Via};
-use crate::{id::NodeId, wire::Topic};
+pub use crate::reach::{
+    Advice, AddressFailure, Answers, LocalCause, OfflineCause, Question, ResolveError, Via,
+};
+use crate::{
+    id::NodeId,
+    reach::{Facts, Standing},
+    wire::Topic,
+};
 
 /// The most bytes of one message. One KiB is left of the 64 KiB that go over the wire for the topic and the framing:
 /// a frame above that limit would cost the receiver the whole stream, not only the message.
@@ -149,7 +155,7 @@ pub enum GossipEvent {
         /// The topic.
         topic: Topic,
     },
-    /// A node is connected: the first connection with it is open.
+    /// A node is connected: the first connection with it is open, or the first one that is straight.
     PeerConnected {
         /// The node.
         node: NodeId,
@@ -211,18 +217,44 @@ impl fmt::Debug for GossipEvent {
 }
 
 /// How a node is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum NodeState {
-    /// Not yet reachable.
+    /// Not yet known.
     Starting,
-    /// Works: it listens, or was told not to.
-    Online,
     /// Cannot be reached, or is gone.
     Offline {
         /// Why.
         cause: OfflineCause,
     },
+    /// It reaches others. Those in the same network reach it, others only where it is connected with them already.
+    LocalOnly {
+        /// Why.
+        cause: LocalCause,
+        /// What helps, the best first.
+        advice: Vec<Advice>,
+    },
+    /// Everybody reaches it, through these relays.
+    Relayed {
+        /// The relays.
+        by: Vec<NodeId>,
+        /// What would make it straight, the best first.
+        advice: Vec<Advice>,
+    },
+    /// Everybody reaches it straight.
+    Public,
+}
+
+impl From<&Facts> for NodeState {
+    fn from(facts: &Facts) -> Self {
+        match facts.standing() {
+            Standing::Starting => Self::Starting,
+            Standing::Offline { cause } => Self::Offline { cause },
+            Standing::LocalOnly { cause } => Self::LocalOnly { cause, advice: facts.advice() },
+            Standing::Relayed { by } => Self::Relayed { by, advice: facts.advice() },
+            Standing::Public => Self::Public,
+        }
+    }
 }
 
 /// What a [`Gossip`] counted since its start.

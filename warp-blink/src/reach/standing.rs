@@ -10,11 +10,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Address, Addresses, MAX_REACH_ADDRESSES, Place};
+use super::{Address, Addresses, MAX_REACH_ADDRESSES, MAX_RELAYS, Place};
 use crate::id::NodeId;
-
-/// The most relays that count.
-const MAX_RELAYS: usize = 8;
 
 /// How a node stands, from worst to best.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,8 +59,11 @@ impl fmt::Display for OfflineCause {
 
 /// Why only those in the same network reach a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum LocalCause {
+    /// It was told not to listen.
+    NotListening,
     /// It listens for this machine only.
     ThisMachineOnly,
     /// It is connected with nobody who could tell, or relay.
@@ -79,6 +79,7 @@ pub enum LocalCause {
 impl fmt::Display for LocalCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::NotListening => "it was told not to listen",
             Self::ThisMachineOnly => "it listens for this machine only",
             Self::Alone => "it is connected with no other node",
             Self::NotYetChecked => "no other node has tried to reach it yet",
@@ -90,6 +91,7 @@ impl fmt::Display for LocalCause {
 
 /// What somebody can do about a standing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Advice {
     /// The machine has no network.
@@ -117,7 +119,7 @@ impl fmt::Display for Advice {
         f.write_str(match self {
             Self::JoinANetwork => "connect this machine to a network",
             Self::Restart => "start the node again",
-            Self::ListenOnAll => "listen on /ip4/0.0.0.0 and /ip6/:: instead of a loopback address",
+            Self::ListenOnAll => "listen on every network (/ip4/0.0.0.0 and /ip6/::)",
             Self::GiveBootstrap => "give the address of a node that others use too (--bootstrap)",
             Self::GiveRelay => {
                 "give the address of a relay (--relay), which anybody can run with `blink relay`"
@@ -156,6 +158,8 @@ pub enum PortMapping {
 pub struct Facts {
     /// It has listened, or was told not to.
     started: bool,
+    /// It was told not to.
+    quiet: bool,
     stopped: bool,
     listening: Vec<Address>,
     /// Where others have dialed it back.
@@ -192,6 +196,11 @@ impl Facts {
         }
     }
 
+    /// It has begun, and was told not to listen: what others reach is behind a relay, if anything.
+    pub fn told_not_to_listen(&mut self) {
+        (self.started, self.quiet) = (true, true);
+    }
+
     /// Others have dialed this address: with or without success.
     pub fn dialed_back(&mut self, address: &str, reached: bool) {
         let Ok(address) = Address::parse(address) else { return };
@@ -211,6 +220,14 @@ impl Facts {
     pub fn expired(&mut self, address: &str) {
         if let Ok(address) = Address::parse(address) {
             self.confirmed.remove(&address);
+        }
+    }
+
+    /// These relays have a place for this node, and no others, at these addresses.
+    pub fn behind(&mut self, relays: BTreeMap<NodeId, Addresses>) {
+        self.reserved.clear();
+        for (relay, addresses) in relays {
+            self.reserved(relay, addresses);
         }
     }
 
@@ -245,18 +262,20 @@ impl Facts {
             Standing::Offline { cause: OfflineCause::Stopped }
         } else if !self.started {
             Standing::Starting
-        } else if self.listening.is_empty() && self.reserved.is_empty() {
+        } else if self.listening.is_empty() && self.reserved.is_empty() && !self.quiet {
             Standing::Offline { cause: OfflineCause::NoListener }
         } else if !self.relay_only && !self.confirmed.is_empty() {
             Standing::Public
         } else if !self.reserved.is_empty() {
             Standing::Relayed { by: self.reserved.keys().copied().collect() }
+        } else if self.relay_only {
+            local(LocalCause::NoRelay)
+        } else if self.listening.is_empty() {
+            local(LocalCause::NotListening)
         } else if self.listening.iter().all(|address| address.place() == Place::Loopback) {
             local(LocalCause::ThisMachineOnly)
         } else if self.others == 0 {
             local(LocalCause::Alone)
-        } else if self.relay_only {
-            local(LocalCause::NoRelay)
         } else if self.denied {
             local(LocalCause::Closed)
         } else {
@@ -280,6 +299,7 @@ impl Facts {
             Standing::Offline { cause: OfflineCause::NoListener } => vec![Advice::JoinANetwork],
             Standing::Offline { cause: OfflineCause::Stopped } => vec![Advice::Restart],
             Standing::LocalOnly { cause } => match cause {
+                LocalCause::NotListening => vec![Advice::GiveRelay, Advice::ListenOnAll],
                 LocalCause::ThisMachineOnly => vec![Advice::ListenOnAll],
                 LocalCause::Alone => vec![Advice::GiveBootstrap],
                 LocalCause::NotYetChecked => vec![Advice::Wait],

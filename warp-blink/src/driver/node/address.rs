@@ -92,6 +92,24 @@ pub(super) fn peer_of(node: &NodeId) -> Option<PeerId> {
     PeerId::from_bytes(node.as_bytes()).ok()
 }
 
+/// Whether it leads through a relay.
+pub(super) fn is_relayed(address: &Multiaddr) -> bool {
+    address.iter().any(|part| part == Protocol::P2pCircuit)
+}
+
+/// The relay that it leads through, if it does and says through which.
+pub(super) fn relay_of(address: &Multiaddr) -> Option<NodeId> {
+    let mut named = None;
+    for part in address {
+        match part {
+            Protocol::P2p(peer) => named = Some(peer),
+            Protocol::P2pCircuit => return node_of(&named?),
+            _ => {}
+        }
+    }
+    None
+}
+
 pub(super) fn parse(text: &str) -> Result<Multiaddr, String> {
     if text.len() > MAX_TEXT {
         return Err(format!("longer than {MAX_TEXT} bytes"));
@@ -135,7 +153,8 @@ fn for_peer(address: Multiaddr, peer: PeerId) -> Result<Multiaddr, String> {
     }
 }
 
-async fn resolve(address: Multiaddr) -> Result<Vec<Multiaddr>, String> {
+/// What stands for the name at its beginning, if there is one.
+pub(super) async fn resolve(address: Multiaddr) -> Result<Vec<Multiaddr>, String> {
     let (name, keep): (String, fn(&IpAddr) -> bool) = match address.iter().next() {
         Some(Protocol::Dns(name)) => (name.into_owned(), |_| true),
         Some(Protocol::Dns4(name)) => (name.into_owned(), IpAddr::is_ipv4),

@@ -9,13 +9,14 @@ use bytes::Bytes;
 use rust_ipfs::{ConnectionId, Multiaddr, PeerId, Protocol};
 use tokio::sync::{mpsc, oneshot};
 
-use super::address::node_of;
+use super::address::{is_relayed, node_of, relay_of};
 use crate::{
     id::NodeId,
     ports::gossip::{
-        ConnectError, EventSink, GossipCounters, GossipEvent, GossipEvents, NodeState, OfflineCause,
-        PublishError, SubscribeError, Via, channel,
+        ConnectError, EventSink, GossipCounters, GossipEvent, GossipEvents, NodeState, PublishError,
+        SubscribeError, Via, channel,
     },
+    reach::{Addresses, Facts},
     wire::Topic,
 };
 
@@ -104,6 +105,8 @@ pub(super) struct View {
     /// It has listened at some time.
     listened: bool,
     pub(super) listening: Vec<Multiaddr>,
+    /// What is known of how this node stands.
+    facts: Facts,
     peers: BTreeMap<PeerId, Vec<(ConnectionId, Via)>>,
     pub(super) counters: GossipCounters,
     /// The dialing by which the handle finds out whether this behaviour is the node's.
@@ -134,10 +137,14 @@ impl Shared {
         }
     }
 
-    /// Joins the halves: from now on the reader is told, beginning with what holds already.
-    pub(super) fn join(&self, local: PeerId) {
+    /// Joins the halves: from now on the reader is told, beginning with what holds already. `will_listen`: it does not listen
+    /// yet, but is about to.
+    pub(super) fn join(&self, local: PeerId, will_listen: bool) {
         let mut view = self.view();
         view.local = Some(local);
+        if !view.listened && !will_listen {
+            view.facts.told_not_to_listen();
+        }
         self.sink.push(GossipEvent::State(view.state()));
         for address in &view.listening {
             self.sink.push(GossipEvent::Listening { address: whole(address, local) });
@@ -156,6 +163,7 @@ impl Shared {
             return;
         }
         view.stopped = true;
+        view.facts.stopped();
         view.peers.clear();
         view.listening.clear();
         if view.local.is_some() {
@@ -187,7 +195,8 @@ impl Shared {
         }
         let before = view.state();
         view.listening.push(address.clone());
-        view.listened = true;
+        view.listened |= !is_relayed(address);
+        view.listens();
         let Some(local) = view.local else { return };
         self.sink.push(GossipEvent::Listening { address: whole(address, local) });
         self.tell_state(&view, before);
@@ -197,6 +206,15 @@ impl Shared {
         let mut view = self.view();
         let before = view.state();
         view.listening.retain(|a| a != address);
+        view.listens();
+        self.tell_state(&view, before);
+    }
+
+    /// Something else is known of how this node stands.
+    pub(super) fn learn(&self, change: impl FnOnce(&mut Facts)) {
+        let mut view = self.view();
+        let before = view.state();
+        change(&mut view.facts);
         self.tell_state(&view, before);
     }
 
@@ -209,18 +227,25 @@ impl Shared {
 
     pub(super) fn connected(&self, peer: PeerId, connection: ConnectionId, via: Via) {
         let mut view = self.view();
+        let before = view.state();
         let connections = view.peers.entry(peer).or_default();
+        // One that is better than those before is told, too: the way has become straight.
+        let better = best(connections).is_none_or(|best| via < best);
         connections.push((connection, via));
-        if connections.len() == 1
+        if better
             && view.local.is_some()
             && let Some(node) = node_of(&peer)
         {
             self.sink.push(GossipEvent::PeerConnected { node, via });
         }
+        let others = view.peers.len();
+        view.facts.connected(others);
+        self.tell_state(&view, before);
     }
 
     pub(super) fn disconnected(&self, peer: PeerId, connection: ConnectionId) {
         let mut view = self.view();
+        let before = view.state();
         let Some(connections) = view.peers.get_mut(&peer) else { return };
         connections.retain(|(c, _)| *c != connection);
         if connections.is_empty() {
@@ -230,22 +255,36 @@ impl Shared {
             {
                 self.sink.push(GossipEvent::PeerDisconnected { node });
             }
+            let others = view.peers.len();
+            view.facts.connected(others);
+            self.tell_state(&view, before);
         }
     }
 }
 
 impl View {
     pub(super) fn state(&self) -> NodeState {
-        if self.stopped {
-            NodeState::Offline { cause: OfflineCause::Stopped }
-        } else if self.local.is_none() {
-            NodeState::Starting
-        } else if self.listened && self.listening.is_empty() {
-            NodeState::Offline { cause: OfflineCause::NoListener }
-        } else {
-            // Who never listened was told not to, and reaches others.
-            NodeState::Online
+        if self.local.is_none() && !self.stopped {
+            // Nobody has asked yet.
+            return NodeState::Starting;
         }
+        NodeState::from(&self.facts)
+    }
+
+    /// Where it listens has changed: its own addresses and those behind relays.
+    fn listens(&mut self) {
+        let (behind, own): (Vec<&Multiaddr>, Vec<&Multiaddr>) =
+            self.listening.iter().partition(|address| is_relayed(address));
+        let mut relays: BTreeMap<NodeId, Addresses> = BTreeMap::new();
+        for address in behind {
+            if let Some(relay) = relay_of(address) {
+                relays.entry(relay).or_default().0.push(address.to_string());
+            }
+        }
+        if self.listened {
+            self.facts.listens(true, &Addresses(own.into_iter().map(ToString::to_string).collect()));
+        }
+        self.facts.behind(relays);
     }
 
     pub(super) fn via(&self, peer: &PeerId) -> Option<Via> {

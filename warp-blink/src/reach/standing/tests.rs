@@ -148,3 +148,19 @@ fn a_standing_can_be_stored_and_every_word_is_for_people() {
     assert!(LocalCause::Closed.to_string().contains("no relay"));
     assert!(Advice::GiveRelay.to_string().contains("blink relay"));
 }
+
+#[test]
+fn a_node_that_was_told_not_to_listen_is_not_offline() {
+    let mut facts = Facts::new(false, false);
+    facts.told_not_to_listen();
+    facts.connected(1);
+    assert_eq!(said(&facts), (local(LocalCause::NotListening), Some(Advice::GiveRelay)));
+    facts.behind(BTreeMap::from([(relay(), behind())]));
+    assert_eq!(facts.standing(), Standing::Relayed { by: vec![relay()] });
+    facts.behind(BTreeMap::new());
+    assert_eq!(facts.standing(), local(LocalCause::NotListening));
+    // Under relay_only nobody listens, and a relay is what is missing.
+    let mut only = Facts::new(true, false);
+    only.told_not_to_listen();
+    assert_eq!(said(&only), (local(LocalCause::NoRelay), Some(Advice::GiveRelay)));
+}

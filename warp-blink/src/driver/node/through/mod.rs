@@ -1,0 +1,251 @@
+//! Getting through: the part of a node's behaviour that makes others reach it, or reach each other through it.
+//!
+//! Each part is off unless it was asked for ([`Routes`], [`RelayLimits`]). What they find out goes to the
+//! [facts](crate::reach::Facts) of the node's standing.
+
+mod checking;
+mod only_relays;
+mod reserving;
+mod serving;
+
+use std::{
+    collections::BTreeSet,
+    convert::Infallible,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use libp2p_upnp::{self as upnp, Event as Router};
+use rust_ipfs::{
+    ConnectionId, Multiaddr, NetworkBehaviour, PeerId,
+    swarm::{
+        ConnectionDenied, FromSwarm, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+        behaviour::toggle::Toggle,
+        derive_prelude::{Endpoint, PortUse},
+    },
+};
+use tracing::debug;
+
+pub use self::serving::RelayLimits;
+use self::{checking::Checking, only_relays::OnlyRelays, reserving::Reserving};
+use super::{address::is_relayed, link::Shared};
+use crate::reach::{Facts, PortMapping};
+
+/// The most addresses of this node that others may have confirmed.
+const MAX_CONFIRMED: usize = 16;
+
+/// By which ways others may reach this node, and it them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Routes {
+    /// Relays that the user named.
+    pub(super) relays: Vec<(PeerId, Multiaddr)>,
+    /// Nodes that may be relays.
+    pub(super) offered: Vec<(PeerId, Multiaddr)>,
+    /// Nothing but these relays.
+    pub(super) relay_only: bool,
+    pub(super) hole_punching: bool,
+    pub(super) port_mapping: bool,
+    pub(super) dial_back: bool,
+    /// Others may use this node as their relay.
+    pub(super) serve: Option<RelayLimits>,
+}
+
+/// The parts. Public in a private module, because the handler of a public behaviour is made of theirs.
+#[allow(unreachable_pub, reason = "as above")]
+#[derive(NetworkBehaviour)]
+#[behaviour(prelude = "rust_ipfs::swarm::derive_prelude")]
+pub struct Parts {
+    only_relays: OnlyRelays,
+    reserving: Toggle<Reserving>,
+    checking: Toggle<Checking>,
+    answering: Toggle<libp2p_autonat::v2::server::Behaviour>,
+    punching: Toggle<libp2p_dcutr::Behaviour>,
+    mapping: Toggle<upnp::tokio::Behaviour>,
+    serving: Toggle<libp2p_relay::Behaviour>,
+}
+
+/// See the [module](self).
+pub(super) struct Through {
+    parts: Parts,
+    shared: Arc<Shared>,
+    /// It is a relay: its addresses are told to those for whom it keeps a place.
+    announces: bool,
+    /// Where this node listens itself.
+    listening: BTreeSet<Multiaddr>,
+    /// Where others reach it straight.
+    confirmed: BTreeSet<Multiaddr>,
+    out: Vec<ToSwarm<Infallible, THandlerInEvent<Parts>>>,
+}
+
+impl Through {
+    /// Nothing is done: the node is the app's, which has its own means.
+    pub(super) fn off(shared: Arc<Shared>) -> Self {
+        let parts = Parts {
+            only_relays: OnlyRelays::default(),
+            reserving: None.into(),
+            checking: None.into(),
+            answering: None.into(),
+            punching: None.into(),
+            mapping: None.into(),
+            serving: None.into(),
+        };
+        Self {
+            parts,
+            shared,
+            announces: false,
+            listening: BTreeSet::new(),
+            confirmed: BTreeSet::new(),
+            out: Vec::new(),
+        }
+    }
+
+    /// For the node of this name. To be called within a tokio runtime.
+    pub(super) fn new(local: PeerId, routes: Routes, shared: Arc<Shared>) -> Self {
+        let Routes { relays, offered, relay_only, hole_punching, port_mapping, dial_back, serve } = routes;
+        // Where only relays may be used, nobody is asked to come straight, and no router to let them.
+        let [hole_punching, port_mapping, dial_back] =
+            [hole_punching, port_mapping, dial_back].map(|on| on && !relay_only);
+        let known: BTreeSet<PeerId> = relays.iter().chain(&offered).map(|(relay, _)| *relay).collect();
+        shared.learn(|facts| *facts = Facts::new(relay_only, port_mapping));
+        shared.relays_are(known.clone());
+        let mut off = Self::off(shared);
+        off.announces = serve.is_some();
+        off.parts = Parts {
+            only_relays: OnlyRelays::new(relay_only, known.clone()),
+            reserving: (!known.is_empty()).then(|| Reserving::new(local, relays, offered)).into(),
+            checking: (dial_back && serve.is_none()).then(|| Checking::new(known)).into(),
+            answering: serve.is_some().then(libp2p_autonat::v2::server::Behaviour::default).into(),
+            punching: hole_punching.then(|| libp2p_dcutr::Behaviour::new(local)).into(),
+            mapping: port_mapping.then(upnp::tokio::Behaviour::default).into(),
+            serving: serve.map(|limits| libp2p_relay::Behaviour::new(local, limits.config())).into(),
+        };
+        off
+    }
+
+    fn told(&mut self, event: PartsEvent) {
+        match event {
+            PartsEvent::Checking(said) => {
+                debug!(reached = said.result.is_ok(), "another node has dialed back");
+                let address = said.tested_addr.to_string();
+                self.shared.learn(|facts| facts.dialed_back(&address, said.result.is_ok()));
+            }
+            PartsEvent::Mapping(said) => {
+                let mapping = match said {
+                    Router::NewExternalAddr(_) => PortMapping::Open,
+                    Router::ExpiredExternalAddr(_) => PortMapping::Refused,
+                    Router::GatewayNotFound => PortMapping::NoRouter,
+                    Router::NonRoutableGateway => PortMapping::NotPublic,
+                };
+                debug!(?mapping, "the router");
+                self.shared.learn(|facts| facts.mapped(mapping));
+            }
+            PartsEvent::Punching(said) => debug!(through = said.result.is_ok(), "hole punching"),
+            PartsEvent::Serving(said) => serving::log(&said),
+            PartsEvent::Answering(said) => debug!(reached = said.result.is_ok(), "dialed back for another node"),
+            PartsEvent::OnlyRelays(never) | PartsEvent::Reserving(never) => match never {},
+        }
+    }
+
+    /// What the swarm says of this node's own addresses.
+    fn note(&mut self, event: &FromSwarm<'_>) {
+        match event {
+            FromSwarm::NewListenAddr(new) if !is_relayed(new.addr) => {
+                self.listening.insert(new.addr.clone());
+                if self.announces {
+                    self.out.push(ToSwarm::ExternalAddrConfirmed(new.addr.clone()));
+                }
+            }
+            FromSwarm::ExpiredListenAddr(old) if !is_relayed(old.addr) => {
+                self.listening.remove(old.addr);
+                if self.announces {
+                    self.out.push(ToSwarm::ExternalAddrExpired(old.addr.clone()));
+                } else if self.listening.is_empty() {
+                    // Whoever reached it did so in a network that it has left.
+                    let confirmed = std::mem::take(&mut self.confirmed);
+                    self.out.extend(confirmed.into_iter().map(ToSwarm::ExternalAddrExpired));
+                }
+            }
+            FromSwarm::ExternalAddrConfirmed(new) if !is_relayed(new.addr) => {
+                if self.confirmed.len() < MAX_CONFIRMED {
+                    self.confirmed.insert(new.addr.clone());
+                }
+                let address = new.addr.to_string();
+                self.shared.learn(|facts| facts.dialed_back(&address, true));
+            }
+            FromSwarm::ExternalAddrExpired(old) if !is_relayed(old.addr) => {
+                self.confirmed.remove(old.addr);
+                let address = old.addr.to_string();
+                self.shared.learn(|facts| facts.expired(&address));
+            }
+            _ => return,
+        }
+        if let Some(reserving) = self.parts.reserving.as_mut() {
+            reserving.public(self.shared.is_public());
+        }
+    }
+}
+
+impl NetworkBehaviour for Through {
+    type ConnectionHandler = THandler<Parts>;
+    type ToSwarm = Infallible;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        connection_id: ConnectionId,
+        peer: PeerId,
+        local_addr: &Multiaddr,
+        remote_addr: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.parts.handle_established_inbound_connection(connection_id, peer, local_addr, remote_addr)
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        connection_id: ConnectionId,
+        peer: Option<PeerId>,
+        addresses: &[Multiaddr],
+        role: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        self.parts.handle_pending_outbound_connection(connection_id, peer, addresses, role)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        connection_id: ConnectionId,
+        peer: PeerId,
+        addr: &Multiaddr,
+        role_override: Endpoint,
+        port_use: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.parts.handle_established_outbound_connection(connection_id, peer, addr, role_override, port_use)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        self.note(&event);
+        self.parts.on_swarm_event(event);
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        peer: PeerId,
+        connection_id: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
+        self.parts.on_connection_handler_event(peer, connection_id, event);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Infallible, THandlerInEvent<Self>>> {
+        loop {
+            if let Some(out) = self.out.pop() {
+                return Poll::Ready(out);
+            }
+            match self.parts.poll(cx) {
+                Poll::Ready(ToSwarm::GenerateEvent(event)) => self.told(event),
+                Poll::Ready(other) => {
+                    return Poll::Ready(other.map_out(|_| unreachable!("its events are taken above")));
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
