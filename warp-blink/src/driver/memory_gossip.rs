@@ -14,10 +14,12 @@ use std::{
     fmt,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::sync::mpsc;
 
 use crate::{
     id::NodeId,
@@ -31,6 +33,9 @@ use crate::{
 
 /// The most messages that wait behind later ones. Above that the oldest is delivered.
 const MAX_DELAYED: usize = 4096;
+
+/// The most records that a hub stores.
+const MAX_RECORDS: usize = 4096;
 
 /// The most copies of one message.
 const MAX_COPIES: u8 = 16;
@@ -87,6 +92,8 @@ struct Hub {
     fate: Option<FateFn>,
     /// What names stand for.
     names: BTreeMap<String, Vec<IpAddr>>,
+    /// What everybody stores.
+    records: BTreeMap<[u8; 32], Bytes>,
     delayed: Vec<(u64, Delivery)>,
     deliveries: u64,
 }
@@ -421,6 +428,33 @@ impl Gossip for MemoryGossip {
                 ips.iter().filter_map(|ip| if let IpAddr::V6(ip) = ip { Some(*ip) } else { None }).collect(),
             ),
         })
+    }
+
+    /// The hub stores what came last, without looking at it.
+    async fn records(&self, name: [u8; 32]) -> mpsc::Receiver<Bytes> {
+        let (found, all) = mpsc::channel(1);
+        if let Some(record) = self.hub.lock().records.get(&name) {
+            // There is room for one.
+            let _ = found.try_send(record.clone());
+        }
+        all
+    }
+
+    async fn whereabouts(&self, _: &NodeId) -> Vec<String> {
+        Vec::new()
+    }
+
+    async fn store_record(&self, name: [u8; 32], record: Bytes, _: Duration) -> usize {
+        let records = &mut self.hub.lock().records;
+        let room = records.len() < MAX_RECORDS || records.contains_key(&name);
+        if room {
+            records.insert(name, record);
+        }
+        usize::from(room)
+    }
+
+    async fn nearby(&self, _: &NodeId) -> Vec<String> {
+        Vec::new()
     }
 
     async fn disconnect(&self, node: &NodeId) -> Result<(), GossipClosed> {

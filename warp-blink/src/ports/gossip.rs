@@ -15,11 +15,12 @@
 mod error;
 mod queue;
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 
 pub(crate) use self::queue::channel;
 pub use self::{
@@ -111,6 +112,20 @@ pub trait Gossip: Send + Sync + 'static {
     /// [`ResolveError::NoSuchName`] where asking again gives the same, otherwise [`ResolveError::Failed`].
     async fn resolve(&self, question: &Question) -> Result<Answers, ResolveError>;
 
+    /// Asks others what they have stored under a name. What they say comes as they say it: signed records, forged ones,
+    /// anything. It ends when all who are to be asked have answered, and at once where nobody may be asked; dropping it asks
+    /// no more.
+    async fn records(&self, name: [u8; 32]) -> mpsc::Receiver<Bytes>;
+
+    /// Asks others where a node is. What they say proves nothing.
+    async fn whereabouts(&self, node: &NodeId) -> Vec<String>;
+
+    /// Has others store a signed record under a name, for so long at most. Says how many did, as far as they tell.
+    async fn store_record(&self, name: [u8; 32], record: Bytes, life: Duration) -> usize;
+
+    /// Where the local network says that a node is, as far as it was heard.
+    async fn nearby(&self, node: &NodeId) -> Vec<String>;
+
     /// Gives the connection up. Where the node belongs to the app, its connections are left to it.
     ///
     /// # Errors
@@ -180,6 +195,13 @@ pub enum GossipEvent {
         /// The node.
         node: NodeId,
     },
+    /// The local network says where a node is.
+    Nearby {
+        /// The node.
+        node: NodeId,
+        /// Where it may be: nobody has tried.
+        addresses: Vec<String>,
+    },
     /// Others reach this node at one more address.
     Listening {
         /// The address, with `/p2p/`.
@@ -208,6 +230,7 @@ impl fmt::Debug for GossipEvent {
             Self::PeerDisconnected { .. } => f.write_str("PeerDisconnected"),
             Self::CutOff { .. } => f.write_str("CutOff"),
             Self::PeerUnsupported { .. } => f.write_str("PeerUnsupported"),
+            Self::Nearby { .. } => f.write_str("Nearby"),
             Self::Listening { .. } => f.write_str("Listening"),
             Self::State(state) => write!(f, "State({state:?})"),
             Self::Lagged { dropped } => write!(f, "Lagged({dropped})"),
@@ -291,6 +314,12 @@ pub struct GossipCounters {
     pub dropped_displaced: u64,
     /// Other events that were dropped because the reader was slow.
     pub dropped_events: u64,
+    /// Records of others that this node stores, each time that one came.
+    pub records_stored: u64,
+    /// Records that came to be stored and were refused: forged, or under another's name.
+    pub records_forged: u64,
+    /// Records that came to be stored and were refused for another reason: older than what is stored, over, or too many.
+    pub records_refused: u64,
     /// Times that a peer was too slow to take what was sent to it.
     pub slow_peers: u64,
 }
