@@ -50,6 +50,11 @@ pub struct Builder {
     peers: Vec<String>,
     ice: Vec<IpAddr>,
     servers: Vec<IceServer>,
+    relays: Vec<String>,
+    relay_only: bool,
+    hole_punching: bool,
+    port_mapping: bool,
+    dial_back: bool,
     carrier: Carrier,
     store: Option<Arc<dyn Store>>,
     contacts: Vec<PublicKey>,
@@ -72,6 +77,11 @@ impl Builder {
             peers: Vec::new(),
             ice: Vec::new(),
             servers: Vec::new(),
+            relays: Vec::new(),
+            relay_only: false,
+            hole_punching: true,
+            port_mapping: false,
+            dial_back: true,
             carrier: Carrier::Own,
             store: None,
             contacts: Vec::new(),
@@ -132,6 +142,45 @@ impl Builder {
     /// [`Warning::ServerFailed`](crate::event::Warning::ServerFailed), and others go on being used.
     pub fn ice_server(mut self, server: IceServer) -> Self {
         self.servers.push(server);
+        self
+    }
+
+    /// A relay that keeps a place for this phone, so that others reach it there, such as
+    /// `/dns4/relay.example.org/tcp/4001/p2p/12D3KooW…` (repeat for several; 8 at most). Anybody can run one: see
+    /// [`RelayConfig`](crate::RelayConfig). It carries signals only, and sees who is called from where, and when. For the own node only.
+    pub fn relay(mut self, address: impl Into<String>) -> Self {
+        self.relays.push(address.into());
+        self
+    }
+
+    /// Shows no address of this machine to those who are called or call: signals go through relays that are named with
+    /// [`relay`](Self::relay) (and bootstrap nodes), sound through TURN servers that are named with [`ice_server`](Self::ice_server);
+    /// without either, calls fail. This phone listens nowhere, dials nothing else, and asks no router. Those relays and servers see
+    /// its address. Default: false. For the own node only.
+    pub fn relay_only(mut self, relay_only: bool) -> Self {
+        self.relay_only = relay_only;
+        self
+    }
+
+    /// Whether the signals of two who are connected through a relay may find a straight way (DCUtR, "hole punching"), for which both tell
+    /// each other their addresses. Default: true; never under [`relay_only`](Self::relay_only). For the own node only.
+    pub fn hole_punching(mut self, hole_punching: bool) -> Self {
+        self.hole_punching = hole_punching;
+        self
+    }
+
+    /// Whether the router is asked for a port at which everybody reaches this phone (UPnP). It is seen in the local network. Default:
+    /// false; never under [`relay_only`](Self::relay_only). For the own node only.
+    pub fn port_mapping(mut self, port_mapping: bool) -> Self {
+        self.port_mapping = port_mapping;
+        self
+    }
+
+    /// Whether relays and bootstrap nodes are asked to dial back, so that [`NodeState`](crate::event::NodeState) says whether everybody
+    /// reaches this phone (AutoNAT). They learn nothing that they do not know. Default: true; never under
+    /// [`relay_only`](Self::relay_only). For the own node only.
+    pub fn dial_back(mut self, dial_back: bool) -> Self {
+        self.dial_back = dial_back;
         self
     }
 
@@ -235,13 +284,18 @@ impl Builder {
                 let audio = tokio::task::spawn_blocking(move || audio.check().map(|()| audio))
                     .await
                     .map_err(|e| Error::Media(e.to_string()))??;
-                let media = real_media(audio, self.ice, self.servers)?;
+                let media = real_media(audio, self.ice, self.servers, self.relay_only)?;
                 let gossip: Arc<dyn Gossip> = match carrier {
                     Carrier::App(ipfs, link) => Arc::new(
                         IpfsGossip::attach(*ipfs, link).await.map_err(|e| Error::Node(e.to_string()))?,
                     ),
                     _ => {
-                        let mut config = NodeConfig::new(node_key);
+                        let mut config = NodeConfig::new(node_key)
+                            .with_relays(self.relays)
+                            .with_relay_only(self.relay_only)
+                            .with_hole_punching(self.hole_punching)
+                            .with_port_mapping(self.port_mapping)
+                            .with_dial_back(self.dial_back);
                         if !self.listen.is_empty() {
                             config = config.with_listen(self.listen);
                         }
@@ -277,9 +331,14 @@ pub(super) fn address(text: &str) -> Result<(NodeId, String), Error> {
     Ok((address.node(), address.to_string()))
 }
 
-fn real_media(audio: Audio, ice: Vec<IpAddr>, servers: Vec<IceServer>) -> Result<RealMedia, Error> {
+fn real_media(
+    audio: Audio,
+    ice: Vec<IpAddr>,
+    servers: Vec<IceServer>,
+    relay_only: bool,
+) -> Result<RealMedia, Error> {
     // Whether any is sent is decided by what is lost.
-    let mut config = simple_webrtc::Config::builder().redundancy(true);
+    let mut config = simple_webrtc::Config::builder().redundancy(true).relay_only(relay_only);
     if !ice.is_empty() {
         config = config.addresses(ice);
     }

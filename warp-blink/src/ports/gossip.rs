@@ -280,6 +280,18 @@ impl From<&Facts> for NodeState {
     }
 }
 
+impl From<NodeState> for crate::event::NodeState {
+    fn from(state: NodeState) -> Self {
+        match state {
+            NodeState::Starting => Self::Starting,
+            NodeState::Offline { cause } => Self::Offline { cause: cause.to_string() },
+            NodeState::LocalOnly { cause, advice } => Self::LocalOnly { cause, advice },
+            NodeState::Relayed { by, advice } => Self::Relayed { by, advice },
+            NodeState::Public => Self::Public,
+        }
+    }
+}
+
 /// What a [`Gossip`] counted since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]

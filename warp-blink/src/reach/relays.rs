@@ -102,6 +102,13 @@ impl Relays {
         self.all.contains_key(relay)
     }
 
+    /// The relay is connected, so that whatever it was waited for is over.
+    pub fn connected(&mut self, now: Instant, relay: &NodeId) {
+        if let Some(Relay { state: State::Waiting { until, .. }, .. }) = self.all.get_mut(relay) {
+            *until = now.min(*until);
+        }
+    }
+
     /// The relay keeps a place.
     pub fn kept(&mut self, relay: &NodeId) {
         if let Some(relay) = self.all.get_mut(relay) {

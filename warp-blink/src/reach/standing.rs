@@ -187,6 +187,7 @@ impl Facts {
     /// What cannot be dialed, such as an unspecified address, does not count.
     pub fn listens(&mut self, started: bool, addresses: &Addresses) {
         self.started |= started;
+        self.quiet &= addresses.0.is_empty();
         let read = addresses.0.iter().filter_map(|text| Address::parse(text).ok());
         self.listening = read.take(MAX_REACH_ADDRESSES).collect();
         if self.listening.is_empty() {

@@ -242,13 +242,6 @@ impl Core {
     }
 
     fn on_node_state(&mut self, state: gossip::NodeState) {
-        let state = match state {
-            gossip::NodeState::Starting => NodeState::Starting,
-            gossip::NodeState::Offline { cause } => NodeState::Offline { cause: cause.to_string() },
-            gossip::NodeState::LocalOnly { cause, advice } => NodeState::LocalOnly { cause, advice },
-            gossip::NodeState::Relayed { by, advice } => NodeState::Relayed { by, advice },
-            gossip::NodeState::Public => NodeState::Public,
-        };
-        self.feed(Input::Node(state));
+        self.feed(Input::Node(state.into()));
     }
 }

@@ -56,6 +56,11 @@ impl NodeAddress {
     pub fn node(&self) -> NodeId {
         self.node
     }
+
+    /// The address itself.
+    pub(super) fn address(&self) -> &Multiaddr {
+        &self.address
+    }
 }
 
 impl FromStr for NodeAddress {
@@ -95,6 +100,15 @@ pub(super) fn peer_of(node: &NodeId) -> Option<PeerId> {
 /// Whether it leads through a relay.
 pub(super) fn is_relayed(address: &Multiaddr) -> bool {
     address.iter().any(|part| part == Protocol::P2pCircuit)
+}
+
+/// Whether it leads to this machine alone.
+pub(super) fn is_loopback(address: &Multiaddr) -> bool {
+    match address.iter().next() {
+        Some(Protocol::Ip4(ip)) => ip.is_loopback(),
+        Some(Protocol::Ip6(ip)) => ip.is_loopback(),
+        _ => false,
+    }
 }
 
 /// The relay that it leads through, if it does and says through which.

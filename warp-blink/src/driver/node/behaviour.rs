@@ -21,12 +21,14 @@ use super::{
     finding::{Finding, NodeFinding},
     link::{Command, LinkEnd, NodeLink, Shared, link},
     talk::Talk,
+    through::{Routes, Through},
 };
 
 /// The part of a node that carries signals of calls: see the [module](super).
 pub struct BlinkBehaviour {
     talk: Talk,
     finding: Finding,
+    through: Through,
     commands: mpsc::Receiver<Command>,
     /// Nobody holds the other half any more, or it said goodbye.
     detached: bool,
@@ -39,8 +41,9 @@ impl BlinkBehaviour {
     pub fn new() -> (Self, NodeLink) {
         let (LinkEnd { commands, shared }, link) = link();
         let finding = Finding::off(shared.clone());
-        let behaviour = Self { talk: Talk::new(shared.clone()), finding, commands, detached: false, shared };
-        (behaviour, link)
+        let through = Through::off(shared.clone());
+        let talk = Talk::new(shared.clone());
+        (Self { talk, finding, through, commands, detached: false, shared }, link)
     }
 
     /// The same for the node of this key, which finds others and is found. To be called within a tokio runtime.
@@ -52,6 +55,12 @@ impl BlinkBehaviour {
         Ok(self)
     }
 
+    /// The same for the node of this key, which others reach by these ways. To be called within a tokio runtime.
+    pub(super) fn with_routes(mut self, key: &Keypair, routes: Routes) -> Self {
+        self.through = Through::new(key.public().to_peer_id(), routes, self.shared.clone());
+        self
+    }
+
     fn command(&mut self, command: Command) {
         match command {
             Command::Find(find) => self.finding.command(find),
@@ -60,7 +69,12 @@ impl BlinkBehaviour {
                 // Whoever dropped the answer's other end does not want it.
                 let _ = reply.send(());
             }
-            other => self.talk.command(other),
+            other => {
+                if matches!(other, Command::CloseAll { .. }) {
+                    self.through.fall_silent();
+                }
+                self.talk.command(other);
+            }
         }
     }
 
@@ -69,13 +83,15 @@ impl BlinkBehaviour {
         self.detached = true;
         self.talk.fall_silent();
         self.finding.fall_silent();
+        self.through.fall_silent();
         self.commands.close();
         self.shared.stop();
     }
 }
 
 impl NetworkBehaviour for BlinkBehaviour {
-    type ConnectionHandler = ConnectionHandlerSelect<THandler<Talk>, THandler<Finding>>;
+    type ConnectionHandler =
+        ConnectionHandlerSelect<ConnectionHandlerSelect<THandler<Talk>, THandler<Finding>>, THandler<Through>>;
     type ToSwarm = Infallible;
 
     fn handle_established_inbound_connection(
@@ -89,7 +105,9 @@ impl NetworkBehaviour for BlinkBehaviour {
             self.talk.handle_established_inbound_connection(connection_id, peer, local_addr, remote_addr)?;
         let finding =
             self.finding.handle_established_inbound_connection(connection_id, peer, local_addr, remote_addr)?;
-        Ok(ConnectionHandler::select(talk, finding))
+        let through =
+            self.through.handle_established_inbound_connection(connection_id, peer, local_addr, remote_addr)?;
+        Ok(talk.select(finding).select(through))
     }
 
     fn handle_pending_outbound_connection(
@@ -99,6 +117,7 @@ impl NetworkBehaviour for BlinkBehaviour {
         addresses: &[Multiaddr],
         role: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        self.through.handle_pending_outbound_connection(connection_id, peer, addresses, role)?;
         // For its own dialings only: those of the reach name their addresses, and nothing is added to these.
         self.finding.handle_pending_outbound_connection(connection_id, peer, addresses, role)
     }
@@ -125,12 +144,20 @@ impl NetworkBehaviour for BlinkBehaviour {
             role_override,
             port_use,
         )?;
-        Ok(ConnectionHandler::select(talk, finding))
+        let through = self.through.handle_established_outbound_connection(
+            connection_id,
+            peer,
+            addr,
+            role_override,
+            port_use,
+        )?;
+        Ok(talk.select(finding).select(through))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         self.finding.on_swarm_event(event);
         self.talk.on_swarm_event(event);
+        self.through.on_swarm_event(event);
     }
 
     fn on_connection_handler_event(
@@ -140,17 +167,25 @@ impl NetworkBehaviour for BlinkBehaviour {
         event: THandlerOutEvent<Self>,
     ) {
         match event {
-            Either::Left(event) => self.talk.on_connection_handler_event(peer, connection_id, event),
-            Either::Right(event) => self.finding.on_connection_handler_event(peer, connection_id, event),
+            Either::Left(Either::Left(event)) => {
+                self.talk.on_connection_handler_event(peer, connection_id, event);
+            }
+            Either::Left(Either::Right(event)) => {
+                self.finding.on_connection_handler_event(peer, connection_id, event);
+            }
+            Either::Right(event) => self.through.on_connection_handler_event(peer, connection_id, event),
         }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Infallible, THandlerInEvent<Self>>> {
         loop {
             if let Poll::Ready(out) = self.talk.poll(cx) {
-                return Poll::Ready(out.map_in(Either::Left));
+                return Poll::Ready(out.map_in(Either::Left).map_in(Either::Left));
             }
             if let Poll::Ready(out) = self.finding.poll(cx) {
+                return Poll::Ready(out.map_in(Either::Right).map_in(Either::Left));
+            }
+            if let Poll::Ready(out) = self.through.poll(cx) {
                 return Poll::Ready(out.map_in(Either::Right));
             }
             if self.detached {

@@ -84,19 +84,20 @@ impl IpfsGossip {
     /// # Errors
     /// [`AttachError::Foreign`] if the node runs no behaviour of ours, or another one.
     pub fn attach(ipfs: Ipfs, link: NodeLink) -> BoxFuture<'static, Result<Self, AttachError>> {
-        Box::pin(Self::join(ipfs, link, false, CONNECT))
+        Box::pin(Self::join(ipfs, link, false, false, CONNECT))
     }
 
     pub(super) async fn join(
         ipfs: Ipfs,
         link: NodeLink,
         own: bool,
+        will_listen: bool,
         connect_timeout: Duration,
     ) -> Result<Self, AttachError> {
         probe(&ipfs, &link.shared).await?;
         let peer = ipfs.keypair().public().to_peer_id();
         let node = node_of(&peer).ok_or(AttachError::Foreign)?;
-        link.shared.join(peer);
+        link.shared.join(peer, will_listen);
         debug!(own, "joined with the node");
         Ok(Self {
             node,

@@ -17,7 +17,7 @@ use crate::{
         ConnectError, EventSink, GossipCounters, GossipEvent, GossipEvents, NodeState, PublishError,
         SubscribeError, Via, channel,
     },
-    reach::{Addresses, Facts},
+    reach::{Addresses, Facts, Standing},
     wire::Topic,
 };
 
@@ -127,6 +127,8 @@ pub(super) struct View {
     facts: Facts,
     peers: BTreeMap<PeerId, Vec<(ConnectionId, Via)>>,
     pub(super) counters: GossipCounters,
+    /// The relays of this node.
+    relays: BTreeSet<PeerId>,
     /// The dialing by which the handle finds out whether this behaviour is the node's.
     probe: Option<ConnectionId>,
     probe_seen: bool,
@@ -226,6 +228,21 @@ impl Shared {
         view.listening.retain(|a| a != address);
         view.listens();
         self.tell_state(&view, before);
+    }
+
+    /// These are the relays of this node.
+    pub(super) fn relays_are(&self, relays: BTreeSet<PeerId>) {
+        self.view().relays = relays;
+    }
+
+    /// Whether this is a relay of this node.
+    pub(super) fn is_relay(&self, peer: &PeerId) -> bool {
+        self.view().relays.contains(peer)
+    }
+
+    /// Whether others reach this node straight.
+    pub(super) fn is_public(&self) -> bool {
+        self.view().facts.standing() == Standing::Public
     }
 
     /// Something else is known of how this node stands.

@@ -38,8 +38,10 @@ mod gossip;
 mod link;
 mod own;
 mod records;
+mod relay_node;
 mod renewal;
 mod talk;
+mod through;
 mod tuning;
 
 pub use self::{
@@ -49,5 +51,7 @@ pub use self::{
     gossip::{AttachError, IpfsGossip},
     link::NodeLink,
     own::{NodeConfig, NodeError},
+    relay_node::{RelayConfig, RelayNode},
+    through::RelayLimits,
     tuning::PROTOCOL,
 };

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use libp2p_gossipsub::{self as gossipsub, MessageAcceptance, MessageId, TopicHash};
 use rust_ipfs::{
-    ConnectionId, Multiaddr, NetworkBehaviour, PeerId,
+    ConnectionId, DialOpts, Multiaddr, NetworkBehaviour, PeerCondition, PeerId,
     swarm::{
         CloseConnection, ConnectionClosed, ConnectionDenied, FromSwarm, THandler, THandlerInEvent,
         THandlerOutEvent, ToSwarm,
@@ -260,6 +260,7 @@ impl Talk {
         let shared = &self.shared;
         match event {
             gossipsub::Event::Message { propagation_source, message_id, message } => {
+                self.renewal.spoke(clock::now(), &propagation_source);
                 // Its shape is right and the topic is ours: the gate saw to that.
                 let Some(subscription) = self.subscribed.get(&message.topic).copied() else {
                     self.judge(&message_id, &propagation_source, MessageAcceptance::Ignore);
@@ -317,7 +318,10 @@ impl NetworkBehaviour for Talk {
         local_addr: &Multiaddr,
         remote_addr: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.replace(peer, false, local_addr);
+        // A relay dials back to see whether it can.
+        if !self.shared.is_relay(&peer) {
+            self.replace(peer, false, local_addr);
+        }
         self.gossip.handle_established_inbound_connection(connection_id, peer, local_addr, remote_addr)
     }
 
@@ -332,7 +336,10 @@ impl NetworkBehaviour for Talk {
         if self.dials.given_up(connection_id) {
             return Err(ConnectionDenied::new("nobody waits for it any more"));
         }
-        self.replace(peer, true, addr);
+        // From a new port: this node dials back, and what is there stays.
+        if port_use == PortUse::Reuse {
+            self.replace(peer, true, addr);
+        }
         self.gossip.handle_established_outbound_connection(connection_id, peer, addr, role_override, port_use)
     }
 
@@ -435,7 +442,16 @@ impl NetworkBehaviour for Talk {
                 Poll::Ready(other) => {
                     return Poll::Ready(other.map_out(|_| unreachable!("its events are taken above")));
                 }
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {}
+            }
+            // Seen to with each heartbeat of gossipsub, which wakes this.
+            for (peer, circuit) in self.renewal.ending(clock::now()) {
+                debug!("a circuit is about to end: another one is opened");
+                let opts = DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(vec![circuit]);
+                self.out.push_back(ToSwarm::Dial { opts: opts.build() });
+            }
+            if self.out.is_empty() {
+                return Poll::Pending;
             }
         }
     }

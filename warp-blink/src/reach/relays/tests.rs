@@ -36,6 +36,19 @@ fn a_named_relay_is_asked_at_once_and_again_after_growing_pauses() {
 }
 
 #[test]
+fn a_relay_that_connects_is_asked_without_a_pause() {
+    let mut relays = Relays::default();
+    relays.name(at(0), node(1));
+    asked(&mut relays, at(0));
+    relays.lost(at(0), &node(1), LATE);
+    relays.connected(at(300), &node(1));
+    assert_eq!(relays.due(), Some(at(300)));
+    assert_eq!(asked(&mut relays, at(300)), [RelayEffect::Ask(node(1))]);
+    relays.connected(at(400), &node(1));
+    assert_eq!(asked(&mut relays, at(400)), [], "it is being asked");
+}
+
+#[test]
 fn a_place_that_is_lost_is_asked_for_again_within_a_second_and_not_by_all_at_once() {
     for (jitter, pause) in [(0, 0), (u16::MAX / 2, 499), (u16::MAX, 1000)] {
         let mut relays = Relays::default();

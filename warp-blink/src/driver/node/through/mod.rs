@@ -28,7 +28,10 @@ use tracing::debug;
 
 pub use self::serving::RelayLimits;
 use self::{checking::Checking, only_relays::OnlyRelays, reserving::Reserving};
-use super::{address::is_relayed, link::Shared};
+use super::{
+    address::{is_loopback, is_relayed},
+    link::Shared,
+};
 use crate::reach::{Facts, PortMapping};
 
 /// The most addresses of this node that others may have confirmed.
@@ -40,14 +43,24 @@ pub(super) struct Routes {
     /// Relays that the user named.
     pub(super) relays: Vec<(PeerId, Multiaddr)>,
     /// Nodes that may be relays.
-    pub(super) offered: Vec<(PeerId, Multiaddr)>,
+    pub(super) offered: Vec<PeerId>,
     /// Nothing but these relays.
     pub(super) relay_only: bool,
     pub(super) hole_punching: bool,
     pub(super) port_mapping: bool,
     pub(super) dial_back: bool,
     /// Others may use this node as their relay.
-    pub(super) serve: Option<RelayLimits>,
+    pub(super) serve: Option<Serve>,
+}
+
+/// Being a relay.
+#[derive(Clone, Debug)]
+pub(super) struct Serve {
+    pub(super) limits: RelayLimits,
+    /// Where else others reach this node, besides where it listens.
+    pub(super) announce: Vec<Multiaddr>,
+    /// Also those of this machine alone are told.
+    pub(super) loopback: bool,
 }
 
 /// The parts. Public in a private module, because the handler of a public behaviour is made of theirs.
@@ -68,8 +81,8 @@ pub struct Parts {
 pub(super) struct Through {
     parts: Parts,
     shared: Arc<Shared>,
-    /// It is a relay: its addresses are told to those for whom it keeps a place.
-    announces: bool,
+    /// It is a relay: its addresses are told to those for whom it keeps a place. Whether those of this machine alone are, too.
+    announces: Option<bool>,
     /// Where this node listens itself.
     listening: BTreeSet<Multiaddr>,
     /// Where others reach it straight.
@@ -92,7 +105,7 @@ impl Through {
         Self {
             parts,
             shared,
-            announces: false,
+            announces: None,
             listening: BTreeSet::new(),
             confirmed: BTreeSet::new(),
             out: Vec::new(),
@@ -105,11 +118,15 @@ impl Through {
         // Where only relays may be used, nobody is asked to come straight, and no router to let them.
         let [hole_punching, port_mapping, dial_back] =
             [hole_punching, port_mapping, dial_back].map(|on| on && !relay_only);
-        let known: BTreeSet<PeerId> = relays.iter().chain(&offered).map(|(relay, _)| *relay).collect();
+        let known: BTreeSet<PeerId> =
+            relays.iter().map(|(relay, _)| *relay).chain(offered.iter().copied()).collect();
         shared.learn(|facts| *facts = Facts::new(relay_only, port_mapping));
         shared.relays_are(known.clone());
         let mut off = Self::off(shared);
-        off.announces = serve.is_some();
+        if let Some(serve) = &serve {
+            off.announces = Some(serve.loopback);
+            off.out.extend(serve.announce.iter().cloned().map(ToSwarm::ExternalAddrConfirmed));
+        }
         off.parts = Parts {
             only_relays: OnlyRelays::new(relay_only, known.clone()),
             reserving: (!known.is_empty()).then(|| Reserving::new(local, relays, offered)).into(),
@@ -117,9 +134,16 @@ impl Through {
             answering: serve.is_some().then(libp2p_autonat::v2::server::Behaviour::default).into(),
             punching: hole_punching.then(|| libp2p_dcutr::Behaviour::new(local)).into(),
             mapping: port_mapping.then(upnp::tokio::Behaviour::default).into(),
-            serving: serve.map(|limits| libp2p_relay::Behaviour::new(local, limits.config())).into(),
+            serving: serve.map(|serve| libp2p_relay::Behaviour::new(local, serve.limits.config())).into(),
         };
         off
+    }
+
+    /// Nobody is asked any more for a place.
+    pub(super) fn fall_silent(&mut self) {
+        if let Some(reserving) = self.parts.reserving.as_mut() {
+            reserving.fall_silent();
+        }
     }
 
     fn told(&mut self, event: PartsEvent) {
@@ -151,13 +175,13 @@ impl Through {
         match event {
             FromSwarm::NewListenAddr(new) if !is_relayed(new.addr) => {
                 self.listening.insert(new.addr.clone());
-                if self.announces {
+                if self.announces.is_some_and(|loopback| loopback || !is_loopback(new.addr)) {
                     self.out.push(ToSwarm::ExternalAddrConfirmed(new.addr.clone()));
                 }
             }
             FromSwarm::ExpiredListenAddr(old) if !is_relayed(old.addr) => {
                 self.listening.remove(old.addr);
-                if self.announces {
+                if self.announces.is_some() {
                     self.out.push(ToSwarm::ExternalAddrExpired(old.addr.clone()));
                 } else if self.listening.is_empty() {
                     // Whoever reached it did so in a network that it has left.

@@ -65,7 +65,7 @@ impl Reserving {
     pub(super) fn new(
         local: PeerId,
         named: Vec<(PeerId, Multiaddr)>,
-        offered: Vec<(PeerId, Multiaddr)>,
+        offered: Vec<PeerId>,
     ) -> Self {
         let mut this = Self {
             local,
@@ -75,17 +75,23 @@ impl Reserving {
             out: VecDeque::new(),
         };
         let now = clock::now();
-        for (named, (peer, address)) in
-            named.into_iter().map(|r| (true, r)).chain(offered.into_iter().map(|r| (false, r)))
-        {
-            let Some(node) = node_of(&peer) else { continue };
-            let room =
-                if named { this.relays.name(now, node) } else { this.relays.offer(now, node) };
-            if room {
+        for (peer, address) in named {
+            if node_of(&peer).is_some_and(|node| this.relays.name(now, node)) {
                 this.places.entry(peer).or_default().given.push(address);
             }
         }
+        for peer in offered {
+            if node_of(&peer).is_some_and(|node| this.relays.offer(now, node)) {
+                this.places.entry(peer).or_default();
+            }
+        }
         this
+    }
+
+    /// Nobody is asked any more.
+    pub(super) fn fall_silent(&mut self) {
+        self.relays = Relays::default();
+        self.places.clear();
     }
 
     /// Whether others reach this node straight.
@@ -145,7 +151,8 @@ impl Reserving {
     fn dial(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
         let Some(place) = self.places.get_mut(&peer) else { return };
         if addresses.is_empty() {
-            self.lost(peer, "none of its names has an address");
+            // Of a bootstrap node nothing is known here; it is asked when it is connected.
+            self.lost(peer, "none of its addresses is known");
             return;
         }
         let opts = DialOpts::peer_id(peer)
@@ -190,9 +197,11 @@ impl Reserving {
             at.pop();
         }
         place.connections.insert(new.connection_id, at);
-        place.dialing = None;
+        (place.dialing, place.resolving) = (None, None);
         if place.wanted {
             self.listen(new.peer_id);
+        } else if let Some(node) = node_of(&new.peer_id) {
+            self.relays.connected(clock::now(), &node);
         }
     }
 }
