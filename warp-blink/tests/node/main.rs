@@ -12,6 +12,7 @@ mod connecting;
 mod ending;
 mod flood;
 mod memory;
+mod relays;
 mod talking;
 
 use std::time::Duration;
