@@ -26,7 +26,7 @@ use rust_ipfs::{
         derive_prelude::{Endpoint, PortUse},
     },
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tracing::debug;
 
 use super::{
@@ -146,7 +146,7 @@ struct Caller {
 }
 
 enum Query {
-    Records { found: mpsc::Sender<Bytes>, left: usize },
+    Records { found: futures::channel::mpsc::Sender<Bytes>, left: usize },
     Node { peer: PeerId, reply: oneshot::Sender<Vec<Multiaddr>> },
     Store(oneshot::Sender<usize>),
 }

@@ -72,7 +72,7 @@ pub(super) enum Command {
 #[derive(Debug)]
 pub(super) enum Find {
     /// What others have stored under a name.
-    Records { name: [u8; 32], found: mpsc::Sender<Bytes> },
+    Records { name: [u8; 32], found: futures::channel::mpsc::Sender<Bytes> },
     /// What others know of where a node is.
     Node { peer: PeerId, reply: oneshot::Sender<Vec<Multiaddr>> },
     /// Has others store a record for so long, and says how many did.
