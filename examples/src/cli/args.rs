@@ -119,7 +119,7 @@ pub struct Common {
     #[arg(long, value_name = "MULTIADDR", value_parser = node_address)]
     pub bootstrap: Vec<String>,
     /// Find peers on the local network, and be found there
-    #[arg(long, value_name = "SWITCH", value_enum, default_value = "off")]
+    #[arg(long, value_name = "on|off", value_enum, default_value = "off", hide_possible_values = true)]
     pub mdns: Switch,
     /// Relay to reserve a circuit at; repeatable (not built yet)
     #[arg(long, value_name = "MULTIADDR")]

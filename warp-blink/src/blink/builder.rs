@@ -157,8 +157,9 @@ impl Builder {
         self
     }
 
-    /// Tells where this node is, in a signed record under the own key, to the nodes through which others are found. Default
-    /// on; without a bootstrap node there is nobody to tell.
+    /// Tells where this node is, in a signed record under the own key, to the nodes through which others are found, and
+    /// answers others who look for somebody. Default on; without a bootstrap node there is nobody to tell. Off, this node finds
+    /// others and is found by nobody, but for those who know its address, and on the local network with [`mdns`](Self::mdns).
     pub fn publish(mut self, publish: bool) -> Self {
         self.publish = publish;
         self
@@ -295,6 +296,7 @@ impl Builder {
                         let finding = NodeFinding::default()
                             .with_kademlia(self.dht)
                             .with_mdns(self.mdns)
+                            .with_serves(self.publish)
                             .with_bootstrap(bootstrap.iter().map(|(node, _)| *node));
                         let mut config = NodeConfig::new(node_key).with_finding(finding);
                         if !self.listen.is_empty() {
