@@ -124,9 +124,12 @@ pub struct Common {
     /// Node to connect to first, .../p2p/PEERID; repeatable
     #[arg(long, value_name = "MULTIADDR", value_parser = node_address)]
     pub peer: Vec<String>,
-    /// Node to find peers through; repeatable (not built yet)
-    #[arg(long, value_name = "MULTIADDR")]
+    /// Node to find peers through, .../p2p/PEERID; repeatable
+    #[arg(long, value_name = "MULTIADDR", value_parser = node_address)]
     pub bootstrap: Vec<String>,
+    /// Find peers on the local network, and be found there
+    #[arg(long, value_name = "on|off", value_enum, default_value = "off", hide_possible_values = true)]
+    pub mdns: Switch,
     /// Relay that keeps a place for this phone, .../p2p/PEERID; repeatable
     #[arg(long, value_name = "MULTIADDR", value_parser = node_address)]
     pub relay: Vec<String>,

@@ -34,28 +34,32 @@ pub(super) fn identity(key: Option<&Path>) -> Result<Identity, Failure> {
     }
 }
 
-/// Refuses what a later version does, and what makes no sense together.
+/// Refuses what makes no sense together.
 pub(super) fn check(common: &Common) -> Result<(), Failure> {
-    let later = [
-        ("--bootstrap", !common.bootstrap.is_empty()),
-    ];
-    match later.into_iter().find(|(_, asked)| *asked) {
-        Some((option, _)) => Err(Failure::not_built(option)),
-        None if common.relay_only && common.relay.is_empty() && common.bootstrap.is_empty() => Err(Failure::usage(
+    let wrong = [
+        (
+            common.relay_only && common.relay.is_empty() && common.bootstrap.is_empty(),
             "--relay-only needs --relay ADDR: signals have no other way then",
-        )),
-        None if common.relay_only && !common.listen.is_empty() => Err(Failure::usage(
+        ),
+        (
+            common.relay_only && !common.listen.is_empty(),
             "--relay-only and --listen do not go together: who connects there would see the address",
-        )),
-        None if common.relay_only && common.turn.is_empty() => Err(Failure::usage(
+        ),
+        (
+            common.relay_only && common.turn.is_empty(),
             "--relay-only needs --turn URL,USER,PASSWORD: sound has no other way then",
-        )),
-        None if common.store.is_some() && common.key.is_none() => Err(Failure::usage(
+        ),
+        (
+            common.store.is_some() && common.key.is_none(),
             "--store needs --key FILE: what is kept is sealed for one identity, and without a file each run is another",
-        )),
-        None if common.resume && common.store.is_none() => {
-            Err(Failure::usage("--resume needs --store DIR: calls of an earlier run are kept there"))
-        }
+        ),
+        (
+            common.resume && common.store.is_none(),
+            "--resume needs --store DIR: calls of an earlier run are kept there",
+        ),
+    ];
+    match wrong.into_iter().find(|(wrong, _)| *wrong) {
+        Some((_, why)) => Err(Failure::usage(why)),
         None => Ok(()),
     }
 }
@@ -100,6 +104,10 @@ pub(super) async fn start(common: &Common, identity: Identity) -> Result<Blink, 
     for address in &common.peer {
         builder = builder.peer(address);
     }
+    for address in &common.bootstrap {
+        builder = builder.bootstrap(address);
+    }
+    builder = builder.mdns(common.mdns == Switch::On);
     for address in &common.relay {
         builder = builder.relay(address);
     }

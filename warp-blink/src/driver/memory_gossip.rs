@@ -19,7 +19,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use futures::stream::BoxStream;
 
 use crate::{
     id::NodeId,
@@ -431,13 +431,9 @@ impl Gossip for MemoryGossip {
     }
 
     /// The hub stores what came last, without looking at it.
-    async fn records(&self, name: [u8; 32]) -> mpsc::Receiver<Bytes> {
-        let (found, all) = mpsc::channel(1);
-        if let Some(record) = self.hub.lock().records.get(&name) {
-            // There is room for one.
-            let _ = found.try_send(record.clone());
-        }
-        all
+    async fn records(&self, name: [u8; 32]) -> BoxStream<'static, Bytes> {
+        let stored = self.hub.lock().records.get(&name).cloned();
+        Box::pin(futures::stream::iter(stored))
     }
 
     async fn whereabouts(&self, _: &NodeId) -> Vec<String> {

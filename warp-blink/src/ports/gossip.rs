@@ -19,8 +19,8 @@ use std::{collections::BTreeSet, fmt, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
 
 pub(crate) use self::queue::channel;
 pub use self::{
@@ -115,7 +115,7 @@ pub trait Gossip: Send + Sync + 'static {
     /// Asks others what they have stored under a name. What they say comes as they say it: signed records, forged ones,
     /// anything. It ends when all who are to be asked have answered, and at once where nobody may be asked; dropping it asks
     /// no more.
-    async fn records(&self, name: [u8; 32]) -> mpsc::Receiver<Bytes>;
+    async fn records(&self, name: [u8; 32]) -> BoxStream<'static, Bytes>;
 
     /// Asks others where a node is. What they say proves nothing.
     async fn whereabouts(&self, node: &NodeId) -> Vec<String>;

@@ -96,6 +96,11 @@ impl Finder {
         self.numbers.get(who).map(|(highest, _)| *highest)
     }
 
+    /// The highest numbers of all whose records were seen: to be stored.
+    pub fn numbers(&self) -> impl Iterator<Item = (PublicKey, u64)> {
+        self.numbers.iter().map(|(who, (number, _))| (*who, *number))
+    }
+
     /// The number of the own record that was published last: to be stored.
     pub fn own_sequence(&self) -> u64 {
         self.own.sequence()

@@ -140,6 +140,7 @@ impl Core {
         self.await_people();
         self.feed(Input::Clock(clock::unix()));
         self.on_node_state(self.gossip.state());
+        self.reaches.on_own(clock::now());
     }
 
     async fn stop(&mut self) {
@@ -212,7 +213,15 @@ impl Core {
                 let ended = self.reaches.on_cut_off(now, node, addresses, &people);
                 self.finish(ended);
             }
-            GossipEvent::State(state) => self.on_node_state(state),
+            GossipEvent::Nearby { node, addresses } => {
+                let ended = self.reaches.on_nearby(now, node, addresses);
+                self.finish(ended);
+            }
+            GossipEvent::Listening { .. } => self.reaches.on_own(now),
+            GossipEvent::State(state) => {
+                self.reaches.on_own(now);
+                self.on_node_state(state);
+            }
             GossipEvent::Lagged { dropped } => tracing::warn!(dropped, "gossip events were dropped"),
             // Addresses are read with the snapshot; the rest says nothing about a call.
             _ => {}

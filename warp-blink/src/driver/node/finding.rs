@@ -26,7 +26,7 @@ use rust_ipfs::{
         derive_prelude::{Endpoint, PortUse},
     },
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tracing::debug;
 
 use super::{
@@ -77,13 +77,15 @@ pub struct NodeFinding {
     pub mdns: bool,
     /// Nodes through which others are found, as PeerIds. Default none.
     pub bootstrap: BTreeSet<NodeId>,
-    /// Dial nothing but relayed addresses on the way to others. Default false.
+    /// Answer others, and be in their tables: who knows this node's name then learns where it is. Default true.
+    pub serves: bool,
+    /// Dial nothing but relayed addresses on the way to others, and answer nobody. Default false.
     pub relay_only: bool,
 }
 
 impl Default for NodeFinding {
     fn default() -> Self {
-        Self { kademlia: true, mdns: false, bootstrap: BTreeSet::new(), relay_only: false }
+        Self { kademlia: true, mdns: false, bootstrap: BTreeSet::new(), serves: true, relay_only: false }
     }
 }
 
@@ -104,6 +106,18 @@ impl NodeFinding {
     #[must_use]
     pub fn with_mdns(self, mdns: bool) -> Self {
         Self { mdns, ..self }
+    }
+
+    /// The same where others are answered, or not.
+    #[must_use]
+    pub fn with_serves(self, serves: bool) -> Self {
+        Self { serves, ..self }
+    }
+
+    /// The same where nothing but relays is dialed, and nobody is answered.
+    #[must_use]
+    pub fn with_relay_only(self, relay_only: bool) -> Self {
+        Self { relay_only, ..self }
     }
 
     /// The same through these nodes.
@@ -146,7 +160,7 @@ struct Caller {
 }
 
 enum Query {
-    Records { found: mpsc::Sender<Bytes>, left: usize },
+    Records { found: futures::channel::mpsc::Sender<Bytes>, left: usize },
     Node { peer: PeerId, reply: oneshot::Sender<Vec<Multiaddr>> },
     Store(oneshot::Sender<usize>),
 }
@@ -187,7 +201,8 @@ impl Finding {
         let mut this = Self::off(shared);
         this.bootstrap = finding.bootstrap.iter().filter_map(peer_of).collect();
         this.relay_only = finding.relay_only;
-        this.kad = finding.kademlia.then(|| kademlia(local)).into();
+        let serves = finding.serves && !finding.relay_only;
+        this.kad = finding.kademlia.then(|| kademlia(local, serves)).into();
         let mdns = finding.mdns && !finding.relay_only;
         let config = mdns::Config { query_interval: MDNS_INTERVAL, ..mdns::Config::default() };
         this.mdns = mdns.then(|| mdns::tokio::Behaviour::new(config, local)).transpose()?.into();
@@ -424,7 +439,7 @@ impl Finding {
 
 /// Our Kademlia: it answers everybody, takes into its table only whom [`Finding`] says, and stores only what [`Records`] says.
 /// It repeats nothing by itself: owners put their records anew.
-fn kademlia(local: PeerId) -> Kad {
+fn kademlia(local: PeerId, serves: bool) -> Kad {
     let mut config = kad::Config::new(StreamProtocol::new(KADEMLIA));
     config
         .set_query_timeout(QUERY)
@@ -435,8 +450,8 @@ fn kademlia(local: PeerId) -> Kad {
         .set_publication_interval(None)
         .set_provider_publication_interval(None);
     let mut kad = Kad::with_config(local, Records::store(local), config);
-    // Otherwise it would answer nobody before somebody else has confirmed an address of this node.
-    kad.set_mode(Some(kad::Mode::Server));
+    // By itself it would answer nobody before somebody else has confirmed an address of this node.
+    kad.set_mode(Some(if serves { kad::Mode::Server } else { kad::Mode::Client }));
     kad
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::{future::BoxFuture, stream::BoxStream};
 use rust_ipfs::{DialOpts, Ipfs, Keypair, Multiaddr, PeerId};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -213,11 +213,11 @@ impl Gossip for IpfsGossip {
         lookup(question).await
     }
 
-    async fn records(&self, name: [u8; 32]) -> mpsc::Receiver<Bytes> {
-        let (found, all) = mpsc::channel(FOUND);
+    async fn records(&self, name: [u8; 32]) -> BoxStream<'static, Bytes> {
+        let (found, all) = futures::channel::mpsc::channel(FOUND);
         // A node that is gone finds nothing, and what is dropped here is the end of it.
         let _ = self.commands.send(Command::Find(Find::Records { name, found })).await;
-        all
+        Box::pin(all)
     }
 
     async fn whereabouts(&self, node: &NodeId) -> Vec<String> {

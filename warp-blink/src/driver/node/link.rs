@@ -10,7 +10,7 @@ use bytes::Bytes;
 use rust_ipfs::{ConnectionId, Multiaddr, PeerId, Protocol};
 use tokio::sync::{mpsc, oneshot};
 
-use super::address::{is_relayed, node_of, relay_of};
+use super::address::{is_relayed, node_of, parse, relay_of};
 use crate::{
     id::NodeId,
     ports::gossip::{
@@ -73,7 +73,7 @@ pub(super) enum Command {
 #[derive(Debug)]
 pub(super) enum Find {
     /// What others have stored under a name.
-    Records { name: [u8; 32], found: mpsc::Sender<Bytes> },
+    Records { name: [u8; 32], found: futures::channel::mpsc::Sender<Bytes> },
     /// What others know of where a node is.
     Node { peer: PeerId, reply: oneshot::Sender<Vec<Multiaddr>> },
     /// Has others store a record for so long, and says how many did.
@@ -336,7 +336,16 @@ impl View {
 
     pub(super) fn listening(&self) -> Vec<String> {
         let Some(local) = self.local else { return Vec::new() };
-        self.listening.iter().map(|address| whole(address, local)).collect()
+        // Where others have come in from outside is no address of this machine, but one of this node.
+        let outside = self.facts.reachable_at();
+        let outside = outside.0.iter().filter_map(|text| parse(text).ok());
+        let mut all: Vec<String> = self.listening.iter().map(|address| whole(address, local)).collect();
+        for address in outside.map(|address| whole(&address, local)) {
+            if !all.contains(&address) {
+                all.push(address);
+            }
+        }
+        all
     }
 }
 

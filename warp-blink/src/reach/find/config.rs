@@ -24,6 +24,9 @@ pub struct FindConfig {
     pub publish: bool,
     /// Tell nobody an address but those behind relays, and nothing to the local network. Default false.
     pub relay_only: bool,
+    /// Addresses at nearer places than that are not published. Default [`Place::Public`]: nobody else can use them. Where the
+    /// nodes that are asked are in the same house, so are those who look there.
+    pub nearest: Place,
     /// How long what is known is tried before others are asked. Default 0.5 s: by then a node that is at home has answered
     /// over a bad mobile network.
     pub ask_after: Duration,
@@ -53,6 +56,7 @@ impl Default for FindConfig {
             kademlia: true,
             publish: true,
             relay_only: false,
+            nearest: Place::Public,
             ask_after: Duration::from_millis(500),
             lookup_timeout: Duration::from_secs(10),
             again_first: Duration::from_secs(5),
@@ -102,6 +106,12 @@ impl FindConfig {
         Self { relay_only, ..self }
     }
 
+    /// The same where addresses of this kind of place, and all further ones, are published.
+    #[must_use]
+    pub fn with_nearest(self, nearest: Place) -> Self {
+        Self { nearest, ..self }
+    }
+
     /// Whether the local network may be asked.
     pub fn asks_near(&self) -> bool {
         self.mdns && !self.relay_only
@@ -130,8 +140,8 @@ impl FindConfig {
             let Ok(address) = Address::parse(text) else { continue };
             let fits = match address.place() {
                 // Through a relay in this house nobody else gets in.
-                Place::Relayed => address.first_hop() >= Place::Public,
-                place => place >= Place::Public && !self.relay_only,
+                Place::Relayed => address.first_hop() >= self.nearest,
+                place => place >= self.nearest && !self.relay_only,
             };
             let text = address.to_string();
             if fits && !good.iter().any(|(_, known)| *known == text) {
