@@ -3,6 +3,7 @@
 //! Each part is off unless it was asked for ([`Routes`], [`RelayLimits`]). What they find out goes to the
 //! [facts](crate::reach::Facts) of the node's standing.
 
+mod answering;
 mod checking;
 mod only_relays;
 mod reserving;
@@ -27,7 +28,7 @@ use rust_ipfs::{
 use tracing::debug;
 
 pub use self::serving::RelayLimits;
-use self::{checking::Checking, only_relays::OnlyRelays, reserving::Reserving};
+use self::{answering::Answering, checking::Checking, only_relays::OnlyRelays, reserving::Reserving};
 use super::{
     address::{is_loopback, is_relayed},
     link::Shared,
@@ -71,7 +72,7 @@ pub struct Parts {
     only_relays: OnlyRelays,
     reserving: Toggle<Reserving>,
     checking: Toggle<Checking>,
-    answering: Toggle<libp2p_autonat::v2::server::Behaviour>,
+    answering: Toggle<Answering>,
     punching: Toggle<libp2p_dcutr::Behaviour>,
     mapping: Toggle<upnp::tokio::Behaviour>,
     serving: Toggle<libp2p_relay::Behaviour>,
@@ -131,7 +132,7 @@ impl Through {
             only_relays: OnlyRelays::new(relay_only, known.clone()),
             reserving: (!known.is_empty()).then(|| Reserving::new(local, relays, offered)).into(),
             checking: (dial_back && serve.is_none()).then(|| Checking::new(known)).into(),
-            answering: serve.is_some().then(libp2p_autonat::v2::server::Behaviour::default).into(),
+            answering: serve.as_ref().map(|serve| Answering::new(serve.loopback)).into(),
             punching: hole_punching.then(|| libp2p_dcutr::Behaviour::new(local)).into(),
             mapping: port_mapping.then(upnp::tokio::Behaviour::default).into(),
             serving: serve.map(|serve| libp2p_relay::Behaviour::new(local, serve.limits.config())).into(),
