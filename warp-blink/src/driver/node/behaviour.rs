@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     fmt,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
 
@@ -28,7 +28,8 @@ use super::{
 pub struct BlinkBehaviour {
     talk: Talk,
     finding: Finding,
-    through: Through,
+    /// Only ever used from the node's task. Locked, because parts of libp2p's relay cannot be shared, and rust-ipfs wants what can.
+    through: Mutex<Through>,
     commands: mpsc::Receiver<Command>,
     /// Nobody holds the other half any more, or it said goodbye.
     detached: bool,
@@ -41,7 +42,7 @@ impl BlinkBehaviour {
     pub fn new() -> (Self, NodeLink) {
         let (LinkEnd { commands, shared }, link) = link();
         let finding = Finding::off(shared.clone());
-        let through = Through::off(shared.clone());
+        let through = Mutex::new(Through::off(shared.clone()));
         let talk = Talk::new(shared.clone());
         (Self { talk, finding, through, commands, detached: false, shared }, link)
     }
@@ -57,8 +58,12 @@ impl BlinkBehaviour {
 
     /// The same for the node of this key, which others reach by these ways. To be called within a tokio runtime.
     pub(super) fn with_routes(mut self, key: &Keypair, routes: Routes) -> Self {
-        self.through = Through::new(key.public().to_peer_id(), routes, self.shared.clone());
+        self.through = Mutex::new(Through::new(key.public().to_peer_id(), routes, self.shared.clone()));
         self
+    }
+
+    fn through(&mut self) -> &mut Through {
+        self.through.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn command(&mut self, command: Command) {
@@ -71,7 +76,7 @@ impl BlinkBehaviour {
             }
             other => {
                 if matches!(other, Command::CloseAll { .. }) {
-                    self.through.fall_silent();
+                    self.through().fall_silent();
                 }
                 self.talk.command(other);
             }
@@ -83,7 +88,7 @@ impl BlinkBehaviour {
         self.detached = true;
         self.talk.fall_silent();
         self.finding.fall_silent();
-        self.through.fall_silent();
+        self.through().fall_silent();
         self.commands.close();
         self.shared.stop();
     }
@@ -106,7 +111,7 @@ impl NetworkBehaviour for BlinkBehaviour {
         let finding =
             self.finding.handle_established_inbound_connection(connection_id, peer, local_addr, remote_addr)?;
         let through =
-            self.through.handle_established_inbound_connection(connection_id, peer, local_addr, remote_addr)?;
+            self.through().handle_established_inbound_connection(connection_id, peer, local_addr, remote_addr)?;
         Ok(talk.select(finding).select(through))
     }
 
@@ -117,7 +122,7 @@ impl NetworkBehaviour for BlinkBehaviour {
         addresses: &[Multiaddr],
         role: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        self.through.handle_pending_outbound_connection(connection_id, peer, addresses, role)?;
+        self.through().handle_pending_outbound_connection(connection_id, peer, addresses, role)?;
         // For its own dialings only: those of the reach name their addresses, and nothing is added to these.
         self.finding.handle_pending_outbound_connection(connection_id, peer, addresses, role)
     }
@@ -144,7 +149,7 @@ impl NetworkBehaviour for BlinkBehaviour {
             role_override,
             port_use,
         )?;
-        let through = self.through.handle_established_outbound_connection(
+        let through = self.through().handle_established_outbound_connection(
             connection_id,
             peer,
             addr,
@@ -157,7 +162,7 @@ impl NetworkBehaviour for BlinkBehaviour {
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         self.finding.on_swarm_event(event);
         self.talk.on_swarm_event(event);
-        self.through.on_swarm_event(event);
+        self.through().on_swarm_event(event);
     }
 
     fn on_connection_handler_event(
@@ -173,7 +178,7 @@ impl NetworkBehaviour for BlinkBehaviour {
             Either::Left(Either::Right(event)) => {
                 self.finding.on_connection_handler_event(peer, connection_id, event);
             }
-            Either::Right(event) => self.through.on_connection_handler_event(peer, connection_id, event),
+            Either::Right(event) => self.through().on_connection_handler_event(peer, connection_id, event),
         }
     }
 
@@ -185,7 +190,7 @@ impl NetworkBehaviour for BlinkBehaviour {
             if let Poll::Ready(out) = self.finding.poll(cx) {
                 return Poll::Ready(out.map_in(Either::Right).map_in(Either::Left));
             }
-            if let Poll::Ready(out) = self.through.poll(cx) {
+            if let Poll::Ready(out) = self.through().poll(cx) {
                 return Poll::Ready(out.map_in(Either::Right));
             }
             if self.detached {

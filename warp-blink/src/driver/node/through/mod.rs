@@ -153,6 +153,7 @@ impl Through {
                 debug!(reached = said.result.is_ok(), "another node has dialed back");
                 let address = said.tested_addr.to_string();
                 self.shared.learn(|facts| facts.dialed_back(&address, said.result.is_ok()));
+                self.need_relays();
             }
             PartsEvent::Mapping(said) => {
                 let mapping = match said {
@@ -204,6 +205,11 @@ impl Through {
             }
             _ => return,
         }
+        self.need_relays();
+    }
+
+    /// Whoever is reached straight needs no relay but those that were named.
+    fn need_relays(&mut self) {
         if let Some(reserving) = self.parts.reserving.as_mut() {
             reserving.public(self.shared.is_public());
         }

@@ -42,7 +42,7 @@ impl OnlyRelays {
         if addresses.is_empty() || !addresses.iter().all(is_relayed) {
             return Some("only relays may be used (relay-only), and this leads straight there");
         }
-        let through = |address| relay_of(address).and_then(|relay| peer_of(&relay));
+        let through = |address: &Multiaddr| relay_of(address).and_then(|relay| peer_of(&relay));
         let named = addresses.iter().all(|address| through(address).is_some_and(|r| relays.contains(&r)));
         (!named).then_some(
             "only relays that this side has named may be used (relay-only), and this is another one: name it too, if you trust it",
