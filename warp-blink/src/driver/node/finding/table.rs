@@ -99,9 +99,19 @@ impl Table {
 
     /// A node listens at this address.
     pub(super) fn take(&mut self, peer: &PeerId, address: &Multiaddr) {
-        if let Some(kad) = self.kad.as_mut() {
-            kad.add_address(peer, address.clone());
+        let Some(kad) = self.kad.as_mut() else { return };
+        // libp2p keeps all that were ever told. The oldest stands first.
+        let known: Vec<Multiaddr> = kad
+            .kbucket(*peer)
+            .and_then(|near| {
+                let entry = near.iter().find(|entry| entry.node.key.preimage() == peer)?;
+                Some(entry.node.value.iter().cloned().collect())
+            })
+            .unwrap_or_default();
+        if let Some(oldest) = known.first().filter(|_| known.len() >= MAX_PLACES) {
+            kad.remove_address(peer, oldest);
         }
+        kad.add_address(peer, address.clone());
     }
 
     /// Holds this under a name, whatever it is.
@@ -167,7 +177,8 @@ impl Table {
                 | Err(GetClosestPeersError::Timeout { peers, .. })) = ended;
                 // The nearest by name, which need not be the one that was asked for.
                 let same = peers.iter().find(|near| near.peer_id == peer);
-                let addresses = same.map(|same| same.addrs.iter().take(MAX_PLACES).cloned().collect());
+                // What was told last stands last.
+                let addresses = same.map(|same| same.addrs.iter().rev().take(MAX_PLACES).cloned().collect());
                 let _ = reply.send(addresses.unwrap_or_default());
             }
             (Query::Store(reply), QueryResult::PutRecord(ended)) => {
