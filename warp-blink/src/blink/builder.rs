@@ -52,6 +52,7 @@ pub struct Builder {
     bootstrap: Vec<String>,
     mdns: bool,
     dht: bool,
+    public_dht: bool,
     publish: bool,
     ice: Vec<IpAddr>,
     servers: Vec<IceServer>,
@@ -83,6 +84,7 @@ impl Builder {
             bootstrap: Vec::new(),
             mdns: false,
             dht: true,
+            public_dht: false,
             publish: true,
             ice: Vec::new(),
             servers: Vec::new(),
@@ -164,6 +166,14 @@ impl Builder {
     /// For the own node only.
     pub fn dht(mut self, dht: bool) -> Self {
         self.dht = dht;
+        self
+    }
+
+    /// Looks for nodes in the table of the public IPFS network too, through those [bootstrap](Self::bootstrap) nodes that
+    /// belong to it. Nothing is stored there, and people whose node has another key than they have are not found there. Default
+    /// off: strangers there learn whom this node looks for, and where it is. For the own node only.
+    pub fn public_dht(mut self, public_dht: bool) -> Self {
+        self.public_dht = public_dht;
         self
     }
 
@@ -317,7 +327,7 @@ impl Builder {
             .with_relay_only(self.relay_only)
             .with_mdns(self.mdns)
             .with_records(through)
-            .with_kademlia(through)
+            .with_kademlia(through || !bootstrap.is_empty() && self.public_dht)
             .with_publish(through && self.publish)
             .with_nearest(nearest(&bootstrap));
         let media = self.config.media;
@@ -346,6 +356,7 @@ impl Builder {
                         let finding = NodeFinding::default()
                             .with_kademlia(self.dht)
                             .with_mdns(self.mdns)
+                            .with_public(self.public_dht)
                             .with_serves(self.publish)
                             .with_bootstrap(bootstrap.iter().map(|(node, _)| *node));
                         let mut config = NodeConfig::new(node_key)

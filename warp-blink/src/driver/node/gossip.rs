@@ -222,7 +222,11 @@ impl Gossip for IpfsGossip {
 
     async fn whereabouts(&self, node: &NodeId) -> Vec<String> {
         let Some(peer) = peer_of(node) else { return Vec::new() };
-        texts(self.find(|reply| Find::Node { peer, reply }).await)
+        let ask = |public| self.find(move |reply| Find::Node { peer, public, reply });
+        let (ours, public) = futures::join!(ask(false), ask(true));
+        let mut found = texts(ours);
+        found.extend(texts(public));
+        found
     }
 
     async fn store_record(&self, name: [u8; 32], record: Bytes, life: Duration) -> usize {

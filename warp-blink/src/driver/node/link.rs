@@ -74,8 +74,8 @@ pub(super) enum Command {
 pub(super) enum Find {
     /// What others have stored under a name.
     Records { name: [u8; 32], found: futures::channel::mpsc::Sender<Bytes> },
-    /// What others know of where a node is.
-    Node { peer: PeerId, reply: oneshot::Sender<Vec<Multiaddr>> },
+    /// What others know of where a node is, those of our own Kademlia or of the public one.
+    Node { peer: PeerId, public: bool, reply: oneshot::Sender<Vec<Multiaddr>> },
     /// Has others store a record for so long, and says how many did.
     Store { name: [u8; 32], record: Bytes, life: Duration, reply: oneshot::Sender<usize> },
     /// Where the local network says that a node is.
