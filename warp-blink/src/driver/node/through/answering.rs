@@ -1,7 +1,7 @@
 //! Dialing back for others who ask whether they can be reached (AutoNAT version 2).
 
 use std::{
-    collections::VecDeque,
+    collections::BTreeMap,
     task::{Context, Poll},
 };
 
@@ -9,15 +9,12 @@ use libp2p_autonat::v2::server;
 use rust_ipfs::{
     ConnectionId, Multiaddr, NetworkBehaviour, PeerId,
     swarm::{
-        ConnectionDenied, FromSwarm, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+        CloseConnection, ConnectionDenied, FromSwarm, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
         derive_prelude::{Endpoint, PortUse},
     },
 };
 
 use crate::reach::{Address, Place};
-
-/// Dialings of this part that the swarm has not asked about yet. It asks within the same turn, so one would do.
-const MAX_DIALS: usize = 64;
 
 /// libp2p's server, which dials whatever it is asked to. This one dials public addresses only: nobody scans the network of this house,
 /// or the services of this machine, through it.
@@ -26,12 +23,15 @@ pub struct Answering {
     server: server::Behaviour,
     /// Also the addresses of this machine, which is where tests are.
     loopback: bool,
-    dials: VecDeque<ConnectionId>,
+    /// What this part has dialed, and whom, until it is closed: bounded by the limits of the swarm.
+    dials: BTreeMap<ConnectionId, PeerId>,
+    /// What has served its purpose. It is closed, since nothing else would for a minute, and a peer may have few.
+    done: Vec<(ConnectionId, PeerId)>,
 }
 
 impl Answering {
     pub(super) fn new(loopback: bool) -> Self {
-        Self { server: server::Behaviour::default(), loopback, dials: VecDeque::new() }
+        Self { server: server::Behaviour::default(), loopback, dials: BTreeMap::new(), done: Vec::new() }
     }
 
     fn may_dial(&self, address: &Multiaddr) -> bool {
@@ -65,10 +65,9 @@ impl NetworkBehaviour for Answering {
         addresses: &[Multiaddr],
         _: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        let Some(at) = self.dials.iter().position(|dial| *dial == connection_id) else {
+        if !self.dials.contains_key(&connection_id) {
             return Ok(Vec::new());
-        };
-        self.dials.remove(at);
+        }
         match addresses.iter().all(|address| self.may_dial(address)) {
             true => Ok(Vec::new()),
             false => Err(ConnectionDenied::new("nobody is dialed back there: it is no public address")),
@@ -87,6 +86,14 @@ impl NetworkBehaviour for Answering {
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        let over = match &event {
+            FromSwarm::DialFailure(failed) => Some(failed.connection_id),
+            FromSwarm::ConnectionClosed(closed) => Some(closed.connection_id),
+            _ => None,
+        };
+        if let Some(connection) = over {
+            self.dials.remove(&connection);
+        }
         self.server.on_swarm_event(event);
     }
 
@@ -100,12 +107,22 @@ impl NetworkBehaviour for Answering {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<server::Event, THandlerInEvent<Self>>> {
+        if let Some((connection, peer_id)) = self.done.pop() {
+            let connection = CloseConnection::One(connection);
+            return Poll::Ready(ToSwarm::CloseConnection { peer_id, connection });
+        }
         let out = self.server.poll(cx);
-        if let Poll::Ready(ToSwarm::Dial { opts }) = &out {
-            if self.dials.len() >= MAX_DIALS {
-                self.dials.pop_front();
+        match &out {
+            Poll::Ready(ToSwarm::Dial { opts }) => {
+                if let Some(peer) = opts.get_peer_id() {
+                    self.dials.insert(opts.connection_id(), peer);
+                }
             }
-            self.dials.push_back(opts.connection_id());
+            Poll::Ready(ToSwarm::GenerateEvent(said)) => {
+                let its = self.dials.extract_if(.., |_, peer| *peer == said.client);
+                self.done.extend(its);
+            }
+            _ => {}
         }
         out
     }
