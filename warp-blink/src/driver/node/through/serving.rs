@@ -47,8 +47,9 @@ impl Default for RelayLimits {
     }
 }
 
-/// The shortest time that a place is kept: libp2p counts it in whole seconds, and renews after three quarters.
-const SHORTEST_PLACE: Duration = Duration::from_secs(4);
+/// The shortest and the longest time that a place is kept: libp2p counts it in whole seconds, and renews after three quarters; and a
+/// place that is kept for days says nothing.
+const PLACE: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs(86_400));
 
 impl RelayLimits {
     /// Another number of places.
@@ -58,10 +59,10 @@ impl RelayLimits {
         self
     }
 
-    /// Another time for which a place is kept; at least 4 s.
+    /// Another time for which a place is kept, from 4 s to a day.
     #[must_use]
     pub fn with_place_time(mut self, place_time: Duration) -> Self {
-        self.place_time = place_time.max(SHORTEST_PLACE);
+        self.place_time = place_time.clamp(PLACE.0, PLACE.1);
         self
     }
 
@@ -80,7 +81,7 @@ impl RelayLimits {
             max_reservations: self.places,
             // Two, where one connection takes over from another.
             max_reservations_per_peer: 4,
-            reservation_duration: self.place_time,
+            reservation_duration: self.place_time.clamp(PLACE.0, PLACE.1),
             reservation_rate_limiters: Vec::new(),
             max_circuits: self.circuits,
             max_circuits_per_peer: self.circuits_per_node,
