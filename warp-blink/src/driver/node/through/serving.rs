@@ -51,6 +51,9 @@ impl Default for RelayLimits {
 /// place that is kept for days says nothing.
 const PLACE: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs(86_400));
 
+/// The longest life of a circuit: a day.
+const LONGEST_CIRCUIT: Duration = Duration::from_secs(86_400);
+
 impl RelayLimits {
     /// Another number of places.
     #[must_use]
@@ -66,11 +69,10 @@ impl RelayLimits {
         self
     }
 
-    /// Another time and another number of bytes for a circuit; at least a second.
+    /// Another time and another number of bytes for a circuit, from a second to a day.
     #[must_use]
     pub fn with_circuit(mut self, time: Duration, bytes: u64) -> Self {
-        // libp2p counts it in whole seconds, of which 32 bits go over the wire.
-        self.circuit_time = time.clamp(Duration::from_secs(1), Duration::from_secs(u64::from(u32::MAX)));
+        self.circuit_time = time;
         self.circuit_bytes = bytes;
         self
     }
@@ -85,7 +87,8 @@ impl RelayLimits {
             reservation_rate_limiters: Vec::new(),
             max_circuits: self.circuits,
             max_circuits_per_peer: self.circuits_per_node,
-            max_circuit_duration: self.circuit_time,
+            // Whole seconds, of which 32 bits go over the wire; libp2p panics beyond.
+            max_circuit_duration: self.circuit_time.clamp(Duration::from_secs(1), LONGEST_CIRCUIT),
             max_circuit_bytes: self.circuit_bytes,
             circuit_src_rate_limiters: Vec::new(),
         };
