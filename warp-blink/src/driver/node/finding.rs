@@ -105,10 +105,10 @@ impl Finding {
         this.bootstrap = finding.bootstrap.iter().filter_map(peer_of).collect();
         this.relay_only = finding.relay_only;
         if finding.kademlia {
-            this.ours = Table::new(local, KADEMLIA, finding.serves && !finding.relay_only);
+            this.ours = Table::new(local, KADEMLIA, finding.serves && !finding.relay_only, this.asks());
         }
         if finding.public && this.asks() {
-            this.public = Table::new(local, PUBLIC, false);
+            this.public = Table::new(local, PUBLIC, false, true);
         }
         let mdns = finding.mdns && !finding.relay_only;
         let config = mdns::Config { query_interval: MDNS_INTERVAL, ..mdns::Config::default() };

@@ -17,6 +17,9 @@ use super::{super::records::Records, Find, MAX_PLACES};
 /// How long one question may take: as long as who asks waits (`FindConfig::lookup_timeout`).
 const QUERY: Duration = Duration::from_secs(10);
 
+/// How often the table is looked through. Default one hour, as the paper of Kademlia has it (section 2.3).
+const REFRESH: Duration = Duration::from_secs(3600);
+
 /// The most questions that are open or wait: as many as the finder has, and some for the own record.
 const MAX_QUERIES: usize = 40;
 
@@ -60,10 +63,11 @@ impl Table {
     }
 
     /// One under this name. It takes nobody and stores nothing by itself, and repeats nothing: owners put their records anew.
-    pub(super) fn new(local: PeerId, protocol: &'static str, serves: bool) -> Self {
+    pub(super) fn new(local: PeerId, protocol: &'static str, serves: bool, asks: bool) -> Self {
         let mut config = kad::Config::new(StreamProtocol::new(protocol));
         config
             .set_query_timeout(QUERY)
+            .set_periodic_bootstrap_interval(asks.then_some(REFRESH))
             .set_record_filtering(kad::StoreInserts::FilterBoth)
             .set_kbucket_inserts(kad::BucketInserts::Manual)
             .set_caching(kad::Caching::Disabled)
