@@ -10,7 +10,7 @@ mod table;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -48,11 +48,13 @@ const MAX_NEARBY: usize = 256;
 const MDNS_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The part of a node that finds others.
-pub(super) struct Finding {
+#[allow(unreachable_pub, reason = "a public behaviour's handler is made of its handler")]
+pub struct Finding {
     shared: Arc<Shared>,
     ours: Table,
     public: Table,
-    mdns: Toggle<mdns::tokio::Behaviour>,
+    /// Locked, because it cannot be shared, and rust-ipfs wants what can; only ever used from the node's task.
+    mdns: Mutex<Toggle<mdns::tokio::Behaviour>>,
     bootstrap: BTreeSet<PeerId>,
     relay_only: bool,
     records: Records,
@@ -89,7 +91,7 @@ impl Finding {
             shared,
             ours: Table::none(),
             public: Table::none(),
-            mdns: None.into(),
+            mdns: Mutex::new(None.into()),
             bootstrap: BTreeSet::new(),
             relay_only: false,
             records: Records::default(),
@@ -112,7 +114,7 @@ impl Finding {
         }
         let mdns = finding.mdns && !finding.relay_only;
         let config = mdns::Config { query_interval: MDNS_INTERVAL, ..mdns::Config::default() };
-        this.mdns = mdns.then(|| mdns::tokio::Behaviour::new(config, local)).transpose()?.into();
+        this.mdns = Mutex::new(mdns.then(|| mdns::tokio::Behaviour::new(config, local)).transpose()?.into());
         Ok(this)
     }
 

@@ -41,7 +41,8 @@ use crate::{
 };
 
 /// Topics, messages and connections of a node.
-pub(super) struct Talk {
+#[allow(unreachable_pub, reason = "a public behaviour's handler is made of its handler")]
+pub struct Talk {
     gossip: Gossipsub,
     shared: Arc<Shared>,
     subscribed: BTreeMap<TopicHash, Subscription>,

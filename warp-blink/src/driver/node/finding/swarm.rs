@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    sync::PoisonError,
     task::{Context, Poll},
 };
 
@@ -127,7 +128,7 @@ impl NetworkBehaviour for Finding {
         }
         self.ours.kad.on_swarm_event(event);
         self.public.kad.on_swarm_event(event);
-        self.mdns.on_swarm_event(event);
+        self.mdns.get_mut().unwrap_or_else(PoisonError::into_inner).on_swarm_event(event);
     }
 
     fn on_connection_handler_event(
@@ -159,7 +160,7 @@ impl NetworkBehaviour for Finding {
                     return Poll::Ready(wish.map_in(Either::Right));
                 }
             }
-            match self.mdns.poll(cx) {
+            match self.mdns.get_mut().unwrap_or_else(PoisonError::into_inner).poll(cx) {
                 Poll::Ready(ToSwarm::GenerateEvent(event)) => self.on_mdns(event),
                 // It has nothing else to say.
                 Poll::Ready(_) => {}

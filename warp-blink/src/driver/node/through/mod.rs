@@ -79,7 +79,8 @@ pub struct Parts {
 }
 
 /// See the [module](self).
-pub(super) struct Through {
+#[allow(unreachable_pub, reason = "a public behaviour's handler is made of its handler")]
+pub struct Through {
     parts: Parts,
     shared: Arc<Shared>,
     /// It is a relay: its addresses are told to those for whom it keeps a place. Whether those of this machine alone are, too.
