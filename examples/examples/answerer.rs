@@ -16,8 +16,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // Once the node listens, say where.
     let mut snapshots = blink.snapshots();
-    let online =
-        snapshots.wait_for(|s| s.node.is_up() && !s.addresses.is_empty()).await?.clone();
+    let online = snapshots.wait_for(|s| s.node.is_up() && !s.addresses.is_empty()).await?.clone();
     for address in &online.addresses {
         println!("cargo run -p blink-examples --example caller -- {} {address}", blink.public_key());
     }

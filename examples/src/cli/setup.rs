@@ -135,7 +135,9 @@ pub(super) async fn start(common: &Common, identity: Identity) -> Result<Blink, 
 pub(super) async fn ready(blink: &Blink, common: &Common) -> Result<Line, Failure> {
     let mut snapshots = blink.snapshots();
     let behind = |s: &Snapshot| s.addresses.iter().any(|address| address.contains("/p2p-circuit"));
-    let wanted = |s: &Arc<Snapshot>| s.node.is_up() && !s.addresses.is_empty() && (common.relay.is_empty() || behind(s));
+    let wanted = |s: &Arc<Snapshot>| {
+        s.node.is_up() && !s.addresses.is_empty() && (common.relay.is_empty() || behind(s))
+    };
     let waited = timeout(START, snapshots.wait_for(wanted)).await.map(|found| found.map(|s| s.clone()));
     let snapshot = match waited {
         Ok(Ok(snapshot)) => snapshot,

@@ -24,9 +24,12 @@ fn a_call_goes_through_blink_relay() {
     let circuits: Vec<String> =
         addresses(&ready).into_iter().filter(|a| a.contains("/p2p-circuit/p2p/")).collect();
     assert!(circuits.iter().all(|circuit| circuit.starts_with(&at)), "{ready}");
-    bob.until_which("node", |line| line["state"] == "relayed" && line["by"].as_array().is_some_and(|l| l.len() == 1));
+    bob.until_which("node", |line| {
+        line["state"] == "relayed" && line["by"].as_array().is_some_and(|l| l.len() == 1)
+    });
 
-    let alice = Phone::call_key("alice", &bob.did(), &circuits[0], &[&["--duration", "1"][..], &off].concat());
+    let alice =
+        Phone::call_key("alice", &bob.did(), &circuits[0], &[&["--duration", "1"][..], &off].concat());
     let (code, lines) = alice.end();
     assert_eq!(code, 0);
     let reached = lines.iter().find(|line| line["event"] == "reached").expect("bob was reached");

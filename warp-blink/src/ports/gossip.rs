@@ -31,7 +31,7 @@ pub use self::{
     },
 };
 pub use crate::reach::{
-    Advice, AddressFailure, Answers, LocalCause, OfflineCause, Question, ResolveError, Via,
+    AddressFailure, Advice, Answers, LocalCause, OfflineCause, Question, ResolveError, Via,
 };
 use crate::{
     id::NodeId,

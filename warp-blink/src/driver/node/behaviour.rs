@@ -95,8 +95,10 @@ impl BlinkBehaviour {
 }
 
 impl NetworkBehaviour for BlinkBehaviour {
-    type ConnectionHandler =
-        ConnectionHandlerSelect<ConnectionHandlerSelect<THandler<Talk>, THandler<Finding>>, THandler<Through>>;
+    type ConnectionHandler = ConnectionHandlerSelect<
+        ConnectionHandlerSelect<THandler<Talk>, THandler<Finding>>,
+        THandler<Through>,
+    >;
     type ToSwarm = Infallible;
 
     fn handle_established_inbound_connection(
@@ -108,10 +110,18 @@ impl NetworkBehaviour for BlinkBehaviour {
     ) -> Result<THandler<Self>, ConnectionDenied> {
         let talk =
             self.talk.handle_established_inbound_connection(connection_id, peer, local_addr, remote_addr)?;
-        let finding =
-            self.finding.handle_established_inbound_connection(connection_id, peer, local_addr, remote_addr)?;
-        let through =
-            self.through().handle_established_inbound_connection(connection_id, peer, local_addr, remote_addr)?;
+        let finding = self.finding.handle_established_inbound_connection(
+            connection_id,
+            peer,
+            local_addr,
+            remote_addr,
+        )?;
+        let through = self.through().handle_established_inbound_connection(
+            connection_id,
+            peer,
+            local_addr,
+            remote_addr,
+        )?;
         Ok(talk.select(finding).select(through))
     }
 

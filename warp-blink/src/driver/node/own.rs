@@ -227,7 +227,15 @@ impl NodeConfig {
             .map_err(|error| NodeError::Start(format!("mDNS: {error}")))?
             .with_routes(&keypair, routes);
         let ipfs = run(keypair, behaviour, self.max_peers).await?;
-        let gossip = match IpfsGossip::join(ipfs.clone(), link, true, !listen.is_empty(), self.connect_timeout).await {
+        let gossip = match IpfsGossip::join(
+            ipfs.clone(),
+            link,
+            true,
+            !listen.is_empty(),
+            self.connect_timeout,
+        )
+        .await
+        {
             Ok(gossip) => gossip,
             Err(error @ (AttachError::Foreign | AttachError::Stalled { .. })) => {
                 ipfs.exit_daemon().await;

@@ -111,7 +111,9 @@ impl Renewal {
             let age = now.since(c.since);
             // What leads straight is better than any circuit, however young that is.
             let same = relayed || !c.endpoint.is_relayed();
-            !c.replaced && same && (age < SAME_DIALING || (age < REPLACED_FROM && c.endpoint.is_dialer() != dialed))
+            !c.replaced
+                && same
+                && (age < SAME_DIALING || (age < REPLACED_FROM && c.endpoint.is_dialer() != dialed))
         };
         if known.iter().any(stays) {
             return Vec::new();
@@ -206,7 +208,9 @@ impl Renewal {
 
     /// This machine has an address no longer. The connections that may have gone out from it, which are to be closed.
     pub(super) fn lost(&mut self, address: &Multiaddr) -> Vec<(PeerId, ConnectionId)> {
-        let Some(lost) = ip(address).filter(|_| is_elsewhere(address) && !is_relayed(address)) else { return Vec::new() };
+        let Some(lost) = ip(address).filter(|_| is_elsewhere(address) && !is_relayed(address)) else {
+            return Vec::new();
+        };
         // Who has dialed does not know from which of its addresses, and QUIC does not say at which it was dialed.
         let may =
             |to: &Multiaddr| ip(to).is_none_or(|to| to.is_ipv4() == lost.is_ipv4() && !to.is_loopback());

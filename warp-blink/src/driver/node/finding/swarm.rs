@@ -23,11 +23,7 @@ type Tables = Toggle<Kad>;
 
 impl Finding {
     /// What a Kademlia wants of the swarm, if that may be.
-    fn lets_pass<E>(
-        &mut self,
-        which: Which,
-        wish: ToSwarm<kad::Event, E>,
-    ) -> Option<ToSwarm<Infallible, E>> {
+    fn lets_pass<E>(&mut self, which: Which, wish: ToSwarm<kad::Event, E>) -> Option<ToSwarm<Infallible, E>> {
         match wish {
             ToSwarm::GenerateEvent(event) => {
                 self.on_kad(which, event);
@@ -59,8 +55,7 @@ impl NetworkBehaviour for Finding {
     ) -> Result<THandler<Self>, ConnectionDenied> {
         if self.ours.kad.is_enabled() {
             let from = origin(remote_addr);
-            let caller =
-                self.callers.entry(peer).or_insert(Caller { from, said: Vec::new(), speaks: false });
+            let caller = self.callers.entry(peer).or_insert(Caller { from, said: Vec::new(), speaks: false });
             caller.from = caller.from.min(from);
         }
         let [ours, public] = [&mut self.ours, &mut self.public].map(|table| {
@@ -78,7 +73,12 @@ impl NetworkBehaviour for Finding {
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
         let mut found = Vec::new();
         for table in [&mut self.ours, &mut self.public] {
-            found.extend(table.kad.handle_pending_outbound_connection(connection_id, peer, addresses, role)?);
+            found.extend(table.kad.handle_pending_outbound_connection(
+                connection_id,
+                peer,
+                addresses,
+                role,
+            )?);
         }
         found.retain(|address| self.may_dial(address));
         Ok(found)

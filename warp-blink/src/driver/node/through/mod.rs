@@ -168,7 +168,9 @@ impl Through {
             }
             PartsEvent::Punching(said) => debug!(through = said.result.is_ok(), "hole punching"),
             PartsEvent::Serving(said) => serving::log(&said),
-            PartsEvent::Answering(said) => debug!(reached = said.result.is_ok(), "dialed back for another node"),
+            PartsEvent::Answering(said) => {
+                debug!(reached = said.result.is_ok(), "dialed back for another node")
+            }
             PartsEvent::OnlyRelays(never) | PartsEvent::Reserving(never) => match never {},
         }
     }

@@ -62,11 +62,7 @@ struct Place {
 }
 
 impl Reserving {
-    pub(super) fn new(
-        local: PeerId,
-        named: Vec<(PeerId, Multiaddr)>,
-        offered: Vec<PeerId>,
-    ) -> Self {
+    pub(super) fn new(local: PeerId, named: Vec<(PeerId, Multiaddr)>, offered: Vec<PeerId>) -> Self {
         let mut this = Self {
             local,
             relays: Relays::default(),

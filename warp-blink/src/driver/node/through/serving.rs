@@ -110,7 +110,9 @@ pub(super) fn log(event: &Event) {
     match event {
         Event::ReservationReqAccepted { renewed, .. } => debug!(renewed, "a place is kept"),
         Event::ReservationReqDenied { status, .. } => debug!(?status, "a place was refused"),
-        Event::ReservationClosed { .. } | Event::ReservationTimedOut { .. } => debug!("a place is free again"),
+        Event::ReservationClosed { .. } | Event::ReservationTimedOut { .. } => {
+            debug!("a place is free again")
+        }
         Event::CircuitReqAccepted { .. } => debug!("a circuit is open"),
         Event::CircuitReqDenied { status, .. } => debug!(?status, "a circuit was refused"),
         Event::CircuitClosed { error, .. } => debug!(cut = error.is_some(), "a circuit is closed"),
