@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use blink_tests::e2e::phone::{Phone, fresh};
 use warp_blink::{
-    Audio, Blink, Config, EndReason, Error, Event, IceServer, NodeKey, RelayConfig, RelayLimits, RelayNode,
+    Audio, Blink, CallId, Config, EndReason, Error, Event, IceServer, NodeKey, RelayConfig, RelayLimits, RelayNode,
     event::{NodeState, Phase, Via},
 };
 
@@ -30,6 +30,15 @@ async fn placed(relay: &RelayNode) -> (Phone, String) {
 /// One that knows somebody by this address.
 async fn caller(at: &str) -> Phone {
     Phone::built(Blink::builder(fresh()).hole_punching(false).peer(at), &[]).await
+}
+
+/// Waits for the end of the call.
+async fn ends(phone: &mut Phone, call: CallId) {
+    while let Some(event) = phone.events.next().await {
+        if matches!(event, Event::Ended { call: ended, .. } if ended == call) {
+            return;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,19 +77,8 @@ async fn a_call_goes_on_when_its_circuit_is_used_up_and_when_the_relay_dies() {
     bob.blink.answer(call).await.unwrap();
     alice.heard().await;
     bob.heard().await;
-    let ends = |phone: &mut Phone| {
-        let call = call;
-        let events = &mut phone.events;
-        async move {
-            while let Some(event) = events.next().await {
-                if matches!(event, Event::Ended { call: ended, .. } if ended == call) {
-                    return;
-                }
-            }
-        }
-    };
     // No event says that something goes on.
-    assert!(tokio::time::timeout(Duration::from_secs(7), ends(&mut alice)).await.is_err(), "the call ended");
+    assert!(tokio::time::timeout(Duration::from_secs(7), ends(&mut alice, call)).await.is_err(), "the call ended");
     alice.blink.set_muted(true).await.unwrap();
     let key = alice.key();
     let muted = |s: &warp_blink::Snapshot| {
@@ -89,7 +87,7 @@ async fn a_call_goes_on_when_its_circuit_is_used_up_and_when_the_relay_dies() {
     };
     bob.seen("that she is muted", muted).await;
     relay.shutdown().await;
-    assert!(tokio::time::timeout(Duration::from_secs(3), ends(&mut bob)).await.is_err(), "the call ended");
+    assert!(tokio::time::timeout(Duration::from_secs(3), ends(&mut bob, call)).await.is_err(), "the call ended");
     alice.blink.hang_up(call).await.unwrap();
     assert_eq!(bob.ended(call).await.0, EndReason::HungUp);
 }
