@@ -30,7 +30,9 @@ async fn found(caller: &mut Phone, callee: PublicKey) -> CallId {
             let there = caller
                 .wait("whether they are found", |e| match e {
                     Event::Reached { peer, .. } if *peer == callee => Some(true),
-                    Event::Warning { warning: Warning::NotReached { peer, .. } } if *peer == callee => Some(false),
+                    Event::Warning { warning: Warning::NotReached { peer, .. } } if *peer == callee => {
+                        Some(false)
+                    }
                     _ => None,
                 })
                 .await;
@@ -114,7 +116,10 @@ fn sealed(identity: &Identity, address: &str) -> Vec<u8> {
     let record = Record {
         sequence: u64::MAX,
         expires: warp_blink::time::UnixTime::from_millis(u64::MAX),
-        nodes: vec![NodePlace { node: NodeKey::from_seed([202; 32]).node_id(), addresses: vec![address.into()] }],
+        nodes: vec![NodePlace {
+            node: NodeKey::from_seed([202; 32]).node_id(),
+            addresses: vec![address.into()],
+        }],
         versions: vec![1],
         suites: vec![1],
         kem: None,

@@ -36,10 +36,7 @@ pub(super) fn identity(key: Option<&Path>) -> Result<Identity, Failure> {
 
 /// Refuses what a later version does, and what makes no sense together.
 pub(super) fn check(common: &Common) -> Result<(), Failure> {
-    let later = [
-        ("--relay", !common.relay.is_empty()),
-        ("--relay-only", common.relay_only),
-    ];
+    let later = [("--relay", !common.relay.is_empty()), ("--relay-only", common.relay_only)];
     match later.into_iter().find(|(_, asked)| *asked) {
         Some((option, _)) => Err(Failure::not_built(option)),
         None if common.store.is_some() && common.key.is_none() => Err(Failure::usage(

@@ -217,7 +217,8 @@ fn a_public_key_is_enough_for_those_who_name_the_same_node() {
     let through = common.address();
     let mut bob = Phone::answer("bob", &["--once", "--bootstrap", &through]);
     bob.until("ready");
-    let call = |_| Phone::call_by_key_alone("alice", &bob.did(), &["--bootstrap", &through, "--duration", "1"]);
+    let call =
+        |_| Phone::call_by_key_alone("alice", &bob.did(), &["--bootstrap", &through, "--duration", "1"]);
     let code = (0..20).map(|n| call(n).end().0).find(|code| *code != 5);
     assert_eq!((code, bob.end().0), (Some(0), 0));
 }

@@ -24,7 +24,8 @@ use crate::{
     ports::gossip::Gossip,
     proto::signal::{SUITE_CLASSICAL, SUITE_HYBRID, VERSION},
     reach::{
-        Addresses, FindConfig, FindEffect, FindInput, Finder, Found, Jitter, LookupId, OwnRecord, Seen, Source,
+        Addresses, FindConfig, FindEffect, FindInput, Finder, Found, Jitter, LookupId, OwnRecord, Seen,
+        Source,
     },
     time::Instant,
     wire::{
@@ -311,9 +312,9 @@ async fn newest_record(gossip: &dyn Gossip, who: &PublicKey, forged: &AtomicU64)
         match read_record(&bytes) {
             Ok((signer, record)) if signer == *who => {
                 let fresh = record.expires > clock::unix();
-                let better = best.as_ref().is_none_or(|(was_fresh, known)| {
-                    (fresh, record.sequence) > (*was_fresh, known.sequence)
-                });
+                let better = best
+                    .as_ref()
+                    .is_none_or(|(was_fresh, known)| (fresh, record.sequence) > (*was_fresh, known.sequence));
                 if better {
                     best = Some((fresh, record));
                 }

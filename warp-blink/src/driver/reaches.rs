@@ -26,8 +26,8 @@ use crate::{
     ports::gossip::{ConnectError, Gossip},
     proto::{EffectId, Outcome},
     reach::{
-        Addresses, Answers, DialId, Effect, Found, Jitter, LookupId, MAX_ADDRESS, MAX_REACH_ADDRESSES, QueryId,
-        Question, Reach, ReachConfig, ReachInput, ReachState, ResolveError, Source, Via,
+        Addresses, Answers, DialId, Effect, Found, Jitter, LookupId, MAX_ADDRESS, MAX_REACH_ADDRESSES,
+        QueryId, Question, Reach, ReachConfig, ReachInput, ReachState, ResolveError, Source, Via,
     },
     time::Instant,
     wire::Whereabouts,
@@ -99,7 +99,12 @@ pub(super) enum Answer {
 }
 
 impl Reaches {
-    pub(super) fn new(gossip: Arc<dyn Gossip>, book: Book, seeker: Seeker, results: mpsc::Sender<Answer>) -> Self {
+    pub(super) fn new(
+        gossip: Arc<dyn Gossip>,
+        book: Book,
+        seeker: Seeker,
+        results: mpsc::Sender<Answer>,
+    ) -> Self {
         Self {
             gossip,
             book,

@@ -19,7 +19,9 @@ async fn a_record_leads_to_a_node_of_another_key_and_without_one_nobody_is_asked
             let there = alice
                 .wait("whether he is found", |e| match e {
                     Event::Reached { .. } => Some(None),
-                    Event::Warning { warning: Warning::NotReached { cause, .. } } => Some(Some(cause.clone())),
+                    Event::Warning { warning: Warning::NotReached { cause, .. } } => {
+                        Some(Some(cause.clone()))
+                    }
                     _ => None,
                 })
                 .await;

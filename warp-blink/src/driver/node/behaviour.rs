@@ -7,11 +7,14 @@ use std::{
     task::{Context, Poll},
 };
 
+use libp2p_gossipsub as gossipsub;
+use libp2p_kad as kad;
 use rust_ipfs::{
     ConnectionId, Keypair, Multiaddr, NetworkBehaviour, PeerId,
     swarm::{
         ConnectionDenied, ConnectionHandler, ConnectionHandlerSelect, FromSwarm, THandler, THandlerInEvent,
         THandlerOutEvent, ToSwarm,
+        behaviour::toggle::Toggle,
         derive_prelude::{Either, Endpoint, PortUse},
     },
 };
@@ -22,6 +25,10 @@ use super::{
     link::{Command, LinkEnd, NodeLink, Shared, link},
     talk::Talk,
 };
+
+/// What each of the two tables asks of a connection.
+type OneTable = THandler<Toggle<kad::Behaviour<kad::store::MemoryStore>>>;
+type Tables = ConnectionHandlerSelect<OneTable, OneTable>;
 
 /// The part of a node that carries signals of calls: see the [module](super).
 pub struct BlinkBehaviour {
@@ -75,7 +82,8 @@ impl BlinkBehaviour {
 }
 
 impl NetworkBehaviour for BlinkBehaviour {
-    type ConnectionHandler = ConnectionHandlerSelect<THandler<Talk>, THandler<Finding>>;
+    // Of the types behind the two parts, since those have no public name.
+    type ConnectionHandler = ConnectionHandlerSelect<THandler<gossipsub::Behaviour>, Tables>;
     type ToSwarm = Infallible;
 
     fn handle_established_inbound_connection(
@@ -87,8 +95,12 @@ impl NetworkBehaviour for BlinkBehaviour {
     ) -> Result<THandler<Self>, ConnectionDenied> {
         let talk =
             self.talk.handle_established_inbound_connection(connection_id, peer, local_addr, remote_addr)?;
-        let finding =
-            self.finding.handle_established_inbound_connection(connection_id, peer, local_addr, remote_addr)?;
+        let finding = self.finding.handle_established_inbound_connection(
+            connection_id,
+            peer,
+            local_addr,
+            remote_addr,
+        )?;
         Ok(ConnectionHandler::select(talk, finding))
     }
 

@@ -10,7 +10,7 @@ mod table;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -52,7 +52,8 @@ pub(super) struct Finding {
     shared: Arc<Shared>,
     ours: Table,
     public: Table,
-    mdns: Toggle<mdns::tokio::Behaviour>,
+    /// Never locked: rust-ipfs wants a behaviour that threads can share, and this one they cannot.
+    mdns: Mutex<Toggle<mdns::tokio::Behaviour>>,
     bootstrap: BTreeSet<PeerId>,
     relay_only: bool,
     records: Records,
@@ -89,7 +90,7 @@ impl Finding {
             shared,
             ours: Table::none(),
             public: Table::none(),
-            mdns: None.into(),
+            mdns: Mutex::new(None.into()),
             bootstrap: BTreeSet::new(),
             relay_only: false,
             records: Records::default(),
@@ -112,7 +113,7 @@ impl Finding {
         }
         let mdns = finding.mdns && !finding.relay_only;
         let config = mdns::Config { query_interval: MDNS_INTERVAL, ..mdns::Config::default() };
-        this.mdns = mdns.then(|| mdns::tokio::Behaviour::new(config, local)).transpose()?.into();
+        this.mdns = Mutex::new(mdns.then(|| mdns::tokio::Behaviour::new(config, local)).transpose()?.into());
         Ok(this)
     }
 
@@ -121,6 +122,10 @@ impl Finding {
         self.ours.fall_silent();
         self.public.fall_silent();
         self.bootstrap.clear();
+    }
+
+    fn mdns(&mut self) -> &mut Toggle<mdns::tokio::Behaviour> {
+        self.mdns.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether others may be asked.

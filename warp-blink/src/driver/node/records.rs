@@ -158,7 +158,10 @@ mod tests {
         *forged.last_mut().unwrap() ^= 1;
         assert_eq!(offer(&mut records, &mut store, from, key.clone(), forged), Err(Refused::Forged));
         assert_eq!(offer(&mut records, &mut store, from, key.clone(), vec![1; 200]), Err(Refused::Forged));
-        assert_eq!(offer(&mut records, &mut store, from, key.clone(), sealed(1, 4, 9000).1), Err(Refused::Old));
+        assert_eq!(
+            offer(&mut records, &mut store, from, key.clone(), sealed(1, 4, 9000).1),
+            Err(Refused::Old)
+        );
         assert_eq!(offer(&mut records, &mut store, from, key.clone(), sealed(1, 9, 0).1), Err(Refused::Old));
         let newer = sealed(1, 6, 1000).1;
         assert_eq!(offer(&mut records, &mut store, from, key.clone(), newer.clone()), Ok(()));

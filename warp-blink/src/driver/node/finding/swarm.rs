@@ -22,11 +22,7 @@ type Tables = Toggle<Kad>;
 
 impl Finding {
     /// What a Kademlia wants of the swarm, if that may be.
-    fn lets_pass<E>(
-        &mut self,
-        which: Which,
-        wish: ToSwarm<kad::Event, E>,
-    ) -> Option<ToSwarm<Infallible, E>> {
+    fn lets_pass<E>(&mut self, which: Which, wish: ToSwarm<kad::Event, E>) -> Option<ToSwarm<Infallible, E>> {
         match wish {
             ToSwarm::GenerateEvent(event) => {
                 self.on_kad(which, event);
@@ -58,8 +54,7 @@ impl NetworkBehaviour for Finding {
     ) -> Result<THandler<Self>, ConnectionDenied> {
         if self.ours.kad.is_enabled() {
             let from = origin(remote_addr);
-            let caller =
-                self.callers.entry(peer).or_insert(Caller { from, said: Vec::new(), speaks: false });
+            let caller = self.callers.entry(peer).or_insert(Caller { from, said: Vec::new(), speaks: false });
             caller.from = caller.from.min(from);
         }
         let [ours, public] = [&mut self.ours, &mut self.public].map(|table| {
@@ -77,7 +72,12 @@ impl NetworkBehaviour for Finding {
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
         let mut found = Vec::new();
         for table in [&mut self.ours, &mut self.public] {
-            found.extend(table.kad.handle_pending_outbound_connection(connection_id, peer, addresses, role)?);
+            found.extend(table.kad.handle_pending_outbound_connection(
+                connection_id,
+                peer,
+                addresses,
+                role,
+            )?);
         }
         found.retain(|address| self.may_dial(address));
         Ok(found)
@@ -127,7 +127,7 @@ impl NetworkBehaviour for Finding {
         }
         self.ours.kad.on_swarm_event(event);
         self.public.kad.on_swarm_event(event);
-        self.mdns.on_swarm_event(event);
+        self.mdns().on_swarm_event(event);
     }
 
     fn on_connection_handler_event(
@@ -159,7 +159,7 @@ impl NetworkBehaviour for Finding {
                     return Poll::Ready(wish.map_in(Either::Right));
                 }
             }
-            match self.mdns.poll(cx) {
+            match self.mdns().poll(cx) {
                 Poll::Ready(ToSwarm::GenerateEvent(event)) => self.on_mdns(event),
                 // It has nothing else to say.
                 Poll::Ready(_) => {}

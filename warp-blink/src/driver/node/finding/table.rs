@@ -177,8 +177,8 @@ impl Table {
         }
         match (self.queries.swap_remove(at).1, result) {
             (Query::Node { peer, reply }, QueryResult::GetClosestPeers(ended)) => {
-                let (Ok(GetClosestPeersOk { peers, .. })
-                | Err(GetClosestPeersError::Timeout { peers, .. })) = ended;
+                let (Ok(GetClosestPeersOk { peers, .. }) | Err(GetClosestPeersError::Timeout { peers, .. })) =
+                    ended;
                 // The nearest by name, which need not be the one that was asked for.
                 let same = peers.iter().find(|near| near.peer_id == peer);
                 // What was told last stands last.
