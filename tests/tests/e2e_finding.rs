@@ -97,7 +97,7 @@ async fn somebody_who_comes_back_at_another_address_is_found_there() {
     bob.ended(call).await;
     let before = bob.address().await;
     bob.blink.shutdown().await;
-    drop(bob);
+    drop(bob.events);
     let mut bob = start().await;
     assert_ne!(bob.address().await, before);
     talk(&mut alice, &mut bob).await;
