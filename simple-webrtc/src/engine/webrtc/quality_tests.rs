@@ -315,8 +315,8 @@ async fn a_path_that_fills_up_is_told_to_the_encoder() {
     println!("13 % too much for {:?}: {of_a:?}", start.elapsed());
     let congested = of_a.iter().find(|advice| advice.congested).expect("noticed");
     let limit = congested.bitrate.expect("limited");
-    // 85 % of what arrives, which is 28.
-    assert!((21_000..26_000).contains(&limit), "{limit}");
+    // 85 % of what arrives, which is 28, once or twice: it is told once a second.
+    assert!((20_000..26_000).contains(&limit), "{limit}");
     assert_eq!(congested.path_loss, Some(0.0), "nothing is lost yet");
     assert!(of_b.iter().all(|advice| !advice.congested), "the other way is free: {of_b:?}");
     pair.net.limit(None);
