@@ -64,6 +64,8 @@ impl Shown {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cause {
     began: Option<Instant>,
+    /// The last report.
+    heard: Option<Instant>,
     piece: Shown,
     window: Option<Shown>,
     /// Newest last.
@@ -72,12 +74,15 @@ pub(crate) struct Cause {
 }
 
 impl Cause {
-    pub(crate) fn on_feedback(&mut self, now: Instant, fates: &[Fate]) {
+    /// `sending` is in bit/s: what reports do not name, since they were lost themselves, was sent all the same.
+    pub(crate) fn on_feedback(&mut self, now: Instant, fates: &[Fate], sending: Option<u64>) {
+        let Some(sending) = sending else { return };
         let began = *self.began.get_or_insert(now);
+        let since = now.saturating_duration_since(self.heard.replace(now).unwrap_or(now));
+        self.piece.bytes += sending as f64 / 8.0 * since.as_secs_f64();
         for fate in fates {
             self.piece.packets += 1.0;
             self.piece.lost += f64::from(u8::from(!fate.arrived));
-            self.piece.bytes += fate.bytes as f64;
         }
         let lasted = now.saturating_duration_since(began);
         if lasted < PIECE {
@@ -159,9 +164,9 @@ mod tests {
     ) -> Instant {
         for n in 0..seconds * 5 {
             let fates: Vec<Fate> = (n * 10..n * 10 + 10)
-                .map(|packet| Fate { bytes, arrived: !lost(packet), came: None })
+                .map(|packet| Fate { left: from, arrived: !lost(packet), came: None })
                 .collect();
-            cause.on_feedback(from + Duration::from_millis(n * 200), &fates);
+            cause.on_feedback(from + Duration::from_millis(n * 200), &fates, Some(bytes as u64 * 8 * 50));
         }
         from + Duration::from_secs(seconds)
     }
