@@ -50,6 +50,17 @@ impl Shown {
         self.rate() > other.rate() * by || other.rate() > self.rate() * by
     }
 
+    /// By how much losses may differ by chance. The variance of a share is that of both together, since a few losses less
+    /// would make chance look small.
+    fn chance(&self, other: &Self) -> f64 {
+        let loss = self.and(other).loss();
+        CHANCE * (loss * (1.0 - loss) * (1.0 / self.packets + 1.0 / other.packets)).sqrt()
+    }
+
+    fn is_another_path(&self, other: &Self) -> bool {
+        (self.loss() - other.loss()).abs() > self.chance(other).max(FOLLOWS.1)
+    }
+
     fn and(&self, other: &Self) -> Self {
         Self {
             packets: self.packets + other.packets,
@@ -104,7 +115,13 @@ impl Cause {
             None => piece,
         };
         self.window = Some(window);
-        if let Some(then) = self.windows.iter().rev().find(|then| then.is_apart(&window, APART)) {
+        let even = self.windows.iter().rev().find(|then| !then.is_apart(&window, EVEN));
+        let apart = self.windows.iter().rev().find(|then| then.is_apart(&window, APART));
+        if even.is_some_and(|then| then.is_another_path(&window)) {
+            // As much was sent, and something else became of it. What was before says nothing any more.
+            self.windows.clear();
+            self.ours = false;
+        } else if let Some(then) = apart {
             self.ours = follows(then, &window).unwrap_or(self.ours);
         }
         if window.lasted >= WINDOW {
@@ -139,9 +156,7 @@ impl Cause {
 fn follows(one: &Shown, other: &Shown) -> Option<bool> {
     let (low, high) = if one.rate() < other.rate() { (one, other) } else { (other, one) };
     let full = (1.0 - low.loss()) * (1.0 - low.rate() / high.rate());
-    // The variance of a share, of both together, since a few losses less would make chance look small.
-    let loss = low.and(high).loss();
-    let chance = CHANCE * (loss * (1.0 - loss) * (1.0 / low.packets + 1.0 / high.packets)).sqrt();
+    let chance = low.chance(high);
     let (share, least) = FOLLOWS;
     let (more, enough) = (high.loss() - low.loss(), (full * share).max(least));
     match more > enough.max(chance) {
@@ -205,6 +220,19 @@ mod tests {
             assert!(!policer.is_ours(), "long ago: seed {seed}");
         }
         assert!(wrong[0] == 0 && wrong[1] <= 2, "{wrong:?} of 200");
+    }
+
+    #[test]
+    fn a_fade_while_one_speaks_is_not_ours_though_nothing_was_lost_while_one_listened() {
+        for seed in 0..50 {
+            let mut cause = Cause::default();
+            let now = feed(&mut cause, Instant::now(), 5, 70, |_| false);
+            let mut now = feed(&mut cause, now, 10, 130, |_| false);
+            for second in 0..15 {
+                now = feed(&mut cause, now, 1, 130, chance(seed * 100 + second, 0.25));
+                assert!(second < 2 || !cause.is_ours(), "seed {seed}, second {second}");
+            }
+        }
     }
 
     #[test]

@@ -30,6 +30,8 @@ const OF_THE_PATH: (f64, f64) = (0.35, 80_000.0);
 /// So many packets must have been heard of since the last decrease before their loss counts as heavy. 150: 3 s of speech; of 25 a
 /// path that loses a fifth by chance loses more than a third each minute, and one that loses in bursts far more often.
 const ENOUGH: usize = 150;
+/// Losses in a row beyond these are an outage, which says nothing of what may be sent after it: half a second of speech.
+const OUTAGE: usize = 25;
 /// Between two decreases: what is sent has to be heard of first. 1 s: a feedback interval, and a round trip with a full
 /// queue of half a second.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -58,6 +60,8 @@ pub(crate) struct Congestion {
     fates: Fates,
     /// Those of packets since the last decrease: none is punished twice.
     fresh: Fates,
+    /// Losses in a row.
+    run: usize,
     cause: Cause,
     /// Packets of the last second, by the peer's clock, and when they left here.
     arrived: VecDeque<(Duration, Instant)>,
@@ -83,7 +87,10 @@ impl Congestion {
         self.cause.on_feedback(now, fates, sending);
         for fate in fates {
             self.fates.push(!fate.arrived);
-            self.fresh.push(!fate.arrived);
+            self.run = if fate.arrived { 0 } else { self.run + 1 };
+            if self.run <= OUTAGE {
+                self.fresh.push(!fate.arrived);
+            }
             if let Some(came) = fate.came {
                 self.arrived.push_back((came, fate.left));
             }
@@ -262,9 +269,9 @@ mod tests {
         let limit = congestion.limit().expect("limited");
         assert!(limit < 30_500, "{limit}");
         assert!(congestion.is_congested(now));
-        let now = feed(&mut congestion, now, 30, 1, false);
+        let now = feed(&mut congestion, now, 60, 2, false);
         assert_eq!(congestion.limit(), Some(LOWEST as u32), "not to nothing");
-        assert!(congestion.loss(now).is_some_and(|loss| loss.share == 1.0));
+        assert!(congestion.loss(now).is_some_and(|loss| loss.share == 0.5));
         assert_eq!(congestion.loss(now + Duration::from_secs(9)), None, "too long ago");
     }
 
@@ -351,13 +358,14 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_is_punished_once() {
+    fn an_outage_is_not_punished() {
         let mut congestion = Congestion::default();
-        let now = feed(&mut congestion, Instant::now(), 10, 0, false);
-        let now = feed(&mut congestion, now, 2, 1, false);
-        let after = congestion.limit().expect("all was lost");
-        feed(&mut congestion, now, 3, 0, false);
-        assert!(congestion.limit().is_none_or(|limit| limit >= after), "{:?} {after}", congestion.limit());
+        let mut now = feed(&mut congestion, Instant::now(), 10, 0, false);
+        for seconds in [1, 3, 10] {
+            now = feed(&mut congestion, now, seconds, 1, false);
+            now = feed(&mut congestion, now, 5, 0, false);
+            assert_eq!(congestion.limit(), None, "after {seconds} s");
+        }
     }
 
     #[test]
