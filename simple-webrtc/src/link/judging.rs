@@ -50,6 +50,8 @@ fn rating(round_trip: Option<Duration>, jitter_buffer: Duration, loss: Option<Lo
 impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
     pub(super) async fn judge(&mut self, live: &mut Live) -> Result<(), End> {
         if live.steps.state() != LinkState::Connected {
+            // What was said of a path that does not work holds no more, and is said again.
+            live.judging.adviser = Adviser::default();
             return Ok(());
         }
         let now = now();
