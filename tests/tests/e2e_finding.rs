@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use blink_tests::e2e::phone::{LOOPBACK, PATIENCE, Phone, fresh};
+use rust_ipfs::builder::IpfsBuilder;
 use warp_blink::{
-    Audio, Blink, CallId, Config, EndReason, Event, FileStore, Identity, PublicKey,
+    Audio, Blink, BlinkBehaviour, CallId, Config, EndReason, Event, FileStore, Identity, PublicKey,
     driver::node::{IpfsGossip, NodeConfig, NodeFinding},
     event::Warning,
     id::NodeKey,
@@ -27,19 +28,17 @@ async fn found(caller: &mut Phone, callee: PublicKey) -> CallId {
     let tries = async {
         loop {
             let call = caller.blink.offer([callee]).await.unwrap();
+            // Nobody may know where they are, and they call in by themselves a moment later: their node looks around, too.
             let there = caller
                 .wait("whether they are found", |e| match e {
-                    Event::Reached { peer, .. } if *peer == callee => Some(true),
-                    Event::Warning { warning: Warning::NotReached { peer, .. } } if *peer == callee => {
-                        Some(false)
-                    }
+                    Event::Ringing { call: c, .. } if *c == call => Some(true),
+                    Event::Ended { call: c, .. } if *c == call => Some(false),
                     _ => None,
                 })
                 .await;
             if there {
                 return call;
             }
-            caller.ended(call).await;
         }
     };
     tokio::time::timeout(PATIENCE, tries).await.expect("they are found")
@@ -75,6 +74,33 @@ async fn a_public_key_and_any_node_that_is_up_are_enough_and_that_node_may_go() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_to_find_people_through_may_be_a_name_and_one_that_does_not_exist_is_told_of_at_once() {
+    let common = Phone::start(Config::default(), &[]).await;
+    let of = async |name: &str| common.address().await.replace("/ip4/127.0.0.1/", &format!("/dns4/{name}/"));
+    let named = async |name| Phone::built(Blink::builder(fresh()).bootstrap(of(name).await), &[]).await;
+    let (mut alice, mut bob) = (named("localhost").await, named("localhost").await);
+    talk(&mut alice, &mut bob).await;
+
+    // RFC 6761, section 6.4: no resolver need be asked.
+    let mut carol = named("blink.invalid").await;
+    let call = carol.blink.offer([bob.key()]).await.unwrap();
+    let cause = carol
+        .wait("why nobody is found", |e| match e {
+            Event::Warning { warning: Warning::NotReached { cause, .. } } => Some(cause.clone()),
+            _ => None,
+        })
+        .await;
+    let name = of("blink.invalid").await;
+    assert!(
+        cause.contains(&format!(
+            "no bootstrap node answers: no address worked: {name}: there is no such name"
+        )),
+        "{cause}"
+    );
+    assert_eq!(carol.ended(call).await, (EndReason::Unreachable, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn somebody_who_comes_back_at_another_address_is_found_there() {
     let dir = tempfile::tempdir().unwrap();
     let common = Phone::start(Config::default(), &[]).await;
@@ -103,6 +129,47 @@ async fn somebody_who_comes_back_at_another_address_is_found_there() {
     talk(&mut alice, &mut bob).await;
 }
 
+/// A phone on an app's node, which listens on this address and finds others through that node.
+async fn on_an_apps_node(common: &Phone, listens: &str) -> (Phone, rust_ipfs::Ipfs, impl AsyncFnOnce(&str)) {
+    let (behaviour, link) = BlinkBehaviour::new();
+    let keypair = rust_ipfs::Keypair::generate_ed25519();
+    let finding = NodeFinding::default().with_bootstrap([common.blink.node_id()]);
+    let behaviour = behaviour.with_finding(&keypair, &finding).unwrap();
+    let runtime = tokio::runtime::Handle::current();
+    // The builder is not Send.
+    let start = move || {
+        let builder = IpfsBuilder::with_keypair(keypair).unwrap().enable_tcp();
+        let builder = builder.with_identify(Default::default()).with_custom_behaviour(move |_| Ok(behaviour));
+        runtime.block_on(builder.start()).unwrap()
+    };
+    let ipfs = tokio::task::spawn_blocking(start).await.unwrap();
+    let old = ipfs.add_listening_address(listens.parse().unwrap()).await.unwrap();
+    let builder = Blink::builder(fresh()).media(Audio::silent()).ice_address(LOOPBACK);
+    let blink = builder.bootstrap(common.address().await).node(ipfs.clone(), link).spawn().await.unwrap();
+    let node = ipfs.clone();
+    let moves = async move |to: &str| {
+        node.remove_listening_address(old).await.unwrap();
+        node.add_listening_address(to.parse().unwrap()).await.unwrap();
+    };
+    (Phone { events: blink.events(), blink }, ipfs, moves)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_who_moves_while_their_phone_runs_is_found_at_the_new_address() {
+    let common = Phone::start(Config::default(), &[]).await;
+    let mut alice = through(&common, fresh(), None).await;
+    let (mut bob, node, moves) = on_an_apps_node(&common, "/ip4/127.0.0.1/tcp/0").await;
+    let call = talk(&mut alice, &mut bob).await;
+    alice.blink.hang_up(call).await.unwrap();
+    bob.ended(call).await;
+    // What went out from the address that is gone, or came in there, is closed; nobody tells alice where bob is now.
+    moves("/ip4/127.0.0.2/tcp/0").await;
+    let there = |address: &String| address.starts_with("/ip4/127.0.0.2/");
+    bob.seen("the new address", |s| !s.addresses.is_empty() && s.addresses.iter().all(there)).await;
+    talk(&mut alice, &mut bob).await;
+    node.exit_daemon().await;
+}
+
 /// A node that answers for everybody with what it likes.
 async fn liar(common: &Phone) -> IpfsGossip {
     let finding = NodeFinding::default().with_bootstrap([common.blink.node_id()]);
@@ -113,11 +180,13 @@ async fn liar(common: &Phone) -> IpfsGossip {
 }
 
 fn sealed(identity: &Identity, address: &str) -> Vec<u8> {
+    let until = warp_blink::time::UnixTime::from_millis(u64::MAX);
     let record = Record {
         sequence: u64::MAX,
-        expires: warp_blink::time::UnixTime::from_millis(u64::MAX),
+        expires: until,
         nodes: vec![NodePlace {
             node: NodeKey::from_seed([202; 32]).node_id(),
+            until,
             addresses: vec![address.into()],
         }],
         versions: vec![1],

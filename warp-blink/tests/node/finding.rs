@@ -24,11 +24,12 @@ async fn through(common: &[&Node], finding: NodeFinding) -> Node {
 }
 
 fn record(who: &Identity, sequence: u64) -> ([u8; 32], Bytes) {
-    let places = vec![NodePlace { node: key().node_id(), addresses: vec!["/ip4/192.0.2.1/tcp/1".into()] }];
+    let until = UnixTime::from_millis(u64::MAX);
+    let addresses = vec!["/ip4/192.0.2.1/tcp/1".into()];
     let record = Record {
         sequence,
-        expires: UnixTime::from_millis(u64::MAX),
-        nodes: places,
+        expires: until,
+        nodes: vec![NodePlace { node: key().node_id(), until, addresses }],
         versions: vec![1],
         suites: vec![1],
         kem: None,
