@@ -108,6 +108,25 @@ async fn who_names_no_node_asks_nobody_and_tells_nobody() {
     }
 }
 
+#[tokio::test]
+async fn who_answers_nobody_is_in_nobodys_table_however_much_it_asks() {
+    let common = Node::start(TCP).await;
+    let hidden = through(&[&common], NodeFinding::default().with_serves(false)).await;
+    let a = through(&[&common], NodeFinding::default()).await;
+    let asks = async { while hidden.gossip.whereabouts(&a.id()).await.is_empty() {} };
+    tokio::time::timeout(STUCK, asks).await.expect("it finds others");
+    assert!(
+        hidden.gossip.connected().iter().any(|(node, _)| *node == a.id()),
+        "it has asked that one as well"
+    );
+    let c = through(&[&common], NodeFinding::default()).await;
+    assert!(!c.gossip.whereabouts(&a.id()).await.is_empty());
+    assert_eq!(c.gossip.whereabouts(&hidden.id()).await, Vec::<String>::new());
+    for node in [a, c, hidden, common] {
+        node.end().await;
+    }
+}
+
 /// mDNS speaks on no loopback.
 #[tokio::test]
 #[ignore = "needs a network interface that takes multicast, as in the lab"]

@@ -21,14 +21,14 @@ use rust_ipfs::{
 use tokio::sync::mpsc;
 
 use super::{
-    finding::{Finding, NodeFinding},
+    finding::{Finding, NodeFinding, Protocols},
     link::{Command, LinkEnd, NodeLink, Shared, link},
     talk::Talk,
 };
 
-/// What each of the two tables asks of a connection.
+/// What each of the two tables asks of a connection, and what is heard of it beside.
 type OneTable = THandler<Toggle<kad::Behaviour<kad::store::MemoryStore>>>;
-type Tables = ConnectionHandlerSelect<OneTable, OneTable>;
+type Tables = ConnectionHandlerSelect<ConnectionHandlerSelect<OneTable, OneTable>, Protocols>;
 
 /// The part of a node that carries signals of calls: see the [module](super).
 pub struct BlinkBehaviour {

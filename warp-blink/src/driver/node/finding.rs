@@ -4,6 +4,7 @@
 //! asks nobody and dials nobody; it still answers, so that any node that is up can be somebody's bootstrap. Nothing that
 //! comes is believed here: records are checked by who asked, addresses are tried.
 
+mod protocols;
 mod settings;
 mod swarm;
 mod table;
@@ -18,6 +19,7 @@ use libp2p_kad::{self as kad, InboundRequest};
 use libp2p_mdns as mdns;
 use rust_ipfs::{Multiaddr, PeerId, Protocol, swarm::behaviour::toggle::Toggle};
 
+pub(super) use self::protocols::Protocols;
 pub use self::settings::NodeFinding;
 use self::table::Table;
 use super::{
@@ -72,8 +74,8 @@ struct Caller {
     from: Place,
     /// Where they say that they listen.
     said: Vec<Multiaddr>,
-    /// They answer in our Kademlia.
-    speaks: bool,
+    /// They say that they answer in our Kademlia.
+    answers: bool,
 }
 
 /// Which Kademlia.
@@ -168,15 +170,6 @@ impl Finding {
                     self.take(which, peer, &address);
                 }
             }
-            // A node that has connected here.
-            kad::Event::UnroutablePeer { peer } if which == Which::Ours => {
-                if let Some(caller) = self.callers.get_mut(&peer) {
-                    caller.speaks = true;
-                    for address in caller.said.clone() {
-                        self.take_said(peer, &address);
-                    }
-                }
-            }
             _ => {}
         }
     }
@@ -188,10 +181,19 @@ impl Finding {
         self.table(which).take(&peer, address);
     }
 
+    /// A node says that it answers in our Kademlia, or that it does so no more.
+    fn hears(&mut self, peer: PeerId, answers: bool) {
+        let Some(caller) = self.callers.get_mut(&peer) else { return };
+        caller.answers = answers;
+        for address in caller.said.clone() {
+            self.take_said(peer, &address);
+        }
+    }
+
     /// A node that has connected here says that it listens at this address. That is taken if the place is no nearer than the
     /// one it came from: whoever calls from the same house may live there, and nobody who calls from elsewhere does.
     fn take_said(&mut self, peer: PeerId, address: &Multiaddr) {
-        let Some(caller) = self.callers.get(&peer).filter(|caller| caller.speaks) else { return };
+        let Some(caller) = self.callers.get(&peer).filter(|caller| caller.answers) else { return };
         let direct = place(address).filter(|place| *place != Place::Relayed);
         if direct.is_some_and(|place| place >= caller.from) {
             self.ours.take(&peer, address);
