@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use blink_tests::e2e::phone::{LOOPBACK, PATIENCE, Phone, fresh};
-use rust_ipfs::{builder::IpfsBuilder, swarm::derive_prelude::futures::StreamExt};
+use rust_ipfs::{builder::IpfsBuilder, swarm::derive_prelude::futures::*};
 use warp_blink::{
     Audio, Blink, BlinkBehaviour, CallId, Config, EndReason, Event, FileStore, Identity, PublicKey,
     driver::node::{IpfsGossip, NodeConfig, NodeFinding},

@@ -165,10 +165,10 @@ impl Finding {
             }
             kad::Event::RoutingUpdated { .. } => self.table(which).knows_somebody(),
             // A node that was dialed from here. One that was called is no business of others.
-            kad::Event::RoutablePeer { peer, address } => {
-                if self.bootstrap.contains(&peer) || self.dialed.contains(&peer) {
-                    self.take(which, peer, &address);
-                }
+            kad::Event::RoutablePeer { peer, address }
+                if self.bootstrap.contains(&peer) || self.dialed.contains(&peer) =>
+            {
+                self.take(which, peer, &address);
             }
             _ => {}
         }

@@ -1,5 +1,7 @@
 //! The own record: when it is published anew.
 
+use std::cmp::Reverse;
+
 use super::{
     super::{Addresses, Jitter},
     config::{FindConfig, backoff},
@@ -49,7 +51,7 @@ impl OwnRecord {
             // Whose clock is ahead is not in here for longer than others.
             .map(|device| Device { until: device.until.min(end), ..device })
             .collect();
-        self.others.sort_by(|a, b| (b.until, b.node).cmp(&(a.until, a.node)));
+        self.others.sort_by_key(|device| Reverse((device.until, device.node)));
         self.others.truncate(MAX_OTHERS);
         self
     }

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     id::{Identity, NodeKey},
+    reach::Place,
     time::UnixTime,
 };
 
