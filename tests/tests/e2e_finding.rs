@@ -230,15 +230,16 @@ async fn forged_records_are_counted_and_do_not_keep_anybody_from_being_found() {
     // Signed by somebody else, which leads to the liar.
     let name = record_key(&bob.key());
     let forged = sealed(&fresh(), &liar.listening()[0]);
-    liar.forge(name, forged.clone().into()).await;
     // Whom it tries to make believe it refuses.
     let before = common.blink.snapshot().statistics.counters.refused.record;
-    liar.store_record(name, forged.into(), Duration::from_secs(60)).await;
+    liar.store_record(name, forged.clone().into(), Duration::from_secs(60)).await;
     // What its node counts is shown with whatever happens next.
     common.blink.add_address(&liar.listening()[0]).await.unwrap();
     common.seen("a forged record", |s| s.statistics.counters.refused.record > before).await;
 
     stored(&common, &bob).await;
+    // Now that the true one has come to it as well, it says the other all the same.
+    liar.forge(name, forged.into()).await;
     let mut alice = through(&common, fresh(), None).await;
     talk(&mut alice, &mut bob).await;
     alice.seen("a forged answer", |s| s.statistics.counters.refused.record > 0).await;
