@@ -130,6 +130,12 @@ pub struct Common {
     /// Find peers on the local network, and be found there
     #[arg(long, value_name = "on|off", value_enum, default_value = "off", hide_possible_values = true)]
     pub mdns: Switch,
+    /// Ask bootstrap nodes who is where, and answer others who ask
+    #[arg(long, value_name = "on|off", value_enum, default_value = "on", hide_possible_values = true)]
+    pub dht: Switch,
+    /// Have bootstrap nodes tell where this node is
+    #[arg(long, value_name = "on|off", value_enum, default_value = "on", hide_possible_values = true)]
+    pub publish: Switch,
     /// Relay that keeps a place for this phone, .../p2p/PEERID; repeatable
     #[arg(long, value_name = "MULTIADDR", value_parser = node_address)]
     pub relay: Vec<String>,

@@ -107,7 +107,8 @@ pub(super) async fn start(common: &Common, identity: Identity) -> Result<Blink, 
     for address in &common.bootstrap {
         builder = builder.bootstrap(address);
     }
-    builder = builder.mdns(common.mdns == Switch::On);
+    builder = builder.mdns(common.mdns == Switch::On).dht(common.dht == Switch::On);
+    builder = builder.publish(common.publish == Switch::On);
     for address in &common.relay {
         builder = builder.relay(address);
     }

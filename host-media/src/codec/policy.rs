@@ -267,14 +267,22 @@ pub(crate) struct Demand {
     red: Losses,
     plain: Losses,
     reads_red: bool,
+    /// Whether somebody reads no redundant sound.
+    reads_plain: bool,
 }
 
 /// Combines what the receivers say, by the rule above; none if nobody has said anything.
 pub(crate) fn combine(advice: impl Iterator<Item = PathAdvice> + Clone) -> Option<Demand> {
     let usable = advice.clone().filter(|advice| losses(advice).share <= GIVEN_UP).count();
     let helped = |advice: &PathAdvice| usable == 0 || losses(advice).share <= GIVEN_UP;
-    let mut demand =
-        Demand { limit: None, congested: false, red: Losses::NONE, plain: Losses::NONE, reads_red: false };
+    let mut demand = Demand {
+        limit: None,
+        congested: false,
+        red: Losses::NONE,
+        plain: Losses::NONE,
+        reads_red: false,
+        reads_plain: false,
+    };
     let (mut receivers, mut congested) = (0, 0);
     for advice in advice {
         receivers += 1;
@@ -284,6 +292,7 @@ pub(crate) fn combine(advice: impl Iterator<Item = PathAdvice> + Clone) -> Optio
             continue;
         }
         demand.reads_red |= advice.red;
+        demand.reads_plain |= !advice.red;
         let Losses { share, burst_ratio } = losses(&advice);
         let group = if advice.red { &mut demand.red } else { &mut demand.plain };
         // Who loses next to nothing does not say how losses come.
@@ -357,7 +366,13 @@ impl Policy {
             return wanted.into();
         };
         self.red.update(now, demand.red.class(1.0), demand.red.class(LEAVE));
-        self.plain.update(now, demand.plain.class(1.0), demand.plain.class(LEAVE));
+        if demand.reads_plain {
+            self.plain.update(now, demand.plain.class(1.0), demand.plain.class(LEAVE));
+        } else {
+            // Who was taken for such a reader has turned out to be none: that a connection reads redundant sound is known
+            // a moment after what it loses.
+            self.plain = Held { value: Class::Clean, needed: now };
+        }
         let worst = if demand.red.share >= demand.plain.share { demand.red } else { demand.plain };
         self.run.update(now, worst.run(BURSTY.0), worst.run(BURSTY.1));
         let (red, plain) = (self.red.value, self.plain.value);

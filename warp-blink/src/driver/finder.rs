@@ -1,6 +1,7 @@
 //! Carries out what the [`Finder`] says: asks, signs, has records stored, and tells what was found. It decides nothing.
 
 mod numbers;
+mod records;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,27 +12,23 @@ use std::{
     time::Duration,
 };
 
-use futures::StreamExt;
 use tokio::{
     sync::mpsc,
     task::{AbortHandle, JoinSet},
-    time::{sleep, timeout, timeout_at},
+    time::{sleep, timeout},
 };
 
+use self::records::{devices, found, newest_record, sealed};
 use super::{clock, reaches::Answer, shelf::Shelf};
 use crate::{
     id::{Identity, NodeId, PublicKey},
     ports::gossip::Gossip,
-    proto::signal::{SUITE_CLASSICAL, SUITE_HYBRID, VERSION},
     reach::{
-        Addresses, FindConfig, FindEffect, FindInput, Finder, Found, Jitter, LookupId, OwnRecord, Seen,
-        Source,
+        Address, Addresses, FindConfig, FindEffect, FindInput, Finder, Found, Jitter, LookupId, OwnRecord,
+        OwnSeen, Seen, Source,
     },
     time::Instant,
-    wire::{
-        KemHash, KemSecret,
-        record::{MAX_ADDRESS_BYTES, NodePlace, Record, read_record, record_key, seal_record},
-    },
+    wire::{KemHash, KemSecret, record::record_key},
 };
 
 /// How long a newer record is waited for when one was found. An honest node that has an old one answers as quickly as one that
@@ -42,8 +39,13 @@ const NEWER: Duration = Duration::from_millis(250);
 /// come within 120 ms; a node that has just started is asked for by itself after half a second.
 const NEARBY: Duration = Duration::from_secs(1);
 
-/// How long it may take to store the own record: until somebody is connected who can (one attempt of a reach), and then a query.
-const STORED: Duration = Duration::from_secs(20);
+/// How long it may take to store the own record: until somebody is connected who can (one attempt of a reach), then a query for
+/// what is stored already, and one to store.
+const STORED: Duration = Duration::from_secs(30);
+
+/// How long the own record is waited for after one was found: until all have answered, since one that is overlooked drives
+/// another device out. A query ends by itself before that.
+const ALL: Duration = Duration::from_secs(15);
 
 /// Somebody may be at a node, at these addresses.
 pub(super) struct Tip {
@@ -61,8 +63,8 @@ pub(super) struct Seeker {
     identity: Identity,
     kem: KemHash,
     shelf: Shelf,
-    /// Questions that are open, so that they can be ended. Bounded by the finder.
-    open: BTreeMap<LookupId, (PublicKey, AbortHandle)>,
+    /// Questions that are open: about whom, to whom, and so that they can be ended. Bounded by the finder.
+    open: BTreeMap<LookupId, (PublicKey, Source, AbortHandle)>,
     /// Who is looked for. Bounded by the finder.
     sought: BTreeSet<PublicKey>,
     jobs: JoinSet<()>,
@@ -151,9 +153,9 @@ impl Seeker {
         self.feed(now, FindInput::Missed { who })
     }
 
-    /// Whether questions about somebody are open.
-    pub(super) fn is_asking(&self, who: &PublicKey) -> bool {
-        self.open.values().any(|(about, _)| about == who)
+    /// Whether questions about somebody are open; `far`: also those to nodes far away.
+    pub(super) fn is_asking(&self, who: &PublicKey, far: bool) -> bool {
+        self.open.values().any(|(about, source, _)| about == who && (far || !source.is_far()))
     }
 
     /// Who was asked in vain, in words; nothing if nobody may be.
@@ -183,9 +185,16 @@ impl Seeker {
         tips
     }
 
-    /// The own record is stored, or not.
-    pub(super) fn published(&mut self, now: Instant, stored: bool) -> Vec<Tip> {
-        self.feed(now, FindInput::Published { stored, jitter: jitter() })
+    /// The own record is stored under this number, or not.
+    pub(super) fn published(&mut self, now: Instant, sequence: u64, stored: bool) -> Vec<Tip> {
+        let tips = self.feed(now, FindInput::Published { sequence, stored, jitter: jitter() });
+        self.save();
+        tips
+    }
+
+    /// Others have stored this under the own name.
+    pub(super) fn reviewed(&mut self, now: Instant, seen: OwnSeen) -> Vec<Tip> {
+        self.feed(now, FindInput::OwnSeen { seen, jitter: jitter() })
     }
 
     /// The local network says where a node is.
@@ -196,6 +205,12 @@ impl Seeker {
     /// Where others reach this node, as far as is known now.
     pub(super) fn own(&mut self, now: Instant, addresses: Vec<String>) -> Vec<Tip> {
         self.feed(now, FindInput::Own { addresses: Addresses(addresses), wall: clock::unix() })
+    }
+
+    /// A node that is asked was reached at this address.
+    pub(super) fn through(&mut self, now: Instant, address: &str) -> Vec<Tip> {
+        let Ok(address) = Address::parse(address) else { return Vec::new() };
+        self.feed(now, FindInput::Through { place: address.first_hop() })
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
@@ -228,7 +243,7 @@ impl Seeker {
             match effect {
                 FindEffect::Lookup { lookup, source, who, node } => self.ask(lookup, source, who, node),
                 FindEffect::Cancel { lookup } => {
-                    if let Some((_, job)) = self.open.remove(&lookup) {
+                    if let Some((.., job)) = self.open.remove(&lookup) {
                         job.abort();
                     }
                 }
@@ -236,6 +251,7 @@ impl Seeker {
                     tips.push(Tip { who, node, source, addresses: addresses.0 });
                 }
                 FindEffect::Publish(record) => self.publish(record),
+                FindEffect::Review => self.review(),
             }
         }
         tips
@@ -246,7 +262,7 @@ impl Seeker {
         let (gossip, results, forged) = (self.gossip.clone(), self.results.clone(), self.forged.clone());
         let job = self.jobs.spawn(async move {
             let found = match source {
-                Source::Record => newest_record(&*gossip, &who, &forged).await,
+                Source::Record => newest_record(&*gossip, &who, NEWER, &forged).await.map(found),
                 Source::Kademlia => at(node, gossip.whereabouts(&node).await),
                 Source::Mdns => match gossip.nearby(&node).await {
                     // Who is heard of meanwhile is told by an event.
@@ -261,38 +277,48 @@ impl Seeker {
             // A driver that is gone needs no answer.
             let _ = results.send(Answer::Found { lookup, found }).await;
         });
-        self.open.insert(lookup, (who, job));
+        self.open.insert(lookup, (who, source, job));
     }
 
     fn publish(&mut self, own: OwnRecord) {
         // Before anybody has it: a number is never used twice.
         self.save();
-        let addresses = own.addresses.0.into_iter().filter(|address| address.len() <= MAX_ADDRESS_BYTES);
-        let record = Record {
-            sequence: own.sequence,
-            expires: own.expires,
-            nodes: vec![NodePlace { node: self.gossip.node(), addresses: addresses.collect() }],
-            versions: vec![VERSION],
-            suites: vec![SUITE_HYBRID, SUITE_CLASSICAL],
-            kem: Some(self.kem),
-        };
-        let (gossip, results) = (self.gossip.clone(), self.results.clone());
-        let name = record_key(&self.identity.public());
-        let life = own.expires.as_millis().saturating_sub(clock::unix().as_millis());
-        let sealed = seal_record(&self.identity, &record);
+        let (gossip, results, forged) = (self.gossip.clone(), self.results.clone(), self.forged.clone());
+        let (identity, kem) = (self.identity.clone(), self.kem);
         self.jobs.spawn(async move {
-            let stored = match sealed {
-                Ok(bytes) => {
-                    let storing = gossip.store_record(name, bytes.into(), Duration::from_millis(life));
-                    timeout(STORED, storing).await.unwrap_or(0)
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the own record cannot be signed");
-                    0
+            let mut sequence = own.sequence;
+            let storing = async {
+                let (who, wall) = (identity.public(), clock::unix());
+                let own = match newest_record(&*gossip, &who, ALL, &forged).await {
+                    Some(known) => own.beside(gossip.node(), wall, known.sequence, devices(known)),
+                    None => own,
+                };
+                sequence = own.sequence;
+                let life = Duration::from_millis(own.expires.as_millis().saturating_sub(wall.as_millis()));
+                match sealed(&identity, gossip.node(), kem, own) {
+                    Ok(bytes) => gossip.store_record(record_key(&who), bytes.into(), life).await,
+                    Err(error) => {
+                        tracing::warn!(%error, "the own record cannot be signed");
+                        0
+                    }
                 }
             };
+            let stored = timeout(STORED, storing).await.unwrap_or(0);
             tracing::debug!(stored, "the own record went out");
-            let _ = results.send(Answer::Published { stored: stored > 0 }).await;
+            let _ = results.send(Answer::Published { sequence, stored: stored > 0 }).await;
+        });
+    }
+
+    fn review(&mut self) {
+        let (gossip, results, forged) = (self.gossip.clone(), self.results.clone(), self.forged.clone());
+        let (who, here) = (self.identity.public(), self.gossip.node());
+        self.jobs.spawn(async move {
+            let reading = newest_record(&*gossip, &who, ALL, &forged);
+            let Ok(Some(known)) = timeout(STORED, reading).await else { return };
+            let sequence = known.sequence;
+            let here = devices(known).into_iter().find(|device| device.node == here);
+            let seen = OwnSeen { sequence, here: here.map(|device| device.addresses) };
+            let _ = results.send(Answer::Reviewed(seen)).await;
         });
     }
 
@@ -300,42 +326,6 @@ impl Seeker {
         // A failure is logged where it happens.
         drop(numbers::save(&mut self.shelf, self.finder.own_sequence(), self.finder.numbers()));
     }
-}
-
-/// Of all that others have stored under somebody's name, the newest that they have signed. One that is over is better than
-/// none: the clock of this machine may be wrong, and what it says of addresses is tried like everything else.
-async fn newest_record(gossip: &dyn Gossip, who: &PublicKey, forged: &AtomicU64) -> Option<Found> {
-    let mut all = gossip.records(record_key(who)).await;
-    let mut best: Option<(bool, Record)> = None;
-    let mut until = None;
-    loop {
-        let next = match until {
-            None => all.next().await,
-            Some(until) => timeout_at(until, all.next()).await.unwrap_or(None),
-        };
-        let Some(bytes) = next else { break };
-        match read_record(&bytes) {
-            Ok((signer, record)) if signer == *who => {
-                let fresh = record.expires > clock::unix();
-                let better = best
-                    .as_ref()
-                    .is_none_or(|(was_fresh, known)| (fresh, record.sequence) > (*was_fresh, known.sequence));
-                if better {
-                    best = Some((fresh, record));
-                }
-                if fresh {
-                    until.get_or_insert_with(|| tokio::time::Instant::now() + NEWER);
-                }
-            }
-            // Whoever stores it lies, or was lied to.
-            Ok(_) | Err(_) => {
-                forged.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-    }
-    let (_, record) = best?;
-    let nodes = record.nodes.into_iter().map(|place| (place.node, Addresses(place.addresses))).collect();
-    Some(Found { sequence: Some(record.sequence), nodes })
 }
 
 fn at(node: NodeId, addresses: Vec<String>) -> Option<Found> {

@@ -9,6 +9,7 @@ mod wishes;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::{
@@ -27,7 +28,7 @@ use crate::{
     proto::{EffectId, Outcome},
     reach::{
         Addresses, Answers, DialId, Effect, Found, Jitter, LookupId, MAX_ADDRESS, MAX_REACH_ADDRESSES,
-        QueryId, Question, Reach, ReachConfig, ReachInput, ReachState, ResolveError, Source, Via,
+        OwnSeen, QueryId, Question, Reach, ReachConfig, ReachInput, ReachState, ResolveError, Source, Via,
     },
     time::Instant,
     wire::Whereabouts,
@@ -47,6 +48,10 @@ const ATTEMPTS: u32 = 4;
 /// Attempts after this machine has moved: with pauses of 0.5 s that double up to 30 s the last one is after a minute, as long as a
 /// call waits for a link.
 const AFTER_MOVE: u32 = 8;
+
+/// The pause before a node through which others are found is tried again though that seemed hopeless: the longest pause of one
+/// that might come back.
+const ANCHOR_AGAIN: Duration = Duration::from_secs(30);
 
 /// The most nodes at which one person is looked for: those of a full record, and the one of their key.
 const MAX_PLACES: usize = 5;
@@ -95,7 +100,9 @@ pub(super) enum Answer {
     /// A question for somebody.
     Found { lookup: LookupId, found: Option<Found> },
     /// The own record went out.
-    Published { stored: bool },
+    Published { sequence: u64, stored: bool },
+    /// What others have stored of this identity was looked at.
+    Reviewed(OwnSeen),
 }
 
 impl Reaches {
@@ -288,6 +295,11 @@ impl Reaches {
                     && result.is_ok()
                 {
                     self.learn(node, &address);
+                    if self.anchors.contains(&node) {
+                        let tips = self.seeker.through(now, &address);
+                        self.follow(now, tips);
+                        self.on_own(now);
+                    }
                 }
                 self.feed(now, node, ReachInput::Dialed { dial, result, jitter: jitter() });
             }
@@ -303,8 +315,12 @@ impl Reaches {
                 let tips = self.seeker.answered(now, lookup, found);
                 self.follow(now, tips);
             }
-            Answer::Published { stored } => {
-                let tips = self.seeker.published(now, stored);
+            Answer::Published { sequence, stored } => {
+                let tips = self.seeker.published(now, sequence, stored);
+                self.follow(now, tips);
+            }
+            Answer::Reviewed(seen) => {
+                let tips = self.seeker.reviewed(now, seen);
                 self.follow(now, tips);
             }
         }
@@ -366,7 +382,18 @@ impl Reaches {
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        self.machines.values().filter_map(Reach::next_timeout).chain(self.seeker.next_timeout()).min()
+        let machines = self.machines.values().filter_map(Reach::next_timeout);
+        let given_up = self.given_up().map(|(_, since)| since + ANCHOR_AGAIN);
+        machines.chain(given_up).chain(self.seeker.next_timeout()).min()
+    }
+
+    /// Nodes through which others are found, and which no repetition seemed to bring: a name that does not exist may exist
+    /// in the next network.
+    fn given_up(&self) -> impl Iterator<Item = (NodeId, Instant)> {
+        self.anchors.iter().filter_map(|node| match self.machines.get(node)?.state() {
+            ReachState::ConnectionFailed { since, .. } => Some((*node, *since)),
+            _ => None,
+        })
     }
 
     pub(super) fn on_time(&mut self, now: Instant) -> Vec<(EffectId, Outcome)> {
@@ -378,6 +405,11 @@ impl Reaches {
             .collect();
         for node in due {
             self.feed(now, node, ReachInput::Timeout { jitter: jitter() });
+        }
+        let again: Vec<NodeId> =
+            self.given_up().filter(|(_, since)| *since + ANCHOR_AGAIN <= now).map(|(node, _)| node).collect();
+        for node in again {
+            self.feed(now, node, ReachInput::Connect { addresses: Addresses::default() });
         }
         let tips = self.seeker.on_time(now);
         self.follow(now, tips);

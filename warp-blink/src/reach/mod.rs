@@ -88,8 +88,8 @@ pub use self::{
     effect::{Answers, DialId, Effect, Jitter, QueryId, Question, ReachInput, ResolveError},
     failure::{AddressFailure, Cause, ReachError, Tried},
     find::{
-        FindConfig, FindEffect, FindInput, FindRejected, Finder, Found, LookupId, MAX_LOOKUPS,
-        MAX_REMEMBERED, MAX_SOUGHT, OwnRecord, Seen, Source,
+        Device, FindConfig, FindEffect, FindInput, FindRejected, Finder, Found, LookupId, MAX_LOOKUPS,
+        MAX_REMEMBERED, MAX_SOUGHT, OwnRecord, OwnSeen, Seen, Source,
     },
     machine::{Reach, ReachRejected},
     plan::{MAX_ANSWERS, MAX_DEPTH, MAX_DIALS, MAX_NAMES},

@@ -24,11 +24,12 @@ async fn through(common: &[&Node], finding: NodeFinding) -> Node {
 }
 
 fn record(who: &Identity, sequence: u64) -> ([u8; 32], Bytes) {
-    let places = vec![NodePlace { node: key().node_id(), addresses: vec!["/ip4/192.0.2.1/tcp/1".into()] }];
+    let until = UnixTime::from_millis(u64::MAX);
+    let addresses = vec!["/ip4/192.0.2.1/tcp/1".into()];
     let record = Record {
         sequence,
-        expires: UnixTime::from_millis(u64::MAX),
-        nodes: places,
+        expires: until,
+        nodes: vec![NodePlace { node: key().node_id(), until, addresses }],
         versions: vec![1],
         suites: vec![1],
         kem: None,
@@ -103,6 +104,25 @@ async fn who_names_no_node_asks_nobody_and_tells_nobody() {
     }
     assert_eq!(common.gossip.counters().records_stored, 1);
     for node in [a, quiet, off, common] {
+        node.end().await;
+    }
+}
+
+#[tokio::test]
+async fn who_answers_nobody_is_in_nobodys_table_however_much_it_asks() {
+    let common = Node::start(TCP).await;
+    let hidden = through(&[&common], NodeFinding::default().with_serves(false)).await;
+    let a = through(&[&common], NodeFinding::default()).await;
+    let asks = async { while hidden.gossip.whereabouts(&a.id()).await.is_empty() {} };
+    tokio::time::timeout(STUCK, asks).await.expect("it finds others");
+    assert!(
+        hidden.gossip.connected().iter().any(|(node, _)| *node == a.id()),
+        "it has asked that one as well"
+    );
+    let c = through(&[&common], NodeFinding::default()).await;
+    assert!(!c.gossip.whereabouts(&a.id()).await.is_empty());
+    assert_eq!(c.gossip.whereabouts(&hidden.id()).await, Vec::<String>::new());
+    for node in [a, c, hidden, common] {
         node.end().await;
     }
 }

@@ -306,7 +306,7 @@ async fn a_path_that_fills_up_is_told_to_the_encoder() {
     let [before, _] = told(&mut pair, 500).await;
     let before = advice(&before);
     assert!(!before.is_empty() && before.iter().all(|advice| !advice.congested && advice.bitrate.is_none()));
-    // 50 packets a second of 118 bytes with all headers are 47 kbit/s, of which RTP is 32; reports and checks come to 4.
+    // 50 packets a second of 118 bytes with all headers are 47 kbit/s, of which RTP is 30; reports and checks come to 10.
     pair.net.shape_only(from);
     pair.net.limit(Some(45_000));
     let start = Instant::now();
@@ -315,8 +315,8 @@ async fn a_path_that_fills_up_is_told_to_the_encoder() {
     println!("13 % too much for {:?}: {of_a:?}", start.elapsed());
     let congested = of_a.iter().find(|advice| advice.congested).expect("noticed");
     let limit = congested.bitrate.expect("limited");
-    // 85 % of what arrives, which is 28.
-    assert!((21_000..26_000).contains(&limit), "{limit}");
+    // 85 % of what gets through, which is 23: 38 to 40 packets a second.
+    assert!((17_500..21_500).contains(&limit), "{limit}");
     assert_eq!(congested.path_loss, Some(0.0), "nothing is lost yet");
     assert!(of_b.iter().all(|advice| !advice.congested), "the other way is free: {of_b:?}");
     pair.net.limit(None);

@@ -198,6 +198,10 @@ pub(super) async fn lookup(question: &Question) -> Result<Answers, ResolveError>
             "/dnsaddr/ is not supported: give the address that it stands for".into(),
         ));
     };
+    // RFC 6761, section 6.4: such a name never exists, and no server need be asked.
+    if name.trim_end_matches('.').rsplit('.').next().is_some_and(|top| top.eq_ignore_ascii_case("invalid")) {
+        return Err(ResolveError::NoSuchName("names under .invalid never exist".into()));
+    }
     let found = tokio::time::timeout(RESOLVE, tokio::net::lookup_host((name.as_str(), 0))).await;
     let found = found.map_err(|_| ResolveError::Failed(format!("no answer within {RESOLVE:?}")))?;
     let ips: Vec<IpAddr> = found.map_err(|error| no_such_name(&error))?.map(|socket| socket.ip()).collect();

@@ -4,13 +4,14 @@
 //! asks nobody and dials nobody; it still answers, so that any node that is up can be somebody's bootstrap. Nothing that
 //! comes is believed here: records are checked by who asked, addresses are tried.
 
+mod protocols;
 mod settings;
 mod swarm;
 mod table;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -18,6 +19,7 @@ use libp2p_kad::{self as kad, InboundRequest};
 use libp2p_mdns as mdns;
 use rust_ipfs::{Multiaddr, PeerId, Protocol, swarm::behaviour::toggle::Toggle};
 
+pub(super) use self::protocols::Protocols;
 pub use self::settings::NodeFinding;
 use self::table::Table;
 use super::{
@@ -53,7 +55,7 @@ pub struct Finding {
     shared: Arc<Shared>,
     ours: Table,
     public: Table,
-    /// Locked, because it cannot be shared, and rust-ipfs wants what can; only ever used from the node's task.
+    /// Never locked: rust-ipfs wants a behaviour that threads can share, and this one they cannot.
     mdns: Mutex<Toggle<mdns::tokio::Behaviour>>,
     bootstrap: BTreeSet<PeerId>,
     relay_only: bool,
@@ -73,8 +75,8 @@ struct Caller {
     from: Place,
     /// Where they say that they listen.
     said: Vec<Multiaddr>,
-    /// They answer in our Kademlia.
-    speaks: bool,
+    /// They say that they answer in our Kademlia.
+    answers: bool,
 }
 
 /// Which Kademlia.
@@ -125,6 +127,10 @@ impl Finding {
         self.bootstrap.clear();
     }
 
+    fn mdns(&mut self) -> &mut Toggle<mdns::tokio::Behaviour> {
+        self.mdns.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether others may be asked.
     fn asks(&self) -> bool {
         !self.bootstrap.is_empty()
@@ -160,19 +166,10 @@ impl Finding {
             }
             kad::Event::RoutingUpdated { .. } => self.table(which).knows_somebody(),
             // A node that was dialed from here. One that was called is no business of others.
-            kad::Event::RoutablePeer { peer, address } => {
-                if self.bootstrap.contains(&peer) || self.dialed.contains(&peer) {
-                    self.take(which, peer, &address);
-                }
-            }
-            // A node that has connected here.
-            kad::Event::UnroutablePeer { peer } if which == Which::Ours => {
-                if let Some(caller) = self.callers.get_mut(&peer) {
-                    caller.speaks = true;
-                    for address in caller.said.clone() {
-                        self.take_said(peer, &address);
-                    }
-                }
+            kad::Event::RoutablePeer { peer, address }
+                if self.bootstrap.contains(&peer) || self.dialed.contains(&peer) =>
+            {
+                self.take(which, peer, &address);
             }
             _ => {}
         }
@@ -185,10 +182,19 @@ impl Finding {
         self.table(which).take(&peer, address);
     }
 
+    /// A node says that it answers in our Kademlia, or that it does so no more.
+    fn hears(&mut self, peer: PeerId, answers: bool) {
+        let Some(caller) = self.callers.get_mut(&peer) else { return };
+        caller.answers = answers;
+        for address in caller.said.clone() {
+            self.take_said(peer, &address);
+        }
+    }
+
     /// A node that has connected here says that it listens at this address. That is taken if the place is no nearer than the
     /// one it came from: whoever calls from the same house may live there, and nobody who calls from elsewhere does.
     fn take_said(&mut self, peer: PeerId, address: &Multiaddr) {
-        let Some(caller) = self.callers.get(&peer).filter(|caller| caller.speaks) else { return };
+        let Some(caller) = self.callers.get(&peer).filter(|caller| caller.answers) else { return };
         let direct = place(address).filter(|place| *place != Place::Relayed);
         if direct.is_some_and(|place| place >= caller.from) {
             self.ours.take(&peer, address);

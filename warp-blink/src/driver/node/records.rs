@@ -124,10 +124,11 @@ mod tests {
     fn sealed(n: u8, sequence: u64, life: u64) -> (RecordKey, Vec<u8>) {
         let who = Identity::from_seed([n; 32]);
         let node = NodeKey::from_seed([n; 32]).node_id();
+        let until = UnixTime::from_millis(NOW.as_millis() + life);
         let record = Record {
             sequence,
-            expires: UnixTime::from_millis(NOW.as_millis() + life),
-            nodes: vec![NodePlace { node, addresses: vec!["/ip4/192.0.2.1/tcp/1".into()] }],
+            expires: until,
+            nodes: vec![NodePlace { node, until, addresses: vec!["/ip4/192.0.2.1/tcp/1".into()] }],
             versions: vec![1],
             suites: vec![1],
             kem: None,

@@ -91,11 +91,31 @@ impl Reaches {
         }
     }
 
+    /// Why questions to nodes far away come to nothing now: none of those who were named answers, and no other node is
+    /// connected that might. And whether that is worth no waiting.
+    fn nobody_to_ask(&self) -> Option<(String, bool)> {
+        if self.anchors.is_empty() || !self.gossip.connected().is_empty() {
+            return None;
+        }
+        let mut hopeless = true;
+        let why = self.anchors.iter().map(|node| match self.machines.get(node)?.state() {
+            ReachState::Retry { error, .. } => {
+                hopeless = false;
+                Some(error.to_string())
+            }
+            ReachState::ConnectionFailed { error, .. } => Some(error.to_string()),
+            _ => None,
+        });
+        let why: Vec<String> = why.collect::<Option<_>>()?;
+        Some((format!(" (no bootstrap node answers: {})", why.join("; ")), hopeless))
+    }
+
     fn stands(&self, who: &PublicKey) -> Stand {
         let Some(spots) = self.places.get(who) else { return Stand::Failed("given up".to_owned()) };
         let mut failed = None;
         let mut unknown = None;
-        let mut underway = self.seeker.is_asking(who);
+        let down = self.nobody_to_ask();
+        let mut underway = self.seeker.is_asking(who, !down.as_ref().is_some_and(|(_, hopeless)| *hopeless));
         for spot in spots {
             if let Some(via) = self.connected(&spot.node) {
                 return Stand::Reached(*spot, via);
@@ -112,7 +132,7 @@ impl Reaches {
                 },
             }
         }
-        let tried = self.seeker.tried();
+        let tried = self.seeker.tried() + down.as_ref().map_or("", |(why, _)| why);
         match (failed, unknown) {
             _ if underway => Stand::Underway,
             (Some(error), _) => Stand::Failed(error + &tried),

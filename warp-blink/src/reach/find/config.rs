@@ -10,6 +10,9 @@ use super::{
 /// The most addresses that an own record says: as many as a reader takes of one node.
 pub(super) const MAX_PUBLISHED: usize = 8;
 
+/// The most bytes of one of them: as many as a reader takes.
+const MAX_PUBLISHED_BYTES: usize = 256;
+
 /// Who may be asked and what may be told, and the numbers of a finder. Each default says where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -44,6 +47,9 @@ pub struct FindConfig {
     pub settle: Duration,
     /// The least time between two records. Default 30 s, for a network that comes and goes.
     pub between: Duration,
+    /// How long after it was stored the own record is looked for, since another device may have put one in its place that does
+    /// not name this node. Default 60 s: twice as long as storing takes at most, so that what ran beside it is over.
+    pub review_after: Duration,
     /// The pause after a record that nobody stored. Default 10 s; it doubles up to [`FindConfig::again_most`].
     pub publish_again: Duration,
 }
@@ -64,6 +70,7 @@ impl Default for FindConfig {
             life: Duration::from_secs(6 * 3600),
             settle: Duration::from_secs(5),
             between: Duration::from_secs(30),
+            review_after: Duration::from_secs(60),
             publish_again: Duration::from_secs(10),
         }
     }
@@ -144,6 +151,7 @@ impl FindConfig {
                 place => place >= self.nearest && !self.relay_only,
             };
             let text = address.to_string();
+            let fits = fits && text.len() <= MAX_PUBLISHED_BYTES;
             if fits && !good.iter().any(|(_, known)| *known == text) {
                 good.push((address.place(), text));
             }

@@ -17,9 +17,9 @@ use rust_ipfs::{
     },
 };
 
-use super::{Caller, Finding, MAX_PLACES, Which, origin, table::Kad};
+use super::{Caller, Finding, KADEMLIA, MAX_PLACES, Protocols, Which, origin, table::Kad};
 
-type Tables = Toggle<Kad>;
+type Tables = ConnectionHandlerSelect<THandler<Toggle<Kad>>, THandler<Toggle<Kad>>>;
 
 impl Finding {
     /// What a Kademlia wants of the swarm, if that may be.
@@ -31,7 +31,8 @@ impl Finding {
             }
             ToSwarm::Dial { opts } => {
                 // Who names no node asks nobody, whatever others ask of it.
-                let peer = opts.get_peer_id().filter(|_| self.asks())?;
+                let may = self.asks() && self.table(which).may_dial();
+                let peer = opts.get_peer_id().filter(|_| may)?;
                 self.dialed.insert(peer);
                 Some(ToSwarm::Dial { opts })
             }
@@ -43,7 +44,7 @@ impl Finding {
 }
 
 impl NetworkBehaviour for Finding {
-    type ConnectionHandler = ConnectionHandlerSelect<THandler<Tables>, THandler<Tables>>;
+    type ConnectionHandler = ConnectionHandlerSelect<Tables, Protocols>;
     type ToSwarm = Infallible;
 
     fn handle_established_inbound_connection(
@@ -55,13 +56,14 @@ impl NetworkBehaviour for Finding {
     ) -> Result<THandler<Self>, ConnectionDenied> {
         if self.ours.kad.is_enabled() {
             let from = origin(remote_addr);
-            let caller = self.callers.entry(peer).or_insert(Caller { from, said: Vec::new(), speaks: false });
+            let caller =
+                self.callers.entry(peer).or_insert(Caller { from, said: Vec::new(), answers: false });
             caller.from = caller.from.min(from);
         }
         let [ours, public] = [&mut self.ours, &mut self.public].map(|table| {
             table.kad.handle_established_inbound_connection(connection_id, peer, local_addr, remote_addr)
         });
-        Ok(ConnectionHandler::select(ours?, public?))
+        Ok(ours?.select(public?).select(Protocols::new(KADEMLIA)))
     }
 
     fn handle_pending_outbound_connection(
@@ -101,7 +103,7 @@ impl NetworkBehaviour for Finding {
                 port_use,
             )
         });
-        Ok(ConnectionHandler::select(ours?, public?))
+        Ok(ours?.select(public?).select(Protocols::new(KADEMLIA)))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
@@ -128,7 +130,7 @@ impl NetworkBehaviour for Finding {
         }
         self.ours.kad.on_swarm_event(event);
         self.public.kad.on_swarm_event(event);
-        self.mdns.get_mut().unwrap_or_else(PoisonError::into_inner).on_swarm_event(event);
+        self.mdns().on_swarm_event(event);
     }
 
     fn on_connection_handler_event(
@@ -138,8 +140,13 @@ impl NetworkBehaviour for Finding {
         event: THandlerOutEvent<Self>,
     ) {
         match event {
-            Either::Left(event) => self.ours.kad.on_connection_handler_event(peer, connection_id, event),
-            Either::Right(event) => self.public.kad.on_connection_handler_event(peer, connection_id, event),
+            Either::Left(Either::Left(event)) => {
+                self.ours.kad.on_connection_handler_event(peer, connection_id, event);
+            }
+            Either::Left(Either::Right(event)) => {
+                self.public.kad.on_connection_handler_event(peer, connection_id, event);
+            }
+            Either::Right(answers) => self.hears(peer, answers),
         }
     }
 
@@ -151,16 +158,16 @@ impl NetworkBehaviour for Finding {
             if let Poll::Ready(wish) = self.ours.kad.poll(cx) {
                 pending = false;
                 if let Some(wish) = self.lets_pass(Which::Ours, wish) {
-                    return Poll::Ready(wish.map_in(Either::Left));
+                    return Poll::Ready(wish.map_in(Either::Left).map_in(Either::Left));
                 }
             }
             if let Poll::Ready(wish) = self.public.kad.poll(cx) {
                 pending = false;
                 if let Some(wish) = self.lets_pass(Which::Public, wish) {
-                    return Poll::Ready(wish.map_in(Either::Right));
+                    return Poll::Ready(wish.map_in(Either::Right).map_in(Either::Left));
                 }
             }
-            match self.mdns.get_mut().unwrap_or_else(PoisonError::into_inner).poll(cx) {
+            match self.mdns().poll(cx) {
                 Poll::Ready(ToSwarm::GenerateEvent(event)) => self.on_mdns(event),
                 // It has nothing else to say.
                 Poll::Ready(_) => {}

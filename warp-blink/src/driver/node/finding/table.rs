@@ -31,6 +31,8 @@ pub(super) type Kad = kad::Behaviour<MemoryStore>;
 /// A Kademlia, or none.
 pub(super) struct Table {
     pub(super) kad: Toggle<Kad>,
+    /// Others are answered.
+    serves: bool,
     /// Whether there is somebody to ask.
     knows: bool,
     /// Questions that wait for that.
@@ -59,7 +61,7 @@ impl Query {
 impl Table {
     /// None.
     pub(super) fn none() -> Self {
-        Self { kad: None.into(), knows: false, waiting: Vec::new(), queries: Vec::new() }
+        Self { kad: None.into(), serves: false, knows: false, waiting: Vec::new(), queries: Vec::new() }
     }
 
     /// One under this name. It takes nobody and stores nothing by itself, and repeats nothing: owners put their records anew.
@@ -77,7 +79,13 @@ impl Table {
         let mut kad = Kad::with_config(local, Records::store(local), config);
         // By itself it would answer nobody before somebody else has confirmed an address of this node.
         kad.set_mode(Some(if serves { kad::Mode::Server } else { kad::Mode::Client }));
-        Self { kad: Some(kad).into(), ..Self::none() }
+        Self { kad: Some(kad).into(), serves, ..Self::none() }
+    }
+
+    /// Whether it may dial. Who answers others gets to know those around it, to whom it belongs. Who only asks has no use for
+    /// that, and meets nobody without need.
+    pub(super) fn may_dial(&self) -> bool {
+        self.serves || !self.queries.is_empty()
     }
 
     /// Asks, as soon as there is somebody to ask. What cannot be asked is dropped, and that is the answer.
