@@ -63,12 +63,9 @@ impl Sound {
                 return self.with_engine(call, |engine| engine.play(&spec).map_err(|e| e.to_string()));
             }
             SoundCommand::StopPlaying { call } => {
-                return self.with_engine(call, |engine| match engine.playing() {
-                    Some(_) => {
-                        engine.stop_playing();
-                        Ok(())
-                    }
-                    None => Err("no file is played".to_owned()),
+                return self.with_engine(call, |engine| match engine.stop_playing() {
+                    true => Ok(()),
+                    false => Err("no file is played".to_owned()),
                 });
             }
         }
