@@ -1,5 +1,6 @@
 //! Engines that run on memory and files, and hang-ups that come at any time.
 
+mod disk;
 mod files;
 
 use std::{
