@@ -106,10 +106,18 @@ impl Sound {
             self.start(ticket, format)
         };
         // After all who are there are known by name. Neither the call nor its end waits for the disk.
-        if let Some((controls, folder)) = recorded
-            && let Err(cause) = (self.recorder)(&controls, &folder)
-        {
-            self.not_recorded(call, cause);
+        let Some((controls, folder)) = recorded else { return };
+        let begun = (self.recorder)(&controls, &folder);
+        let (meant, wanted) = {
+            let mut state = lock(&self.state);
+            (state.recording_begun(ticket), state.wants(ticket))
+        };
+        match begun {
+            // Of an engine that was stopped meanwhile nothing can be recorded: no failure. The next opening tells of its own.
+            Err(cause) if meant && wanted => self.not_recorded(call, cause),
+            // It was ended while it began.
+            Ok(()) if !meant => _ = controls.stop_recording(),
+            _ => {}
         }
     }
 

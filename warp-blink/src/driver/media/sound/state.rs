@@ -35,6 +35,8 @@ pub(super) struct State {
     engine: Option<Running>,
     /// Engines that nobody wants any more, and that still run. Nothing of theirs leaves.
     retired: Vec<Ending>,
+    /// The opening whose recording is being begun, as long as it is meant to.
+    recording_begins: Option<Ticket>,
     pub(super) links: BTreeMap<Key, Playing>,
     pub(super) paths: Paths,
     /// What engines call each participant of a call: the same after a reconnect, so that a recording goes on. Kept while
@@ -80,6 +82,7 @@ impl State {
             tickets: 0,
             engine: None,
             retired: Vec::new(),
+            recording_begins: None,
             links: BTreeMap::new(),
             paths: Paths::default(),
             ids: BTreeMap::new(),
@@ -128,6 +131,22 @@ impl State {
     /// The next engine that is to be stopped.
     pub(super) fn ending(&mut self) -> Option<Ending> {
         self.retired.pop()
+    }
+
+    /// The recording that every call is to have is being begun.
+    pub(super) fn begin_recording(&mut self, ticket: Ticket) {
+        self.recording_begins = Some(ticket);
+    }
+
+    /// It is not meant to begin any more. False if none was about to.
+    pub(super) fn end_recording(&mut self, call: CallId) -> bool {
+        let opening = self.wanted.filter(|(of, _)| *of == call).map(|(_, ticket)| ticket);
+        opening.is_some_and(|ticket| self.recording_begun(ticket))
+    }
+
+    /// It has begun, or failed to. False if it was ended before that.
+    pub(super) fn recording_begun(&mut self, ticket: Ticket) -> bool {
+        self.recording_begins.take_if(|begins| *begins == ticket).is_some()
     }
 
     /// The engine runs from now on, and hears everybody who is there.

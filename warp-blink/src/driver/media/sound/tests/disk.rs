@@ -95,3 +95,70 @@ async fn the_end_of_everything_does_not_wait_for_ever() {
     ending.await.unwrap();
     drop(still);
 }
+
+#[tokio::test]
+async fn a_recording_that_is_stopped_while_it_begins_does_not_run() {
+    let (entered, is_in) = channel::channel();
+    let (goes_on, waits) = channel::channel::<()>();
+    let waits = Mutex::new(waits);
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::with(tone().record(folder.path()), 64, move |sound| {
+        sound.recorder = Box::new(move |controls, folder| {
+            entered.send(()).unwrap();
+            lock(&waits).recv().unwrap();
+            commands::record(controls, folder)
+        });
+    });
+    let format = starting::format(MediaFormat::default()).unwrap();
+    let (sound, ticket) = (bench.sound.clone(), lock(&bench.sound.state).want(call(1)));
+    let begun = tokio::task::spawn_blocking(move || sound.begin(call(1), ticket, format));
+    tokio::task::spawn_blocking(move || is_in.recv_timeout(STUCK)).await.unwrap().expect("it begins");
+    let stop = || bench.sound.clone().execute(SoundCommand::StopRecording { call: call(1) });
+    assert_eq!(stop().await, Ok(()));
+    assert!(stop().await.is_err(), "there is none any more");
+    goes_on.send(()).unwrap();
+    begun.await.unwrap();
+    assert_eq!(lock(&bench.sound.state).engine().unwrap().recording(), None);
+    bench.hang_up(call(1)).await;
+}
+
+#[tokio::test]
+async fn a_recording_that_fails_after_its_call_was_held_is_no_news() {
+    let (entered, is_in) = channel::channel();
+    let (goes_on, waits) = channel::channel::<()>();
+    let waits = Mutex::new(waits);
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::with(tone().record(folder.path()), 64, move |sound| {
+        sound.recorder = Box::new(move |_, _| {
+            entered.send(()).unwrap();
+            lock(&waits).recv().unwrap();
+            Err("cannot record: the engine has been stopped".to_owned())
+        });
+    });
+    let format = starting::format(MediaFormat::default()).unwrap();
+    let begin = |bench: &Bench| {
+        let (sound, ticket) = (bench.sound.clone(), lock(&bench.sound.state).want(call(1)));
+        tokio::task::spawn_blocking(move || sound.begin(call(1), ticket, format))
+    };
+    let is_in = Arc::new(Mutex::new(is_in));
+    let enters = || {
+        let is_in = is_in.clone();
+        tokio::task::spawn_blocking(move || lock(&is_in).recv_timeout(STUCK).unwrap())
+    };
+    let first = begin(&bench);
+    enters().await.unwrap();
+    bench.hang_up(call(1)).await;
+    let second = begin(&bench);
+    enters().await.unwrap();
+    // Both find out that they cannot, but only the second one is still wanted.
+    goes_on.send(()).unwrap();
+    goes_on.send(()).unwrap();
+    first.await.unwrap();
+    second.await.unwrap();
+    bench.hang_up(call(1)).await;
+    let mut failed = 0;
+    while let Ok(event) = bench.events.try_recv() {
+        failed += u32::from(matches!(event, MediaEvent::Input(MediaInput::Recording { cause: Some(_), .. })));
+    }
+    assert_eq!(failed, 1);
+}
