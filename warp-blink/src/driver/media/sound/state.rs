@@ -269,20 +269,27 @@ impl State {
         if self.links.get(&key).is_some_and(|playing| playing.link.generation > generation) {
             return;
         }
-        // A later connection that has brought no sound so far is told to the engine again when it does.
         self.hear_no_more(key);
+        // A later connection may have brought no sound so far, and serves a listener all the same.
+        self.tell(|of| *of == key);
         self.forget_id(key);
     }
 
     pub(super) fn forget_path(&mut self, key: Key, generation: u32) {
         self.paths.remove(key, generation);
+        if !self.connected(&key) {
+            self.hear_no_more(key);
+        }
         self.forget_id(key);
+    }
+
+    fn connected(&self, key: &Key) -> bool {
+        self.links.contains_key(key) || self.paths.knows(key)
     }
 
     /// Nobody needs it any more: there is no connection, and devices are not open for the call.
     fn forget_id(&mut self, key: Key) {
-        let connected = self.links.contains_key(&key) || self.paths.knows(&key);
-        if self.wanted() != Some(key.0) && !connected {
+        if self.wanted() != Some(key.0) && !self.connected(&key) {
             self.ids.remove(&key);
         }
     }
