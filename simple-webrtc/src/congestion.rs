@@ -327,12 +327,10 @@ mod tests {
     #[test]
     fn losses_by_chance_do_not_look_like_congestion() {
         for (seed, bursts) in (0..40).map(|seed| (seed, seed % 2 == 1)) {
-            let (mut congestion, mut state) = (Congestion::default(), seed * 7_919 + 1);
+            let (mut congestion, mut state) = (Congestion::default(), seed * 7_919 + 1_u64);
             let (start, mut left) = (Instant::now(), 0);
             let mut lost = || {
-                state = (state as u64)
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1_442_695_040_888_963_407);
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 let chance = (state >> 33) as f64 / f64::from(1_u32 << 31);
                 // 20 % one by one, 10 % in threes.
                 left = if left > 0 {
