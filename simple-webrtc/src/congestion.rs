@@ -22,8 +22,9 @@ const LEAST_INCREASE: f64 = 5_000.0;
 const HEAVY_LOSS: f64 = 0.10;
 const LIGHT_LOSS: f64 = 0.02;
 /// Loss up to the first, while delay does not grow and a lower rate has not shown less of it ([`Cause`]), is that of the path
-/// itself (a weak radio) as far as speech goes: it limits nothing below the second, in bit/s, which is what speech takes with the redundancy that makes up for it. Limited to 16 kbit/s
-/// instead, sound at 20 % loss falls from 4.0 to 1.9 (PESQ, method in docs/audio-quality.md). 35 %: what that redundancy is good for.
+/// itself (a weak radio) as far as speech goes: it limits nothing below the second, in bit/s, which is what speech takes with the
+/// redundancy that makes up for it. Limited to 16 kbit/s instead, sound at 20 % loss falls from 4.0 to 1.9 (PESQ, method in
+/// docs/audio-quality.md). 35 %: what that redundancy is good for.
 /// The circuit breaker of RFC 8083 (section 4.3: ten times the rate of TCP) stops packets of 160 bytes at 35 % loss and a round trip of
 /// 100 ms beyond 265 kbit/s, at 300 ms beyond 88.
 const OF_THE_PATH: (f64, f64) = (0.35, 80_000.0);

@@ -39,7 +39,8 @@ const MOST_LOSS: f64 = 0.3;
 const GIVEN_UP: f64 = 0.5;
 /// From this round trip on, lost packets that are sent again come later than redundancy would: they are missed with the
 /// next packet, after 20 ms, and then take a round trip, while a copy of the frame before the last comes after 40 ms and
-/// one of the last after 20. Below, they bring the sound itself, and cost nothing while nothing is lost.
+/// one of the last after 20. Below, they bring the sound itself, and cost nothing while nothing is lost. The connection asks by a
+/// limit of its own (in simple-webrtc `repairs`, as long); should the two differ, some losses are repaired twice.
 const LATE: Duration = Duration::from_millis(40);
 /// What is spent if nobody limits it, in bit/s with all headers; more only if the application asks for more anyway.
 const BUDGET: u32 = 80_000;
@@ -117,7 +118,7 @@ const RED_HEAVY: &[Plan] = &[
 ];
 
 /// In-band redundancy repairs one lost packet, so it is for independent losses. At 5 % or less and low rates libopus
-/// sends none, and below 23 kbit/s it makes the sound narrow for it.
+/// sends none, and below 21 kbit/s it makes the sound narrow for it.
 const FEC_LIGHT: &[Plan] = &[fec(Ms20, 23_000, 32_000, 8), fec(Ms40, 24_000, 28_000, 8), BARE];
 const FEC_MEDIUM: &[Plan] = &[fec(Ms20, 32_000, 48_000, 10), fec(Ms40, 24_000, 32_000, 10), BARE];
 const FEC_HEAVY: &[Plan] = &[

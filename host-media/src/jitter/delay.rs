@@ -2,7 +2,8 @@
 //!
 //! A packet's *relative delay* is how much later it came than the fastest packet of the last seconds would have. The
 //! target is where more delay would cost more than the late packets that it saves, learnt with forgetting, or a little
-//! more where small hiccups come back again and again. A single burst does not move it: waiting for the next one would only keep the delay up.
+//! more where small hiccups come back again and again. A single burst does not move it: waiting for the next one would
+//! only keep the delay up.
 //!
 //! Arrivals are counted from the end of a packet's sound, when it can be sent at the earliest, so that frames of
 //! another length are not taken for a slower path.

@@ -28,9 +28,10 @@ use super::{
     reaches::Reaches,
     recall,
     shelf::Shelf,
+    sounds::Sounds,
     store::SealedStore,
     vault::{Vault, Words},
-    workers::{MediaJob, NodeJob, Reply, SoundJob, media_worker, node_worker, sound_worker},
+    workers::{MediaJob, NodeJob, Reply, media_worker, node_worker},
 };
 use crate::{
     config::Config,
@@ -53,10 +54,6 @@ use crate::{
 /// Jobs waiting for the node or the devices. One call makes a few dozen at once; what finds no room fails, and the
 /// machine sends it again.
 const MAX_JOBS: usize = 512;
-
-/// Commands about sound that wait. A person asks for one or two at once; each may take the seconds of a list of devices, and who
-/// has waited for a minute or so should rather hear that something is stuck.
-const MAX_SOUND_JOBS: usize = 16;
 
 /// Events waiting for a reader. A call makes about thirty, and one every few seconds after that.
 pub(crate) const MAX_EVENTS: usize = 1024;
@@ -150,9 +147,8 @@ struct Core {
     media: Arc<dyn Media>,
     node_jobs: mpsc::Sender<NodeJob>,
     media_jobs: mpsc::Sender<MediaJob>,
-    sound_jobs: mpsc::Sender<SoundJob>,
+    sounds: Sounds,
     workers: Vec<JoinHandle<()>>,
-    sound_worker: JoinHandle<()>,
     ended: VecDeque<(EffectId, Outcome)>,
     events: broadcast::Sender<Event>,
     /// What happened in this step: told after the snapshot shows it.
@@ -180,8 +176,8 @@ pub(crate) async fn start(parts: Parts) -> Result<Running, Error> {
     let (results, result_queue) = mpsc::channel(MAX_JOBS);
     let (node_jobs, node_queue) = mpsc::channel(MAX_JOBS);
     let (media_jobs, media_queue) = mpsc::channel(MAX_JOBS);
-    let (sound_jobs, sound_queue) = mpsc::channel(MAX_SOUND_JOBS);
-    let sound_worker = tokio::spawn(sound_worker(parts.media.clone(), sound_queue));
+    // Lists of devices and files take up to seconds, which neither links nor a hang-up wait for.
+    let sounds = Sounds::start(&parts.media);
     let workers = vec![
         tokio::spawn(node_worker(parts.gossip.clone(), node_queue, results.clone())),
         tokio::spawn(media_worker(parts.media.clone(), media_queue, results.clone())),
@@ -241,9 +237,8 @@ pub(crate) async fn start(parts: Parts) -> Result<Running, Error> {
         media: parts.media,
         node_jobs,
         media_jobs,
-        sound_jobs,
+        sounds,
         workers,
-        sound_worker,
         ended: VecDeque::new(),
         events,
         told: Vec::new(),

@@ -27,6 +27,7 @@ mod push;
 mod reaches;
 mod recall;
 mod shelf;
+mod sounds;
 pub mod store;
 mod vault;
 mod workers;

@@ -145,8 +145,10 @@ async fn a_peer_that_cannot_repair_is_not_asked() {
     println!("8 % lost and no feedback: {} of 1000 missing", heard.missing());
     assert!((50..=120).contains(&heard.missing()), "{}", heard.missing());
     assert_eq!((a.repairs, b.repairs), (Repairs::default(), Repairs::default()));
-    // What every peer reports is there all the same.
-    assert!(a.reported.is_some_and(|reported| (0.04..0.13).contains(&reported.loss)), "{:?}", a.reported);
+    // What every peer reports is there all the same. It is of the last four seconds with 200 packets, of which 16 are lost, give or
+    // take 4; reports after the last word are of a few packets, and count as much as others.
+    let reported = heard.stats.0.reported;
+    assert!(reported.is_some_and(|reported| (0.01..0.17).contains(&reported.loss)), "{reported:?}");
     assert!(a.rtcp_round_trip_ms.is_some());
     pair.shutdown().await;
 }

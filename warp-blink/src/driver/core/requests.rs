@@ -29,10 +29,7 @@ impl Core {
                 let _ = reply.send(self.import(bytes));
             }
             Request::Media(MediaCommand::Sound(command), reply) => {
-                if let Err(full) = self.sound_jobs.try_send((command, reply)) {
-                    let (_, reply) = full.into_inner();
-                    let _ = reply.send(Err(MediaError::Busy));
-                }
+                self.sounds.ask(command, reply);
             }
             Request::Media(command, reply) => {
                 if let Err(full) = self.media_jobs.try_send((None, command, Some(reply)))

@@ -149,8 +149,7 @@ impl Core {
         let (media_jobs, _) = mpsc::channel(1);
         self.node_jobs = node_jobs;
         self.media_jobs = media_jobs;
-        // What was asked of the sound is of no use any more, and may take long.
-        self.sound_worker.abort();
+        self.sounds.abort();
         for worker in self.workers.drain(..) {
             let abort = worker.abort_handle();
             if tokio::time::timeout(Duration::from_millis(500), worker).await.is_err() {
