@@ -322,6 +322,8 @@ impl Builder {
     async fn put_together(self) -> Result<Blink, Error> {
         let addresses = self.peers.iter().map(|a| address(a)).collect::<Result<Vec<_>, Error>>()?;
         let bootstrap = self.bootstrap.iter().map(|a| address(a)).collect::<Result<Vec<_>, Error>>()?;
+        // What is no relay is refused by the node, which says why.
+        let relays = self.relays.iter().filter_map(|a| address(a).ok()).collect();
         let through = !bootstrap.is_empty() && self.dht;
         let finding = FindConfig::default()
             .with_relay_only(self.relay_only)
@@ -384,6 +386,7 @@ impl Builder {
             media,
             addresses,
             bootstrap,
+            relays,
             finding,
             store,
             contacts: self.contacts,

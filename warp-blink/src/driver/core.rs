@@ -105,6 +105,8 @@ pub(crate) struct Parts {
     pub(crate) addresses: Vec<(NodeId, String)>,
     /// Nodes through which others are found.
     pub(crate) bootstrap: Vec<(NodeId, String)>,
+    /// Relays that the user named.
+    pub(crate) relays: Vec<(NodeId, String)>,
     pub(crate) finding: FindConfig,
     /// `None`: nothing is remembered.
     pub(crate) store: Option<Arc<SealedStore>>,
@@ -200,6 +202,9 @@ pub(crate) async fn start(parts: Parts) -> Result<Running, Error> {
     let seeker = Seeker::load(parts.gossip.clone(), finding, identity, shelf, answers.clone()).await;
     let book = Book::load(Shelf::new(parts.store)).await;
     let mut reaches = Reaches::new(parts.gossip.clone(), book, seeker, answers);
+    for (node, address) in parts.relays {
+        reaches.relay(node, &address);
+    }
     let now = clock::now();
     let nodes: Vec<NodeId> = parts.addresses.iter().map(|(node, _)| *node).collect();
     for (node, address) in parts.addresses {

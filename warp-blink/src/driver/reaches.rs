@@ -4,6 +4,8 @@
 //! comes. A wish ends when somebody is connected at any node that may be theirs, or when nothing is dialed and nobody is
 //! asked any more.
 
+mod carrying;
+mod given;
 mod wishes;
 
 use std::{
@@ -17,6 +19,7 @@ use tokio::{
     task::{AbortHandle, JoinSet},
 };
 
+use self::given::Given;
 use super::{
     book::Book,
     clock,
@@ -24,11 +27,11 @@ use super::{
 };
 use crate::{
     id::{NodeId, PublicKey},
-    ports::gossip::{ConnectError, Gossip},
+    ports::gossip::Gossip,
     proto::{EffectId, Outcome},
     reach::{
-        Addresses, Answers, DialId, Effect, Found, Jitter, LookupId, MAX_ADDRESS, MAX_REACH_ADDRESSES,
-        OwnSeen, QueryId, Question, Reach, ReachConfig, ReachInput, ReachState, ResolveError, Source, Via,
+        Addresses, Answers, DialId, Found, Jitter, LookupId, MAX_ADDRESS, MAX_REACH_ADDRESSES, OwnSeen,
+        QueryId, Reach, ReachInput, ReachState, ResolveError, Source, Via,
     },
     time::Instant,
     wire::Whereabouts,
@@ -63,6 +66,7 @@ pub(super) struct Reaches {
     machines: BTreeMap<NodeId, Reach>,
     /// Nodes through which others are found: their connections are made again and again.
     anchors: BTreeSet<NodeId>,
+    given: Given,
     waiting: Vec<(EffectId, PublicKey)>,
     /// Where those who are wanted may be. Bounded by the participants of calls.
     places: BTreeMap<PublicKey, Vec<Spot>>,
@@ -118,6 +122,7 @@ impl Reaches {
             seeker,
             machines: BTreeMap::new(),
             anchors: BTreeSet::new(),
+            given: Given::default(),
             waiting: Vec::new(),
             places: BTreeMap::new(),
             by_name: BTreeMap::new(),
@@ -130,8 +135,14 @@ impl Reaches {
         }
     }
 
+    /// The user has named this relay.
+    pub(super) fn relay(&mut self, node: NodeId, address: &str) {
+        self.given.add(node, address);
+    }
+
     /// Others are found through this node: it is dialed until it is there, and again when it is lost.
     pub(super) fn anchor(&mut self, now: Instant, node: NodeId, address: &str) {
+        self.given.add(node, address);
         self.learn(node, address);
         self.anchors.insert(node);
         let addresses = Addresses(self.book.addresses(&node));
@@ -415,87 +426,9 @@ impl Reaches {
         self.follow(now, tips);
         self.settled(now)
     }
-
-    fn config(&self, node: &NodeId, attempts: u32) -> ReachConfig {
-        let anchor = self.anchors.contains(node);
-        ReachConfig::default()
-            .with_max_attempts(if anchor { u32::MAX } else { attempts })
-            .with_relay_only(self.seeker.relay_only() && !anchor)
-    }
-
-    fn feed(&mut self, now: Instant, node: NodeId, input: ReachInput) {
-        if !self.machines.contains_key(&node) && !matches!(input, ReachInput::Connect { .. }) {
-            // Somebody else's connection: nothing here wants it.
-            return;
-        }
-        let config = self.config(&node, ATTEMPTS);
-        let reach = self.machines.entry(node).or_insert_with(|| Reach::new(node, config));
-        let effects = reach.handle(now, input).unwrap_or_else(|rejected| {
-            tracing::debug!(%rejected, "reach");
-            Vec::new()
-        });
-        for effect in effects {
-            match effect {
-                Effect::Dial { dial, address, .. } => self.dial(node, dial, address.to_string()),
-                Effect::Resolve { query, question } => self.resolve(node, query, question),
-                Effect::Abort { dial } => {
-                    if let Some((running, _)) = self.running.remove(&(node, dial)) {
-                        running.abort();
-                    }
-                }
-                Effect::Close => {
-                    let gossip = self.gossip.clone();
-                    self.dials.spawn(async move {
-                        if gossip.disconnect(&node).await.is_err() {
-                            tracing::debug!("the node was gone before its connection was closed");
-                        }
-                    });
-                }
-            }
-        }
-        while self.dials.try_join_next().is_some() {}
-        // Machines that hold nothing are not kept: what they know is in the book.
-        self.machines.retain(|_, r| !matches!(r.state(), ReachState::Disconnected));
-    }
-
-    fn dial(&mut self, node: NodeId, dial: DialId, address: String) {
-        let (gossip, results) = (self.gossip.clone(), self.results.clone());
-        let text = address.clone();
-        let running = self.dials.spawn(async move {
-            let result = gossip.connect(&node, &[address]).await.map_err(cause);
-            // A driver that is gone needs no result.
-            let _ = results.send(Answer::Dialed { node, dial, result }).await;
-        });
-        self.running.insert((node, dial), (running, text));
-    }
-
-    fn call(&mut self, node: NodeId) {
-        self.by_name.insert(node, None);
-        let (gossip, results) = (self.gossip.clone(), self.results.clone());
-        self.dials.spawn(async move {
-            let result = gossip.connect(&node, &[]).await.map_err(cause);
-            let _ = results.send(Answer::Called { node, result }).await;
-        });
-    }
-
-    fn resolve(&mut self, node: NodeId, query: QueryId, question: Question) {
-        let (gossip, results) = (self.gossip.clone(), self.results.clone());
-        self.dials.spawn(async move {
-            let result = gossip.resolve(&question).await;
-            let _ = results.send(Answer::Resolved { node, query, result }).await;
-        });
-    }
 }
 
 fn jitter() -> Jitter {
     // Without randomness there is no spreading, and nothing worse.
     Jitter(clock::random().map(u16::from_le_bytes).unwrap_or_default())
-}
-
-/// What one address answered; the address itself is known.
-fn cause(error: ConnectError) -> String {
-    match &error {
-        ConnectError::Failed(failures) if let [failure] = failures.as_slice() => failure.cause.clone(),
-        other => other.to_string(),
-    }
 }

@@ -70,6 +70,7 @@ async fn start() -> (Running, Arc<Slow>) {
         media: media.clone(),
         addresses: Vec::new(),
         bootstrap: Vec::new(),
+        relays: Vec::new(),
         finding: crate::reach::FindConfig::silent(),
         store: None,
         contacts: Vec::new(),
