@@ -207,6 +207,11 @@ pub enum GossipEvent {
         /// The address, with `/p2p/`.
         address: String,
     },
+    /// Others reach this node at that address no longer.
+    ListeningNoMore {
+        /// The address, with `/p2p/`.
+        address: String,
+    },
     /// The node's state changed.
     State(NodeState),
     /// The reader was slower than the network, and events were dropped: see the bounds of [`GossipEvents`].
@@ -232,6 +237,7 @@ impl fmt::Debug for GossipEvent {
             Self::PeerUnsupported { .. } => f.write_str("PeerUnsupported"),
             Self::Nearby { .. } => f.write_str("Nearby"),
             Self::Listening { .. } => f.write_str("Listening"),
+            Self::ListeningNoMore { .. } => f.write_str("ListeningNoMore"),
             Self::State(state) => write!(f, "State({state:?})"),
             Self::Lagged { dropped } => write!(f, "Lagged({dropped})"),
             Self::Stopped => f.write_str("Stopped"),
@@ -332,6 +338,8 @@ pub struct GossipCounters {
     pub records_forged: u64,
     /// Records that came to be stored and were refused for another reason: older than what is stored, over, or too many.
     pub records_refused: u64,
+    /// Times that another node has dialed this one back, as it was asked to.
+    pub dialed_back: u64,
     /// Times that a peer was too slow to take what was sent to it.
     pub slow_peers: u64,
 }

@@ -6,11 +6,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    net::IpAddr,
 };
 
 use serde::{Deserialize, Serialize};
 
-use super::{Address, Addresses, MAX_REACH_ADDRESSES, MAX_RELAYS, Place};
+use super::{Address, Addresses, MAX_REACH_ADDRESSES, MAX_RELAYS, Place, address::Host};
 use crate::id::NodeId;
 
 /// How a node stands, from worst to best.
@@ -254,6 +255,12 @@ impl Facts {
     /// The node has ended.
     pub fn stopped(&mut self) {
         self.stopped = true;
+    }
+
+    /// Whether everybody reaches the node straight, also those who have no IPv6: then it needs no relay.
+    pub fn is_reached_by_all(&self) -> bool {
+        let over_ip4 = |address: &Address| matches!(address.host(), Host::Ip(IpAddr::V4(_)));
+        self.standing() == Standing::Public && self.confirmed.iter().any(over_ip4)
     }
 
     /// How the node stands.

@@ -216,7 +216,7 @@ impl Core {
                 let ended = self.reaches.on_nearby(now, node, addresses);
                 self.finish(ended);
             }
-            GossipEvent::Listening { .. } => self.reaches.on_own(now),
+            GossipEvent::Listening { .. } | GossipEvent::ListeningNoMore { .. } => self.reaches.on_own(now),
             GossipEvent::State(state) => {
                 self.reaches.on_own(now);
                 self.on_node_state(state);

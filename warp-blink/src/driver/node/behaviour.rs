@@ -69,6 +69,7 @@ impl BlinkBehaviour {
     fn command(&mut self, command: Command) {
         match command {
             Command::Find(find) => self.finding.command(find),
+            Command::Begin => self.through().begin(),
             Command::Detach { reply } => {
                 self.detach();
                 // Whoever dropped the answer's other end does not want it.
@@ -132,6 +133,8 @@ impl NetworkBehaviour for BlinkBehaviour {
         addresses: &[Multiaddr],
         role: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        let reach = self.talk.dials(connection_id);
+        self.through().may_open(connection_id, reach, peer.as_ref(), addresses)?;
         self.through().handle_pending_outbound_connection(connection_id, peer, addresses, role)?;
         // For its own dialings only: those of the reach name their addresses, and nothing is added to these.
         self.finding.handle_pending_outbound_connection(connection_id, peer, addresses, role)

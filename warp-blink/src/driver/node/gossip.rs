@@ -111,6 +111,12 @@ impl IpfsGossip {
         })
     }
 
+    /// The node listens, as far as it was told to: from now on it asks for places at relays.
+    pub(super) async fn begin(&self) {
+        // A node that is gone asks nobody.
+        let _ = self.commands.send(Command::Begin).await;
+    }
+
     /// Has the node hold this under a name and tell it to all who ask, whatever it is: what a liar does, for tests.
     #[doc(hidden)]
     pub async fn forge(&self, name: [u8; 32], record: Bytes) {

@@ -17,12 +17,19 @@ use crate::{
         ConnectError, EventSink, GossipCounters, GossipEvent, GossipEvents, NodeState, PublishError,
         SubscribeError, Via, channel,
     },
-    reach::{Addresses, Facts, Standing},
+    reach::{Addresses, Facts},
+    time::Instant,
     wire::Topic,
 };
 
 /// The most commands that wait for the node. Who sends one more waits.
 const COMMANDS: usize = 64;
+
+/// The most addresses that are told of. 64: eight relays with eight each; the own ones are there before those.
+const MAX_LISTENING: usize = 64;
+
+/// How long somebody may take to dial back who was asked to. 10 s: after that libp2p ends the question, at both ends.
+const DIALED_BACK: Duration = Duration::from_secs(10);
 
 /// What the handle asks of the behaviour. Each is answered once.
 #[derive(Debug)]
@@ -62,6 +69,8 @@ pub(super) enum Command {
         reply: oneshot::Sender<()>,
     },
     Find(Find),
+    /// The node listens, as far as it was told to. Without an answer.
+    Begin,
     /// Gives all topics up and says goodbye; the node goes on.
     Detach {
         reply: oneshot::Sender<()>,
@@ -127,8 +136,8 @@ pub(super) struct View {
     facts: Facts,
     peers: BTreeMap<PeerId, Vec<(ConnectionId, Via)>>,
     pub(super) counters: GossipCounters,
-    /// The relays of this node.
-    relays: BTreeSet<PeerId>,
+    /// Who was asked last to dial back, and when. Bounded by the relays of this node.
+    asked: BTreeMap<PeerId, Instant>,
     /// The dialing by which the handle finds out whether this behaviour is the node's.
     probe: Option<ConnectionId>,
     probe_seen: bool,
@@ -166,8 +175,8 @@ impl Shared {
             view.facts.told_not_to_listen();
         }
         self.sink.push(GossipEvent::State(view.state()));
-        for address in &view.listening {
-            self.sink.push(GossipEvent::Listening { address: whole(address, local) });
+        for address in view.listening() {
+            self.sink.push(GossipEvent::Listening { address });
         }
         for (peer, connections) in &view.peers {
             if let (Some(node), Some(via)) = (node_of(peer), best(connections)) {
@@ -209,48 +218,62 @@ impl Shared {
     }
 
     pub(super) fn listening_at(&self, address: &Multiaddr) {
-        let mut view = self.view();
-        if view.listening.contains(address) {
-            return;
-        }
-        let before = view.state();
-        view.listening.push(address.clone());
-        view.listened |= !is_relayed(address);
-        view.listens();
-        let Some(local) = view.local else { return };
-        self.sink.push(GossipEvent::Listening { address: whole(address, local) });
-        self.tell_state(&view, before);
+        self.change(|view| {
+            if view.listening.len() >= MAX_LISTENING || view.listening.contains(address) {
+                return;
+            }
+            view.listening.push(address.clone());
+            view.listened |= !is_relayed(address);
+            view.listens();
+        });
     }
 
     pub(super) fn listening_no_more_at(&self, address: &Multiaddr) {
-        let mut view = self.view();
-        let before = view.state();
-        view.listening.retain(|a| a != address);
-        view.listens();
-        self.tell_state(&view, before);
+        self.change(|view| {
+            view.listening.retain(|a| a != address);
+            view.listens();
+        });
     }
 
-    /// These are the relays of this node.
-    pub(super) fn relays_are(&self, relays: BTreeSet<PeerId>) {
-        self.view().relays = relays;
+    /// This peer was asked to dial back.
+    pub(super) fn asks(&self, now: Instant, peer: PeerId) {
+        self.view().asked.insert(peer, now);
     }
 
-    /// Whether this is a relay of this node.
-    pub(super) fn is_relay(&self, peer: &PeerId) -> bool {
-        self.view().relays.contains(peer)
+    /// Whether this peer may be about to dial back.
+    pub(super) fn is_asked(&self, now: Instant, peer: &PeerId) -> bool {
+        self.view().asked.get(peer).is_some_and(|asked| now.since(*asked) < DIALED_BACK)
     }
 
-    /// Whether others reach this node straight.
-    pub(super) fn is_public(&self) -> bool {
-        self.view().facts.standing() == Standing::Public
+    /// Whether everybody reaches this node straight, also those who have IPv4 only.
+    pub(super) fn is_reached_by_all(&self) -> bool {
+        self.view().facts.is_reached_by_all()
     }
 
     /// Something else is known of how this node stands.
     pub(super) fn learn(&self, change: impl FnOnce(&mut Facts)) {
+        self.change(|view| change(&mut view.facts));
+    }
+
+    /// Changes what is known, and tells what comes of it: where others reach this node now, and how it stands.
+    fn change(&self, change: impl FnOnce(&mut View)) {
         let mut view = self.view();
-        let before = view.state();
-        change(&mut view.facts);
-        self.tell_state(&view, before);
+        let before = (view.listening(), view.state());
+        change(&mut view);
+        if view.local.is_none() {
+            return;
+        }
+        let (addresses, state) = (view.listening(), view.state());
+        let missing = |from: &[String], address: &String| !from.contains(address);
+        for address in addresses.iter().filter(|address| missing(&before.0, address)) {
+            self.sink.push(GossipEvent::Listening { address: address.clone() });
+        }
+        for address in before.0.iter().filter(|address| missing(&addresses, address)) {
+            self.sink.push(GossipEvent::ListeningNoMore { address: address.clone() });
+        }
+        if state != before.1 {
+            self.sink.push(GossipEvent::State(state));
+        }
     }
 
     fn tell_state(&self, view: &View, before: NodeState) {
@@ -358,5 +381,59 @@ fn whole(address: &Multiaddr, local: PeerId) -> String {
     match address.iter().last() {
         Some(Protocol::P2p(_)) => address.to_string(),
         _ => address.clone().with(Protocol::P2p(local)).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(n: usize) -> Multiaddr {
+        format!("/ip4/203.0.113.{n}/tcp/4001").parse().unwrap()
+    }
+
+    fn joined() -> (Arc<Shared>, GossipEvents, PeerId) {
+        let (LinkEnd { shared, .. }, NodeLink { events, .. }) = link();
+        let local = PeerId::random();
+        shared.join(local, true);
+        (shared, events, local)
+    }
+
+    fn told(events: &mut GossipEvents) -> Vec<GossipEvent> {
+        std::iter::from_fn(|| events.try_recv()).collect()
+    }
+
+    #[test]
+    fn addresses_that_come_and_go_are_told_also_where_the_state_stays() {
+        let (shared, mut events, local) = joined();
+        let named = |n| whole(&at(n), local);
+        shared.listening_at(&at(1));
+        shared.learn(|facts| facts.dialed_back(&at(2).to_string(), true));
+        assert_eq!(told(&mut events).last(), Some(&GossipEvent::State(NodeState::Public)));
+        shared.learn(|facts| facts.dialed_back(&at(3).to_string(), true));
+        assert_eq!(told(&mut events), [GossipEvent::Listening { address: named(3) }]);
+        shared.learn(|facts| facts.expired(&at(3).to_string()));
+        assert_eq!(told(&mut events), [GossipEvent::ListeningNoMore { address: named(3) }]);
+        shared.learn(|facts| facts.connected(2));
+        shared.listening_at(&at(1));
+        assert_eq!(told(&mut events), [], "nothing is new");
+        assert_eq!(shared.view().listening(), [named(1), named(2)]);
+    }
+
+    #[test]
+    fn a_hostile_relay_that_tells_many_addresses_has_room_for_few() {
+        let (shared, _events, _) = joined();
+        (0..200).for_each(|n| shared.listening_at(&at(n)));
+        assert_eq!(shared.view().listening.len(), MAX_LISTENING);
+    }
+
+    #[test]
+    fn whoever_was_asked_to_dial_back_may_do_so_for_a_while() {
+        let (shared, _events, peer) = joined();
+        let now = Instant::from_micros(1_000_000);
+        assert!(!shared.is_asked(now, &peer));
+        shared.asks(now, peer);
+        assert!(shared.is_asked(now, &peer) && !shared.is_asked(now, &PeerId::random()));
+        assert!(!shared.is_asked(now + DIALED_BACK, &peer));
     }
 }

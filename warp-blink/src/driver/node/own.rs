@@ -252,6 +252,7 @@ impl NodeConfig {
             crate::ports::gossip::Gossip::shutdown(&gossip).await;
             return Err(NodeError::Listen { address: text, cause: failed });
         }
+        gossip.begin().await;
         Ok(gossip)
     }
 }

@@ -116,7 +116,9 @@ impl Talk {
                     peers.into_iter().for_each(|peer| self.close(peer));
                 }
             }
-            Command::Find(_) | Command::Detach { .. } => debug!("not for this part of the node"),
+            Command::Begin | Command::Find(_) | Command::Detach { .. } => {
+                debug!("not for this part of the node")
+            }
         }
     }
 
@@ -247,6 +249,11 @@ impl Talk {
         self.watched.clear();
     }
 
+    /// Whether the reach wants this connection, and has said where it leads.
+    pub(super) fn dials(&self, connection: ConnectionId) -> bool {
+        self.dials.has(connection)
+    }
+
     pub(super) fn topics(&self) -> usize {
         self.subscribed.len()
     }
@@ -319,8 +326,8 @@ impl NetworkBehaviour for Talk {
         local_addr: &Multiaddr,
         remote_addr: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        // A relay dials back to see whether it can.
-        if !self.shared.is_relay(&peer) {
+        // Who was asked to dial back does so, and what is there stays.
+        if !self.shared.is_asked(clock::now(), &peer) {
             self.replace(peer, false, local_addr);
         }
         self.gossip.handle_established_inbound_connection(connection_id, peer, local_addr, remote_addr)

@@ -164,3 +164,15 @@ fn a_node_that_was_told_not_to_listen_is_not_offline() {
     only.told_not_to_listen();
     assert_eq!(said(&only), (local(LocalCause::NoRelay), Some(Advice::GiveRelay)));
 }
+
+#[test]
+fn whoever_is_reached_over_ipv6_only_still_needs_relays() {
+    let mut facts = Facts::new(false, false);
+    facts.listens(true, &Addresses(vec!["/ip4/192.168.1.2/tcp/1".into(), "/ip6/2001:db8::2/tcp/1".into()]));
+    facts.dialed_back("/ip6/2001:db8::2/tcp/1", true);
+    assert_eq!((facts.standing(), facts.is_reached_by_all()), (Standing::Public, false));
+    facts.dialed_back("/ip4/203.0.113.2/tcp/1", true);
+    assert!(facts.is_reached_by_all());
+    facts.expired("/ip4/203.0.113.2/tcp/1");
+    assert!(!facts.is_reached_by_all());
+}

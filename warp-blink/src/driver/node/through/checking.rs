@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeSet,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -18,7 +19,8 @@ use rust_ipfs::{
     },
 };
 
-use super::super::address::is_relayed;
+use super::super::{address::is_relayed, link::Shared};
+use crate::driver::clock;
 
 /// The most addresses that others say this node has, which are then dialed: its own two transports in two families, seen by some
 /// relays. libp2p keeps each of them for ever, and anybody who is connected can name some.
@@ -30,11 +32,12 @@ pub struct Checking {
     client: client::Behaviour,
     servers: BTreeSet<PeerId>,
     candidates: BTreeSet<Multiaddr>,
+    shared: Arc<Shared>,
 }
 
 impl Checking {
-    pub(super) fn new(servers: BTreeSet<PeerId>) -> Self {
-        Self { client: client::Behaviour::default(), servers, candidates: BTreeSet::new() }
+    pub(super) fn new(servers: BTreeSet<PeerId>, shared: Arc<Shared>) -> Self {
+        Self { client: client::Behaviour::default(), servers, candidates: BTreeSet::new(), shared }
     }
 
     /// Whether this address may be asked about.
@@ -100,17 +103,22 @@ impl NetworkBehaviour for Checking {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<client::Event, THandlerInEvent<Self>>> {
-        self.client.poll(cx)
+        let out = self.client.poll(cx);
+        if let Poll::Ready(ToSwarm::NotifyHandler { peer_id, .. }) = &out {
+            // It says nothing else to connections.
+            self.shared.asks(clock::now(), *peer_id);
+        }
+        out
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::super::link::link, *};
 
     #[tokio::test]
     async fn hostile_peers_that_name_many_addresses_of_this_node_have_sixteen() {
-        let mut checking = Checking::new(BTreeSet::new());
+        let mut checking = Checking::new(BTreeSet::new(), link().0.shared);
         let at = |n: usize| format!("/ip4/203.0.113.{n}/tcp/1").parse::<Multiaddr>().unwrap();
         assert_eq!((0..200).filter(|n| checking.takes(&at(*n))).count(), MAX_CANDIDATES);
         assert!(checking.takes(&at(3)), "known ones count again");

@@ -6,6 +6,7 @@
 mod answering;
 mod checking;
 mod only_relays;
+mod punching;
 mod reserving;
 mod serving;
 
@@ -28,7 +29,10 @@ use rust_ipfs::{
 use tracing::debug;
 
 pub use self::serving::RelayLimits;
-use self::{answering::Answering, checking::Checking, only_relays::OnlyRelays, reserving::Reserving};
+use self::{
+    answering::Answering, checking::Checking, only_relays::OnlyRelays, punching::Punching,
+    reserving::Reserving,
+};
 use super::{
     address::{is_loopback, is_relayed},
     link::Shared,
@@ -69,11 +73,10 @@ pub(super) struct Serve {
 #[derive(NetworkBehaviour)]
 #[behaviour(prelude = "rust_ipfs::swarm::derive_prelude")]
 pub struct Parts {
-    only_relays: OnlyRelays,
     reserving: Toggle<Reserving>,
     checking: Toggle<Checking>,
     answering: Toggle<Answering>,
-    punching: Toggle<libp2p_dcutr::Behaviour>,
+    punching: Toggle<Punching>,
     mapping: Toggle<upnp::tokio::Behaviour>,
     serving: Toggle<libp2p_relay::Behaviour>,
 }
@@ -82,6 +85,7 @@ pub struct Parts {
 #[allow(unreachable_pub, reason = "a public behaviour's handler is made of its handler")]
 pub struct Through {
     parts: Parts,
+    only_relays: OnlyRelays,
     shared: Arc<Shared>,
     /// It is a relay: its addresses are told to those for whom it keeps a place. Whether those of this machine alone are, too.
     announces: Option<bool>,
@@ -96,7 +100,6 @@ impl Through {
     /// Nothing is done: the node is the app's, which has its own means.
     pub(super) fn off(shared: Arc<Shared>) -> Self {
         let parts = Parts {
-            only_relays: OnlyRelays::default(),
             reserving: None.into(),
             checking: None.into(),
             answering: None.into(),
@@ -106,6 +109,7 @@ impl Through {
         };
         Self {
             parts,
+            only_relays: OnlyRelays::default(),
             shared,
             announces: None,
             listening: BTreeSet::new(),
@@ -123,22 +127,43 @@ impl Through {
         let known: BTreeSet<PeerId> =
             relays.iter().map(|(relay, _)| *relay).chain(offered.iter().copied()).collect();
         shared.learn(|facts| *facts = Facts::new(relay_only, port_mapping));
-        shared.relays_are(known.clone());
         let mut off = Self::off(shared);
         if let Some(serve) = &serve {
             off.announces = Some(serve.loopback);
             off.out.extend(serve.announce.iter().cloned().map(ToSwarm::ExternalAddrConfirmed));
         }
+        off.only_relays = OnlyRelays::new(relay_only, known.clone());
         off.parts = Parts {
-            only_relays: OnlyRelays::new(relay_only, known.clone()),
             reserving: (!known.is_empty()).then(|| Reserving::new(local, relays, offered)).into(),
-            checking: (dial_back && serve.is_none()).then(|| Checking::new(known)).into(),
+            punching: hole_punching.then(|| Punching::new(local, known.clone())).into(),
+            checking: (dial_back && serve.is_none()).then(|| Checking::new(known, off.shared.clone())).into(),
             answering: serve.as_ref().map(|serve| Answering::new(serve.loopback)).into(),
-            punching: hole_punching.then(|| libp2p_dcutr::Behaviour::new(local)).into(),
             mapping: port_mapping.then(upnp::tokio::Behaviour::default).into(),
             serving: serve.map(|serve| libp2p_relay::Behaviour::new(local, serve.limits.config())).into(),
         };
         off
+    }
+
+    /// The node listens, as far as it was told to. Whoever is dialed before that sees another port than the one that others reach.
+    pub(super) fn begin(&mut self) {
+        if let Some(reserving) = self.parts.reserving.as_mut() {
+            reserving.begin();
+        }
+    }
+
+    /// Whether this connection may be opened. `reach`: the addresses are those of the reach.
+    pub(super) fn may_open(
+        &self,
+        connection: ConnectionId,
+        reach: bool,
+        peer: Option<&PeerId>,
+        addresses: &[Multiaddr],
+    ) -> Result<(), ConnectionDenied> {
+        let trusted = reach || self.parts.reserving.as_ref().is_some_and(|part| part.dials(connection));
+        match self.only_relays.refusal(trusted, peer, addresses) {
+            Some(why) => Err(ConnectionDenied::new(why)),
+            None => Ok(()),
+        }
     }
 
     /// Nobody is asked any more for a place.
@@ -151,9 +176,11 @@ impl Through {
     fn told(&mut self, event: PartsEvent) {
         match event {
             PartsEvent::Checking(said) => {
-                debug!(reached = said.result.is_ok(), "another node has dialed back");
+                let reached = said.result.is_ok();
+                debug!(reached, "another node has dialed back");
+                self.shared.count(|counters| counters.dialed_back += u64::from(reached));
                 let address = said.tested_addr.to_string();
-                self.shared.learn(|facts| facts.dialed_back(&address, said.result.is_ok()));
+                self.shared.learn(|facts| facts.dialed_back(&address, reached));
                 self.need_relays();
             }
             PartsEvent::Mapping(said) => {
@@ -171,7 +198,7 @@ impl Through {
             PartsEvent::Answering(said) => {
                 debug!(reached = said.result.is_ok(), "dialed back for another node")
             }
-            PartsEvent::OnlyRelays(never) | PartsEvent::Reserving(never) => match never {},
+            PartsEvent::Reserving(never) => match never {},
         }
     }
 
@@ -214,7 +241,7 @@ impl Through {
     /// Whoever is reached straight needs no relay but those that were named.
     fn need_relays(&mut self) {
         if let Some(reserving) = self.parts.reserving.as_mut() {
-            reserving.public(self.shared.is_public());
+            reserving.public(self.shared.is_reached_by_all());
         }
     }
 }
@@ -255,6 +282,7 @@ impl NetworkBehaviour for Through {
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        self.only_relays.note(&event);
         self.note(&event);
         self.parts.on_swarm_event(event);
     }

@@ -1,7 +1,7 @@
 //! Places at relays: carries out what [`Relays`] decides.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     convert::Infallible,
     future::Future,
     pin::Pin,
@@ -34,6 +34,10 @@ use crate::{
 
 type Out = ToSwarm<Infallible, Infallible>;
 
+/// The most addresses of one place: a relay with several transports in both families on a handful of networks. libp2p keeps each
+/// that a relay ever tells, with every renewal, and a relay may have it renewed as often as it likes.
+const MAX_TOLD: usize = 32;
+
 /// Asks for places at relays, and keeps them. Why not `autorelay` of connexa 0.5: it does not dial a relay again that it has
 /// lost, takes every connected node for a relay, and gives the places up once an address looks public.
 #[allow(unreachable_pub, reason = "a part of the handler of a public behaviour")]
@@ -42,6 +46,8 @@ pub struct Reserving {
     relays: Relays,
     places: BTreeMap<PeerId, Place>,
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
+    /// The node does not listen yet.
+    early: bool,
     out: VecDeque<Out>,
 }
 
@@ -59,6 +65,8 @@ struct Place {
     dialing: Option<ConnectionId>,
     /// The place, with the address under which libp2p tells others of it.
     listener: Option<(ListenerId, Multiaddr)>,
+    /// Where others reach this node there, as the relay says.
+    told: BTreeSet<Multiaddr>,
 }
 
 impl Reserving {
@@ -68,6 +76,7 @@ impl Reserving {
             relays: Relays::default(),
             places: BTreeMap::new(),
             timer: None,
+            early: true,
             out: VecDeque::new(),
         };
         let now = clock::now();
@@ -82,6 +91,16 @@ impl Reserving {
             }
         }
         this
+    }
+
+    /// The node listens: now relays may be asked.
+    pub(super) fn begin(&mut self) {
+        self.early = false;
+    }
+
+    /// Whether this part dials that.
+    pub(super) fn dials(&self, connection: ConnectionId) -> bool {
+        self.places.values().any(|place| place.dialing == Some(connection))
     }
 
     /// Nobody is asked any more.
@@ -159,10 +178,24 @@ impl Reserving {
         self.out.push_back(ToSwarm::Dial { opts });
     }
 
+    /// A relay keeps a place, where others reach this node at that address.
+    fn kept(&mut self, peer: PeerId, id: ListenerId, address: &Multiaddr) {
+        let Some(place) = self.places.get_mut(&peer) else { return };
+        place.told.insert(address.clone());
+        if place.told.len() > MAX_TOLD {
+            self.out.push_back(ToSwarm::RemoveListener { id });
+            self.lost(peer, "it tells too many addresses");
+        } else if let Some(node) = node_of(&peer) {
+            debug!("a relay keeps a place");
+            self.relays.kept(&node);
+        }
+    }
+
     fn lost(&mut self, peer: PeerId, why: &str) {
         debug!(why, "no place at a relay");
         if let Some(place) = self.places.get_mut(&peer) {
             (place.wanted, place.resolving, place.dialing) = (false, None, None);
+            place.told.clear();
             if let Some((_, told)) = place.listener.take() {
                 // libp2p's client forgets to, where the relay has refused to renew it.
                 self.out.push_back(ToSwarm::ExternalAddrExpired(told));
@@ -244,9 +277,8 @@ impl NetworkBehaviour for Reserving {
                 }
             }
             FromSwarm::NewListenAddr(new) => {
-                if let Some(node) = self.listener(new.listener_id).and_then(|peer| node_of(&peer)) {
-                    debug!("a relay keeps a place");
-                    self.relays.kept(&node);
+                if let Some(peer) = self.listener(new.listener_id) {
+                    self.kept(peer, new.listener_id, new.addr);
                 }
             }
             FromSwarm::ListenerClosed(closed) => {
@@ -282,7 +314,7 @@ impl NetworkBehaviour for Reserving {
                 self.dial(peer, addresses);
                 continue;
             }
-            let Some(due) = self.relays.due() else { return Poll::Pending };
+            let Some(due) = self.relays.due().filter(|_| !self.early) else { return Poll::Pending };
             let now = clock::now();
             if due <= now {
                 self.timer = None;
