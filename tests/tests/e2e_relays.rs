@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use blink_tests::e2e::phone::{Phone, fresh};
 use warp_blink::{
-    Audio, Blink, CallId, Config, EndReason, Error, Event, IceServer, NodeKey, RelayConfig, RelayLimits, RelayNode,
+    Audio, Blink, CallId, Config, EndReason, Error, Event, IceServer, NodeKey, RelayConfig, RelayLimits,
+    RelayNode,
     event::{NodeState, Phase, Via},
 };
 
@@ -78,7 +79,10 @@ async fn a_call_goes_on_when_its_circuit_is_used_up_and_when_the_relay_dies() {
     alice.heard().await;
     bob.heard().await;
     // No event says that something goes on.
-    assert!(tokio::time::timeout(Duration::from_secs(7), ends(&mut alice, call)).await.is_err(), "the call ended");
+    assert!(
+        tokio::time::timeout(Duration::from_secs(7), ends(&mut alice, call)).await.is_err(),
+        "the call ended"
+    );
     alice.blink.set_muted(true).await.unwrap();
     let key = alice.key();
     let muted = |s: &warp_blink::Snapshot| {
@@ -87,7 +91,10 @@ async fn a_call_goes_on_when_its_circuit_is_used_up_and_when_the_relay_dies() {
     };
     bob.seen("that she is muted", muted).await;
     relay.shutdown().await;
-    assert!(tokio::time::timeout(Duration::from_secs(3), ends(&mut bob, call)).await.is_err(), "the call ended");
+    assert!(
+        tokio::time::timeout(Duration::from_secs(3), ends(&mut bob, call)).await.is_err(),
+        "the call ended"
+    );
     alice.blink.hang_up(call).await.unwrap();
     assert_eq!(bob.ended(call).await.0, EndReason::HungUp);
 }

@@ -222,6 +222,56 @@ async fn under_relay_only_nothing_leads_straight_and_no_address_is_told() {
 }
 
 #[tokio::test]
+async fn under_relay_only_nobody_else_says_where_a_relay_is() {
+    let relay = relay(RelayLimits::default()).await;
+    let config = NodeConfig::new(key()).with_relays(addresses(&[&relay])).with_relay_only(true);
+    let mut caller = Node::of(config.start().await.unwrap());
+    caller.placed(relay.node()).await;
+    let name = relay.node();
+    relay.shutdown().await;
+    caller.displaced().await;
+    // Whoever is called says that the relay lives here, and waits.
+    let trap = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    trap.set_nonblocking(true).unwrap();
+    let at = format!("/ip4/127.0.0.1/tcp/{}/p2p/{name}/p2p-circuit", trap.local_addr().unwrap().port());
+    let refused = caller.gossip.connect(&key().node_id(), &[at]).await.unwrap_err();
+    assert!(matches!(&refused, ConnectError::Refused(said) if said.contains("not connected")), "{refused}");
+    assert_eq!(trap.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "nobody has knocked");
+    caller.end().await;
+}
+
+#[tokio::test]
+async fn a_relay_dials_back_and_the_place_there_stays() {
+    let relay = relay(RelayLimits::default()).await;
+    let config = NodeConfig::new(key()).with_listen([TCP]).with_relays(addresses(&[&relay]));
+    let mut b = Node::of(config.start().await.unwrap());
+    let at = b.placed(relay.node()).await;
+    // No event says so: who gets through within one machine says nothing of others. It is asked within five seconds.
+    let dialed = async {
+        while b.gossip.counters().dialed_back == 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(STUCK, dialed).await.expect("the relay gets through");
+    while let Some(event) = b.events.try_recv() {
+        let lost = matches!(
+            event,
+            GossipEvent::PeerDisconnected { .. }
+                | GossipEvent::State(_)
+                | GossipEvent::ListeningNoMore { .. }
+        );
+        assert!(!lost, "{event:?}");
+    }
+    let mut a = hidden(&[]).await;
+    assert_eq!(a.gossip.connect(&b.id(), &at).await, Ok(Via::Relay));
+    talk(&mut a, &mut b, 1).await;
+    for node in [a, b] {
+        node.end().await;
+    }
+    relay.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_bootstrap_node_is_asked_for_a_place_unless_a_relay_was_named() {
     let (relay, bootstrap) = (relay(RelayLimits::default()).await, relay(RelayLimits::default()).await);
     let finding = NodeFinding::default().with_bootstrap([bootstrap.node()]);
