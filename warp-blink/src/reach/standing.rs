@@ -191,7 +191,7 @@ impl Facts {
         self.quiet &= addresses.0.is_empty();
         let read = addresses.0.iter().filter_map(|text| Address::parse(text).ok());
         self.listening = read.take(MAX_REACH_ADDRESSES).collect();
-        if self.listening.is_empty() {
+        if self.listening.iter().all(|address| address.place() == Place::Loopback) {
             // Another network is another beginning.
             (self.denied, self.mapping) = (false, PortMapping::Unasked);
             self.confirmed.clear();

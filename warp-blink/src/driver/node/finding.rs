@@ -246,8 +246,9 @@ impl Finding {
 
     /// Whether an address may be dialed for what others say of it.
     fn may_dial(&self, address: &Multiaddr) -> bool {
-        let Some(place) = place(address) else { return false };
-        if self.relay_only { place == Place::Relayed } else { place >= self.nearest }
+        let Ok(address) = Address::parse(&address.to_string()) else { return false };
+        // Also where that is a relay.
+        address.first_hop() >= self.nearest && (address.is_relayed() || !self.relay_only)
     }
 }
 

@@ -19,7 +19,7 @@ use std::{
 
 use libp2p_upnp::{self as upnp, Event as Router};
 use rust_ipfs::{
-    ConnectionId, Multiaddr, NetworkBehaviour, PeerId,
+    ConnectionId, Multiaddr, NetworkBehaviour, PeerId, Protocol,
     swarm::{
         ConnectionDenied, FromSwarm, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
         behaviour::toggle::Toggle,
@@ -215,10 +215,9 @@ impl Through {
                 self.listening.remove(old.addr);
                 if self.announces.is_some() {
                     self.out.push(ToSwarm::ExternalAddrExpired(old.addr.clone()));
-                } else if self.listening.is_empty() {
-                    // Whoever reached it did so in a network that it has left.
-                    let confirmed = std::mem::take(&mut self.confirmed);
-                    self.out.extend(confirmed.into_iter().map(ToSwarm::ExternalAddrExpired));
+                } else {
+                    let gone = self.gone_with(old.addr);
+                    self.out.extend(gone.into_iter().map(ToSwarm::ExternalAddrExpired));
                 }
             }
             FromSwarm::ExternalAddrConfirmed(new) if !is_relayed(new.addr) => {
@@ -236,6 +235,22 @@ impl Through {
             _ => return,
         }
         self.need_relays();
+    }
+
+    /// This machine has an address no longer. Where others have reached it there: at that address, or at a router's that stood for it.
+    fn gone_with(&self, lost: &Multiaddr) -> Vec<Multiaddr> {
+        // One listener of several may have ended, on an address that is still there.
+        let kept = |ip: Option<Protocol<'_>>| self.listening.iter().any(|own| own.iter().next() == ip);
+        if is_loopback(lost) || kept(lost.iter().next()) {
+            return Vec::new();
+        }
+        let is_ip4 = |address: &Multiaddr| matches!(address.iter().next(), Some(Protocol::Ip4(_)));
+        let gone = |address: &&Multiaddr| {
+            let ip = address.iter().next();
+            // There are no routers in between where addresses have 128 bits, or hardly any.
+            ip == lost.iter().next() || (is_ip4(address) && is_ip4(lost) && !kept(ip))
+        };
+        self.confirmed.iter().filter(gone).cloned().collect()
     }
 
     /// Whoever is reached straight needs no relay but those that were named.
@@ -309,5 +324,33 @@ impl NetworkBehaviour for Through {
                 Poll::Pending => return Poll::Pending,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::link::link, *};
+
+    #[test]
+    fn where_others_reached_this_node_goes_with_the_address_that_it_had_there() {
+        let [wifi, cable, six] =
+            ["/ip4/192.168.1.7/tcp/1", "/ip4/203.0.113.5/tcp/1", "/ip6/2001:db8::5/tcp/1"]
+                .map(|text| text.parse::<Multiaddr>().unwrap());
+        let router: Multiaddr = "/ip4/198.51.100.1/tcp/1".parse().unwrap();
+        let mut through = Through::off(link().0.shared);
+        through.confirmed = [&cable, &six, &router].into_iter().cloned().collect();
+        let loopback: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
+        through.listening = [&cable, &six, &loopback].into_iter().cloned().collect();
+        assert_eq!(through.gone_with(&wifi), [router.clone()], "that was behind it");
+        assert_eq!(through.gone_with(&loopback), [], "it says nothing of others");
+        assert_eq!(
+            through.gone_with(&"/ip4/203.0.113.5/udp/1/quic-v1".parse().unwrap()),
+            [],
+            "it is still there"
+        );
+        through.listening.remove(&cable);
+        assert_eq!(through.gone_with(&cable), [router, cable.clone()]);
+        through.listening.remove(&six);
+        assert_eq!(through.gone_with(&six), [six.clone()]);
     }
 }
