@@ -19,9 +19,8 @@ use libp2p_kad::{self as kad, InboundRequest};
 use libp2p_mdns as mdns;
 use rust_ipfs::{Multiaddr, PeerId, Protocol, swarm::behaviour::toggle::Toggle};
 
-pub(super) use self::protocols::Protocols;
 pub use self::settings::NodeFinding;
-use self::table::Table;
+use self::{protocols::Protocols, table::Table};
 use super::{
     address::{node_of, peer_of},
     link::{Find, Shared},

@@ -98,9 +98,10 @@ fn another_network_is_another_beginning() {
     let mut facts = at_home();
     facts.dialed_back(OUTSIDE, true);
     facts.mapped(PortMapping::Refused);
-    facts.listens(true, &Addresses::default());
+    // That one stays when a network goes.
+    facts.listens(true, &at(&["/ip4/127.0.0.1/tcp/4001"]));
     facts.listens(true, &at(&["/ip4/10.0.0.4/tcp/4001"]));
-    assert_eq!(facts.standing(), local(LocalCause::NotYetChecked));
+    assert_eq!((facts.standing(), facts.mapping), (local(LocalCause::NotYetChecked), PortMapping::Unasked));
 }
 
 #[test]

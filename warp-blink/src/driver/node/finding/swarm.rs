@@ -2,7 +2,6 @@
 
 use std::{
     convert::Infallible,
-    sync::PoisonError,
     task::{Context, Poll},
 };
 
