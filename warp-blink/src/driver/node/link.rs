@@ -25,8 +25,8 @@ use crate::{
 /// The most commands that wait for the node. Who sends one more waits.
 const COMMANDS: usize = 64;
 
-/// The most addresses that are told of. 64: eight relays with eight each; the own ones are there before those.
-const MAX_LISTENING: usize = 64;
+/// The most addresses behind relays that are told of. 64: eight relays with eight each. Those of this machine are as many as it has.
+const MAX_BEHIND: usize = 64;
 
 /// How long somebody may take to dial back who was asked to. 10 s: after that libp2p ends the question, at both ends.
 const DIALED_BACK: Duration = Duration::from_secs(10);
@@ -219,7 +219,8 @@ impl Shared {
 
     pub(super) fn listening_at(&self, address: &Multiaddr) {
         self.change(|view| {
-            if view.listening.len() >= MAX_LISTENING || view.listening.contains(address) {
+            let behind = view.listening.iter().filter(|known| is_relayed(known)).count();
+            if view.listening.contains(address) || (is_relayed(address) && behind >= MAX_BEHIND) {
                 return;
             }
             view.listening.push(address.clone());
@@ -358,7 +359,7 @@ impl View {
     }
 
     pub(super) fn listening(&self) -> Vec<String> {
-        let Some(local) = self.local else { return Vec::new() };
+        let Some(local) = self.local.filter(|_| !self.stopped) else { return Vec::new() };
         // Where others have come in from outside is no address of this machine, but one of this node.
         let outside = self.facts.reachable_at();
         let outside = outside.0.iter().filter_map(|text| parse(text).ok());
@@ -423,8 +424,10 @@ mod tests {
     #[test]
     fn a_hostile_relay_that_tells_many_addresses_has_room_for_few() {
         let (shared, _events, _) = joined();
-        (0..200).for_each(|n| shared.listening_at(&at(n)));
-        assert_eq!(shared.view().listening.len(), MAX_LISTENING);
+        (0..200).for_each(|n| shared.listening_at(&at(n).with(Protocol::P2pCircuit)));
+        assert_eq!(shared.view().listening.len(), MAX_BEHIND);
+        shared.listening_at(&at(0));
+        assert_eq!(shared.view().listening.len(), MAX_BEHIND + 1, "the own ones are another matter");
     }
 
     #[test]
