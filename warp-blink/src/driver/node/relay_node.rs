@@ -10,8 +10,8 @@ use crate::{
     ports::gossip::{Gossip, GossipEvent, GossipEvents},
 };
 
-/// The most connections of a relay: one for each place, and a quarter more for those who look somebody up or dial back.
-const MAX_PEERS: u32 = 1280;
+/// The fewest connections of a relay, however few places it has: half of what a phone takes.
+const MIN_PEERS: u32 = 64;
 
 /// How a relay is set up.
 ///
@@ -32,7 +32,7 @@ impl RelayConfig {
     /// A relay with this key, which is its name: who uses it knows it by that, so the key is to be kept. It listens on TCP and QUIC on
     /// every IPv4 network, on ports that the system chooses.
     pub fn new(key: NodeKey) -> Self {
-        let node = NodeConfig::new(key).with_max_peers(MAX_PEERS).with_finding(NodeFinding::default());
+        let node = NodeConfig::new(key).with_finding(NodeFinding::default());
         Self { node, limits: RelayLimits::default(), announce: Vec::new() }
     }
 
@@ -71,7 +71,11 @@ impl RelayConfig {
     /// [`NodeError`]; nothing is left running then.
     pub fn start(self) -> BoxFuture<'static, Result<RelayNode, NodeError>> {
         Box::pin(async move {
-            let gossip = self.node.serving(self.limits, self.announce).start().await?;
+            // One for each place, and a quarter more for those who look somebody up, call, or dial back.
+            let places = u32::try_from(self.limits.places).unwrap_or(u32::MAX);
+            let peers = places.saturating_add(places / 4).max(MIN_PEERS);
+            let node = self.node.with_max_peers(peers);
+            let gossip = node.serving(self.limits, self.announce).start().await?;
             let (state, states) = watch::channel(gossip.state().into());
             // Nobody has taken them before.
             let reader = gossip.take_events().map(|events| tokio::spawn(follow(events, state)));
