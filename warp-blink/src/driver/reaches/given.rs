@@ -64,7 +64,8 @@ impl Given {
         };
         let known = self.0.values().flatten().any(named);
         (!known).then(|| {
-            ResolveError::Failed(
+            // Asking again gives the same.
+            ResolveError::NoSuchName(
                 "only relays that this side has named may be used (relay-only), and no other name is asked for".to_owned(),
             )
         })
