@@ -1,6 +1,6 @@
 //! Carries out what the reach machines say.
 
-use super::{ATTEMPTS, Answer, Reaches, jitter};
+use super::{ATTEMPTS, Answer, Reaches};
 use crate::{
     id::NodeId,
     ports::gossip::ConnectError,
