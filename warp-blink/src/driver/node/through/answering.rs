@@ -16,6 +16,10 @@ use rust_ipfs::{
 
 use crate::reach::{Address, Place};
 
+/// The most dialings at a time. 512: those of half of all places (`RelayLimits`), which may all come back at once, and most of which
+/// are behind routers, so that each takes its ten seconds. Each is an open file. Whoever is refused is told that nobody gets through.
+const MAX_DIALS: usize = 512;
+
 /// libp2p's server, which dials whatever it is asked to. This one dials public addresses only: nobody scans the network of this house,
 /// or the services of this machine, through it.
 #[allow(unreachable_pub, reason = "a part of the handler of a public behaviour")]
@@ -23,7 +27,7 @@ pub struct Answering {
     server: server::Behaviour,
     /// Also the addresses of this machine, which is where tests are.
     loopback: bool,
-    /// What this part has dialed, and whom, until it is closed: bounded by the limits of the swarm.
+    /// What this part has dialed, and whom, until it is closed.
     dials: BTreeMap<ConnectionId, PeerId>,
     /// What has served its purpose. It is closed, since nothing else would for a minute, and a peer may have few.
     done: Vec<(ConnectionId, PeerId)>,
@@ -67,6 +71,9 @@ impl NetworkBehaviour for Answering {
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
         if !self.dials.contains_key(&connection_id) {
             return Ok(Vec::new());
+        }
+        if self.dials.len() > MAX_DIALS {
+            return Err(ConnectionDenied::new("too many are dialed back already"));
         }
         match addresses.iter().all(|address| self.may_dial(address)) {
             true => Ok(Vec::new()),
@@ -152,5 +159,23 @@ mod tests {
         }
         let testing = Answering::new(true);
         assert!(testing.may_dial(&"/ip4/127.0.0.1/tcp/22".parse().unwrap()));
+    }
+
+    #[test]
+    fn hostile_peers_that_ask_for_many_dialings_have_room_for_few() {
+        let mut answering = Answering::new(false);
+        let there: [Multiaddr; 1] = ["/ip4/203.0.113.7/tcp/4001".parse().unwrap()];
+        let dialed = (0..2000).filter(|n| {
+            let id = ConnectionId::new_unchecked(*n);
+            answering.dials.insert(id, PeerId::random());
+            let may =
+                answering.handle_pending_outbound_connection(id, None, &there, Endpoint::Dialer).is_ok();
+            if !may {
+                // The swarm tells of it, and then it is forgotten.
+                answering.dials.remove(&id);
+            }
+            may
+        });
+        assert_eq!(dialed.count(), MAX_DIALS);
     }
 }
