@@ -171,6 +171,10 @@ pub struct Facts {
     reserved: BTreeMap<NodeId, Addresses>,
     mapping: PortMapping,
     mapping_allowed: bool,
+    /// Others are asked to dial it back.
+    asks: bool,
+    /// It is a relay for others.
+    serves: bool,
     /// How many nodes are connected.
     others: usize,
     relay_only: bool,
@@ -181,6 +185,18 @@ impl Facts {
     /// may be asked for a port.
     pub fn new(relay_only: bool, mapping_allowed: bool) -> Self {
         Self { relay_only, mapping_allowed, ..Self::default() }
+    }
+
+    /// Others are asked to dial the node back.
+    #[must_use]
+    pub fn with_asking(self, asks: bool) -> Self {
+        Self { asks, ..self }
+    }
+
+    /// The node is a relay for others.
+    #[must_use]
+    pub fn with_serving(self, serves: bool) -> Self {
+        Self { serves, ..self }
     }
 
     /// Where the node listens now. `started`: it has begun to, or was told not to.
@@ -282,7 +298,7 @@ impl Facts {
             local(LocalCause::NotListening)
         } else if self.listening.iter().all(|address| address.place() == Place::Loopback) {
             local(LocalCause::ThisMachineOnly)
-        } else if self.others == 0 {
+        } else if self.others == 0 && !self.serves {
             local(LocalCause::Alone)
         } else if self.denied {
             local(LocalCause::Closed)
@@ -310,7 +326,11 @@ impl Facts {
                 LocalCause::NotListening => vec![Advice::GiveRelay, Advice::ListenOnAll],
                 LocalCause::ThisMachineOnly => vec![Advice::ListenOnAll],
                 LocalCause::Alone => vec![Advice::GiveBootstrap],
-                LocalCause::NotYetChecked => vec![Advice::Wait],
+                LocalCause::NotYetChecked if self.asks => vec![Advice::Wait],
+                // A relay is of use where others reach it.
+                LocalCause::NotYetChecked if self.serves => vec![Advice::ForwardPort],
+                // Who names nobody that could dial back, or keep a place, waits in vain.
+                LocalCause::NotYetChecked => vec![Advice::GiveRelay],
                 LocalCause::NoRelay => vec![Advice::GiveRelay],
                 LocalCause::Closed => [Advice::GiveRelay].into_iter().chain(router).collect(),
             },

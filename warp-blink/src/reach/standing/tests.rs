@@ -34,7 +34,7 @@ fn local(cause: LocalCause) -> Standing {
 
 #[test]
 fn a_standing_follows_from_the_facts_with_its_cause_and_advice() {
-    let mut facts = Facts::new(false, true);
+    let mut facts = Facts::new(false, true).with_asking(true);
     assert_eq!(said(&facts), (Standing::Starting, None));
     facts.listens(true, &Addresses::default());
     let offline = |cause| Standing::Offline { cause };
@@ -176,4 +176,22 @@ fn whoever_is_reached_over_ipv6_only_still_needs_relays() {
     assert!(facts.is_reached_by_all());
     facts.expired("/ip4/203.0.113.2/tcp/1");
     assert!(!facts.is_reached_by_all());
+}
+
+#[test]
+fn who_asks_nobody_is_not_told_to_wait() {
+    let advice = |facts: Facts| {
+        let mut facts = facts;
+        facts.listens(true, &at(&[HOME]));
+        facts.connected(1);
+        said(&facts)
+    };
+    let not_yet = local(LocalCause::NotYetChecked);
+    let facts = || Facts::new(false, false);
+    assert_eq!(advice(facts().with_asking(true)), (not_yet.clone(), Some(Advice::Wait)));
+    assert_eq!(advice(facts().with_serving(true)), (not_yet.clone(), Some(Advice::ForwardPort)));
+    assert_eq!(advice(facts()), (not_yet.clone(), Some(Advice::GiveRelay)));
+    let mut alone = facts().with_serving(true);
+    alone.listens(true, &at(&[HOME]));
+    assert_eq!(said(&alone), (not_yet, Some(Advice::ForwardPort)), "a relay waits for others");
 }

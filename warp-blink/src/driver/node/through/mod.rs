@@ -126,7 +126,9 @@ impl Through {
             [hole_punching, port_mapping, dial_back].map(|on| on && !relay_only);
         let known: BTreeSet<PeerId> =
             relays.iter().map(|(relay, _)| *relay).chain(offered.iter().copied()).collect();
-        shared.learn(|facts| *facts = Facts::new(relay_only, port_mapping));
+        let asks = dial_back && serve.is_none() && !known.is_empty();
+        let facts = Facts::new(relay_only, port_mapping).with_asking(asks).with_serving(serve.is_some());
+        shared.learn(|known| *known = facts);
         let mut off = Self::off(shared);
         if let Some(serve) = &serve {
             off.announces = Some(serve.loopback);
@@ -136,7 +138,7 @@ impl Through {
         off.parts = Parts {
             reserving: (!known.is_empty()).then(|| Reserving::new(local, relays, offered)).into(),
             punching: hole_punching.then(|| Punching::new(local, known.clone())).into(),
-            checking: (dial_back && serve.is_none()).then(|| Checking::new(known, off.shared.clone())).into(),
+            checking: asks.then(|| Checking::new(known, off.shared.clone())).into(),
             answering: serve.as_ref().map(|serve| Answering::new(serve.loopback)).into(),
             mapping: port_mapping.then(upnp::tokio::Behaviour::default).into(),
             serving: serve.map(|serve| libp2p_relay::Behaviour::new(local, serve.limits.config())).into(),
