@@ -198,7 +198,7 @@ impl Through {
             PartsEvent::Punching(said) => debug!(through = said.result.is_ok(), "hole punching"),
             PartsEvent::Serving(said) => serving::log(&said),
             PartsEvent::Answering(said) => {
-                debug!(reached = said.result.is_ok(), "dialed back for another node")
+                debug!(answered = said.result.is_ok(), "another node has asked to be dialed back");
             }
             PartsEvent::Reserving(never) => match never {},
         }
