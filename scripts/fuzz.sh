@@ -46,7 +46,7 @@ limits=(-rss_limit_mb=512 -timeout=5 -print_final_stats=1)
 longest() {
     case $1 in
         frame | transport) echo 16500 ;;
-        hello_contents | packet_contents | opus_file) echo 4096 ;;
+        hello_contents | packet_contents | opus_file | record) echo 4096 ;;
         kem_key) echo 1300 ;;
         call_id | node_id | public_key) echo 128 ;;
         *) echo 512 ;;

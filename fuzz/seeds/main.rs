@@ -15,7 +15,7 @@ use std::{
 };
 
 use noise::Reader;
-use warp_blink::wire::{FrameKind, KemKey, frame};
+use warp_blink::wire::{FrameKind, KemKey, frame, read_record};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -111,6 +111,11 @@ fn add_golden(seeds: &mut Seeds, folder: &Path) -> Outcome<()> {
             seeds.add_frame(&bytes);
             if KemKey::from_bytes(&bytes).is_ok() {
                 seeds.add("kem_key", &bytes);
+            }
+            if read_record(&bytes).is_ok() {
+                seeds.add("record", &bytes);
+                // Version, key and signature stand before what it says.
+                seeds.add("record", bytes.get(97..).ok_or("a record that is too short")?);
             }
             frames.push(bytes);
         }

@@ -5,11 +5,11 @@ mod wire_common;
 use proptest::prelude::*;
 use warp_blink::{
     proto::signal::{Body, CallBody},
-    wire::{encode_saved, fuzz, seal_call},
+    wire::{encode_saved, fuzz, seal_call, seal_record},
 };
 use wire_common::*;
 
-const DOORS: [fn(&[u8]); 11] = [
+const DOORS: [fn(&[u8]); 12] = [
     fuzz::hello_contents,
     fuzz::welcome_contents,
     fuzz::packet_contents,
@@ -21,6 +21,7 @@ const DOORS: [fn(&[u8]); 11] = [
     fuzz::call,
     fuzz::kem_key,
     fuzz::saved,
+    fuzz::record,
 ];
 
 #[test]
@@ -37,6 +38,10 @@ fn good_frames_pass_every_door() {
         frames.push(ours.seal(&group.packet(2), Some(&group.attachment())).unwrap());
         frames.push(encode_saved(&group.roll, &group.signatures, media()));
     }
+    let record = node_record();
+    let signed = seal_record(&alice(), &record).unwrap();
+    frames.push(signed[97..].to_vec());
+    frames.push(signed);
     for frame in &frames {
         DOORS.iter().for_each(|door| door(frame));
     }

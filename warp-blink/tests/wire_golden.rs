@@ -10,14 +10,16 @@ mod wire_common;
 use std::{fmt::Write, fs, path::PathBuf};
 
 use warp_blink::{
-    id::Signature,
+    id::{Identity, Signature},
     proto::signal::{
         Announce, Body, CallBody, Description, DescriptionKind, MAX_DESCRIPTION, MayInvite, Packet, Record,
         RecordKind, RollHash, Sync,
     },
+    time::UnixTime,
     wire::{
-        Attachment, CallKey, ContactToken, Door, Initiator, Responder, Session, Topic, decode_saved,
-        encode_saved, open_call, roll_hash, seal_call,
+        Attachment, CallKey, ContactToken, Door, Initiator, NodePlace, Record as NodeRecord, Responder,
+        Session, Topic, decode_saved, encode_saved, open_call, open_record, record_key, roll_hash, seal_call,
+        seal_record,
     },
 };
 use wire_common::*;
@@ -93,6 +95,24 @@ fn topics() {
             Topic::contacts(&bob().public(), &token()).as_bytes(),
         )
         .check();
+}
+
+#[test]
+fn records() {
+    let least = NodeRecord { nodes: vec![place_of(&alice())], kem: None, ..node_record() };
+    let frozen = Golden::of("record.txt")
+        .has("record of the identity with seed a1", &seal_record(&alice(), &node_record()).unwrap())
+        .has("record that says least", &seal_record(&alice(), &least).unwrap())
+        .has("key of these records", &record_key(&alice().public()))
+        .check();
+    let now = UnixTime::from_millis(1_700_000_000_000);
+    for (bytes, record) in frozen.iter().zip([node_record(), least]) {
+        assert_eq!(open_record(bytes, &alice().public(), now), Ok(record));
+    }
+}
+
+fn place_of(identity: &Identity) -> NodePlace {
+    NodePlace { node: identity.public().into(), until: UnixTime::from_millis(0), addresses: Vec::new() }
 }
 
 #[test]

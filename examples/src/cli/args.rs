@@ -115,9 +115,18 @@ pub struct Common {
     /// Node to connect to first, .../p2p/PEERID; repeatable
     #[arg(long, value_name = "MULTIADDR", value_parser = node_address)]
     pub peer: Vec<String>,
-    /// Node to find peers through; repeatable (not built yet)
-    #[arg(long, value_name = "MULTIADDR")]
+    /// Node to find peers through, .../p2p/PEERID; repeatable
+    #[arg(long, value_name = "MULTIADDR", value_parser = node_address)]
     pub bootstrap: Vec<String>,
+    /// Find peers on the local network, and be found there
+    #[arg(long, value_name = "on|off", value_enum, default_value = "off", hide_possible_values = true)]
+    pub mdns: Switch,
+    /// Ask bootstrap nodes who is where, and answer others who ask
+    #[arg(long, value_name = "on|off", value_enum, default_value = "on", hide_possible_values = true)]
+    pub dht: Switch,
+    /// Have bootstrap nodes tell where this node is
+    #[arg(long, value_name = "on|off", value_enum, default_value = "on", hide_possible_values = true)]
+    pub publish: Switch,
     /// Relay to reserve a circuit at; repeatable (not built yet)
     #[arg(long, value_name = "MULTIADDR")]
     pub relay: Vec<String>,

@@ -36,11 +36,7 @@ pub(super) fn identity(key: Option<&Path>) -> Result<Identity, Failure> {
 
 /// Refuses what a later version does, and what makes no sense together.
 pub(super) fn check(common: &Common) -> Result<(), Failure> {
-    let later = [
-        ("--bootstrap", !common.bootstrap.is_empty()),
-        ("--relay", !common.relay.is_empty()),
-        ("--relay-only", common.relay_only),
-    ];
+    let later = [("--relay", !common.relay.is_empty()), ("--relay-only", common.relay_only)];
     match later.into_iter().find(|(_, asked)| *asked) {
         Some((option, _)) => Err(Failure::not_built(option)),
         None if common.store.is_some() && common.key.is_none() => Err(Failure::usage(
@@ -93,6 +89,11 @@ pub(super) async fn start(common: &Common, identity: Identity) -> Result<Blink, 
     for address in &common.peer {
         builder = builder.peer(address);
     }
+    for address in &common.bootstrap {
+        builder = builder.bootstrap(address);
+    }
+    builder = builder.mdns(common.mdns == Switch::On).dht(common.dht == Switch::On);
+    builder = builder.publish(common.publish == Switch::On);
     for address in &common.ice_ip {
         builder = builder.ice_address(*address);
     }

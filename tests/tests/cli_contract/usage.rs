@@ -210,7 +210,7 @@ fn a_key_file_that_others_can_read_is_refused() {
 #[test]
 fn what_is_not_built_says_so() {
     let values = |option: &str| match option {
-        "--bootstrap" | "--relay" => vec!["/ip4/192.0.2.1/tcp/4001/p2p/12D3KooW"],
+        "--relay" => vec!["/ip4/192.0.2.1/tcp/4001/p2p/12D3KooW"],
         "--relay-only" => vec![],
         _ => vec!["somewhere"],
     };

@@ -16,12 +16,13 @@ use crate::{
         media::{Audio, RealMedia},
         memory_gossip::MemoryHub,
         memory_media::MemoryLinks,
-        node::{AddressError, IpfsGossip, NodeAddress, NodeConfig, NodeLink},
+        node::{AddressError, IpfsGossip, NodeAddress, NodeConfig, NodeFinding, NodeLink},
         store::SealedStore,
     },
     error::Error,
     id::{Identity, NodeId, NodeKey, PublicKey},
     ports::{gossip::Gossip, media::Media, store::Store},
+    reach::{Address, FindConfig, Place},
 };
 
 /// Gossip and links in memory: where phones of one test meet.
@@ -48,6 +49,11 @@ pub struct Builder {
     config: Config,
     listen: Vec<String>,
     peers: Vec<String>,
+    bootstrap: Vec<String>,
+    mdns: bool,
+    dht: bool,
+    public_dht: bool,
+    publish: bool,
     ice: Vec<IpAddr>,
     servers: Vec<IceServer>,
     carrier: Carrier,
@@ -70,6 +76,11 @@ impl Builder {
             config: Config::default(),
             listen: Vec::new(),
             peers: Vec::new(),
+            bootstrap: Vec::new(),
+            mdns: false,
+            dht: true,
+            public_dht: false,
+            publish: true,
             ice: Vec::new(),
             servers: Vec::new(),
             carrier: Carrier::Own,
@@ -118,6 +129,49 @@ impl Builder {
     /// Connects to this node at the start, such as `/ip4/192.0.2.1/tcp/4001/p2p/12D3KooW…`, and remembers where it is.
     pub fn peer(mut self, address: impl Into<String>) -> Self {
         self.peers.push(address.into());
+        self
+    }
+
+    /// Finds people through this node, such as `/ip4/192.0.2.1/tcp/4001/p2p/12D3KooW…` (repeat for several): any node of
+    /// warp-blink that is up. Then a public key is enough to call somebody who does the same, and this node can be found by those
+    /// who know the own key. The connection is kept, and made again when it is lost. Default: none, and then nobody is asked.
+    ///
+    /// What others learn: this node, and those that it leads to, who looks for whom, and where both are. The addresses of
+    /// this node are told to whoever knows the own key, unless [`publish`](Self::publish) is off. At a bootstrap node in the
+    /// same house, or on the same machine, addresses of that house, or machine, are told as well.
+    pub fn bootstrap(mut self, address: impl Into<String>) -> Self {
+        self.bootstrap.push(address.into());
+        self
+    }
+
+    /// Finds people on the local network, and is found there, without any address (mDNS). Default off: everybody in that
+    /// network learns that this node is there. For the own node only.
+    pub fn mdns(mut self, mdns: bool) -> Self {
+        self.mdns = mdns;
+        self
+    }
+
+    /// Takes part in the distributed table of warp-blink: asks [bootstrap](Self::bootstrap) nodes and those that they lead
+    /// to, and answers others. Default on; without a bootstrap node it answers only, so that others can use this node as theirs.
+    /// For the own node only.
+    pub fn dht(mut self, dht: bool) -> Self {
+        self.dht = dht;
+        self
+    }
+
+    /// Looks for nodes in the table of the public IPFS network too, through those [bootstrap](Self::bootstrap) nodes that
+    /// belong to it. Nothing is stored there, and people whose node has another key than they have are not found there. Default
+    /// off: strangers there learn whom this node looks for, and where it is. For the own node only.
+    pub fn public_dht(mut self, public_dht: bool) -> Self {
+        self.public_dht = public_dht;
+        self
+    }
+
+    /// Tells where this node is, in a signed record under the own key, to the nodes through which others are found, and
+    /// answers others who look for somebody. Default on; without a bootstrap node there is nobody to tell. Off, this node finds
+    /// others and is found by nobody, but for those who know its address, and on the local network with [`mdns`](Self::mdns).
+    pub fn publish(mut self, publish: bool) -> Self {
+        self.publish = publish;
         self
     }
 
@@ -218,6 +272,14 @@ impl Builder {
 
     async fn put_together(self) -> Result<Blink, Error> {
         let addresses = self.peers.iter().map(|a| address(a)).collect::<Result<Vec<_>, Error>>()?;
+        let bootstrap = self.bootstrap.iter().map(|a| address(a)).collect::<Result<Vec<_>, Error>>()?;
+        let through = !bootstrap.is_empty() && self.dht;
+        let finding = FindConfig::default()
+            .with_mdns(self.mdns)
+            .with_records(through)
+            .with_kademlia(through || !bootstrap.is_empty() && self.public_dht)
+            .with_publish(through && self.publish)
+            .with_nearest(nearest(&bootstrap));
         let media = self.config.media;
         if media.narrowed(media).is_none() {
             return Err(Error::Media(format!(
@@ -241,7 +303,13 @@ impl Builder {
                         IpfsGossip::attach(*ipfs, link).await.map_err(|e| Error::Node(e.to_string()))?,
                     ),
                     _ => {
-                        let mut config = NodeConfig::new(node_key);
+                        let finding = NodeFinding::default()
+                            .with_kademlia(self.dht)
+                            .with_mdns(self.mdns)
+                            .with_public(self.public_dht)
+                            .with_serves(self.publish)
+                            .with_bootstrap(bootstrap.iter().map(|(node, _)| *node));
+                        let mut config = NodeConfig::new(node_key).with_finding(finding);
                         if !self.listen.is_empty() {
                             config = config.with_listen(self.listen);
                         }
@@ -259,6 +327,8 @@ impl Builder {
             gossip,
             media,
             addresses,
+            bootstrap,
+            finding,
             store,
             contacts: self.contacts,
             blocked: self.blocked,
@@ -275,6 +345,12 @@ impl Builder {
 pub(super) fn address(text: &str) -> Result<(NodeId, String), Error> {
     let address: NodeAddress = text.parse().map_err(|e: AddressError| Error::Address(e.to_string()))?;
     Ok((address.node(), address.to_string()))
+}
+
+/// The nearest place of any of these: who finds people through a node in the same house finds those of the house.
+fn nearest(bootstrap: &[(NodeId, String)]) -> Place {
+    let places = bootstrap.iter().filter_map(|(_, text)| Address::parse(text).ok()).map(|a| a.first_hop());
+    places.chain([Place::Public]).min().unwrap_or(Place::Public)
 }
 
 fn real_media(audio: Audio, ice: Vec<IpAddr>, servers: Vec<IceServer>) -> Result<RealMedia, Error> {

@@ -20,6 +20,7 @@ use super::{
     diary::{Diary, Recording},
     door::{Ask, Gate},
     fault::Losses,
+    finder::Seeker,
     kept::KeptCalls,
     keyring::Keyring,
     ledger::Ledger,
@@ -46,6 +47,7 @@ use crate::{
         journal::Beginning,
         signal::{AppData, MAX_MEMBERS, MayInvite},
     },
+    reach::FindConfig,
     stats::Counters,
 };
 
@@ -101,6 +103,9 @@ pub(crate) struct Parts {
     pub(crate) gossip: Arc<dyn Gossip>,
     pub(crate) media: Arc<dyn Media>,
     pub(crate) addresses: Vec<(NodeId, String)>,
+    /// Nodes through which others are found.
+    pub(crate) bootstrap: Vec<(NodeId, String)>,
+    pub(crate) finding: FindConfig,
     /// `None`: nothing is remembered.
     pub(crate) store: Option<Arc<SealedStore>>,
     pub(crate) contacts: Vec<PublicKey>,
@@ -189,14 +194,22 @@ pub(crate) async fn start(parts: Parts) -> Result<Running, Error> {
         .with_people(parts.contacts, parts.blocked);
     let machine = beginning.machine()?;
     let diary = parts.recording.map(|recording| Diary::begin(recording, &beginning));
-    let (mut reaches, dialed) = Reaches::new(parts.gossip.clone(), Book::load(Shelf::new(parts.store)).await);
+    let (answers, dialed) = mpsc::channel(64);
+    let shelf = Shelf::new(parts.store.clone());
+    let (finding, identity) = (parts.finding, parts.identity);
+    let seeker = Seeker::load(parts.gossip.clone(), finding, identity, shelf, answers.clone()).await;
+    let book = Book::load(Shelf::new(parts.store)).await;
+    let mut reaches = Reaches::new(parts.gossip.clone(), book, seeker, answers);
     let now = clock::now();
     let nodes: Vec<NodeId> = parts.addresses.iter().map(|(node, _)| *node).collect();
     for (node, address) in parts.addresses {
         reaches.learn(node, &address);
     }
     for node in nodes {
-        reaches.want(now, node, None);
+        reaches.want(now, node);
+    }
+    for (node, address) in parts.bootstrap {
+        reaches.anchor(now, node, &address);
     }
     let (snapshot, snapshots) = watch::channel(Arc::new(machine.snapshot()));
     let weak = events.downgrade();
@@ -290,6 +303,7 @@ impl Core {
         all.refused.add(&dropped.refused);
         all.refused.shape += gossip.rejected;
         all.refused.version += gossip.ignored;
+        all.refused.record += gossip.records_forged + self.reaches.forged();
         all.stray += dropped.stray;
         all.duplicate += dropped.duplicate;
         self.ledger.note(&snapshot);

@@ -12,24 +12,30 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::stream::BoxStream;
 
 use crate::{
     id::NodeId,
     ports::gossip::{
-        AddressFailure, ConnectError, EventSink, Gossip, GossipClosed, GossipCounters, GossipEvent,
+        AddressFailure, Answers, ConnectError, EventSink, Gossip, GossipClosed, GossipCounters, GossipEvent,
         GossipEvents, MAX_ADDRESSES, MAX_MESSAGE, MAX_TOPICS, MAX_WATCHED, NodeState, OfflineCause,
-        PublishError, SubscribeError, Via, channel,
+        PublishError, Question, ResolveError, SubscribeError, Via, channel,
     },
     wire::{Topic, frame},
 };
 
 /// The most messages that wait behind later ones. Above that the oldest is delivered.
 const MAX_DELAYED: usize = 4096;
+
+/// The most records that a hub stores.
+const MAX_RECORDS: usize = 4096;
 
 /// The most copies of one message.
 const MAX_COPIES: u8 = 16;
@@ -84,6 +90,10 @@ struct Hub {
     /// Pairs that cannot connect, the smaller name first.
     cut: BTreeSet<(NodeId, NodeId)>,
     fate: Option<FateFn>,
+    /// What names stand for.
+    names: BTreeMap<String, Vec<IpAddr>>,
+    /// What everybody stores.
+    records: BTreeMap<[u8; 32], Bytes>,
     delayed: Vec<(u64, Delivery)>,
     deliveries: u64,
 }
@@ -132,6 +142,11 @@ impl MemoryHub {
     /// Decides from now on what becomes of each message. It runs while the hub is locked, so it must not use it.
     pub fn set_fate(&self, fate: impl FnMut(&Delivery) -> Fate + Send + 'static) {
         self.lock().fate = Some(Box::new(fate));
+    }
+
+    /// What a name stands for from now on. Names that were not told do not exist.
+    pub fn set_name(&self, name: impl Into<String>, addresses: impl IntoIterator<Item = IpAddr>) {
+        self.lock().names.insert(name.into(), addresses.into_iter().collect());
     }
 
     /// Delivers everything that is delayed, in the order in which it was sent.
@@ -396,6 +411,46 @@ impl Gossip for MemoryGossip {
             cause: "no such node on this hub, or cut off from it".into(),
         };
         Err(ConnectError::Failed(addresses.iter().map(failure).collect()))
+    }
+
+    async fn resolve(&self, question: &Question) -> Result<Answers, ResolveError> {
+        let hub = self.hub.lock();
+        let (Question::Ip4(name) | Question::Ip6(name)) = question else {
+            return Err(ResolveError::NoSuchName("names stand for no texts on this hub".into()));
+        };
+        let none = || ResolveError::NoSuchName("no such name on this hub".into());
+        let ips = hub.names.get(name).ok_or_else(none)?;
+        Ok(match question {
+            Question::Ip4(_) => Answers::Ip4(
+                ips.iter().filter_map(|ip| if let IpAddr::V4(ip) = ip { Some(*ip) } else { None }).collect(),
+            ),
+            _ => Answers::Ip6(
+                ips.iter().filter_map(|ip| if let IpAddr::V6(ip) = ip { Some(*ip) } else { None }).collect(),
+            ),
+        })
+    }
+
+    /// The hub stores what came last, without looking at it.
+    async fn records(&self, name: [u8; 32]) -> BoxStream<'static, Bytes> {
+        let stored = self.hub.lock().records.get(&name).cloned();
+        Box::pin(futures::stream::iter(stored))
+    }
+
+    async fn whereabouts(&self, _: &NodeId) -> Vec<String> {
+        Vec::new()
+    }
+
+    async fn store_record(&self, name: [u8; 32], record: Bytes, _: Duration) -> usize {
+        let records = &mut self.hub.lock().records;
+        let room = records.len() < MAX_RECORDS || records.contains_key(&name);
+        if room {
+            records.insert(name, record);
+        }
+        usize::from(room)
+    }
+
+    async fn nearby(&self, _: &NodeId) -> Vec<String> {
+        Vec::new()
     }
 
     async fn disconnect(&self, node: &NodeId) -> Result<(), GossipClosed> {

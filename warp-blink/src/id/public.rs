@@ -193,18 +193,21 @@ pub enum Label {
     Create,
     /// A word about somebody's place in a call.
     Record,
+    /// Where somebody is reached: which nodes, at which addresses.
+    NodeRecord,
 }
 
 impl Label {
     /// Every label, for tests of uniqueness.
     #[cfg(test)]
-    const ALL: [Self; 3] = [Self::CallMessage, Self::Create, Self::Record];
+    const ALL: [Self; 4] = [Self::CallMessage, Self::Create, Self::Record, Self::NodeRecord];
 
     const fn prefix(self) -> &'static [u8] {
         match self {
             Self::CallMessage => b"warp-blink/1 call-message\0",
             Self::Create => b"warp-blink/1 create\0",
             Self::Record => b"warp-blink/1 record\0",
+            Self::NodeRecord => b"warp-blink/1 node-record\0",
         }
     }
 

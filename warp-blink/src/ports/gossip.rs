@@ -15,10 +15,11 @@
 mod error;
 mod queue;
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::queue::channel;
@@ -29,7 +30,7 @@ pub use self::{
         MAX_QUEUED_MESSAGES, MAX_QUEUED_PER_TOPIC,
     },
 };
-pub use crate::reach::{AddressFailure, Via};
+pub use crate::reach::{AddressFailure, Answers, OfflineCause, Question, ResolveError, Via};
 use crate::{id::NodeId, wire::Topic};
 
 /// The most bytes of one message. One KiB is left of the 64 KiB that go over the wire for the topic and the framing:
@@ -92,11 +93,32 @@ pub trait Gossip: Send + Sync + 'static {
     async fn publish(&self, topic: Topic, data: Bytes) -> Result<(), PublishError>;
 
     /// Connects to a node at any of these addresses, and says how it is reached. Without an address, this only
-    /// succeeds where there is a connection. A dropped future does not end the dialing.
+    /// succeeds where there is a connection. Dropping the future gives the dialing up: a connection that still comes of it
+    /// is closed.
     ///
     /// # Errors
     /// See [`ConnectError`], which keeps what each address answered.
     async fn connect(&self, node: &NodeId, addresses: &[String]) -> Result<Via, ConnectError>;
+
+    /// Looks a name up.
+    ///
+    /// # Errors
+    /// [`ResolveError::NoSuchName`] where asking again gives the same, otherwise [`ResolveError::Failed`].
+    async fn resolve(&self, question: &Question) -> Result<Answers, ResolveError>;
+
+    /// Asks others what they have stored under a name. What they say comes as they say it: signed records, forged ones,
+    /// anything. It ends when all who are to be asked have answered, and at once where nobody may be asked; dropping it asks
+    /// no more.
+    async fn records(&self, name: [u8; 32]) -> BoxStream<'static, Bytes>;
+
+    /// Asks others where a node is. What they say proves nothing.
+    async fn whereabouts(&self, node: &NodeId) -> Vec<String>;
+
+    /// Has others store a signed record under a name, for so long at most. Says how many did, as far as they tell.
+    async fn store_record(&self, name: [u8; 32], record: Bytes, life: Duration) -> usize;
+
+    /// Where the local network says that a node is, as far as it was heard.
+    async fn nearby(&self, node: &NodeId) -> Vec<String>;
 
     /// Gives the connection up. Where the node belongs to the app, its connections are left to it.
     ///
@@ -167,6 +189,13 @@ pub enum GossipEvent {
         /// The node.
         node: NodeId,
     },
+    /// The local network says where a node is.
+    Nearby {
+        /// The node.
+        node: NodeId,
+        /// Where it may be: nobody has tried.
+        addresses: Vec<String>,
+    },
     /// Others reach this node at one more address.
     Listening {
         /// The address, with `/p2p/`.
@@ -195,6 +224,7 @@ impl fmt::Debug for GossipEvent {
             Self::PeerDisconnected { .. } => f.write_str("PeerDisconnected"),
             Self::CutOff { .. } => f.write_str("CutOff"),
             Self::PeerUnsupported { .. } => f.write_str("PeerUnsupported"),
+            Self::Nearby { .. } => f.write_str("Nearby"),
             Self::Listening { .. } => f.write_str("Listening"),
             Self::State(state) => write!(f, "State({state:?})"),
             Self::Lagged { dropped } => write!(f, "Lagged({dropped})"),
@@ -216,25 +246,6 @@ pub enum NodeState {
         /// Why.
         cause: OfflineCause,
     },
-}
-
-/// Why a node is offline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub enum OfflineCause {
-    /// The last address that it listened on is gone. It comes back when a network does.
-    NoListener,
-    /// The node has ended, by [`Gossip::shutdown`] or by the app that owns it. It does not come back.
-    Stopped,
-}
-
-impl fmt::Display for OfflineCause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoListener => "no network address is left to listen on",
-            Self::Stopped => "the node has ended",
-        })
-    }
 }
 
 /// What a [`Gossip`] counted since its start.
@@ -271,6 +282,12 @@ pub struct GossipCounters {
     pub dropped_displaced: u64,
     /// Other events that were dropped because the reader was slow.
     pub dropped_events: u64,
+    /// Records of others that this node stores, each time that one came.
+    pub records_stored: u64,
+    /// Records that came to be stored and were refused: forged, or under another's name.
+    pub records_forged: u64,
+    /// Records that came to be stored and were refused for another reason: older than what is stored, over, or too many.
+    pub records_refused: u64,
     /// Times that a peer was too slow to take what was sent to it.
     pub slow_peers: u64,
 }

@@ -1,26 +1,98 @@
-//! A reach: the machine that finds and keeps a connection to one node.
+//! Finding a node and keeping a connection to it: what to do when, decided without doing it.
 //!
-//! Pure: time and jitter arrive with the inputs, and what is to be done leaves as [`Effect`]s. One machine serves all
-//! calls with its node: a connection is reused, and given up when it was idle for [`ReachConfig::idle`].
+//! Pure: time, jitter and what others answer arrive with the inputs, and what is to be done leaves as effects. An
+//! [`Address`] is read and checked; a [`Reach`] connects to one node and stays connected; a [`Pool`] holds all of them and
+//! says who goes when there are too many; a [`Finder`] says where to look for somebody and when to tell others where this
+//! node is; [`Facts`] say how this node itself stands in the network.
+//!
+//! # A reach
+//!
+//! One machine serves all calls with its node: a connection is reused, and given up when it was idle for
+//! [`ReachConfig::idle`]. An attempt tries all addresses, the next one beginning before the last one has failed (RFC 8305,
+//! "happy eyeballs"): see [`Effect::Dial`]. `Idle` is [`ReachState::Connected`] where nobody wants the connection.
 //!
 //! ```text
-//! Disconnected --Connect--> Connecting --Dialed ok--> Connected
-//!                           ^        \--Dialed err--> Retry --(backoff)--> Connecting
-//!                           |                           \--(attempts used up)--> ConnectionFailed
+//! Disconnected --Connect--> Connecting
+//! Disconnected --PeerConnected--> Idle
+//! Connecting --DialedOk--> Connected
+//! Connecting --LastFailed--> Retry
+//! Connecting --Hopeless--> ConnectionFailed
+//! Connecting --AttemptOver--> Retry
+//! Connecting --PeerConnected--> Connected
+//! Connecting --Release--> Disconnected
+//! Connecting --Disconnect--> Disconnected
+//! Connecting --Reset--> Disconnected
+//! Connected --Release--> Idle
+//! Connected --Disconnect--> Disconnected
+//! Connected --PeerDisconnected--> Connecting
+//! Connected --LostAtOnce--> Retry
+//! Idle --Connect--> Connected
+//! Idle --Disconnect--> Disconnected
+//! Idle --PeerDisconnected--> Disconnected
+//! Idle --LostAtOnce--> Disconnected
+//! Idle --Timeout--> Disconnected
+//! Retry --Connect--> Connecting
+//! Retry --Timeout--> Connecting
+//! Retry --PeerConnected--> Connected
+//! Retry --Release--> Disconnected
+//! Retry --Disconnect--> Disconnected
+//! Retry --Reset--> Disconnected
+//! ConnectionFailed --Connect--> Connecting
+//! ConnectionFailed --PeerConnected--> Connected
+//! ConnectionFailed --Reset--> Disconnected
 //! ```
-//! [`ReachInput::Disconnect`] leads to `Disconnected` from everywhere, [`ReachInput::Reset`] from a failure, and
-//! [`ReachInput::Connect`] starts anew after one. A connection that the other node opens counts in every state.
+//!
+//! Every input in every state: the state after it and the effects; `-` if it means nothing there, and only a counter
+//! rises; `refused` for a command that changes nothing. Connecting is drawn with two addresses, of which one is dialed, and
+//! with a name that is being looked up; questions for names ([`Effect::Resolve`]) are left out. The last failure of the last
+//! attempt leads to `ConnectionFailed` in place of `Retry`.
+//!
+//! | input | Disconnected | Connecting | Connected | Idle | Retry | ConnectionFailed |
+//! |---|---|---|---|---|---|---|
+//! | Connect | Connecting Dial | Connecting | Connected | Connected | Connecting Dial | Connecting Dial |
+//! | Release | refused | Disconnected Abort Close | Idle | refused | Disconnected | refused |
+//! | Disconnect | refused | Disconnected Abort Close | Disconnected Close | Disconnected Close | Disconnected | refused |
+//! | Reset | refused | Disconnected Abort Close | refused | refused | Disconnected | Disconnected |
+//! | DialedOk | - | Connected | - | - | - | - |
+//! | DialedErr | - | Connecting Dial | - | - | - | - |
+//! | LastFailed | - | Retry | - | - | - | - |
+//! | Hopeless | - | ConnectionFailed | - | - | - | - |
+//! | DialedLate | - | - | - | - | - | - |
+//! | Resolved | - | Connecting Dial | - | - | - | - |
+//! | ResolvedLate | - | - | - | - | - | - |
+//! | PeerConnected | Idle | Connected | Connected | Idle | Connected | Connected |
+//! | PeerDisconnected | - | - | Connecting Dial | Disconnected | - | - |
+//! | LostAtOnce | - | - | Retry | Disconnected | - | - |
+//! | Timeout | - | Connecting Dial | - | Disconnected Close | Connecting Dial | - |
+//! | AttemptOver | - | Retry Abort | - | Disconnected Close | Connecting Dial | - |
 
+pub mod address;
 mod config;
+mod effect;
+mod failure;
+mod find;
 mod machine;
+mod plan;
+mod pool;
+mod standing;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    address::{Address, AddressError, Place, Transport},
     config::ReachConfig,
+    effect::{Answers, DialId, Effect, Jitter, QueryId, Question, ReachInput, ResolveError},
+    failure::{AddressFailure, Cause, ReachError, Tried},
+    find::{
+        Device, FindConfig, FindEffect, FindInput, FindRejected, Finder, Found, LookupId, MAX_LOOKUPS,
+        MAX_REMEMBERED, MAX_SOUGHT, OwnRecord, OwnSeen, Seen, Source,
+    },
     machine::{Reach, ReachRejected},
+    plan::{MAX_ANSWERS, MAX_DEPTH, MAX_DIALS, MAX_NAMES},
+    pool::{Holder, Pool, PoolConfig, PoolRejected},
+    standing::{Advice, Facts, LocalCause, OfflineCause, PortMapping, Standing},
 };
 use crate::time::Instant;
 
@@ -29,6 +101,9 @@ pub const MAX_REACH_ADDRESSES: usize = 16;
 
 /// The most bytes of one address.
 pub const MAX_ADDRESS: usize = 512;
+
+/// The most failures that one reach remembers: all addresses of four attempts.
+pub const MAX_TRIED: usize = 4 * MAX_REACH_ADDRESSES;
 
 /// How a node is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -40,39 +115,17 @@ pub enum Via {
     Relay,
 }
 
-/// What one address answered.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AddressFailure {
-    /// The address as it was given.
-    pub address: String,
-    /// Why it did not work, for people.
-    pub cause: String,
-}
-
-impl fmt::Display for AddressFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.address, self.cause)
-    }
-}
-
-impl fmt::Debug for AddressFailure {
-    /// Without the address, which belongs in no log above trace. The cause often repeats it, so neither is here.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AddressFailure(..)")
-    }
-}
-
 /// Where a reach stands, as an app shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ReachState {
     /// No connection, and none wanted.
     Disconnected,
-    /// An attempt runs: all addresses are dialed at the same time.
+    /// An attempt runs.
     Connecting {
         /// When the attempt began.
         since: Instant,
-        /// The addresses, in the order given.
+        /// The addresses that are being dialed now, the newest last; none while their names are being resolved.
         addresses: Addresses,
         /// Which attempt, from 1.
         attempt: u32,
@@ -96,16 +149,16 @@ pub enum ReachState {
         attempt: u32,
         /// After so many it is given up.
         max_attempts: u32,
-        /// What the addresses answered.
+        /// What the addresses answered in it.
         error: ReachError,
     },
-    /// All attempts failed.
+    /// All attempts failed, or none can ever succeed.
     ConnectionFailed {
         /// Since when.
         since: Instant,
         /// How many were made.
         attempts: u32,
-        /// What the addresses answered at last.
+        /// What the addresses answered in all of them.
         error: ReachError,
     },
 }
@@ -119,85 +172,4 @@ impl fmt::Debug for Addresses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} addresses", self.0.len())
     }
-}
-
-/// Why an attempt failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReachError {
-    /// Each address failed for its own reason.
-    #[error("no address worked: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-    Addresses(Vec<AddressFailure>),
-    /// No address answered within [`ReachConfig::attempt_timeout`].
-    #[error("no address answered in time")]
-    TimedOut,
-    /// The connection came about and was closed at once, several times.
-    #[error("the connection closes as soon as it is open")]
-    Unstable,
-}
-
-/// The name of one dialing. It never returns, so a result that comes late finds nobody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct DialId(pub u64);
-
-/// A random number that spreads the retries of many nodes: all 16 bits evenly.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Jitter(pub u16);
-
-/// What happens to a reach.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ReachInput {
-    /// A connection is wanted, at these addresses or those that are known. Before each [`ReachInput::Release`].
-    Connect {
-        /// Addresses, the most promising first. They replace those that are known; empty keeps those.
-        addresses: Vec<String>,
-    },
-    /// Nobody needs the connection now: it is kept for [`ReachConfig::idle`].
-    Release,
-    /// The connection is wanted no longer.
-    Disconnect,
-    /// Forget the failures.
-    Reset,
-    /// An [`Effect::Dial`] ended.
-    Dialed {
-        /// Which.
-        dial: DialId,
-        /// How the node is reached, or what the addresses answered.
-        result: Result<Via, ReachError>,
-        /// For the backoff.
-        jitter: Jitter,
-    },
-    /// A connection is open, whoever opened it.
-    PeerConnected {
-        /// How the node is reached.
-        via: Via,
-    },
-    /// The last connection is closed.
-    PeerDisconnected {
-        /// For the backoff.
-        jitter: Jitter,
-    },
-    /// [`Reach::next_timeout`] has come.
-    Timeout {
-        /// For the backoff.
-        jitter: Jitter,
-    },
-}
-
-/// What is to be done for a reach.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Effect {
-    /// Dial all these addresses at the same time. Ends in one [`ReachInput::Dialed`].
-    Dial {
-        /// The name of this dialing.
-        dial: DialId,
-        /// Which attempt, from 1.
-        attempt: u32,
-        /// The addresses.
-        addresses: Addresses,
-    },
-    /// Close the connection. Ends in [`ReachInput::PeerDisconnected`], which changes nothing any more.
-    Close,
 }

@@ -323,7 +323,7 @@ pub(super) fn items(d: &mut Decoder<'_>, expected: u64) -> Result<(), OpenError>
     if d.array().map_err(fault)? == Some(expected) { Ok(()) } else { Err(OpenError::Decode) }
 }
 
-fn bounded<'b>(d: &mut Decoder<'b>, max: usize) -> Result<&'b [u8], OpenError> {
+pub(super) fn bounded<'b>(d: &mut Decoder<'b>, max: usize) -> Result<&'b [u8], OpenError> {
     let bytes = d.bytes().map_err(fault)?;
     if bytes.len() <= max { Ok(bytes) } else { Err(OpenError::Decode) }
 }
@@ -336,7 +336,7 @@ fn public_key(d: &mut Decoder<'_>) -> Result<PublicKey, OpenError> {
     PublicKey::from_bytes(exactly(d)?).map_err(OpenError::Identity)
 }
 
-fn node_id(d: &mut Decoder<'_>) -> Result<NodeId, OpenError> {
+pub(super) fn node_id(d: &mut Decoder<'_>) -> Result<NodeId, OpenError> {
     NodeId::from_bytes(d.bytes().map_err(fault)?).map_err(|_| OpenError::Decode)
 }
 

@@ -122,6 +122,9 @@ pub enum SealError {
     /// An epoch that nobody would take.
     #[error("the epoch {0}: nobody would take it")]
     Epoch(&'static str),
+    /// A record that nobody would take.
+    #[error("the record {0}: nobody would take it")]
+    Record(&'static str),
     /// The contents name another suite than the one that the handshake runs in.
     #[error("the contents name another suite than {suite}, in which the handshake runs: name that one")]
     Suite {

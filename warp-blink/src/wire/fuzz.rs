@@ -9,7 +9,7 @@ use super::{
     CallKey, CallRoom, ContactToken, Door, HelloSecrets, Initiator, KemKey, KemSecret, OpenError, PeerSeed,
     Responder, Session, WelcomeSecrets, codec,
     frame::{self, CALL_BUCKET, FrameKind, HELLO_HEADER, TRANSPORT_BUCKETS},
-    open_call, roll,
+    open_call, record, roll,
     secret::MAC_LEN,
 };
 use crate::{
@@ -205,6 +205,19 @@ pub fn kem_key(bytes: &[u8]) {
         assert_eq!(key.as_bytes(), bytes);
         let again = key.encapsulate(&[0x88; 32]);
         assert_eq!(again, key.encapsulate(&[0x88; 32]));
+    }
+}
+
+/// A record that anybody may hand on: as it is, and what it says, as its owner would sign it.
+pub fn record(bytes: &[u8]) {
+    if let Ok((who, found)) = record::read_record(bytes) {
+        assert!(record::encoded(&found).is_ok_and(|contents| bytes.ends_with(&contents)));
+        assert_eq!(record::open_record(bytes, &who, UnixTime::from_millis(0)), Ok(found));
+    }
+    if let Ok(found) = record::decoded(bytes) {
+        let signed = record::seal_record(&FIXED.alice, &found);
+        let read = signed.map_err(drop).and_then(|signed| record::read_record(&signed).map_err(drop));
+        assert_eq!(read, Ok((FIXED.alice.public(), found)), "decodes and is not signed");
     }
 }
 

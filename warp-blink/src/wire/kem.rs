@@ -54,6 +54,11 @@ impl KemKey {
         &self.bytes
     }
 
+    /// Names the key in a few bytes: what a record says of it.
+    pub fn hash(&self) -> KemHash {
+        KemHash(labelled_hash(b"warp-blink/1 kem-hash\0", &[&*self.bytes]))
+    }
+
     /// Makes a secret and its ciphertext. `entropy` is 32 bytes of a cryptographic random source, used for nothing
     /// else.
     pub(super) fn encapsulate(&self, entropy: &[u8; 32]) -> (Box<[u8; CIPHERTEXT_LEN]>, SharedSecret) {
@@ -78,6 +83,10 @@ impl fmt::Debug for KemKey {
         write!(f, "KemKey({a:02x}{b:02x}{c:02x}{d:02x}..)")
     }
 }
+
+/// The hash of a [`KemKey`], by which somebody who is given one can tell that it is the right one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KemHash(pub [u8; 32]);
 
 /// Something that is no ML-KEM-768 key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

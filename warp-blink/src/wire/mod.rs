@@ -27,6 +27,10 @@
 //!
 //! Who belongs to a call is signed word by word; the call's id is the hash of the first one ([`roll`]).
 //!
+//! # Where somebody is
+//!
+//! A [`record`] is signed by an identity and says at which nodes it is reached. Others store it, whom nobody trusts.
+//!
 //! # Versions
 //!
 //! Message 1 keeps the framing of version 1 for as long as a caller does not know that its callee speaks more, and
@@ -46,6 +50,7 @@ pub mod fuzz;
 pub mod hello;
 pub mod kem;
 mod noise;
+pub mod record;
 pub mod roll;
 mod secret;
 pub mod session;
@@ -62,7 +67,8 @@ pub use door::Door;
 pub use error::{OpenError, SealError};
 pub use frame::{FrameError, FrameKind, MAX_FRAME, SessionId};
 pub use hello::{HandshakeId, HelloSecrets, Initiator, Opened, Responder};
-pub use kem::{KemKey, KemSecret};
+pub use kem::{KemHash, KemKey, KemSecret};
+pub use record::{NodePlace, Record, RecordError, open_record, read_record, record_key, seal_record};
 pub use roll::{call_id, decode_saved, encode_saved, roll_hash, sign_create, sign_record, verify_roll};
 pub use secret::{CallKey, ContactToken, PeerSeed};
 pub use session::{Attachment, Session};

@@ -10,6 +10,7 @@
 mod app;
 mod connecting;
 mod ending;
+mod finding;
 mod flood;
 mod memory;
 mod talking;

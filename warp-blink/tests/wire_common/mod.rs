@@ -22,7 +22,8 @@ use warp_blink::{
     time::UnixTime,
     wire::{
         Attachment, CallKey, CallRoom, ContactToken, Door, HelloSecrets, Initiator, KemKey, KemSecret,
-        PeerSeed, Responder, ResponderFrame, SealError, Session, WelcomeSecrets, Whereabouts,
+        NodePlace, PeerSeed, Record, Responder, ResponderFrame, SealError, Session, WelcomeSecrets,
+        Whereabouts,
     },
 };
 
@@ -53,6 +54,29 @@ pub fn token() -> ContactToken {
 
 pub fn call() -> CallId {
     CallId::from_bytes(*b"sixteen bytes ok")
+}
+
+/// Where Alice is: at two nodes.
+pub fn node_record() -> Record {
+    let relay = NodeKey::from_seed([0x12; 32]).node_id();
+    let place = |seed, addresses: &[String]| NodePlace {
+        node: NodeKey::from_seed([seed; 32]).node_id(),
+        until: UnixTime::from_millis(1_700_000_000_000 + 1_000_000 * u64::from(seed)),
+        addresses: addresses.to_vec(),
+    };
+    let mut nodes = vec![
+        place(0x11, &["/ip4/203.0.113.7/udp/4001/quic-v1".into(), "/ip6/2001:db8::7/tcp/4001".into()]),
+        place(0x13, &[format!("/dns4/relay.example.org/tcp/4001/p2p/{relay}/p2p-circuit")]),
+    ];
+    nodes.sort_by_key(|place| place.node);
+    Record {
+        sequence: 1_700_000_000_000,
+        expires: UnixTime::from_millis(1_700_021_600_000),
+        nodes,
+        versions: vec![VERSION],
+        suites: vec![SUITE_HYBRID, SUITE_CLASSICAL],
+        kem: Some(kem().public().hash()),
+    }
 }
 
 pub fn hello() -> Hello {

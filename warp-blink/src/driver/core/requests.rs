@@ -40,7 +40,7 @@ impl Core {
             }
             Request::Learn { node, address } => {
                 self.reaches.learn(node, &address);
-                let ended = self.reaches.want(clock::now(), node, None);
+                let ended = self.reaches.want(clock::now(), node);
                 self.finish(ended);
             }
             Request::ChannelTo(call, peer, reply) => {

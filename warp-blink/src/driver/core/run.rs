@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Core, Found, Request};
 use crate::{
-    driver::{clock, post, reaches::Dialed},
+    driver::{clock, post, reaches::Answer},
     event::NodeState,
     id::PublicKey,
     ports::{
@@ -28,7 +28,7 @@ impl Core {
         mut self,
         mut requests: mpsc::Receiver<Request>,
         mut results: mpsc::Receiver<(EffectId, Outcome)>,
-        mut dialed: mpsc::Receiver<Dialed>,
+        mut dialed: mpsc::Receiver<Answer>,
         found: Found,
     ) {
         // Both were handed over fresh; a second reader would be a defect of the builder.
@@ -96,7 +96,7 @@ impl Core {
                 },
                 Some((effect, outcome)) = results.recv() => self.feed(Input::Done { effect, outcome }),
                 Some(dialed) = dialed.recv() => {
-                    let ended = self.reaches.on_dialed(clock::now(), dialed);
+                    let ended = self.reaches.on_answer(clock::now(), dialed);
                     self.finish(ended);
                 }
                 () = tokio::time::sleep(wait) => {
@@ -140,6 +140,7 @@ impl Core {
         self.await_people();
         self.feed(Input::Clock(clock::unix()));
         self.on_node_state(self.gossip.state());
+        self.reaches.on_own(clock::now());
     }
 
     async fn stop(&mut self) {
@@ -211,7 +212,15 @@ impl Core {
                 let ended = self.reaches.on_cut_off(now, node, addresses, &people);
                 self.finish(ended);
             }
-            GossipEvent::State(state) => self.on_node_state(state),
+            GossipEvent::Nearby { node, addresses } => {
+                let ended = self.reaches.on_nearby(now, node, addresses);
+                self.finish(ended);
+            }
+            GossipEvent::Listening { .. } => self.reaches.on_own(now),
+            GossipEvent::State(state) => {
+                self.reaches.on_own(now);
+                self.on_node_state(state);
+            }
             GossipEvent::Lagged { dropped } => tracing::warn!(dropped, "gossip events were dropped"),
             // Addresses are read with the snapshot; the rest says nothing about a call.
             _ => {}

@@ -69,6 +69,8 @@ async fn start() -> (Running, Arc<Slow>) {
         identity,
         media: media.clone(),
         addresses: Vec::new(),
+        bootstrap: Vec::new(),
+        finding: crate::reach::FindConfig::silent(),
         store: None,
         contacts: Vec::new(),
         blocked: Vec::new(),

@@ -8,12 +8,15 @@ use tokio::sync::oneshot;
 use super::address::{chain, node_of};
 use crate::ports::gossip::{AddressFailure, ConnectError, Via};
 
-/// The most connections that are being opened at the same time.
-const MAX_DIALS: usize = 64;
+/// The most connections that are being opened at the same time: two addresses for each of 64 nodes.
+const MAX_DIALS: usize = 128;
+
+/// The same with those that nobody waits for, each of which ends within libp2p's own time for one.
+const MAX_RUNNING: usize = 4 * MAX_DIALS;
 
 type Reply = oneshot::Sender<Result<Via, ConnectError>>;
 
-/// The connections that are being opened, each with somebody who waits.
+/// The connections that are being opened. Where nobody waits any more, what comes of it is refused.
 #[derive(Debug, Default)]
 pub(super) struct Dials(BTreeMap<ConnectionId, Dial>);
 
@@ -39,9 +42,12 @@ impl Dials {
             let _ = reply.send(Err(ConnectError::NoAddresses));
             return None;
         }
-        // Whoever has stopped waiting does not count.
-        self.0.retain(|_, dial| !dial.reply.is_closed());
-        if self.0.len() >= MAX_DIALS {
+        if reply.is_closed() {
+            return None;
+        }
+        // What was given up still runs, since libp2p cannot end one dialing alone, but it holds up nobody soon.
+        let waited_for = self.0.values().filter(|dial| !dial.reply.is_closed()).count();
+        if waited_for >= MAX_DIALS || self.0.len() >= MAX_RUNNING {
             let _ = reply.send(Err(ConnectError::Busy(self.0.len())));
             return None;
         }
@@ -58,16 +64,43 @@ impl Dials {
         opts
     }
 
-    /// There is a connection with this peer, whoever opened it.
-    pub(super) fn connected(&mut self, peer: PeerId, via: Via) {
-        for (_, dial) in self.0.extract_if(.., |_, dial| dial.peer == peer) {
+    /// There is a connection with this peer. One of ours ends nobody else's dialing: another may lead a better way. One that
+    /// the peer opened is what all have waited for.
+    pub(super) fn connected(&mut self, peer: PeerId, connection: ConnectionId, via: Via) {
+        if let Some(dial) = self.0.remove(&connection) {
+            let _ = dial.reply.send(Ok(via));
+            return;
+        }
+        for (_, dial) in self.0.extract_if(.., |_, dial| dial.peer == peer && !dial.reply.is_closed()) {
             let _ = dial.reply.send(Ok(via));
         }
     }
 
-    /// One failed. What may still work is tried once more, and is to be handed to the swarm.
-    pub(super) fn failed(&mut self, connection: ConnectionId, error: &DialError) -> Option<DialOpts> {
+    /// Whether nobody waits any more for this connection, which is about to be open.
+    pub(super) fn given_up(&mut self, connection: ConnectionId) -> bool {
+        let given_up = self.0.get(&connection).is_some_and(|dial| dial.reply.is_closed());
+        if given_up {
+            self.0.remove(&connection);
+        }
+        given_up
+    }
+
+    /// One failed. What may still work is tried once more, and is to be handed to the swarm. `connected`: there is another
+    /// connection with this peer.
+    pub(super) fn failed(
+        &mut self,
+        connection: ConnectionId,
+        error: &DialError,
+        connected: impl FnOnce(&PeerId) -> Option<Via>,
+    ) -> Option<DialOpts> {
         let mut dial = self.0.remove(&connection)?;
+        if dial.reply.is_closed() {
+            return None;
+        }
+        if let Some(via) = connected(&dial.peer) {
+            let _ = dial.reply.send(Ok(via));
+            return None;
+        }
         let stranger = match error {
             DialError::Transport(failures) => {
                 dial.failures.extend(failures.iter().map(|(address, error)| failure(address, chain(error))));

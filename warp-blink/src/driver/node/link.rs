@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -59,10 +60,27 @@ pub(super) enum Command {
     CloseAll {
         reply: oneshot::Sender<()>,
     },
+    Find(Find),
     /// Gives all topics up and says goodbye; the node goes on.
     Detach {
         reply: oneshot::Sender<()>,
     },
+}
+
+/// What the handle asks of the part that finds others. What comes is sent as it comes, and the end of it by dropping the
+/// sender; who drops the other end wants no more.
+#[derive(Debug)]
+pub(super) enum Find {
+    /// What others have stored under a name.
+    Records { name: [u8; 32], found: futures::channel::mpsc::Sender<Bytes> },
+    /// What others know of where a node is, those of our own Kademlia or of the public one.
+    Node { peer: PeerId, public: bool, reply: oneshot::Sender<Vec<Multiaddr>> },
+    /// Has others store a record for so long, and says how many did.
+    Store { name: [u8; 32], record: Bytes, life: Duration, reply: oneshot::Sender<usize> },
+    /// Where the local network says that a node is.
+    Nearby { peer: PeerId, reply: oneshot::Sender<Vec<Multiaddr>> },
+    /// Holds this under a name, whatever it is: for tests of what a liar can do.
+    Forge { name: [u8; 32], record: Bytes },
 }
 
 /// The handle's half of a [`BlinkBehaviour`](super::BlinkBehaviour): to be joined with the node that runs the other

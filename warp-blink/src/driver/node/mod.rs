@@ -32,16 +32,20 @@
 mod address;
 mod behaviour;
 mod dial;
+mod finding;
 mod gate;
 mod gossip;
 mod link;
 mod own;
+mod records;
 mod renewal;
+mod talk;
 mod tuning;
 
 pub use self::{
     address::{AddressError, NodeAddress},
     behaviour::BlinkBehaviour,
+    finding::{KADEMLIA, NodeFinding},
     gossip::{AttachError, IpfsGossip},
     link::NodeLink,
     own::{NodeConfig, NodeError},

@@ -7,13 +7,14 @@ use rust_ipfs::{Ipfs, Keypair, Multiaddr, Protocol, builder::IpfsBuilder, p2p::I
 use tokio::time::timeout;
 
 use super::{
-    BlinkBehaviour,
+    BlinkBehaviour, NodeFinding,
     address::{chain, parse},
     gossip::{AttachError, CONNECT, IpfsGossip, STALLED},
 };
 use crate::id::NodeKey;
 
-/// How a node of our own is set up. By itself it contacts nobody: no bootstrap, no DHT, no mDNS, no port mapping.
+/// How a node of our own is set up. By itself it contacts nobody: no bootstrap, no mDNS, no port
+/// mapping; others who connect may ask it where people are ([`NodeFinding`]).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct NodeConfig {
@@ -21,6 +22,7 @@ pub struct NodeConfig {
     listen: Vec<String>,
     connect_timeout: Duration,
     max_peers: u32,
+    finding: NodeFinding,
 }
 
 /// A node that did not start.
@@ -51,6 +53,7 @@ impl NodeConfig {
             listen: vec!["/ip4/0.0.0.0/tcp/0".into(), "/ip4/0.0.0.0/udp/0/quic-v1".into()],
             connect_timeout: CONNECT,
             max_peers: 128,
+            finding: NodeFinding::default(),
         }
     }
 
@@ -77,6 +80,13 @@ impl NodeConfig {
         self
     }
 
+    /// How it finds others and is found. Default: it answers others, and asks nobody.
+    #[must_use]
+    pub fn with_finding(mut self, finding: NodeFinding) -> Self {
+        self.finding = finding;
+        self
+    }
+
     /// Starts the node, in the present tokio runtime. It listens when this returns.
     ///
     /// # Errors
@@ -97,7 +107,11 @@ impl NodeConfig {
             listen.push(parsed);
         }
         let (behaviour, link) = BlinkBehaviour::new();
-        let ipfs = run(keypair(&self.key)?, behaviour, self.max_peers).await?;
+        let keypair = keypair(&self.key)?;
+        let behaviour = behaviour
+            .with_finding(&keypair, &self.finding)
+            .map_err(|error| NodeError::Start(format!("mDNS: {error}")))?;
+        let ipfs = run(keypair, behaviour, self.max_peers).await?;
         let gossip = match IpfsGossip::join(ipfs.clone(), link, true, self.connect_timeout).await {
             Ok(gossip) => gossip,
             Err(error @ (AttachError::Foreign | AttachError::Stalled { .. })) => {
