@@ -86,9 +86,6 @@ impl Handshake {
     pub(super) fn received(&mut self, now: Instant, datagram: &[u8], round_trip: Option<Duration>) {
         let content = content(datagram);
         let Some(CHANGE_CIPHER_SPEC | HANDSHAKE | APPLICATION_DATA) = content else { return };
-        if self.next.is_none() {
-            return;
-        }
         let Some(number) = number(datagram) else { return };
         // What it has sent again it has sent for want of an answer.
         if self.heard.contains(&number) {
@@ -99,6 +96,9 @@ impl Handshake {
         }
         self.heard.push_back(number);
         self.answered = true;
+        if self.next.is_none() {
+            return;
+        }
         // A part of a flight is not enough to answer it; who carries something has all of the handshake, and SCTP minds itself.
         self.next = (content != Some(APPLICATION_DATA)).then(|| now + self.wait(round_trip));
     }
@@ -193,6 +193,20 @@ mod tests {
         let mut other = Handshake::default();
         other.sent(start, TO, &record(HANDSHAKE, 1), None);
         assert_eq!(other.next(), Some(start + UNKNOWN));
+    }
+
+    #[test]
+    fn what_the_peer_repeats_is_no_answer_also_if_it_came_while_nothing_was_open() {
+        let start = Instant::now();
+        let mut one = Handshake::default();
+        for n in 1..=2 {
+            one.received(start, &record(APPLICATION_DATA, n), TRIP);
+        }
+        one.sent(start, TO, &record(APPLICATION_DATA, 1), TRIP);
+        for n in 1..=2 {
+            one.received(start + ms(50), &record(APPLICATION_DATA, n), TRIP);
+        }
+        assert_eq!(one.due(start + ms(100), TRIP), [(TO, record(APPLICATION_DATA, 1))]);
     }
 
     #[test]

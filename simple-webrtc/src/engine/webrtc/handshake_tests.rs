@@ -1,10 +1,19 @@
 //! How long it takes to connect over a path that loses packets, with the whole engine in virtual time.
 
+use std::future::poll_fn;
+use std::io::IoSliceMut;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{self, Instant};
+use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 
+use super::net::Net;
+use super::pace::Pace;
+use super::servers::Servers;
+use super::socket::{Socket, Watch};
 use super::virtual_tests::*;
+use crate::engine::Inbox;
 use crate::*;
 
 /// One way.
@@ -58,4 +67,31 @@ async fn a_path_that_loses_a_fifth_connects_within_seconds() {
     assert!(median(&carried) <= 3 * clean[0], "{:?}", median(&carried));
     assert!(heard[heard.len() - 1] <= Duration::from_secs(5), "{heard:?}");
     assert!(carried[carried.len() - 1] <= Duration::from_secs(9), "{carried:?}");
+}
+
+/// What is sent while nobody says a word, from another turn of the loop than the one that reads, is sent again in time all the same.
+#[tokio::test(start_paused = true)]
+async fn silence_does_not_keep_a_flight_from_being_sent_again() {
+    let net = Net::new(DELAY);
+    let inbox = Inbox::new();
+    let servers = Arc::new(Servers::new(&[], inbox.sender()));
+    let watch = Watch::new(Arc::new(Pace::new(true)), inbox.sender(), servers, Arc::default());
+    let (silent, socket) = (net.open(), Arc::new(Socket::new(net.open(), Arc::new(watch))));
+    let to = silent.local_addr().expect("a port");
+    let reader = socket.clone();
+    let reading = tokio::spawn(poll_fn(move |cx| {
+        let mut bytes = [0; 100];
+        let (mut bufs, mut meta) = ([IoSliceMut::new(&mut bytes)], [RecvMeta::default()]);
+        reader.poll_recv(cx, &mut bufs, &mut meta).map(drop)
+    }));
+    time::sleep(Duration::from_secs(1)).await;
+    let start = Instant::now();
+    let contents = &[22, 254, 253, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 7];
+    let (ecn, segment_size, src_ip) = (None, None, None);
+    let hello = Transmit { destination: to, ecn, contents, segment_size, src_ip };
+    poll_fn(|cx| socket.poll_send(cx, &hello)).await.expect("sent");
+    time::sleep(Duration::from_millis(350)).await;
+    let sent: Vec<Duration> = net.log().iter().map(|(at, ..)| *at - start).collect();
+    assert_eq!(sent, [0, 100, 300].map(Duration::from_millis));
+    reading.abort();
 }

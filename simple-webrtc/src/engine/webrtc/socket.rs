@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::time::{Instant, Sleep, sleep_until};
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Runtime, TokioRuntime, Transmit};
@@ -137,7 +137,15 @@ pub(super) struct Socket {
     /// To servers over TCP and TLS.
     tunnels: Mutex<HashMap<SocketAddr, Tunnel>>,
     arrived: Arc<Arrived>,
-    handshake: Mutex<(Handshake, Option<Pin<Box<Sleep>>>)>,
+    handshake: Mutex<Again>,
+}
+
+/// What is to be sent again, when that is due, and who reads then.
+#[derive(Debug, Default)]
+struct Again {
+    handshake: Handshake,
+    timer: Option<Pin<Box<Sleep>>>,
+    reader: Option<Waker>,
 }
 
 impl Socket {
@@ -150,26 +158,39 @@ impl Socket {
     fn leaves(&self, transmit: &Transmit<'_>, to_server: bool) {
         let now = Instant::now().into_std();
         let round_trip = self.watch.pairs.round_trip(now);
-        self.handshake().0.sent(now, transmit.destination, transmit.contents, round_trip);
+        // A batch is no handshake: those that are long enough to be sent as one come later.
+        if transmit.segment_size.is_none() {
+            let mut again = self.again();
+            let before = again.handshake.next();
+            again.handshake.sent(now, transmit.destination, transmit.contents, round_trip);
+            let next = again.handshake.next();
+            // Whoever reads has gone to sleep without this time, or with a later one.
+            if next.is_some_and(|next| before.is_none_or(|before| next < before))
+                && let Some(reader) = again.reader.take()
+            {
+                reader.wake();
+            }
+        }
         self.check_sent(transmit, to_server);
         self.watch.sending(transmit.contents, to_server);
     }
 
     fn comes(&self, from: SocketAddr, datagram: &[u8]) {
         let now = Instant::now().into_std();
-        self.handshake().0.received(now, datagram, self.watch.pairs.round_trip(now));
+        self.again().handshake.received(now, datagram, self.watch.pairs.round_trip(now));
         self.check_received(from, datagram);
         self.watch.received(from, datagram);
     }
 
-    fn handshake(&self) -> MutexGuard<'_, (Handshake, Option<Pin<Box<Sleep>>>)> {
+    fn again(&self) -> MutexGuard<'_, Again> {
         self.handshake.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends again what the handshake has waited for long enough, and wakes the reader for the next time.
     fn poll_handshake(&self, cx: &mut Context<'_>) {
-        let mut guard = self.handshake();
-        let (handshake, timer) = &mut *guard;
+        let mut again = self.again();
+        let Again { handshake, timer, reader } = &mut *again;
+        *reader = Some(cx.waker().clone());
         while let Some(next) = handshake.next().map(Instant::from_std) {
             let sleep = timer.get_or_insert_with(|| Box::pin(sleep_until(next)));
             if sleep.deadline() != next {

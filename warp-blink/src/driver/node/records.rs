@@ -75,13 +75,13 @@ impl Records {
         if left == 0 {
             return Err(Refused::Old);
         }
-        let mut until = now + Duration::from_millis(left).min(MAX_LIFE);
-        if let Some(said) = record.expires {
-            until = until.min(said);
-        }
+        // What the sender says of its life is signed by nobody: whoever has read it could send it again, to end it at once.
+        let until = now + Duration::from_millis(left).min(MAX_LIFE);
         self.forget_old(store, now);
         match self.0.get(&name) {
             Some(known) if known.sequence > read.sequence => return Err(Refused::Old),
+            // It is here, or another one that its owner has signed under the same number: the first one stays.
+            Some(known) if known.sequence == read.sequence => return Ok(()),
             Some(_) => {}
             None => {
                 let brought = self.0.values().filter(|entry| entry.from == from).count();
@@ -167,6 +167,28 @@ mod tests {
         let newer = sealed(1, 6, 1000).1;
         assert_eq!(offer(&mut records, &mut store, from, key.clone(), newer.clone()), Ok(()));
         assert_eq!(store.get(&key).unwrap().value, newer);
+    }
+
+    #[test]
+    fn who_brings_a_record_again_cannot_end_it() {
+        let (mut records, from) = (Records::default(), PeerId::random());
+        let mut store = Records::store(PeerId::random());
+        let (key, value) = sealed(1, 5, 60_000);
+        let begin = Instant::now();
+        let mut offer = |at: Instant, value: &[u8], life: Option<Duration>| {
+            let mut record = libp2p_kad::Record::new(key.clone(), value.to_vec());
+            record.expires = life.map(|life| at + life);
+            records.offer(&mut store, (at, NOW), from, record)
+        };
+        assert_eq!(
+            offer(begin, &value, Some(Duration::from_secs(1))),
+            Ok(()),
+            "a short life is not believed"
+        );
+        assert_eq!(offer(begin, &value, Some(Duration::from_secs(1))), Ok(()), "nor when it comes again");
+        let later = begin + Duration::from_secs(30);
+        assert_eq!(offer(later, &sealed(1, 4, 60_000).1, None), Err(Refused::Old), "it is not forgotten");
+        assert_eq!(store.get(&key).unwrap().value, value);
     }
 
     #[test]

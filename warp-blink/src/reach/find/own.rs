@@ -104,8 +104,12 @@ impl Own {
 
     /// The own addresses have changed.
     pub(super) fn changed(&mut self, now: Instant, config: &FindConfig, addresses: Vec<String>) {
-        // Without an address there is nothing to say: the old record ends by itself, or a new address comes.
-        if addresses.is_empty() || self.wanted.as_ref() == Some(&addresses) {
+        if addresses.is_empty() {
+            // There is nothing to say: the old record is not renewed, and ends by itself, or a new address comes.
+            (self.wanted, self.due) = (None, None);
+            return;
+        }
+        if self.wanted.as_ref() == Some(&addresses) {
             return;
         }
         let known = self.storing.as_ref().or(self.stored.as_ref()) == Some(&addresses);
@@ -124,6 +128,9 @@ impl Own {
     /// last, another device has published at the same moment, and did not know.
     pub(super) fn seen(&mut self, now: Instant, config: &FindConfig, seen: OwnSeen, jitter: Jitter) {
         self.sequence = self.sequence.max(seen.sequence);
+        if self.wanted.is_none() {
+            return;
+        }
         let Some(stored) = self.stored.as_ref().filter(|_| self.storing.is_none()) else { return };
         if seen.here.as_ref().is_some_and(|here| here.0 == *stored) {
             self.lost = 0;
@@ -179,6 +186,9 @@ impl Own {
             self.failures = 0;
             self.stored = Some(storing);
             self.review = Some(now + config.review_after);
+            return;
+        }
+        if self.wanted.is_none() {
             return;
         }
         self.failures += 1;

@@ -271,9 +271,10 @@ fn the_own_record_is_published_when_addresses_change_and_at_half_of_its_life() {
     assert_eq!(record.expires.as_millis(), wall(6000).as_millis() + 6 * 3_600_000);
     assert_eq!(record.sequence, wall(6000).as_millis());
     step(&mut finder, at(7000), stored());
-    // The same again, in another order, or nothing at all, is no news.
+    // The same again, in another order, is no news, and no more is what was there a moment ago.
     step(&mut finder, at(8000), own(&[A, B], 8000));
     step(&mut finder, at(8000), own(&[], 8000));
+    step(&mut finder, at(9000), own(&[A, B], 9000));
     let half = at(6000) + Duration::from_secs(3 * 3600);
     assert_eq!(finder.next_timeout(), Some(at(67_000)), "it is looked for once");
     assert_eq!(until(&mut finder, at(67_000)), [(at(67_000), FindEffect::Review)]);
@@ -289,6 +290,27 @@ fn the_own_record_is_published_when_addresses_change_and_at_half_of_its_life() {
     step(&mut finder, half + Duration::from_secs(2), own(&[A, B], 0));
     assert_eq!(published(&until(&mut finder, half + Duration::from_secs(3600))), []);
     assert_eq!(finder.next_timeout(), Some(half + Duration::from_secs(3 * 3600)));
+}
+
+#[test]
+fn addresses_that_are_gone_are_named_in_no_further_record() {
+    let mut finder = Finder::new(FindConfig::default(), 5);
+    let own = |texts: &[&str], ms| FindInput::Own { addresses: addresses(texts), wall: wall(ms) };
+    step(&mut finder, at(0), own(&[A], 0));
+    assert_eq!(published(&until(&mut finder, at(60_000))).len(), 1);
+    step(&mut finder, at(60_000), FindInput::Published { sequence: 0, stored: true, jitter: J });
+    step(&mut finder, at(61_000), own(&[], 61_000));
+    // Nor if somebody else has driven the last one out, or one that was under way fails.
+    let seen = OwnSeen { sequence: u64::MAX / 2, here: None };
+    step(&mut finder, at(62_000), FindInput::OwnSeen { seen, jitter: J });
+    step(&mut finder, at(62_000), FindInput::Published { sequence: 0, stored: false, jitter: J });
+    assert_eq!(published(&until(&mut finder, at(24 * 3_600_000))), []);
+    // The next one comes after the last number that was seen.
+    let next = at(24 * 3_600_000);
+    step(&mut finder, next, own(&[B], 24 * 3_600_000));
+    let all = published(&until(&mut finder, next + Duration::from_secs(60)));
+    let [(_, record)] = &all[..] else { panic!("{all:?}") };
+    assert_eq!((&record.addresses, record.sequence), (&addresses(&[B]), u64::MAX / 2 + 1));
 }
 
 #[test]
