@@ -101,7 +101,7 @@ pub struct RelayArguments {
     /// Identity, by which others know the relay; created if it is missing [default: a new one in memory]
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
-    /// Address to listen on; repeatable [default: /ip4/0.0.0.0/tcp/0 and /ip4/0.0.0.0/udp/0/quic-v1]
+    /// Address to listen on; repeatable [default: /ip4/0.0.0.0/tcp/0 and /ip4/0.0.0.0/udp/0/quic-v1, and the same of /ip6/:: where there is no IPv4]
     #[arg(long, value_name = "ADDR", value_parser = address)]
     pub listen: Vec<String>,
     /// Address to tell others beside those, such as that of a router that forwards a port; repeatable
@@ -118,7 +118,7 @@ pub struct Common {
     /// Identity; created if it is missing [default: a new one in memory]
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
-    /// Address to listen on; repeatable [default: /ip4/0.0.0.0/tcp/0 and /ip4/0.0.0.0/udp/0/quic-v1]
+    /// Address to listen on; repeatable [default: /ip4/0.0.0.0/tcp/0 and /ip4/0.0.0.0/udp/0/quic-v1, and the same of /ip6/:: where there is no IPv4]
     #[arg(long, value_name = "MULTIADDR", value_parser = address)]
     pub listen: Vec<String>,
     /// Node to connect to first, .../p2p/PEERID; repeatable

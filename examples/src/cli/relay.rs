@@ -17,10 +17,9 @@ use super::{
 pub(super) async fn run(arguments: &RelayArguments) -> Result<Exit, Failure> {
     let identity = setup::identity(arguments.key.as_deref())?;
     let mut signals = Signals::new().map_err(Failure::other)?;
-    let mut config = RelayConfig::new(NodeKey::from(&identity)).with_announce(&arguments.announce);
-    if !arguments.listen.is_empty() {
-        config = config.with_listen(&arguments.listen);
-    }
+    let config = RelayConfig::new(NodeKey::from(&identity))
+        .with_announce(&arguments.announce)
+        .with_listen(setup::listen(&arguments.listen));
     let relay = config.start().await.map_err(Failure::other)?;
     let mut states = relay.states();
     let output = Output { json: arguments.json, control: false, waits: false };

@@ -1,6 +1,6 @@
 //! From the options to a phone that runs.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{net::UdpSocket, path::Path, sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 use warp_blink::{
@@ -19,6 +19,24 @@ use super::{
 /// How long the node may take until it listens. It takes some milliseconds; a name or a port that does not come up
 /// within this time does not come up at all.
 const START: Duration = Duration::from_secs(10);
+
+/// Where `blink` listens that was not told where.
+const LISTEN: [&str; 2] = ["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1"];
+
+/// The same on a machine that reaches nobody over IPv4.
+const LISTEN_IP6: [&str; 2] = ["/ip6/::/tcp/0", "/ip6/::/udp/0/quic-v1"];
+
+/// Where to listen: as told, or the default.
+pub(super) fn listen(told: &[String]) -> Vec<String> {
+    if !told.is_empty() {
+        return told.to_vec();
+    }
+    // Nothing is sent: the system says whether there is a way to there (addresses of documentation, RFC 5737 and RFC 3849).
+    let leads = |from: &str, to: &str| UdpSocket::bind(from).and_then(|socket| socket.connect(to)).is_ok();
+    let ip6_only = !leads("0.0.0.0:0", "192.0.2.1:9") && leads("[::]:0", "[2001:db8::1]:9");
+    let also: &[&str] = if ip6_only { &LISTEN_IP6 } else { &[] };
+    LISTEN.iter().chain(also).map(ToString::to_string).collect()
+}
 
 /// The identity of a key file, or a new one.
 pub(super) fn identity(key: Option<&Path>) -> Result<Identity, Failure> {
@@ -98,8 +116,10 @@ pub(super) async fn start(common: &Common, identity: Identity) -> Result<Blink, 
     }
     let mut builder =
         Blink::builder(identity).media(audio).config(config).contacts(common.contact.iter().copied());
-    for address in &common.listen {
-        builder = builder.listen(address);
+    if !common.relay_only {
+        for address in listen(&common.listen) {
+            builder = builder.listen(address);
+        }
     }
     for address in &common.peer {
         builder = builder.peer(address);

@@ -143,8 +143,8 @@ impl Builder {
     }
 
     /// Finds people through this node, such as `/ip4/192.0.2.1/tcp/4001/p2p/12D3KooW…` (repeat for several): any node of
-    /// warp-blink that is up. Then a public key is enough to call somebody who does the same and has an address that others reach
-    /// (relays for those behind a NAT are to come), and this node can be found by those who know the own key. The connection is kept, and made again when it is lost. Default: none, and then nobody is asked.
+    /// warp-blink that is up. Then a public key is enough to call somebody who does the same and has an address that others reach, if
+    /// only behind a relay ([`relay`](Self::relay)), and this node can be found by those who know the own key. The connection is kept, and made again when it is lost. Default: none, and then nobody is asked.
     ///
     /// What others learn: this node, and those that it leads to, who looks for whom, and where both are. The addresses of
     /// this node are told to whoever knows the own key, unless [`publish`](Self::publish) is off. At a bootstrap node in the

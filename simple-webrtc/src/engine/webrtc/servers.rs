@@ -40,6 +40,15 @@ struct Server {
     addresses: Vec<SocketAddr>,
     answered: bool,
     told: bool,
+    /// Ways to it that were begun, one from each network of ours, and those of them that led nowhere.
+    ways: u32,
+    closed: u32,
+}
+
+impl Server {
+    fn new(target: Target) -> Self {
+        Self { target, addresses: Vec::new(), answered: false, told: false, ways: 0, closed: 0 }
+    }
 }
 
 /// The name under which the engine knows a server.
@@ -69,8 +78,7 @@ impl Servers {
             .filter_map(|server| {
                 let target = server.target()?;
                 let same = before.next().filter(|before| before.target == target);
-                let fresh = || Server { target, addresses: Vec::new(), answered: false, told: false };
-                Some(same.unwrap_or_else(fresh))
+                Some(same.unwrap_or_else(|| Server::new(target)))
             })
             .collect();
     }
@@ -80,7 +88,7 @@ impl Servers {
         let index: usize = name.split_once(SUFFIX)?.0.parse().ok()?;
         let mut inner = self.lock();
         let server = inner.servers.get_mut(index)?;
-        (server.answered, server.told) = (false, false);
+        (server.answered, server.told, server.ways, server.closed) = (false, false, 0, 0);
         let target = &server.target;
         if target.transport == Transport::Udp {
             return Some((index, Lookup::Name(format_host(&target.host, target.port))));
@@ -110,20 +118,30 @@ impl Servers {
 
     /// Where the tunnel behind this address leads; `None` if there is none.
     pub(super) fn exit(&self, address: SocketAddr) -> Option<(usize, Exit)> {
-        let inner = self.lock();
+        let mut inner = self.lock();
         let index = inner.servers.iter().position(|server| server.addresses.contains(&address))?;
-        let target = &inner.servers.get(index)?.target;
+        let server = inner.servers.get_mut(index)?;
+        let target = &server.target;
         let tls = match target.transport {
             Transport::Udp => return None,
             Transport::Tcp => None,
             Transport::Tls => Some(target.roots.clone()),
         };
-        Some((index, Exit { host: target.host.clone(), port: target.port, tls }))
+        let exit = Exit { host: target.host.clone(), port: target.port, tls };
+        server.ways += 1;
+        Some((index, exit))
     }
 
     pub(super) fn failed(&self, index: usize, problem: ServerProblem) {
         let mut inner = self.lock();
         let Some(server) = inner.servers.get_mut(index) else { return };
+        if problem == ServerProblem::Unreachable && server.ways > 0 {
+            // From another network of ours it may be there.
+            server.closed += 1;
+            if server.closed < server.ways {
+                return;
+            }
+        }
         if !std::mem::replace(&mut server.told, true) {
             self.outbox.put(Signal::ServerFailed { index, problem });
         }
@@ -141,10 +159,15 @@ impl Servers {
 
     pub(super) fn received(&self, from: SocketAddr, datagram: &[u8]) {
         let mut inner = self.lock();
-        let Some(index) = inner.servers.iter().position(|server| server.addresses.contains(&from)) else {
-            return;
-        };
-        inner.servers[index].answered = true;
+        let mut index = None;
+        for (at, server) in inner.servers.iter_mut().enumerate().filter(|(_, s)| s.addresses.contains(&from)) {
+            // One server may be in the list for both, STUN and TURN.
+            server.answered = true;
+            if server.target.turn || index.is_none() {
+                index = Some(at);
+            }
+        }
+        let Some(index) = index else { return };
         if !datagram.starts_with(&ALLOCATE_ERROR) {
             return;
         }
@@ -169,6 +192,9 @@ impl Servers {
             servers.filter(|(_, server)| !server.answered && !server.told).map(|(index, _)| index).collect()
         };
         for index in silent {
+            if let Some(server) = self.lock().servers.get_mut(index) {
+                server.closed = server.ways;
+            }
             self.failed(index, ServerProblem::Unreachable);
         }
     }
@@ -206,5 +232,58 @@ pub(super) fn attribute(message: &[u8], wanted: u16) -> Option<&[u8]> {
             return rest.get(4..4 + len);
         }
         rest = rest.get(4 + len.next_multiple_of(4)..)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Inbox;
+
+    /// What was told so far.
+    fn told(inbox: &mut Inbox) -> Vec<(usize, ServerProblem)> {
+        let failed = |signal: &Signal| match signal {
+            Signal::ServerFailed { index, problem } => Some((*index, *problem)),
+            _ => None,
+        };
+        inbox.look().expect("not too many").iter().filter_map(failed).collect()
+    }
+
+    #[test]
+    fn one_server_that_is_named_for_stun_and_for_turn_has_answered_for_both() {
+        let mut inbox = Inbox::new();
+        let both = [
+            IceServer::stun("stun:192.0.2.9:3478"),
+            IceServer::turn("turn:192.0.2.9:3478", "user", "secret"),
+            IceServer::stun("stun:192.0.2.10:3478"),
+        ];
+        let servers = Servers::new(&both, inbox.sender());
+        let at = "192.0.2.9:3478".parse().expect("an address");
+        servers.found(0, &[at]);
+        servers.found(1, &[at]);
+        servers.received(at, &[1; 20]);
+        servers.time_is_up();
+        assert_eq!(told(&mut inbox), [(2, ServerProblem::Unreachable)]);
+        // The allocation of TURN is refused, not the question of STUN.
+        let mut refused = [&ALLOCATE_ERROR[..], &[0; 18]].concat();
+        refused.extend(ERROR_CODE.to_be_bytes());
+        refused.extend([0, 4, 0, 0, 4, 86]);
+        servers.received(at, &refused);
+        assert_eq!(told(&mut inbox)[1..], [(1, ServerProblem::Refused { code: 486 })]);
+    }
+
+    #[test]
+    fn a_server_is_out_of_reach_when_it_is_so_from_each_network_of_ours() {
+        let mut inbox = Inbox::new();
+        let server = IceServer::turn("turn:192.0.2.9:3478?transport=tcp", "user", "secret");
+        let servers = Servers::new(&[server], inbox.sender());
+        let Some((0, Lookup::Aliases(aliases))) = servers.lookup(&format!("0{SUFFIX}")) else {
+            panic!("a tunnel")
+        };
+        assert!(servers.exit(aliases[0]).is_some() && servers.exit(aliases[1]).is_some());
+        servers.failed(0, ServerProblem::Unreachable);
+        assert_eq!(told(&mut inbox), []);
+        servers.failed(0, ServerProblem::Unreachable);
+        assert_eq!(told(&mut inbox), [(0, ServerProblem::Unreachable)]);
     }
 }

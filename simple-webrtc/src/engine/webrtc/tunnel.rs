@@ -116,12 +116,13 @@ async fn run(
         ServerProblem::Unreachable
     };
     let connect = async {
-        let stream = connect(&exit, own).await?;
+        let Some(stream) = connect(&exit, own).await? else { return Ok(None) };
         // Otherwise each piece of speech waits for the acknowledgement of the one before.
         stream.set_nodelay(true).map_err(unreachable)?;
-        Ok(stream)
+        Ok(Some(stream))
     };
     let stream = time::timeout(CONNECT, connect).await.map_err(|_| ServerProblem::Unreachable)??;
+    let Some(stream) = stream else { return Ok(()) };
     let ended = match &exit.tls {
         None => carry(stream, alias, &arrived, datagrams).await,
         Some(roots) => {
@@ -136,10 +137,15 @@ async fn run(
     ended.map_err(unreachable)
 }
 
-async fn connect(exit: &Exit, own: SocketAddr) -> Result<TcpStream, ServerProblem> {
+/// Nothing, where the server has no address of the family of ours: that is no fault of it, and another socket is for the other.
+async fn connect(exit: &Exit, own: SocketAddr) -> Result<Option<TcpStream>, ServerProblem> {
     let found =
         tokio::net::lookup_host((&*exit.host, exit.port)).await.map_err(|_| ServerProblem::Unresolved)?;
-    for address in found.filter(|address| address.is_ipv4() == own.is_ipv4()) {
+    let found: Vec<_> = found.filter(|address| address.is_ipv4() == own.is_ipv4()).collect();
+    if found.is_empty() {
+        return Ok(None);
+    }
+    for address in found {
         let socket = if own.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
         let Ok(socket) = socket else { continue };
         // From the address of the socket that this stands for, so that each network of ours is tried.
@@ -147,7 +153,7 @@ async fn connect(exit: &Exit, own: SocketAddr) -> Result<TcpStream, ServerProble
             continue;
         }
         if let Ok(stream) = socket.connect(address).await {
-            return Ok(stream);
+            return Ok(Some(stream));
         }
     }
     Err(ServerProblem::Unreachable)
