@@ -230,7 +230,7 @@ impl Finding {
         let now = (Instant::now(), clock::unix());
         let result = self.records.offer(kad.store_mut(), now, source, record);
         self.shared.count(|counters| match result {
-            Ok(()) => counters.records_stored += 1,
+            Ok(fresh) => counters.records_stored += u64::from(fresh),
             Err(Refused::Forged) => counters.records_forged += 1,
             Err(Refused::Old | Refused::Full) => counters.records_refused += 1,
         });

@@ -62,14 +62,14 @@ impl Records {
         MemoryStore::with_config(local, config)
     }
 
-    /// Stores a record that `from` brought, if it is one.
+    /// Stores a record that `from` brought, if it is one. Whether it was not here yet.
     pub(super) fn offer(
         &mut self,
         store: &mut MemoryStore,
         (now, wall): (Instant, UnixTime),
         from: PeerId,
         record: libp2p_kad::Record,
-    ) -> Result<(), Refused> {
+    ) -> Result<bool, Refused> {
         let (name, read) = check(&record).ok_or(Refused::Forged)?;
         let left = read.expires.as_millis().saturating_sub(wall.as_millis());
         if left == 0 {
@@ -81,7 +81,7 @@ impl Records {
         match self.0.get(&name) {
             Some(known) if known.sequence > read.sequence => return Err(Refused::Old),
             // It is here, or another one that its owner has signed under the same number: the first one stays.
-            Some(known) if known.sequence == read.sequence => return Ok(()),
+            Some(known) if known.sequence == read.sequence => return Ok(false),
             Some(_) => {}
             None => {
                 let brought = self.0.values().filter(|entry| entry.from == from).count();
@@ -94,7 +94,7 @@ impl Records {
         let record = libp2p_kad::Record { publisher: None, expires: Some(until), ..record };
         store.put(record).map_err(|_| Refused::Full)?;
         self.0.insert(name, Entry { sequence: read.sequence, from, until });
-        Ok(())
+        Ok(true)
     }
 
     fn forget_old(&mut self, store: &mut MemoryStore, now: Instant) {
@@ -142,7 +142,7 @@ mod tests {
         from: PeerId,
         key: RecordKey,
         value: Vec<u8>,
-    ) -> Result<(), Refused> {
+    ) -> Result<bool, Refused> {
         records.offer(store, (Instant::now(), NOW), from, libp2p_kad::Record::new(key, value))
     }
 
@@ -151,7 +151,7 @@ mod tests {
         let (mut records, from) = (Records::default(), PeerId::random());
         let mut store = Records::store(PeerId::random());
         let (key, first) = sealed(1, 5, 1000);
-        assert_eq!(offer(&mut records, &mut store, from, key.clone(), first.clone()), Ok(()));
+        assert_eq!(offer(&mut records, &mut store, from, key.clone(), first.clone()), Ok(true));
         assert_eq!(store.get(&key).unwrap().value, first);
         let (other, _) = sealed(2, 5, 1000);
         assert_eq!(offer(&mut records, &mut store, from, other, first.clone()), Err(Refused::Forged));
@@ -165,7 +165,7 @@ mod tests {
         );
         assert_eq!(offer(&mut records, &mut store, from, key.clone(), sealed(1, 9, 0).1), Err(Refused::Old));
         let newer = sealed(1, 6, 1000).1;
-        assert_eq!(offer(&mut records, &mut store, from, key.clone(), newer.clone()), Ok(()));
+        assert_eq!(offer(&mut records, &mut store, from, key.clone(), newer.clone()), Ok(true));
         assert_eq!(store.get(&key).unwrap().value, newer);
     }
 
@@ -182,10 +182,10 @@ mod tests {
         };
         assert_eq!(
             offer(begin, &value, Some(Duration::from_secs(1))),
-            Ok(()),
+            Ok(true),
             "a short life is not believed"
         );
-        assert_eq!(offer(begin, &value, Some(Duration::from_secs(1))), Ok(()), "nor when it comes again");
+        assert_eq!(offer(begin, &value, Some(Duration::from_secs(1))), Ok(false), "nor when it comes again");
         let later = begin + Duration::from_secs(30);
         assert_eq!(offer(later, &sealed(1, 4, 60_000).1, None), Err(Refused::Old), "it is not forgotten");
         assert_eq!(store.get(&key).unwrap().value, value);
@@ -201,6 +201,6 @@ mod tests {
             assert_eq!(stored.is_ok(), usize::from(n) < MAX_PER_SOURCE, "{n}");
         }
         let (key, value) = sealed(200, 1, 1000);
-        assert_eq!(offer(&mut records, &mut store, PeerId::random(), key, value), Ok(()));
+        assert_eq!(offer(&mut records, &mut store, PeerId::random(), key, value), Ok(true));
     }
 }

@@ -359,7 +359,9 @@ fn a_record_that_another_device_has_put_in_its_place_is_mended() {
     let [(when, _)] = &published(&until(&mut finder, later + Duration::from_secs(60)))[..] else { panic!() };
     assert_eq!((*when - later).as_secs(), 30);
     step(&mut finder, *when, stored(number));
-    step(&mut finder, *when + Duration::from_secs(60), seen(number, Some(&[A])));
+    let soon = *when + Duration::from_secs(60);
+    assert_eq!(until(&mut finder, soon), [(soon, FindEffect::Review)]);
+    step(&mut finder, soon, seen(number, Some(&[A])));
     let mut pauses = Vec::new();
     let mut now = later + Duration::from_secs(120);
     for (count, here) in [None, Some(&[B][..]), None, None, None, None].into_iter().enumerate() {
