@@ -64,6 +64,7 @@ pub struct Builder {
     carrier: Carrier,
     store: Option<Arc<dyn Store>>,
     contacts: Vec<PublicKey>,
+    keep_contacts: bool,
     blocked: Vec<PublicKey>,
     ask: Option<Ask>,
     lossy: bool,
@@ -96,6 +97,7 @@ impl Builder {
             carrier: Carrier::Own,
             store: None,
             contacts: Vec::new(),
+            keep_contacts: false,
             blocked: Vec::new(),
             ask: None,
             lossy: false,
@@ -260,6 +262,14 @@ impl Builder {
         self
     }
 
+    /// Keeps the connections with contacts, up to 128 of them: a call to them begins at once, and the notice of a call that they missed
+    /// is delivered when they are there again. They are dialed where they were last, as far as that is known, eight at a time, and again
+    /// about every 5 minutes; nobody is asked for them. Default off: contacts learn by it when this node is up, and where.
+    pub fn keep_contacts(mut self, keep: bool) -> Self {
+        self.keep_contacts = keep;
+        self
+    }
+
     /// Keys whose calls never ring. The list is the app's to keep. Somebody who was a contact until now is blocked with
     /// [`Blink::block`], which also takes the contact token from them.
     pub fn blocked(mut self, blocked: impl IntoIterator<Item = PublicKey>) -> Self {
@@ -390,6 +400,7 @@ impl Builder {
             finding,
             store,
             contacts: self.contacts,
+            keep_contacts: self.keep_contacts,
             blocked: self.blocked,
             ask: self.ask,
             lossy: self.lossy,

@@ -111,6 +111,8 @@ pub(crate) struct Parts {
     /// `None`: nothing is remembered.
     pub(crate) store: Option<Arc<SealedStore>>,
     pub(crate) contacts: Vec<PublicKey>,
+    /// The connections with these are kept.
+    pub(crate) keep_contacts: bool,
     pub(crate) blocked: Vec<PublicKey>,
     pub(crate) ask: Option<Ask>,
     /// The first transmission of every signal is lost.
@@ -144,6 +146,8 @@ struct Core {
     own_calls: (MayInvite, u8),
     results: mpsc::Sender<(EffectId, Outcome)>,
     reaches: Reaches,
+    /// The connections with contacts are kept.
+    keeps_contacts: bool,
     goodbye: Duration,
     gossip: Arc<dyn Gossip>,
     media: Arc<dyn Media>,
@@ -216,6 +220,9 @@ pub(crate) async fn start(parts: Parts) -> Result<Running, Error> {
     for (node, address) in parts.bootstrap {
         reaches.anchor(now, node, &address);
     }
+    if parts.keep_contacts {
+        reaches.keep(now, &machine.contacts().collect::<Vec<_>>());
+    }
     let (snapshot, snapshots) = watch::channel(Arc::new(machine.snapshot()));
     let weak = events.downgrade();
     let ledger = Ledger::default();
@@ -237,6 +244,7 @@ pub(crate) async fn start(parts: Parts) -> Result<Running, Error> {
         own_calls: (parts.config.may_invite, parts.config.max_members.clamp(2, MAX_MEMBERS as u8)),
         results,
         reaches,
+        keeps_contacts: parts.keep_contacts,
         goodbye: parts.config.farewell.min(MAX_GOODBYE),
         gossip: parts.gossip,
         media: parts.media,

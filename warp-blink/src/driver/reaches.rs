@@ -30,8 +30,8 @@ use crate::{
     ports::gossip::Gossip,
     proto::{EffectId, Outcome},
     reach::{
-        Addresses, Answers, DialId, Found, Jitter, LookupId, MAX_ADDRESS, MAX_REACH_ADDRESSES, OwnSeen,
-        QueryId, Reach, ReachInput, ReachState, ResolveError, Source, Via,
+        Addresses, Answers, DialId, Found, Holder, Jitter, LookupId, MAX_ADDRESS, MAX_REACH_ADDRESSES, OwnSeen,
+        Pool, PoolConfig, QueryId, ReachConfig, ReachInput, ReachState, ResolveError, Source, Via,
     },
     time::Instant,
     wire::Whereabouts,
@@ -63,7 +63,7 @@ pub(super) struct Reaches {
     gossip: Arc<dyn Gossip>,
     book: Book,
     seeker: Seeker,
-    machines: BTreeMap<NodeId, Reach>,
+    pool: Pool,
     /// Nodes through which others are found: their connections are made again and again.
     anchors: BTreeSet<NodeId>,
     given: Given,
@@ -76,9 +76,8 @@ pub(super) struct Reaches {
     lost: Vec<(EffectId, Outcome)>,
     /// The node of an identity, where it is not the one that the key itself names. Bounded as the book is.
     homes: BTreeMap<PublicKey, NodeId>,
-    /// Nodes whose connections others have made, the other side or a search: these are made again while they are wanted, and not
-    /// closed when they are not. Bounded as the machines are.
-    adopted: BTreeSet<NodeId>,
+    /// People whose connections are kept, and where they were kept last. Bounded by the pool.
+    kept: BTreeMap<PublicKey, NodeId>,
     /// Where others say that somebody is, and how much of that was tried. Nobody has proven it, so it is not kept. Bounded
     /// by the participants of calls.
     told: BTreeMap<PublicKey, (NodeId, usize)>,
@@ -119,11 +118,13 @@ impl Reaches {
         seeker: Seeker,
         results: mpsc::Sender<Answer>,
     ) -> Self {
+        let config =
+            ReachConfig::default().with_max_attempts(ATTEMPTS).with_relay_only(seeker.relay_only());
         Self {
             gossip,
             book,
             seeker,
-            machines: BTreeMap::new(),
+            pool: Pool::new(config, PoolConfig::default()),
             anchors: BTreeSet::new(),
             given: Given::default(),
             waiting: Vec::new(),
@@ -131,7 +132,7 @@ impl Reaches {
             by_name: BTreeMap::new(),
             lost: Vec::new(),
             homes: BTreeMap::new(),
-            adopted: BTreeSet::new(),
+            kept: BTreeMap::new(),
             told: BTreeMap::new(),
             dials: JoinSet::new(),
             running: BTreeMap::new(),
@@ -150,7 +151,7 @@ impl Reaches {
         self.learn(node, address);
         self.anchors.insert(node);
         let addresses = Addresses(self.book.addresses(&node));
-        self.feed(now, node, ReachInput::Connect { addresses });
+        self.wish(now, node, addresses);
     }
 
     /// Records of others than they say, among what was found.
@@ -258,13 +259,11 @@ impl Reaches {
     }
 
     fn let_go(&mut self, now: Instant, node: NodeId) {
-        if self.adopted.remove(&node) && self.connected(&node).is_some() {
-            // Whoever has made the connection ends it.
-            self.machines.remove(&node);
-            return;
-        }
-        if self.machines.contains_key(&node) && !self.anchors.contains(&node) {
-            self.feed(now, node, ReachInput::Release);
+        if !self.anchors.contains(&node) {
+            for holder in [Holder::App, Holder::Visit] {
+                let effects = self.pool.release(now, &node, holder);
+                self.carry_out(effects);
+            }
         }
     }
 
@@ -278,7 +277,7 @@ impl Reaches {
         if addresses.is_empty() {
             self.call(node);
         } else {
-            self.feed(now, node, ReachInput::Connect { addresses: Addresses(addresses) });
+            self.wish(now, node, Addresses(addresses));
         }
     }
 
@@ -303,8 +302,12 @@ impl Reaches {
     /// Wants a connection with a node, whoever lives there.
     pub(super) fn want(&mut self, now: Instant, node: NodeId) -> Vec<(EffectId, Outcome)> {
         if self.connected(&node).is_none() {
-            let addresses = self.book.addresses(&node);
-            self.dial_at(now, node, addresses);
+            let mut addresses = self.book.addresses(&node);
+            addresses.truncate(MAX_REACH_ADDRESSES);
+            match addresses.is_empty() {
+                true => self.call(node),
+                false => self.visit(now, node, Addresses(addresses)),
+            }
         }
         self.settled(now)
     }
@@ -389,7 +392,7 @@ impl Reaches {
         people: &[PublicKey],
     ) -> Vec<(EffectId, Outcome)> {
         let called = people.iter().any(|peer| self.home(*peer) == node);
-        if called || self.machines.contains_key(&node) {
+        if called || self.pool.is_held(&node) {
             // What the peer itself names comes last.
             let mut all = self.book.addresses(&node);
             for address in addresses {
@@ -399,41 +402,35 @@ impl Reaches {
             }
             all.truncate(MAX_REACH_ADDRESSES);
             let config = self.config(&node, AFTER_MOVE);
-            self.machines.entry(node).or_insert_with(|| Reach::new(node, config.clone())).renew(config);
-            self.feed(now, node, ReachInput::Connect { addresses: Addresses(all) });
+            self.pool.renew(&node, config.clone());
+            self.connect(now, node, Holder::App, Addresses(all), config);
         }
         self.settled(now)
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        let machines = self.machines.values().filter_map(Reach::next_timeout);
         let given_up = self.given_up().map(|(_, since)| since + ANCHOR_AGAIN);
-        machines.chain(given_up).chain(self.seeker.next_timeout()).min()
+        self.pool.next_timeout().into_iter().chain(given_up).chain(self.seeker.next_timeout()).min()
     }
 
     /// Nodes through which others are found, and which no repetition seemed to bring: a name that does not exist may exist
     /// in the next network.
     fn given_up(&self) -> impl Iterator<Item = (NodeId, Instant)> {
-        self.anchors.iter().filter_map(|node| match self.machines.get(node)?.state() {
+        self.anchors.iter().filter_map(|node| match self.pool.get(node)?.state() {
             ReachState::ConnectionFailed { since, .. } => Some((*node, *since)),
             _ => None,
         })
     }
 
     pub(super) fn on_time(&mut self, now: Instant) -> Vec<(EffectId, Outcome)> {
-        let due: Vec<NodeId> = self
-            .machines
-            .iter()
-            .filter(|(_, r)| r.next_timeout().is_some_and(|t| t <= now))
-            .map(|(n, _)| *n)
-            .collect();
-        for node in due {
-            self.feed(now, node, ReachInput::Timeout { jitter: jitter() });
+        while let Some(node) = self.pool.due(now) {
+            let effects = self.pool.on_time(now, &node, jitter());
+            self.carry_out(effects);
         }
         let again: Vec<NodeId> =
             self.given_up().filter(|(_, since)| *since + ANCHOR_AGAIN <= now).map(|(node, _)| node).collect();
         for node in again {
-            self.feed(now, node, ReachInput::Connect { addresses: Addresses::default() });
+            self.wish(now, node, Addresses::default());
         }
         let tips = self.seeker.on_time(now);
         self.follow(now, tips);

@@ -16,6 +16,11 @@ use crate::{
 };
 
 impl Machine {
+    /// The contacts.
+    pub fn contacts(&self) -> impl Iterator<Item = PublicKey> + '_ {
+        self.people.contacts()
+    }
+
     pub(super) fn not_own(&self, peer: &PublicKey) -> Result<(), Rejected> {
         if *peer == self.own { Err(Rejected::OwnKey) } else { Ok(()) }
     }

@@ -36,6 +36,10 @@ pub(super) struct People {
 }
 
 impl People {
+    pub(super) fn contacts(&self) -> impl Iterator<Item = PublicKey> {
+        self.contacts.iter().copied()
+    }
+
     pub(super) fn is_contact(&self, peer: &PublicKey) -> bool {
         self.contacts.contains(peer)
     }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Addresses, Effect, Jitter, Reach, ReachConfig, ReachInput, ReachRejected, ReachState};
+use super::{Addresses, Effect, Jitter, Reach, ReachConfig, ReachInput, ReachRejected, ReachState, Via};
 use crate::{
     id::{CallId, NodeId},
     time::Instant,
@@ -68,6 +68,8 @@ pub enum Holder {
     Call(CallId),
     /// The app, or something in this node that works for all calls.
     App,
+    /// Nobody in particular: the node was named. It is dialed and kept as for anybody else, and goes first where there is no room.
+    Visit,
 }
 
 /// A wish that the pool cannot fulfil. Nothing has changed.
@@ -108,6 +110,8 @@ struct Held {
     used: Instant,
     /// Kept, and not to be dialed before that.
     again_at: Option<Instant>,
+    /// Somebody else has made the connection that is there, and ends it.
+    adopted: bool,
 }
 
 type Effects = Vec<(NodeId, Effect)>;
@@ -144,6 +148,21 @@ impl Pool {
         holder: Holder,
         addresses: Addresses,
     ) -> Result<Effects, PoolRejected> {
+        self.want_with(now, node, holder, addresses, self.config.clone())
+    }
+
+    /// The same with other settings for this node, where nobody holds it yet.
+    ///
+    /// # Errors
+    /// [`PoolRejected`], and nothing has changed.
+    pub fn want_with(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        holder: Holder,
+        addresses: Addresses,
+        config: ReachConfig,
+    ) -> Result<Effects, PoolRejected> {
         let victim = self.room_for(&node)?;
         let held = self.held.get(&node);
         let holders = held.map(|held| &held.holders);
@@ -152,7 +171,7 @@ impl Pool {
         }
         let mut next = held.cloned().unwrap_or_else(|| self.new_one(node, now));
         if next.holders.is_empty() {
-            next.reach.renew(self.config.clone());
+            next.reach.renew(config);
         }
         let effects = next.reach.handle(now, ReachInput::Connect { addresses })?;
         next.holders.insert(holder);
@@ -161,6 +180,33 @@ impl Pool {
         let mut out = self.remove(now, victim);
         out.extend(effects.into_iter().map(|effect| (node, effect)));
         out.extend(self.settle(now));
+        Ok(out)
+    }
+
+    /// `holder` needs a connection that is there already, made by the other side or by somebody else here: if it is lost it is made
+    /// again at these addresses, and when nobody holds it any more whoever has made it may close it. Where there is a reach already, it is
+    /// as [`want_with`](Self::want_with).
+    ///
+    /// # Errors
+    /// [`PoolRejected`], and nothing has changed.
+    pub fn adopt(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        holder: Holder,
+        addresses: Addresses,
+        config: ReachConfig,
+        via: Via,
+    ) -> Result<Effects, PoolRejected> {
+        let victim = self.room_for(&node)?;
+        if !self.held.contains_key(&node) {
+            let mut new = self.new_one(node, now);
+            new.reach.handle(now, ReachInput::PeerConnected { via })?;
+            new.adopted = true;
+            self.held.insert(node, new);
+        }
+        let mut out = self.remove(now, victim);
+        out.extend(self.want_with(now, node, holder, addresses, config)?);
         Ok(out)
     }
 
@@ -242,6 +288,10 @@ impl Pool {
     /// somebody else's.
     pub fn handle(&mut self, now: Instant, node: &NodeId, input: ReachInput) -> Effects {
         let Some(held) = self.held.get_mut(node) else { return Vec::new() };
+        if matches!(input, ReachInput::PeerDisconnected { .. }) {
+            // The next one is made here.
+            held.adopted = false;
+        }
         // Commands come by other ways; one that is refused here changes nothing.
         let effects = held.reach.handle(now, input).unwrap_or_default();
         let mut out: Effects = effects.into_iter().map(|effect| (*node, effect)).collect();
@@ -275,7 +325,7 @@ impl Pool {
 
     fn new_one(&self, node: NodeId, now: Instant) -> Held {
         let reach = Reach::new(node, self.config.clone());
-        Held { reach, holders: BTreeSet::new(), kept: None, used: now, again_at: None }
+        Held { reach, holders: BTreeSet::new(), kept: None, used: now, again_at: None, adopted: false }
     }
 
     /// Who goes so that this node has a place; nobody if it has one.
@@ -283,7 +333,7 @@ impl Pool {
         if self.held.contains_key(node) || self.held.len() < self.limits.most {
             return Ok(None);
         }
-        let free = self.held.iter().filter(|(_, held)| held.holders.is_empty());
+        let free = self.held.iter().filter(|(_, held)| held.holders.iter().all(|h| *h == Holder::Visit));
         let first = free.min_by_key(|(_, held)| (held.kept.is_some(), held.used));
         first.map(|(node, _)| Some(*node)).ok_or(PoolRejected::Full(self.held.len()))
     }
@@ -292,6 +342,9 @@ impl Pool {
         let Some((node, mut held)) = node.and_then(|node| self.held.remove_entry(&node)) else {
             return Vec::new();
         };
+        if held.adopted {
+            return Vec::new();
+        }
         let effects = held.reach.handle(now, ReachInput::Disconnect).unwrap_or_default();
         effects.into_iter().map(|effect| (node, effect)).collect()
     }
@@ -300,7 +353,9 @@ impl Pool {
     fn let_go(&mut self, now: Instant, node: &NodeId) -> Effects {
         let Some(held) = self.held.get_mut(node) else { return Vec::new() };
         let mut out = Vec::new();
-        if held.holders.is_empty() && held.kept.is_none() {
+        if held.holders.is_empty() && held.kept.is_none() && held.adopted {
+            self.held.remove(node);
+        } else if held.holders.is_empty() && held.kept.is_none() {
             // Refused where there is nothing to release.
             let effects = held.reach.handle(now, ReachInput::Release).unwrap_or_default();
             out.extend(effects.into_iter().map(|effect| (*node, effect)));

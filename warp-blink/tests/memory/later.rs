@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use warp_blink::{
-    CallId, Config, EndReason, Error, Event, Memory, MemoryStore, Other, PublicKey, Rejected,
+    Blink, CallId, Config, EndReason, Error, Event, Memory, MemoryStore, NodeKey, Other, PublicKey, Rejected,
     ports::gossip::Gossip, select,
 };
 
@@ -100,4 +100,22 @@ async fn who_was_away_is_told_of_the_call_when_they_are_there_also_by_a_later_ru
         });
         assert_eq!(next.await, last);
     }
+}
+
+#[tokio::test]
+async fn contacts_that_are_kept_are_told_of_a_call_as_soon_as_both_are_there() {
+    let memory = Memory::default();
+    let store = Arc::new(MemoryStore::default());
+    let alice = || Blink::builder(identity(1)).memory(&memory).store(store.clone());
+    let bob = identity(2);
+    let address = format!("/memory/1/p2p/{}", NodeKey::from(&bob).node_id());
+    let mut first = Phone::of(alice()).await;
+    first.blink.add_address(&address).await.unwrap();
+    let call = first.blink.offer([bob.public()]).await.unwrap();
+    assert_eq!(first.ended(call).await.0, EndReason::Unreachable);
+    first.blink.shutdown().await;
+    let mut bob = Phone::start(&memory, 2, Config::default()).await;
+    // Nobody calls, and nobody names an address any more.
+    let _kept = Phone::of(alice().contacts([bob.key()]).keep_contacts(true)).await;
+    assert_eq!(bob.wait("the notice", missed).await.0, call);
 }

@@ -168,6 +168,7 @@ impl Core {
         let sealed = self.vault.welcome(call, to, session, welcome);
         if let Some(sender) = fresh.filter(|_| sealed.is_ok()) {
             self.reaches.lives_at(sender.key, sender.node);
+            self.reaches.keep_here(clock::now(), sender.key);
             if sender.pushed {
                 // Its offer came some other way than over gossip, where the answer goes.
                 let ended = self.reaches.want(clock::now(), sender.node);

@@ -14,7 +14,15 @@ impl Core {
     pub(super) fn on_request(&mut self, request: Request) {
         match request {
             Request::Command(command, reply) => {
+                let contacts = matches!(
+                    command,
+                    Command::AddContact(_) | Command::RemoveContact(_) | Command::Block(_)
+                );
                 let result = self.step(Input::Command(command));
+                if contacts && self.keeps_contacts {
+                    let contacts: Vec<PublicKey> = self.machine.contacts().collect();
+                    self.reaches.keep(clock::now(), &contacts);
+                }
                 // The app may have dropped the future; the command holds all the same.
                 let _ = reply.send(result);
             }

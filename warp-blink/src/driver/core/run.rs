@@ -187,6 +187,7 @@ impl Core {
                         self.tap.opened(&input);
                         if let Input::Welcome { from, welcome, .. } = &input {
                             self.reaches.lives_at(*from, welcome.node);
+                            self.reaches.keep_here(now, *from);
                         }
                         self.feed(input);
                     }

@@ -74,6 +74,7 @@ async fn start() -> (Running, Arc<Slow>) {
         finding: crate::reach::FindConfig::silent(),
         store: None,
         contacts: Vec::new(),
+        keep_contacts: false,
         blocked: Vec::new(),
         ask: None,
         lossy: false,

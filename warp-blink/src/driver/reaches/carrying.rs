@@ -2,9 +2,9 @@
 
 use super::{ATTEMPTS, Answer, Reaches};
 use crate::{
-    id::NodeId,
+    id::{NodeId, PublicKey},
     ports::gossip::ConnectError,
-    reach::{Addresses, DialId, Effect, QueryId, Question, Reach, ReachConfig, ReachInput, ReachState, Via},
+    reach::{Addresses, DialId, Effect, Holder, QueryId, Question, ReachConfig, ReachInput, Via},
     time::Instant,
 };
 
@@ -16,24 +16,41 @@ impl Reaches {
             .with_relay_only(self.seeker.relay_only() && !anchor)
     }
 
-    pub(super) fn feed(&mut self, now: Instant, node: NodeId, input: ReachInput) {
-        if !self.machines.contains_key(&node) && !matches!(input, ReachInput::Connect { .. }) {
-            // Somebody else's connection: nothing here wants it.
-            return;
-        }
-        let input = match input {
-            ReachInput::Connect { addresses } if self.seeker.relay_only() => {
-                ReachInput::Connect { addresses: self.as_given(&node, addresses) }
-            }
-            other => other,
-        };
+    /// Wants a connection with a node, at these addresses or those that are known.
+    pub(super) fn wish(&mut self, now: Instant, node: NodeId, addresses: Addresses) {
         let config = self.config(&node, ATTEMPTS);
-        let reach = self.machines.entry(node).or_insert_with(|| Reach::new(node, config));
-        let effects = reach.handle(now, input).unwrap_or_else(|rejected| {
-            tracing::debug!(%rejected, "reach");
-            Vec::new()
-        });
-        for effect in effects {
+        self.connect(now, node, Holder::App, addresses, config);
+    }
+
+    /// The same for nobody in particular.
+    pub(super) fn visit(&mut self, now: Instant, node: NodeId, addresses: Addresses) {
+        let config = self.config(&node, ATTEMPTS);
+        self.connect(now, node, Holder::Visit, addresses, config);
+    }
+
+    pub(super) fn connect(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        holder: Holder,
+        addresses: Addresses,
+        config: ReachConfig,
+    ) {
+        let addresses = self.may_be_dialed(&node, addresses);
+        match self.pool.want_with(now, node, holder, addresses, config) {
+            Ok(effects) => self.carry_out(effects),
+            Err(rejected) => tracing::debug!(%rejected, "reach"),
+        }
+    }
+
+    /// What the network says of a node.
+    pub(super) fn feed(&mut self, now: Instant, node: NodeId, input: ReachInput) {
+        let effects = self.pool.handle(now, &node, input);
+        self.carry_out(effects);
+    }
+
+    pub(super) fn carry_out(&mut self, effects: Vec<(NodeId, Effect)>) {
+        for (node, effect) in effects {
             match effect {
                 Effect::Dial { dial, address, .. } => self.dial(node, dial, address.to_string()),
                 Effect::Resolve { query, question } => self.resolve(node, query, question),
@@ -53,25 +70,67 @@ impl Reaches {
             }
         }
         while self.dials.try_join_next().is_some() {}
-        // Machines that hold nothing are not kept: what they know is in the book.
-        self.machines.retain(|_, r| !matches!(r.state(), ReachState::Disconnected));
-        self.adopted.retain(|node| self.machines.contains_key(node));
     }
 
     /// A node is connected that is wanted, and not because it was dialed here: it is dialed here if it is lost.
     pub(super) fn adopt(&mut self, now: Instant, node: NodeId, via: Via) {
-        if self.machines.contains_key(&node) {
+        if self.pool.is_held(&node) {
             return;
         }
         if let Some(address) = self.gossip.dialed(&node) {
             self.learn(node, &address);
         }
-        let addresses = Addresses(self.book.addresses(&node));
-        let mut reach = Reach::new(node, self.config(&node, ATTEMPTS));
-        if reach.handle(now, ReachInput::PeerConnected { via }).is_ok() {
-            self.adopted.insert(node);
-            self.machines.insert(node, reach);
-            self.feed(now, node, ReachInput::Connect { addresses });
+        let addresses = self.may_be_dialed(&node, Addresses(self.book.addresses(&node)));
+        let config = self.config(&node, ATTEMPTS);
+        match self.pool.adopt(now, node, Holder::App, addresses, config, via) {
+            Ok(effects) => self.carry_out(effects),
+            Err(rejected) => tracing::debug!(%rejected, "reach"),
+        }
+    }
+
+    /// Where only relays may be used, the addresses that may be.
+    fn may_be_dialed(&self, node: &NodeId, addresses: Addresses) -> Addresses {
+        match self.seeker.relay_only() {
+            true => self.as_given(node, addresses),
+            false => addresses,
+        }
+    }
+
+    /// From now on the connections of these are kept, and of no others: they are made where these people were last, as far as that is
+    /// known. Those for whom there is no room are reached when they are called.
+    pub(in crate::driver) fn keep(&mut self, now: Instant, people: &[PublicKey]) {
+        let gone: Vec<_> = self.kept.extract_if(.., |who, _| !people.contains(who)).collect();
+        for (_, node) in gone {
+            let effects = self.pool.keep_no_more(now, &node);
+            self.carry_out(effects);
+        }
+        for who in people {
+            if !self.kept.contains_key(who) {
+                self.keep_one(now, *who);
+            }
+        }
+    }
+
+    fn keep_one(&mut self, now: Instant, who: PublicKey) {
+        let node = self.home(who);
+        if let Some(before) = self.kept.insert(who, node).filter(|before| *before != node) {
+            let effects = self.pool.keep_no_more(now, &before);
+            self.carry_out(effects);
+        }
+        let addresses = self.may_be_dialed(&node, Addresses(self.book.addresses(&node)));
+        match self.pool.keep(now, node, addresses) {
+            Ok(effects) => self.carry_out(effects),
+            Err(rejected) => {
+                self.kept.remove(&who);
+                tracing::debug!(%rejected, "a contact is not kept connected");
+            }
+        }
+    }
+
+    /// Somebody was met: if they are kept, then where they are now.
+    pub(in crate::driver) fn keep_here(&mut self, now: Instant, who: PublicKey) {
+        if self.kept.contains_key(&who) {
+            self.keep_one(now, who);
         }
     }
 

@@ -4,7 +4,7 @@ use super::{MAX_PLACES, Reaches, Spot};
 use crate::{
     id::{NodeId, PublicKey},
     proto::{EffectId, Outcome},
-    reach::{ReachState, Via},
+    reach::{Reach, ReachState, Via},
     time::Instant,
 };
 
@@ -54,9 +54,10 @@ impl Reaches {
         }
         // Who is dialed now may turn out to know. Nodes through which others are found do not count: one that is down is dialed
         // for ever.
-        let dialing = self.machines.iter().any(|(node, reach)| {
-            let state = reach.state();
-            !self.anchors.contains(node)
+        let dialing = self.pool.reaches().any(|reach| {
+            let (node, state) = (reach.node(), reach.state());
+            self.pool.is_held(&node)
+                && !self.anchors.contains(&node)
                 && matches!(state, ReachState::Connecting { .. } | ReachState::Retry { .. })
         });
         if !dialing {
@@ -77,7 +78,7 @@ impl Reaches {
                 continue;
             }
             let in_vain = |spot: &Spot| {
-                let state = self.machines.get(&spot.node).map(super::Reach::state);
+                let state = self.pool.get(&spot.node).map(Reach::state);
                 matches!(state, Some(ReachState::Retry { .. } | ReachState::ConnectionFailed { .. }))
             };
             if spots.iter().any(in_vain) {
@@ -98,7 +99,7 @@ impl Reaches {
             return None;
         }
         let mut hopeless = true;
-        let why = self.anchors.iter().map(|node| match self.machines.get(node)?.state() {
+        let why = self.anchors.iter().map(|node| match self.pool.get(node)?.state() {
             ReachState::Retry { error, .. } => {
                 hopeless = false;
                 Some(error.to_string())
@@ -120,7 +121,7 @@ impl Reaches {
             if let Some(via) = self.connected(&spot.node) {
                 return Stand::Reached(*spot, via);
             }
-            match self.machines.get(&spot.node).map(super::Reach::state) {
+            match self.pool.get(&spot.node).map(Reach::state) {
                 Some(ReachState::Connecting { .. } | ReachState::Retry { .. }) => underway = true,
                 // Its end is not yet told here.
                 Some(ReachState::Connected { .. }) => underway = true,

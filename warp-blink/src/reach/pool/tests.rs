@@ -241,3 +241,32 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_connection_that_others_have_made_is_made_again_while_it_is_held_and_left_to_them_after_that() {
+    let mut pool = pool(4, 2);
+    let config = ReachConfig::default();
+    let adopt = |pool: &mut Pool, now| {
+        pool.adopt(now, node(1), call(1), somewhere(), config.clone(), Via::Direct).unwrap()
+    };
+    assert_eq!(adopt(&mut pool, at(0)), [], "it is there");
+    pool.check().unwrap();
+    assert_eq!(pool.release(at(1000), &node(1), call(1)), [], "and stays");
+    assert!(pool.get(&node(1)).is_none());
+    assert_eq!(adopt(&mut pool, at(2000)), []);
+    assert_eq!(dialed(&pool.handle(at(30_000), &node(1), lost())), [node(1)]);
+    pool.handle(at(31_000), &node(1), opened());
+    pool.release(at(32_000), &node(1), call(1));
+    let end = at(32_000) + ReachConfig::default().idle;
+    assert_eq!(closed(&until(&mut pool, end)), [node(1)], "this one is ours");
+    // Who goes for want of room is forgotten, and not cut off.
+    adopt(&mut pool, at(2_000_000));
+    pool.keep(at(2_000_000), node(1), somewhere()).unwrap();
+    pool.release(at(2_000_000), &node(1), call(1));
+    for n in 2..=5 {
+        let effects = pool.want(at(2_000_001), node(n), call(n), somewhere()).unwrap();
+        assert_eq!(closed(&effects), []);
+        pool.check().unwrap();
+    }
+    assert!(pool.get(&node(1)).is_none());
+}
