@@ -289,11 +289,12 @@ pub(crate) fn combine(advice: impl Iterator<Item = PathAdvice> + Clone) -> Optio
         receivers += 1;
         congested += u32::from(advice.congested);
         demand.limit = demand.limit.into_iter().chain(advice.bitrate).min();
+        // Also of one who is beyond help: else what the others get would change with each packet that it loses.
+        demand.reads_plain |= !advice.red;
         if !helped(&advice) {
             continue;
         }
         demand.reads_red |= advice.red;
-        demand.reads_plain |= !advice.red;
         let Losses { share, burst_ratio } = losses(&advice);
         let group = if advice.red { &mut demand.red } else { &mut demand.plain };
         // Who loses next to nothing does not say how losses come.

@@ -30,8 +30,8 @@ use crate::{
     ports::gossip::Gossip,
     proto::{EffectId, Outcome},
     reach::{
-        Addresses, Answers, DialId, Found, Holder, Jitter, LookupId, MAX_ADDRESS, MAX_REACH_ADDRESSES, OwnSeen,
-        Pool, PoolConfig, QueryId, ReachConfig, ReachInput, ReachState, ResolveError, Source, Via,
+        Addresses, Answers, DialId, Found, Holder, Jitter, LookupId, MAX_ADDRESS, MAX_REACH_ADDRESSES,
+        OwnSeen, Pool, PoolConfig, QueryId, ReachConfig, ReachInput, ReachState, ResolveError, Source, Via,
     },
     time::Instant,
     wire::Whereabouts,
@@ -118,8 +118,7 @@ impl Reaches {
         seeker: Seeker,
         results: mpsc::Sender<Answer>,
     ) -> Self {
-        let config =
-            ReachConfig::default().with_max_attempts(ATTEMPTS).with_relay_only(seeker.relay_only());
+        let config = ReachConfig::default().with_max_attempts(ATTEMPTS).with_relay_only(seeker.relay_only());
         Self {
             gossip,
             book,

@@ -176,7 +176,8 @@ pub struct ParticipantSnapshot {
     pub timeline: Vec<Mark>,
     /// How the signals between the two are protected; `None` before the first message has been answered.
     pub protection: Option<Protection>,
-    /// How the link runs, once it is connected.
+    /// How the link runs, once it is connected, by the end that is farther from its machine: `host` (straight), `srflx` or `prflx`
+    /// (straight, through a NAT), `relay` (over a TURN server).
     pub route: Option<String>,
     /// When the link was up for the first time.
     pub connected_at: Option<Instant>,

@@ -159,8 +159,7 @@ async fn strangers_that_a_question_led_to_are_let_go_and_who_shares_a_topic_stay
         node.gossip.subscribe(topic(1)).await.unwrap();
     }
     // Until it has met both: each question goes to all that are known.
-    let is_connected =
-        |to: &Node| a.gossip.connected().iter().any(|(node, _)| *node == to.id());
+    let is_connected = |to: &Node| a.gossip.connected().iter().any(|(node, _)| *node == to.id());
     let met = async {
         while !(is_connected(&stranger) && is_connected(&friend)) {
             all(&a, [7; 32]).await;

@@ -160,7 +160,8 @@ impl Servers {
     pub(super) fn received(&self, from: SocketAddr, datagram: &[u8]) {
         let mut inner = self.lock();
         let mut index = None;
-        for (at, server) in inner.servers.iter_mut().enumerate().filter(|(_, s)| s.addresses.contains(&from)) {
+        for (at, server) in inner.servers.iter_mut().enumerate().filter(|(_, s)| s.addresses.contains(&from))
+        {
             // One server may be in the list for both, STUN and TURN.
             server.answered = true;
             if server.target.turn || index.is_none() {

@@ -14,10 +14,8 @@ impl Core {
     pub(super) fn on_request(&mut self, request: Request) {
         match request {
             Request::Command(command, reply) => {
-                let contacts = matches!(
-                    command,
-                    Command::AddContact(_) | Command::RemoveContact(_) | Command::Block(_)
-                );
+                let contacts =
+                    matches!(command, Command::AddContact(_) | Command::RemoveContact(_) | Command::Block(_));
                 let result = self.step(Input::Command(command));
                 if contacts && self.keeps_contacts {
                     let contacts: Vec<PublicKey> = self.machine.contacts().collect();

@@ -78,6 +78,12 @@ pub(super) fn poor(side: Option<engine::PoorSide>) -> Option<PoorSide> {
 }
 
 /// The name of a kind of candidate, as in RFC 8839 section 5.1.
+/// How a link runs: the end of it that is farther from its machine.
+pub(super) fn route(route: engine::Route) -> &'static str {
+    let names = [route.local, route.remote].map(candidate_kind);
+    ["relay", "srflx", "prflx"].into_iter().find(|name| names.contains(name)).unwrap_or(names[0])
+}
+
 pub(super) fn candidate_kind(kind: engine::CandidateKind) -> &'static str {
     match kind {
         engine::CandidateKind::Host => "host",

@@ -151,8 +151,8 @@ impl Media for RealMedia {
 
     async fn shutdown(&self) {
         self.ticker.abort();
-        self.sound.shutdown().await;
-        self.peers.shutdown().await;
+        // Neither waits for the other: a recording that is being written holds up no goodbye.
+        tokio::join!(self.sound.shutdown(), self.peers.shutdown());
         self.pump.abort();
     }
 }

@@ -78,7 +78,7 @@ pub(super) async fn every_second(peers: Peers<Key>, sound: Arc<Sound>, events: m
                 mos: stats.quality.ours.map(simple_webrtc::Rating::mos),
                 mos_there: stats.quality.theirs.map(simple_webrtc::Rating::mos),
                 loss_there_pct: stats.reported.map(|r| 100.0 * r.loss),
-                route: stats.route.map(|r| map::candidate_kind(r.local).to_owned()),
+                route: stats.route.map(|r| map::route(r).to_owned()),
                 sound: audio.map(|a| Box::new(of_peer(&a, &latency))),
             };
             before.insert(link, now);

@@ -35,17 +35,18 @@ pub struct FindConfig {
     pub ask_after: Duration,
     /// How long one question takes at most. Default 10 s: three rounds of Kademlia, in each of which a node does not answer.
     pub lookup_timeout: Duration,
-    /// The pause after the first round of questions that did not help. Default 5 s; it doubles.
+    /// The pause after the first round of questions that did not help. Default 1 s; it doubles. A call waits for four seconds before
+    /// it says that somebody is out of reach, and who has just started is found two seconds later.
     pub again_first: Duration,
     /// The longest pause. Default 5 minutes: nobody need find within seconds who was away for an hour.
     pub again_most: Duration,
     /// How long a record lives. Default 6 hours: an address of a mobile phone is hardly older, and two renewals in a row may
     /// fail before it is gone.
     pub life: Duration,
-    /// How long a change of address rests before it is published. Default 5 s: one change brings several addresses, one by
-    /// one.
+    /// How long a change of address rests before it is published. Default 1 s: one change brings several addresses, one by one within
+    /// tenths of a second, and who has just started is found by nobody before that.
     pub settle: Duration,
-    /// The least time between two records. Default 30 s, for a network that comes and goes.
+    /// In this time no more than three records are published. Default 30 s, for a network that comes and goes.
     pub between: Duration,
     /// How long after it was stored the own record is looked for, since another device may have put one in its place that does
     /// not name this node. Default 60 s: twice as long as storing takes at most, so that what ran beside it is over.
@@ -68,10 +69,10 @@ impl Default for FindConfig {
             nearest: Place::Public,
             ask_after: Duration::from_millis(500),
             lookup_timeout: Duration::from_secs(10),
-            again_first: Duration::from_secs(5),
+            again_first: Duration::from_secs(1),
             again_most: Duration::from_secs(300),
             life: Duration::from_secs(6 * 3600),
-            settle: Duration::from_secs(5),
+            settle: Duration::from_secs(1),
             between: Duration::from_secs(30),
             review_after: Duration::from_secs(60),
             review_every: Duration::from_secs(15 * 60),

@@ -1,6 +1,6 @@
 //! The own record: when it is published anew.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, collections::VecDeque};
 
 use super::{
     super::{Addresses, Jitter},
@@ -11,6 +11,10 @@ use crate::{
     id::NodeId,
     time::{Instant, UnixTime},
 };
+
+/// So many records may follow each other without a pause: a node that starts has its own addresses, then a place at a relay, and then
+/// what others have confirmed.
+const BURST: usize = 3;
 
 /// The most other devices that an own record names: one less than a reader takes nodes.
 const MAX_OTHERS: usize = 3;
@@ -67,8 +71,8 @@ pub(super) struct Own {
     stored: Option<Vec<String>>,
     /// The record that is being stored now.
     storing: Option<Vec<String>>,
-    /// When the last one was made.
-    made: Option<Instant>,
+    /// When the last ones were made, the latest at the end. Bounded by [`BURST`].
+    made: VecDeque<Instant>,
     /// When the next one is to be made.
     due: Option<Instant>,
     /// When to look whether the last one is still there.
@@ -85,7 +89,7 @@ impl Own {
             wanted: None,
             stored: None,
             storing: None,
-            made: None,
+            made: VecDeque::new(),
             due: None,
             review: None,
             failures: 0,
@@ -117,13 +121,14 @@ impl Own {
         self.failures = 0;
         if known {
             // Back to what was said last: that is renewed in its time.
-            self.due = self.made.map(|made| made + config.life / 2);
+            self.due = self.made.back().map(|made| *made + config.life / 2);
             if self.stored.is_some() {
                 self.review.get_or_insert(now + config.review_after);
             }
             return;
         }
-        let earliest = self.made.map_or(now, |made| made + config.between);
+        let full = self.made.len() >= BURST;
+        let earliest = self.made.front().filter(|_| full).map_or(now, |made| *made + config.between);
         self.due = Some(earliest.max(now + config.settle));
     }
 
@@ -175,7 +180,10 @@ impl Own {
         let life = u64::try_from(config.life.as_millis()).unwrap_or(u64::MAX);
         let expires = UnixTime::from_millis(wall.as_millis().saturating_add(life));
         self.storing = Some(addresses.clone());
-        self.made = Some(now);
+        self.made.push_back(now);
+        if self.made.len() > BURST {
+            self.made.pop_front();
+        }
         self.due = Some(now + config.life / 2);
         Some(super::FindEffect::Publish(OwnRecord {
             sequence: self.sequence,
