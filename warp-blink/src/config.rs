@@ -66,6 +66,20 @@ pub enum PreConnect {
     Never,
 }
 
+/// For whom this side relays calls, if it serves TURN ([`Builder::turn_for_friends`](crate::Builder::turn_for_friends)). Whoever
+/// is relayed for shows this side their address, the other end's, and when the two talk; what they say stays theirs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum TurnFor {
+    /// Nobody.
+    #[default]
+    Nobody,
+    /// The contacts.
+    Contacts,
+    /// These only.
+    Only(BTreeSet<PublicKey>),
+}
+
 /// The settings of the call machine. Start from [`Config::default`] and change fields.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -123,6 +137,9 @@ pub struct Config {
     pub max_held: usize,
     /// The most calls that may be pending; a further offer is answered as busy. Default 16.
     pub max_pending: usize,
+    /// For whom this side relays calls. Default: nobody.
+    #[serde(default)]
+    pub turn_for: TurnFor,
 }
 
 impl Default for Config {
@@ -149,6 +166,7 @@ impl Default for Config {
             max_members: MAX_MEMBERS as u8,
             max_held: 4,
             max_pending: 16,
+            turn_for: TurnFor::default(),
         }
     }
 }

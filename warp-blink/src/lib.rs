@@ -49,7 +49,7 @@ pub mod ports;
 
 #[cfg(feature = "node")]
 pub use blink::{Audio, Blink, Builder, Call, Caller, Events, Failed, Memory, Watch};
-pub use config::{Admission, Config, PostQuantum, PreConnect, WhenBusy};
+pub use config::{Admission, Config, PostQuantum, PreConnect, TurnFor, WhenBusy};
 #[cfg(feature = "node")]
 pub use driver::{
     node::{BlinkBehaviour, NodeLink},

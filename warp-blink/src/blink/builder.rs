@@ -18,6 +18,7 @@ use crate::{
         memory_media::MemoryLinks,
         node::{AddressError, IpfsGossip, NodeAddress, NodeConfig, NodeLink},
         store::SealedStore,
+        turn::{Friends, TurnConfig, TurnServer},
     },
     error::Error,
     id::{Identity, NodeId, NodeKey, PublicKey},
@@ -50,6 +51,9 @@ pub struct Builder {
     peers: Vec<String>,
     ice: Vec<IpAddr>,
     servers: Vec<IceServer>,
+    turn: Option<TurnConfig>,
+    friends: Vec<PublicKey>,
+    relay_only: bool,
     carrier: Carrier,
     store: Option<Arc<dyn Store>>,
     contacts: Vec<PublicKey>,
@@ -72,6 +76,9 @@ impl Builder {
             peers: Vec::new(),
             ice: Vec::new(),
             servers: Vec::new(),
+            turn: None,
+            friends: Vec::new(),
+            relay_only: false,
             carrier: Carrier::Own,
             store: None,
             contacts: Vec::new(),
@@ -132,6 +139,30 @@ impl Builder {
     /// [`Warning::ServerFailed`](crate::event::Warning::ServerFailed), and others go on being used.
     pub fn ice_server(mut self, server: IceServer) -> Self {
         self.servers.push(server);
+        self
+    }
+
+    /// This friend may relay our calls: while there is a call, it is asked for a place on its TURN server
+    /// ([`turn_for_friends`](Self::turn_for_friends) there), and asked anew every five minutes as long as the call lives. Repeat for
+    /// several; four are asked. The friend learns that we are in a call, our address and the one of the other end, when the two talk
+    /// and how much, and nothing of what they say. Default: nobody.
+    pub fn turn_friend(mut self, friend: PublicKey) -> Self {
+        self.friends.push(friend);
+        self
+    }
+
+    /// Relays calls of those whom [`Config::turn_for`](crate::config::Config::turn_for) names, with a TURN server of our own, for
+    /// as long as this phone runs: for people behind NATs that let nothing in, who can reach this machine. They are given
+    /// credentials of ten minutes each, and so much as [`TurnConfig::limits`] says. Default: nothing listens.
+    pub fn turn_for_friends(mut self, config: TurnConfig) -> Self {
+        self.turn = Some(config);
+        self
+    }
+
+    /// Media goes through TURN servers only, so that who is called or calls learns no address of this machine. Without any server
+    /// ([`ice_server`](Self::ice_server), [`turn_friend`](Self::turn_friend)) no call connects. Default `false`.
+    pub fn relay_only(mut self, relay_only: bool) -> Self {
+        self.relay_only = relay_only;
         self
     }
 
@@ -224,6 +255,11 @@ impl Builder {
                 "{media:?} is no format: frames have 10, 20, 40 or 60 ms, channels are 1 or 2, rates 6000 to 510000"
             )));
         }
+        let turn = match self.turn {
+            Some(config) => Some(TurnServer::start(config).await.map_err(|e| Error::Node(e.to_string()))?),
+            None => None,
+        };
+        let friends = Friends::new(self.friends.iter().copied(), self.servers.clone());
         let node_key = self.node_key.unwrap_or_else(|| NodeKey::from(&self.identity));
         let (gossip, media): (Arc<dyn Gossip>, Arc<dyn Media>) = match self.carrier {
             Carrier::Memory(memory) => {
@@ -235,7 +271,7 @@ impl Builder {
                 let audio = tokio::task::spawn_blocking(move || audio.check().map(|()| audio))
                     .await
                     .map_err(|e| Error::Media(e.to_string()))??;
-                let media = real_media(audio, self.ice, self.servers)?;
+                let media = real_media(audio, self.ice, self.servers, (self.relay_only, !self.friends.is_empty()))?;
                 let gossip: Arc<dyn Gossip> = match carrier {
                     Carrier::App(ipfs, link) => Arc::new(
                         IpfsGossip::attach(*ipfs, link).await.map_err(|e| Error::Node(e.to_string()))?,
@@ -265,6 +301,8 @@ impl Builder {
             ask: self.ask,
             lossy: self.lossy,
             recording: self.recording,
+            friends,
+            turn,
             #[cfg(test)]
             tap: self.tap,
         };
@@ -277,9 +315,15 @@ pub(super) fn address(text: &str) -> Result<(NodeId, String), Error> {
     Ok((address.node(), address.to_string()))
 }
 
-fn real_media(audio: Audio, ice: Vec<IpAddr>, servers: Vec<IceServer>) -> Result<RealMedia, Error> {
+fn real_media(
+    audio: Audio,
+    ice: Vec<IpAddr>,
+    servers: Vec<IceServer>,
+    (relay_only, relays_follow): (bool, bool),
+) -> Result<RealMedia, Error> {
     // Whether any is sent is decided by what is lost.
-    let mut config = simple_webrtc::Config::builder().redundancy(true);
+    let config = simple_webrtc::Config::builder().redundancy(true);
+    let mut config = config.relay_only(relay_only).relays_follow(relays_follow);
     if !ice.is_empty() {
         config = config.addresses(ice);
     }

@@ -3,6 +3,7 @@
 mod effects;
 mod requests;
 mod run;
+mod turning;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +29,7 @@ use super::{
     recall,
     shelf::Shelf,
     store::SealedStore,
+    turn::{Friends, TurnServer},
     vault::{Vault, Words},
     workers::{MediaJob, NodeJob, Reply, SoundJob, media_worker, node_worker, sound_worker},
 };
@@ -112,6 +114,10 @@ pub(crate) struct Parts {
     /// The first transmission of every signal is lost.
     pub(crate) lossy: bool,
     pub(crate) recording: Option<Recording>,
+    /// Who may relay for us, and the app's own servers.
+    pub(crate) friends: Friends,
+    /// What we relay for others, if anything.
+    pub(crate) turn: Option<TurnServer>,
     #[cfg(test)]
     pub(crate) tap: super::hoard::Tap,
 }
@@ -148,6 +154,8 @@ struct Core {
     sound_jobs: mpsc::Sender<SoundJob>,
     workers: Vec<JoinHandle<()>>,
     sound_worker: JoinHandle<()>,
+    friends: Friends,
+    turn: Option<TurnServer>,
     ended: VecDeque<(EffectId, Outcome)>,
     events: broadcast::Sender<Event>,
     /// What happened in this step: told after the snapshot shows it.
@@ -231,6 +239,8 @@ pub(crate) async fn start(parts: Parts) -> Result<Running, Error> {
         sound_jobs,
         workers,
         sound_worker,
+        friends: parts.friends,
+        turn: parts.turn,
         ended: VecDeque::new(),
         events,
         told: Vec::new(),

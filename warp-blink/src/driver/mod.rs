@@ -27,5 +27,6 @@ mod reaches;
 mod recall;
 mod shelf;
 pub mod store;
+pub mod turn;
 mod vault;
 mod workers;

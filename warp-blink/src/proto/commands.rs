@@ -58,6 +58,7 @@ impl Machine {
             }
             Command::Remove { call, peer } => self.remove(now, call, peer, out),
             Command::Export { call, peer } => self.export(call, peer),
+            Command::AskTurn { call, friend } => self.ask_turn(now, call, friend, out),
             Command::Hold { call } => self.hold(now, call, out),
             Command::Unhold { call, other } => self.unhold(now, call, other, out),
             Command::Resume { call, sent_at, other } => self.resume(now, call, sent_at, other, out),

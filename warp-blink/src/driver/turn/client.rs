@@ -1,0 +1,122 @@
+//! What friends gave of their TURN servers, and the servers that links use: the app's and these.
+
+use std::collections::BTreeMap;
+
+use simple_webrtc::IceServer;
+
+use crate::{
+    id::PublicKey,
+    proto::turn::Asker,
+    time::Instant,
+    wire::TurnPass,
+};
+
+/// The friends who may relay for us, and what they gave.
+pub(crate) struct Friends {
+    asker: Asker,
+    /// What the app named.
+    servers: Vec<IceServer>,
+    passes: BTreeMap<PublicKey, TurnPass>,
+}
+
+impl Friends {
+    pub(crate) fn new(friends: impl IntoIterator<Item = PublicKey>, servers: Vec<IceServer>) -> Self {
+        Self { asker: Asker::new(friends), servers, passes: BTreeMap::new() }
+    }
+
+    /// There is a call, or none any more.
+    pub(crate) fn set_wanted(&mut self, wanted: bool) {
+        self.asker.set_wanted(wanted);
+    }
+
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        self.asker.next_timeout()
+    }
+
+    /// Whom to ask now, and the servers to be used from now on, if they are others.
+    pub(crate) fn on_time(&mut self, now: Instant) -> (Vec<PublicKey>, Option<Vec<IceServer>>) {
+        let wishes = self.asker.on_time(now);
+        let over = wishes.over.iter().filter(|friend| self.passes.remove(friend).is_some()).count();
+        (wishes.ask, (over > 0).then(|| self.servers()))
+    }
+
+    /// Asking could not begin.
+    pub(crate) fn failed(&mut self, now: Instant, friend: &PublicKey) {
+        self.asker.failed(now, friend);
+    }
+
+    /// A friend has answered: the servers to be used from now on. Nobody else's answer is taken.
+    pub(crate) fn given(
+        &mut self,
+        now: Instant,
+        friend: PublicKey,
+        pass: TurnPass,
+    ) -> Option<Vec<IceServer>> {
+        self.asker.given(now, &friend, pass.life()).then(|| {
+            self.passes.insert(friend, pass);
+            self.servers()
+        })
+    }
+
+    /// The app uses others: all that are to be used from now on.
+    pub(crate) fn set_servers(&mut self, servers: Vec<IceServer>) -> Vec<IceServer> {
+        self.servers = servers;
+        self.servers()
+    }
+
+    /// The app's servers first, and in their places, so that what is known of them stays.
+    fn servers(&self) -> Vec<IceServer> {
+        let of_friends = self.passes.values().flat_map(|pass| {
+            let urls = pass.addresses().iter().map(|address| format!("turn:{address}"));
+            urls.map(|url| IceServer::turn(url, pass.username(), pass.password()))
+        });
+        self.servers.iter().cloned().chain(of_friends).collect()
+    }
+}
+
+impl std::fmt::Debug for Friends {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Friends").field("given", &self.passes.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::id::Identity;
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_micros(seconds * 1_000_000)
+    }
+
+    fn pass(name: &str) -> TurnPass {
+        let at = "203.0.114.7:3478".parse().unwrap();
+        TurnPass::new([at], name, "password", Duration::from_secs(600)).unwrap()
+    }
+
+    #[test]
+    fn what_a_friend_gave_is_used_until_it_is_over() {
+        let friend = Identity::from_seed([1; 32]).public();
+        let own = || vec![IceServer::stun("stun:example.net")];
+        let with = |name: &str| {
+            let mut servers = own();
+            servers.push(IceServer::turn("turn:203.0.114.7:3478", name, "password"));
+            servers
+        };
+        let mut friends = Friends::new([friend], own());
+        assert_eq!(friends.given(at(0), friend, pass("unasked")), None);
+        friends.set_wanted(true);
+        assert_eq!(friends.on_time(at(0)), (vec![friend], None));
+        let stranger = Identity::from_seed([2; 32]).public();
+        assert_eq!(friends.given(at(0), stranger, pass("foreign")), None);
+        assert_eq!(friends.given(at(0), friend, pass("one")), Some(with("one")));
+        assert_eq!(friends.on_time(at(300)), (vec![friend], None));
+        assert_eq!(friends.given(at(300), friend, pass("two")), Some(with("two")));
+        friends.set_wanted(false);
+        assert_eq!(friends.on_time(at(899)), (vec![], None));
+        assert_eq!(friends.on_time(at(900)), (vec![], Some(own())));
+        assert_eq!(friends.set_servers(Vec::new()), Vec::new());
+    }
+}
