@@ -54,6 +54,7 @@ pub use config::{Admission, Config, PostQuantum, PreConnect, TurnFor, WhenBusy};
 pub use driver::{
     node::{BlinkBehaviour, NodeLink},
     store::{FileStore, MemoryStore},
+    turn::{TurnConfig, TurnError, TurnServer},
 };
 /// Data channels beside a call's sound: see [`Blink::open_channel`].
 #[cfg(feature = "node")]

@@ -18,5 +18,4 @@ mod tests;
 
 pub(crate) use client::Friends;
 pub use config::{TurnConfig, TurnError};
-pub(crate) use desk::Desk;
-pub(crate) use server::TurnServer;
+pub use server::TurnServer;

@@ -38,16 +38,22 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const CHANNEL_LIFE: Duration = Duration::from_secs(600);
 
 /// A running TURN server. It ends when it is dropped, with all that is relayed.
+///
+/// Alone it serves those who have credentials made with [`TurnConfig::shared_secret`]; friends are given theirs by a phone
+/// ([`Builder::turn_for_friends`](crate::Builder::turn_for_friends)).
 #[derive(Debug)]
-pub(crate) struct TurnServer {
+pub struct TurnServer {
     desk: Arc<Desk>,
     address: SocketAddr,
     task: JoinHandle<()>,
 }
 
 impl TurnServer {
-    /// Starts it.
-    pub(crate) async fn start(config: TurnConfig) -> Result<Self, TurnError> {
+    /// Starts it, on the current tokio runtime.
+    ///
+    /// # Errors
+    /// See [`TurnError`].
+    pub async fn start(config: TurnConfig) -> Result<Self, TurnError> {
         let TurnConfig { listen, public, secret, limits, allowed } = config;
         let public = match public {
             Some(public) if public.is_ipv4() != listen.is_ipv4() => return Err(TurnError::Family),
@@ -91,8 +97,7 @@ impl TurnServer {
     }
 
     /// Where others reach it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "passes say it"))]
-    pub(crate) fn address(&self) -> SocketAddr {
+    pub const fn address(&self) -> SocketAddr {
         self.address
     }
 }
