@@ -135,7 +135,7 @@ impl Core {
                 self.when_saved(id, saved);
                 self.await_people();
             }
-            EffectKind::Link { link, command } => self.media_job(id, MediaCommand::Link { link, command }),
+            EffectKind::Link { link, command } => self.link(id, link, command),
             EffectKind::Prepare { connections } => {
                 let connections = usize::try_from(connections).unwrap_or_default();
                 self.media_job(id, MediaCommand::Prepare { connections });
@@ -275,7 +275,7 @@ impl Core {
         }
     }
 
-    fn media_job(&mut self, id: EffectId, command: MediaCommand) {
+    pub(super) fn media_job(&mut self, id: EffectId, command: MediaCommand) {
         // What a peer can cause must not keep a microphone from being closed.
         let full = matches!(command, MediaCommand::Signal { .. }) && self.media_jobs.capacity() < SPARE_JOBS;
         if full || self.media_jobs.try_send((Some(id), command, None)).is_err() {

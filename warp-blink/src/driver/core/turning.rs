@@ -7,15 +7,15 @@ use crate::{
     driver::{clock, workers::Reply},
     id::{CallId, PublicKey},
     ports::media::{MediaCommand, MediaError},
-    proto::{Command, Input},
+    proto::{Command, EffectId, Input, LinkCommand, LinkId},
     wire::TurnPass,
 };
 
 impl Core {
     /// Asks those whose turn it is, while there is a call.
     pub(super) fn ask_friends(&mut self) {
-        self.friends.set_wanted(self.machine.wants_relay());
         let now = clock::now();
+        self.friends.set_wanted(now, self.machine.wants_relay());
         let (ask, servers) = self.friends.on_time(now);
         if let Some(servers) = servers {
             self.use_servers(servers, None);
@@ -28,6 +28,16 @@ impl Core {
             if !asked {
                 self.friends.failed(now, &friend);
             }
+        }
+        for (id, link, command) in self.friends.released(now) {
+            self.media_job(id, MediaCommand::Link { link, command });
+        }
+    }
+
+    /// Does something with a link, or lets it wait until it is known who relays.
+    pub(super) fn link(&mut self, id: EffectId, link: LinkId, command: LinkCommand) {
+        if let Some((id, link, command)) = self.friends.link(clock::now(), (id, link, command)) {
+            self.media_job(id, MediaCommand::Link { link, command });
         }
     }
 

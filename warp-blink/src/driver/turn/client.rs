@@ -1,15 +1,21 @@
 //! What friends gave of their TURN servers, and the servers that links use: the app's and these.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use simple_webrtc::IceServer;
 
 use crate::{
     id::PublicKey,
-    proto::turn::Asker,
+    proto::{EffectId, LinkCommand, LinkId, turn::Asker},
     time::Instant,
     wire::TurnPass,
 };
+
+/// What links may wait with. A link says about thirty things while it is set up.
+const MAX_HELD: usize = 256;
+
+/// Something to be done with a link.
+type Doing = (EffectId, LinkId, LinkCommand);
 
 /// The friends who may relay for us, and what they gave.
 pub(crate) struct Friends {
@@ -17,16 +23,35 @@ pub(crate) struct Friends {
     /// What the app named.
     servers: Vec<IceServer>,
     passes: BTreeMap<PublicKey, TurnPass>,
+    /// Links that wait for the first answer, each with all that is to be done, in order.
+    held: VecDeque<Doing>,
 }
 
 impl Friends {
     pub(crate) fn new(friends: impl IntoIterator<Item = PublicKey>, servers: Vec<IceServer>) -> Self {
-        Self { asker: Asker::new(friends), servers, passes: BTreeMap::new() }
+        Self { asker: Asker::new(friends), servers, passes: BTreeMap::new(), held: VecDeque::new() }
     }
 
     /// There is a call, or none any more.
-    pub(crate) fn set_wanted(&mut self, wanted: bool) {
-        self.asker.set_wanted(wanted);
+    pub(crate) fn set_wanted(&mut self, now: Instant, wanted: bool) {
+        self.asker.set_wanted(now, wanted);
+    }
+
+    /// Something is to be done with a link: at once (then it is given back), or when the link's time comes.
+    pub(crate) fn link(&mut self, now: Instant, doing: Doing) -> Option<Doing> {
+        let begins = matches!(doing.2, LinkCommand::Dial | LinkCommand::Accept(_));
+        let waits = self.held.iter().any(|(_, link, _)| *link == doing.1);
+        if self.held.len() < MAX_HELD && (waits || (begins && !self.asker.is_settled(now))) {
+            self.held.push_back(doing);
+            return None;
+        }
+        Some(doing)
+    }
+
+    /// What has waited long enough.
+    pub(crate) fn released(&mut self, now: Instant) -> VecDeque<Doing> {
+        let goes = self.held.len() >= MAX_HELD || self.asker.is_settled(now);
+        if goes { std::mem::take(&mut self.held) } else { VecDeque::new() }
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
@@ -85,7 +110,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::id::Identity;
+    use crate::id::{CallId, Identity};
 
     fn at(seconds: u64) -> Instant {
         Instant::from_micros(seconds * 1_000_000)
@@ -107,16 +132,36 @@ mod tests {
         };
         let mut friends = Friends::new([friend], own());
         assert_eq!(friends.given(at(0), friend, pass("unasked")), None);
-        friends.set_wanted(true);
+        friends.set_wanted(at(0), true);
         assert_eq!(friends.on_time(at(0)), (vec![friend], None));
         let stranger = Identity::from_seed([2; 32]).public();
         assert_eq!(friends.given(at(0), stranger, pass("foreign")), None);
         assert_eq!(friends.given(at(0), friend, pass("one")), Some(with("one")));
         assert_eq!(friends.on_time(at(300)), (vec![friend], None));
         assert_eq!(friends.given(at(300), friend, pass("two")), Some(with("two")));
-        friends.set_wanted(false);
+        friends.set_wanted(at(300), false);
         assert_eq!(friends.on_time(at(899)), (vec![], None));
         assert_eq!(friends.on_time(at(900)), (vec![], Some(own())));
         assert_eq!(friends.set_servers(Vec::new()), Vec::new());
+    }
+
+    #[test]
+    fn a_link_that_waits_keeps_its_order_and_others_go_on() {
+        let friend = Identity::from_seed([1; 32]).public();
+        let link = |n: u8| LinkId { call: CallId::from_bytes([n; 16]), peer: friend, generation: 1 };
+        let doing = |id: u64, n: u8, command| (EffectId(id), link(n), command);
+        let mut none = Friends::new([], Vec::new());
+        assert!(none.link(at(0), doing(1, 1, LinkCommand::Dial)).is_some());
+        let mut friends = Friends::new([friend], Vec::new());
+        assert!(friends.link(at(0), doing(1, 1, LinkCommand::Dial)).is_none());
+        assert!(friends.link(at(0), doing(2, 1, LinkCommand::EndOfCandidates)).is_none());
+        assert!(friends.link(at(0), doing(3, 2, LinkCommand::Restart)).is_some(), "it has begun before");
+        friends.set_wanted(at(0), true);
+        friends.on_time(at(0));
+        assert!(friends.released(at(1)).is_empty());
+        assert!(friends.given(at(1), friend, pass("one")).is_some());
+        let ids: Vec<u64> = friends.released(at(1)).iter().map(|(id, ..)| id.0).collect();
+        assert_eq!(ids, [1, 2]);
+        assert!(friends.link(at(1), doing(4, 3, LinkCommand::Dial)).is_some());
     }
 }

@@ -16,6 +16,10 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const AGAIN: [Duration; 4] =
     [Duration::from_secs(5), Duration::from_secs(15), Duration::from_secs(30), Duration::from_secs(60)];
 
+/// New links wait so long for the first answer: a link that has begun takes other servers only once it is connected. Asking takes
+/// three round trips, to a node that may have to be dialed first (1.2 s for two addresses that are 300 ms away); most calls ring meanwhile.
+const HOLD: Duration = Duration::from_secs(3);
+
 /// Somebody who may relay for us.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Friend {
@@ -39,7 +43,8 @@ struct Given {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Asker {
     friends: BTreeMap<PublicKey, Friend>,
-    wanted: bool,
+    /// Since when there is a call.
+    wanted: Option<Instant>,
 }
 
 /// What the asker wants to be done.
@@ -56,12 +61,19 @@ impl Asker {
     /// These may be asked, the first [`MAX_FRIENDS`] of them.
     pub fn new(friends: impl IntoIterator<Item = PublicKey>) -> Self {
         let friends = friends.into_iter().take(MAX_FRIENDS).map(|key| (key, Friend::default())).collect();
-        Self { friends, wanted: false }
+        Self { friends, wanted: None }
     }
 
     /// There is a call, or none any more. Without one nobody is asked anything; what was given is kept for its life.
-    pub fn set_wanted(&mut self, wanted: bool) {
-        self.wanted = wanted;
+    pub fn set_wanted(&mut self, now: Instant, wanted: bool) {
+        self.wanted = if wanted { self.wanted.or(Some(now)) } else { None };
+    }
+
+    /// Whether new links need not wait: something was given, nobody will give anything soon, or they have waited long enough.
+    pub fn is_settled(&self, now: Instant) -> bool {
+        let given = self.friends.values().any(|friend| friend.given.is_some());
+        let waited = self.wanted.is_some_and(|since| now.since(since) >= HOLD);
+        given || waited || self.friends.values().all(|friend| friend.failures > 0)
     }
 
     /// A friend has answered. Whether that was wanted of it.
@@ -81,7 +93,9 @@ impl Asker {
 
     /// When [`on_time`](Self::on_time) has something to do.
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.friends.values().filter_map(|friend| friend.next(self.wanted)).min()
+        let hold = |since: Instant| (!self.is_settled(since)).then_some(since + HOLD);
+        let settles = self.wanted.filter(|_| !self.friends.is_empty()).and_then(hold);
+        self.friends.values().filter_map(|friend| friend.next(self.wanted.is_some())).chain(settles).min()
     }
 
     /// What is due now.
@@ -94,7 +108,7 @@ impl Asker {
             if friend.asked.is_some_and(|until| until <= now) {
                 friend.fail(now);
             }
-            if self.wanted && friend.asks_at().is_some_and(|at| at <= now) {
+            if self.wanted.is_some() && friend.asks_at().is_some_and(|at| at <= now) {
                 friend.asked = Some(now + PATIENCE);
                 wishes.ask.push(*key);
             }
@@ -166,7 +180,7 @@ mod tests {
         let mut asker = Asker::new([key(1)]);
         assert_eq!(asker.on_time(at(1)), Wishes::default());
         assert_eq!(asker.next_timeout(), None);
-        asker.set_wanted(true);
+        asker.set_wanted(at(0), true);
         assert_eq!(asker.on_time(at(1)).ask, [key(1)]);
         assert!(asker.on_time(at(2)).ask.is_empty(), "asked once");
     }
@@ -174,9 +188,9 @@ mod tests {
     #[test]
     fn a_long_call_is_served_without_a_gap() {
         let mut asker = Asker::new([key(1)]);
-        asker.set_wanted(true);
+        asker.set_wanted(at(0), true);
         assert_eq!(run(&mut asker, 0, 3600, Some(LIFE)), (0..=12).map(|n| n * 300).collect::<Vec<_>>());
-        asker.set_wanted(false);
+        asker.set_wanted(at(3600), false);
         assert!(run(&mut asker, 3600, 4199, Some(LIFE)).is_empty());
         assert_eq!(asker.on_time(at(4200)).over, [key(1)], "and it ends with its life");
         assert_eq!(asker.next_timeout(), None);
@@ -185,7 +199,7 @@ mod tests {
     #[test]
     fn who_does_not_answer_is_asked_ever_less() {
         let mut asker = Asker::new([key(1)]);
-        asker.set_wanted(true);
+        asker.set_wanted(at(0), true);
         assert_eq!(run(&mut asker, 0, 300, None), [0, 20, 50, 95, 170, 245]);
     }
 
@@ -193,7 +207,7 @@ mod tests {
     #[test]
     fn what_was_given_outlives_a_friend_who_went_away() {
         let mut asker = Asker::new([key(1)]);
-        asker.set_wanted(true);
+        asker.set_wanted(at(0), true);
         assert_eq!(asker.on_time(at(0)).ask, [key(1)]);
         assert!(asker.given(at(0), &key(1), LIFE));
         let mut over = Vec::new();
@@ -213,7 +227,7 @@ mod tests {
     fn answers_that_nobody_asked_for_are_not_taken() {
         let mut asker = Asker::new([key(1)]);
         assert!(!asker.given(at(0), &key(1), LIFE), "not asked");
-        asker.set_wanted(true);
+        asker.set_wanted(at(0), true);
         asker.on_time(at(0));
         assert!(!asker.given(at(1), &key(2), LIFE), "a stranger");
         assert!(asker.given(at(1), &key(1), LIFE));
@@ -221,9 +235,34 @@ mod tests {
     }
 
     #[test]
+    fn links_wait_for_the_first_answer_and_not_for_ever() {
+        assert!(Asker::default().is_settled(at(0)), "nobody is asked");
+        let asked = |friends: &[u8]| {
+            let mut asker = Asker::new(friends.iter().map(|n| key(*n)));
+            assert!(!asker.is_settled(at(9)), "what is begun in this moment waits");
+            asker.set_wanted(at(10), true);
+            asker.set_wanted(at(11), true);
+            assert_eq!(asker.on_time(at(11)).ask.len(), friends.len());
+            assert!(!asker.is_settled(at(12)));
+            asker
+        };
+        let mut answered = asked(&[1, 2]);
+        assert!(answered.given(at(12), &key(2), LIFE));
+        assert!(answered.is_settled(at(12)), "one is enough");
+        let mut failed = asked(&[1, 2]);
+        failed.failed(at(12), &key(1));
+        assert!(!failed.is_settled(at(12)), "the other one may still answer");
+        failed.failed(at(12), &key(2));
+        assert!(failed.is_settled(at(12)));
+        let silent = asked(&[1]);
+        assert_eq!(silent.next_timeout(), Some(at(13)));
+        assert!(silent.is_settled(at(13)));
+    }
+
+    #[test]
     fn friends_are_bounded() {
         let mut asker = Asker::new((1..=9).map(key));
-        asker.set_wanted(true);
+        asker.set_wanted(at(0), true);
         assert_eq!(asker.on_time(at(0)).ask.len(), MAX_FRIENDS);
     }
 }
