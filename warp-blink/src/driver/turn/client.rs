@@ -149,7 +149,8 @@ mod tests {
     fn a_link_that_waits_keeps_its_order_and_others_go_on() {
         let friend = Identity::from_seed([1; 32]).public();
         let link = |n: u8| LinkId { call: CallId::from_bytes([n; 16]), peer: friend, generation: 1 };
-        let doing = |id: u64, n: u8, command| (EffectId(id), link(n), command);
+        let effect = |id: u64| serde_json::from_value::<EffectId>(id.into()).unwrap();
+        let doing = |id: u64, n: u8, command| (effect(id), link(n), command);
         let mut none = Friends::new([], Vec::new());
         assert!(none.link(at(0), doing(1, 1, LinkCommand::Dial)).is_some());
         let mut friends = Friends::new([friend], Vec::new());
@@ -160,8 +161,8 @@ mod tests {
         friends.on_time(at(0));
         assert!(friends.released(at(1)).is_empty());
         assert!(friends.given(at(1), friend, pass("one")).is_some());
-        let ids: Vec<u64> = friends.released(at(1)).iter().map(|(id, ..)| id.0).collect();
-        assert_eq!(ids, [1, 2]);
+        let ids: Vec<EffectId> = friends.released(at(1)).iter().map(|(id, ..)| *id).collect();
+        assert_eq!(ids, [effect(1), effect(2)]);
         assert!(friends.link(at(1), doing(4, 3, LinkCommand::Dial)).is_some());
     }
 }

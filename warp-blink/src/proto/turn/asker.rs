@@ -43,8 +43,10 @@ struct Given {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Asker {
     friends: BTreeMap<PublicKey, Friend>,
-    /// Since when there is a call.
-    wanted: Option<Instant>,
+    /// There is a call.
+    wanted: bool,
+    /// New links wait until then at most.
+    hold_until: Option<Instant>,
 }
 
 /// What the asker wants to be done.
@@ -61,18 +63,21 @@ impl Asker {
     /// These may be asked, the first [`MAX_FRIENDS`] of them.
     pub fn new(friends: impl IntoIterator<Item = PublicKey>) -> Self {
         let friends = friends.into_iter().take(MAX_FRIENDS).map(|key| (key, Friend::default())).collect();
-        Self { friends, wanted: None }
+        Self { friends, wanted: false, hold_until: None }
     }
 
     /// There is a call, or none any more. Without one nobody is asked anything; what was given is kept for its life.
     pub fn set_wanted(&mut self, now: Instant, wanted: bool) {
-        self.wanted = if wanted { self.wanted.or(Some(now)) } else { None };
+        if wanted != self.wanted {
+            self.hold_until = (wanted && !self.friends.is_empty()).then_some(now + HOLD);
+        }
+        self.wanted = wanted;
     }
 
     /// Whether new links need not wait: something was given, nobody will give anything soon, or they have waited long enough.
     pub fn is_settled(&self, now: Instant) -> bool {
         let given = self.friends.values().any(|friend| friend.given.is_some());
-        let waited = self.wanted.is_some_and(|since| now.since(since) >= HOLD);
+        let waited = self.wanted && self.hold_until.is_none_or(|t| t <= now);
         given || waited || self.friends.values().all(|friend| friend.failures > 0)
     }
 
@@ -93,14 +98,13 @@ impl Asker {
 
     /// When [`on_time`](Self::on_time) has something to do.
     pub fn next_timeout(&self) -> Option<Instant> {
-        let hold = |since: Instant| (!self.is_settled(since)).then_some(since + HOLD);
-        let settles = self.wanted.filter(|_| !self.friends.is_empty()).and_then(hold);
-        self.friends.values().filter_map(|friend| friend.next(self.wanted.is_some())).chain(settles).min()
+        self.friends.values().filter_map(|friend| friend.next(self.wanted)).chain(self.hold_until).min()
     }
 
     /// What is due now.
     pub fn on_time(&mut self, now: Instant) -> Wishes {
         let mut wishes = Wishes::default();
+        self.hold_until.take_if(|t| *t <= now);
         for (key, friend) in &mut self.friends {
             if friend.given.take_if(|given| given.until <= now).is_some() {
                 wishes.over.push(*key);
@@ -108,7 +112,7 @@ impl Asker {
             if friend.asked.is_some_and(|until| until <= now) {
                 friend.fail(now);
             }
-            if self.wanted.is_some() && friend.asks_at().is_some_and(|at| at <= now) {
+            if self.wanted && friend.asks_at().is_some_and(|at| at <= now) {
                 friend.asked = Some(now + PATIENCE);
                 wishes.ask.push(*key);
             }
