@@ -80,6 +80,13 @@ pub enum TurnFor {
     Only(BTreeSet<PublicKey>),
 }
 
+impl TurnFor {
+    /// As a journal of before says it: not at all.
+    const fn is_nobody(&self) -> bool {
+        matches!(self, Self::Nobody)
+    }
+}
+
 /// The settings of the call machine. Start from [`Config::default`] and change fields.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -138,7 +145,7 @@ pub struct Config {
     /// The most calls that may be pending; a further offer is answered as busy. Default 16.
     pub max_pending: usize,
     /// For whom this side relays calls. Default: nobody.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "TurnFor::is_nobody")]
     pub turn_for: TurnFor,
 }
 

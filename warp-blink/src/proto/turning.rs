@@ -61,8 +61,9 @@ impl Machine {
             return Err(Rejected::IdInUse(id));
         }
         self.suite(&friend)?;
+        // The oldest farewell goes for it; one that found no place is asked again later.
         if !self.make_room(false, out) {
-            return Err(Rejected::ListFull(self.calls.len()));
+            return Err(Rejected::NoSuchCall(id));
         }
         let until = now + self.config.reach_timeout;
         let mut call = Call::new(id, now, State::Leaving { until }, self.config.media);
