@@ -19,7 +19,7 @@ fn serving(identity: Identity, friends: &[&Identity], life: Duration) -> Builder
 
 /// Talks through the friend only.
 fn relayed(identity: &Identity, friend: &Phone, config: Config) -> Builder {
-    Blink::builder(identity.clone()).config(config).relay_only(true).turn_friend(friend.key())
+    Blink::builder(identity.clone()).config(config).relayed_media().turn_friend(friend.key())
 }
 
 async fn talk(from: &mut Phone, to: &mut Phone) -> CallId {
