@@ -120,7 +120,9 @@ impl Machine {
             self.hang_up(now, call, out);
         }
         // What has not rung will not, and to its sender this looks like being offline.
-        let unrung: Vec<CallId> = self.calls.values().filter(|c| c.is_arriving()).map(|c| c.id).collect();
+        // And nobody needs a relay any more.
+        let over = |c: &&Call| c.is_arriving() || c.turn.is_some();
+        let unrung: Vec<CallId> = self.calls.values().filter(over).map(|c| c.id).collect();
         for call in unrung {
             self.forget(call, out);
         }

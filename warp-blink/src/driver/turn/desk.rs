@@ -29,10 +29,10 @@ const MAX_PEERS: usize = 64;
 const MAX_ISSUED: usize = 64;
 
 /// Somebody who has an allocation, or is about to.
-#[derive(Clone, Debug)]
-pub(super) struct Client {
-    pub(super) id: u64,
-    pub(super) user: User,
+#[derive(Debug)]
+struct Client {
+    id: u64,
+    user: User,
     /// Whom it may hear and send to.
     peers: BTreeSet<IpAddr>,
 }
@@ -152,8 +152,9 @@ impl Desk {
         }
     }
 
-    pub(super) fn client(&self, address: SocketAddr) -> Option<Client> {
-        self.lock().clients.get(&address).cloned()
+    /// Whether somebody has an allocation.
+    pub(super) fn is_client(&self, address: SocketAddr) -> bool {
+        self.lock().clients.contains_key(&address)
     }
 
     /// Whether a client may send to these and hear them. From then on it does.

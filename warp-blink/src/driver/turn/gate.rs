@@ -50,7 +50,7 @@ impl Gate {
 
     /// Looks at a datagram of somebody.
     pub(super) fn look(&mut self, now: Instant, desk: &Desk, from: SocketAddr, datagram: &[u8]) -> Verdict {
-        let known = desk.client(from).is_some();
+        let known = desk.is_client(from);
         // Data for a channel: two bits say so (RFC 8656 section 12).
         if datagram.first().is_some_and(|byte| byte & 0xc0 == 0x40) {
             return if known { Verdict::Pass(None) } else { Verdict::Drop };
