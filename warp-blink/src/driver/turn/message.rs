@@ -141,7 +141,31 @@ impl<'a> Iterator for Attributes<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Whatever comes, it is read within its bounds.
+        #[test]
+        fn nothing_that_comes_does_harm(
+            kind in any::<u16>(), rest in proptest::collection::vec(any::<u8>(), 0..64), words in 0..20_usize,
+            attribute in proptest::sample::select(vec![USERNAME, MESSAGE_INTEGRITY, XOR_PEER_ADDRESS, REALM]),
+        ) {
+            let mut bytes = kind.to_be_bytes().to_vec();
+            bytes.extend(u16::try_from(4 * words).unwrap().to_be_bytes());
+            bytes.extend(COOKIE);
+            bytes.extend([7; 12]);
+            bytes.extend(attribute.to_be_bytes());
+            bytes.extend(&rest);
+            bytes.resize(HEADER + 4 * words, 0);
+            if let Some(message) = Message::parse(&bytes) {
+                prop_assert!(!message.is_made_with(b"key"));
+                let _ = (message.text(USERNAME), message.text(REALM), message.peers());
+                prop_assert_eq!(message.refusal(401).len(), 28);
+            }
+        }
+    }
 
     /// RFC 5769 section 2.4: a request with long-term credentials.
     const REQUEST: &str = "000100602112a44278ad3433c6ad72c029da412e00060012e3839ee38388e383aa\
