@@ -15,9 +15,9 @@ impl Core {
     /// Asks those whose turn it is, while there is a call.
     pub(super) fn ask_friends(&mut self) {
         let now = clock::now();
-        self.friends.set_wanted(now, self.machine.wants_relay());
+        let others = self.friends.set_wanted(now, self.machine.wants_relay());
         let (ask, servers) = self.friends.on_time(now);
-        if let Some(servers) = servers {
+        if let Some(servers) = servers.or(others) {
             self.use_servers(servers, None);
         }
         for friend in ask {

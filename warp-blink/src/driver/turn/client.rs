@@ -1,6 +1,6 @@
 //! What friends gave of their TURN servers, and the servers that links use: the app's and these.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use simple_webrtc::IceServer;
 
@@ -23,18 +23,26 @@ pub(crate) struct Friends {
     /// What the app named.
     servers: Vec<IceServer>,
     passes: BTreeMap<PublicKey, TurnPass>,
+    /// Whose servers are in use, in order. As long as there is a call none comes or goes: for another list of servers the engine gives up
+    /// every relayed path that it has; new credentials it takes as they come.
+    used: Vec<PublicKey>,
+    /// What these gave holds no more, and goes with the call.
+    over: BTreeSet<PublicKey>,
+    wanted: bool,
     /// Links that wait for the first answer, each with all that is to be done, in order.
     held: VecDeque<Doing>,
 }
 
 impl Friends {
     pub(crate) fn new(friends: impl IntoIterator<Item = PublicKey>, servers: Vec<IceServer>) -> Self {
-        Self { asker: Asker::new(friends), servers, passes: BTreeMap::new(), held: VecDeque::new() }
+        Self { asker: Asker::new(friends), servers, passes: BTreeMap::new(), used: Vec::new(), over: BTreeSet::new(), wanted: false, held: VecDeque::new() }
     }
 
-    /// There is a call, or none any more.
-    pub(crate) fn set_wanted(&mut self, now: Instant, wanted: bool) {
+    /// There is a call, or none any more. The servers to be used from now on, if they are others.
+    pub(crate) fn set_wanted(&mut self, now: Instant, wanted: bool) -> Option<Vec<IceServer>> {
         self.asker.set_wanted(now, wanted);
+        self.wanted = wanted;
+        self.choose(!wanted)
     }
 
     /// Something is to be done with a link: at once (then it is given back), or when the link's time comes.
@@ -61,8 +69,20 @@ impl Friends {
     /// Whom to ask now, and the servers to be used from now on, if they are others.
     pub(crate) fn on_time(&mut self, now: Instant) -> (Vec<PublicKey>, Option<Vec<IceServer>>) {
         let wishes = self.asker.on_time(now);
-        let over = wishes.over.iter().filter(|friend| self.passes.remove(friend).is_some()).count();
-        (wishes.ask, (over > 0).then(|| self.servers()))
+        self.over.extend(wishes.over);
+        (wishes.ask, self.choose(!self.wanted))
+    }
+
+    /// Chooses whose servers are used, if they may be others now. All servers, if they are.
+    fn choose(&mut self, may_change: bool) -> Option<Vec<IceServer>> {
+        let stays = |friend: &PublicKey| self.wanted && self.used.contains(friend);
+        self.passes.retain(|friend, _| !self.over.contains(friend) || stays(friend));
+        let given = self.passes.keys().copied();
+        if !may_change || given.clone().eq(self.used.iter().copied()) {
+            return None;
+        }
+        self.used = given.collect();
+        Some(self.servers())
     }
 
     /// Asking could not begin.
@@ -77,10 +97,16 @@ impl Friends {
         friend: PublicKey,
         pass: TurnPass,
     ) -> Option<Vec<IceServer>> {
-        self.asker.given(now, &friend, pass.life()).then(|| {
-            self.passes.insert(friend, pass);
-            self.servers()
-        })
+        if !self.asker.given(now, &friend, pass.life()) {
+            return None;
+        }
+        self.passes.insert(friend, pass);
+        self.over.remove(&friend);
+        if self.used.contains(&friend) {
+            return Some(self.servers());
+        }
+        // Nothing is lost while no link has begun, or none of them has a relay of a friend.
+        self.choose(self.used.is_empty() || !self.asker.is_settled(now) || !self.held.is_empty())
     }
 
     /// The app uses others: all that are to be used from now on.
@@ -91,7 +117,7 @@ impl Friends {
 
     /// The app's servers first, and in their places, so that what is known of them stays.
     fn servers(&self) -> Vec<IceServer> {
-        let of_friends = self.passes.values().flat_map(|pass| {
+        let of_friends = self.used.iter().filter_map(|friend| self.passes.get(friend)).flat_map(|pass| {
             let urls = pass.addresses().iter().map(|address| format!("turn:{address}"));
             urls.map(|url| IceServer::turn(url, pass.username(), pass.password()))
         });
@@ -139,10 +165,33 @@ mod tests {
         assert_eq!(friends.given(at(0), friend, pass("one")), Some(with("one")));
         assert_eq!(friends.on_time(at(300)), (vec![friend], None));
         assert_eq!(friends.given(at(300), friend, pass("two")), Some(with("two")));
-        friends.set_wanted(at(300), false);
+        assert_eq!(friends.set_wanted(at(300), false), None);
         assert_eq!(friends.on_time(at(899)), (vec![], None));
         assert_eq!(friends.on_time(at(900)), (vec![], Some(own())));
         assert_eq!(friends.set_servers(Vec::new()), Vec::new());
+    }
+
+    /// For another list of servers the engine would give up what it has.
+    #[test]
+    fn during_a_call_no_server_comes_or_goes() {
+        let mut keys = [1, 2].map(|n| Identity::from_seed([n; 32]).public());
+        keys.sort();
+        let [early, late] = keys;
+        let mut friends = Friends::new(keys, Vec::new());
+        friends.set_wanted(at(0), true);
+        assert_eq!(friends.on_time(at(0)).0, [early, late]);
+        let servers = friends.given(at(0), early, pass("early")).unwrap();
+        assert_eq!(servers.len(), 1);
+        // Long after links have begun.
+        friends.on_time(at(5));
+        assert_eq!(friends.given(at(5), late, pass("late")), None);
+        // New credentials come through all the same, and the old ones stay when they are over.
+        assert_eq!(friends.on_time(at(300)).0, [early]);
+        assert_eq!(friends.given(at(300), early, pass("newer")).unwrap().len(), 1);
+        assert_eq!(friends.on_time(at(899)).1, None);
+        assert_eq!(friends.on_time(at(900)).1, None, "they are of no use, and the others' paths are");
+        let servers = friends.set_wanted(at(901), false).unwrap();
+        assert_ne!(servers, [IceServer::turn("turn:203.0.114.7:3478", "newer", "password")]);
     }
 
     #[test]

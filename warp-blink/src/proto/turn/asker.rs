@@ -20,6 +20,10 @@ const AGAIN: [Duration; 4] =
 /// three round trips, to a node that may have to be dialed first (1.2 s for two addresses that are 300 ms away); most calls ring meanwhile.
 const HOLD: Duration = Duration::from_secs(3);
 
+/// Once one has answered, the others are given so long: two friends differ by a round trip or two. A server that comes later is
+/// of no use to links that have begun, since the engine gives up what it has for it.
+const GRACE: Duration = Duration::from_millis(500);
+
 /// Somebody who may relay for us.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Friend {
@@ -74,11 +78,10 @@ impl Asker {
         self.wanted = wanted;
     }
 
-    /// Whether new links need not wait: something was given, nobody will give anything soon, or they have waited long enough.
+    /// Whether new links need not wait: everybody has given something or will not soon, or they have waited long enough.
     pub fn is_settled(&self, now: Instant) -> bool {
-        let given = self.friends.values().any(|friend| friend.given.is_some());
         let waited = self.wanted && self.hold_until.is_none_or(|t| t <= now);
-        given || waited || self.friends.values().all(|friend| friend.failures > 0)
+        waited || self.friends.values().all(|friend| friend.given.is_some() || friend.failures > 0)
     }
 
     /// A friend has answered. Whether that was wanted of it.
@@ -86,6 +89,7 @@ impl Asker {
         let Some(friend) = self.friends.get_mut(friend).filter(|f| f.asked.is_some()) else { return false };
         *friend =
             Friend { given: Some(Given { renew: now + life / 2, until: now + life }), ..Friend::default() };
+        self.hold_until = self.hold_until.map(|until| until.min(now + GRACE));
         true
     }
 
@@ -252,7 +256,10 @@ mod tests {
         };
         let mut answered = asked(&[1, 2]);
         assert!(answered.given(at(12), &key(2), LIFE));
-        assert!(answered.is_settled(at(12)), "one is enough");
+        assert!(!answered.is_settled(at(12)), "the other one may be a moment later");
+        assert!(answered.is_settled(at(12) + GRACE));
+        assert!(answered.given(at(12), &key(1), LIFE));
+        assert!(answered.is_settled(at(12)));
         let mut failed = asked(&[1, 2]);
         failed.failed(at(12), &key(1));
         assert!(!failed.is_settled(at(12)), "the other one may still answer");
