@@ -219,7 +219,8 @@ mod tests {
         v6.extend(bytes("00120014 00022113 0113a9fa 0001020304050607 08080a0a"));
         v6[3] = 36;
         let peers = Message::parse(&v6).unwrap().peers().unwrap();
-        assert_eq!(peers[1], "[2001:db8::1:1]:1".parse().unwrap());
+        let expected: SocketAddr = "[2001:db8::1:1]:1".parse().unwrap();
+        assert_eq!(peers[1], expected);
         v6[request.len() + 5] = 3;
         assert_eq!(Message::parse(&v6).unwrap().peers(), None);
     }
