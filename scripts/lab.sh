@@ -38,12 +38,12 @@ fi
 
 # The whole workspace, so that this rebuilds nothing that the tests have built, and the other way round.
 cargo=${CARGO:-cargo}
-tests=(--workspace --locked --test lab_net --test lab_calls --test lab_relays)
+tests=(--workspace --locked --test lab_net --test lab_calls --test lab_relays --test lab_nearby)
 if [ -z "${BLINK_BIN:-}" ]; then
     "$cargo" build "${tests[@]}" --bin blink
 else
     # The lab alone, for whoever has built `blink` elsewhere.
-    tests=(-p blink-lab --locked --test lab_net --test lab_calls --test lab_relays)
+    tests=(-p blink-lab --locked --test lab_net --test lab_calls --test lab_relays --test lab_nearby)
 fi
 
 table=$(mktemp)

@@ -5,7 +5,7 @@
 //! ```
 //! It prints the line with which `caller` calls it.
 
-use warp_blink::{Audio, Blink, Event, Identity, event::NodeState};
+use warp_blink::{Audio, Blink, Event, Identity};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -16,8 +16,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // Once the node listens, say where.
     let mut snapshots = blink.snapshots();
-    let online =
-        snapshots.wait_for(|s| s.node == NodeState::Online && !s.addresses.is_empty()).await?.clone();
+    let online = snapshots.wait_for(|s| s.node.is_up() && !s.addresses.is_empty()).await?.clone();
     for address in &online.addresses {
         println!("cargo run -p blink-examples --example caller -- {} {address}", blink.public_key());
     }

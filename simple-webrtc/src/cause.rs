@@ -16,8 +16,10 @@ const PIECE: Duration = Duration::from_secs(1);
 const EVEN: f64 = 1.25;
 /// Fewer packets say nothing: less than half a second of speech.
 const ENOUGH: f64 = 25.0;
-/// Rates that can be compared: by half apart. Redundancy comes with two thirds more; and the rate of speech itself goes up
-/// and down by a quarter, so that closer ones would be compared every few seconds, until chance has made them differ.
+/// Rates that can be compared: by half apart. The rate of speech itself goes up and down by a quarter, so that closer ones would
+/// be compared every few seconds, until chance has made them differ. Redundancy for frames of 20 ms at 24 kbit/s comes with two
+/// thirds more, which tells; for the usual 40 kbit/s with a quarter, which does not, so that a policer below it is noticed only
+/// when the rate has been limited for another reason, or when the loss is beyond what is left to the path.
 const APART: f64 = 1.5;
 /// Windows that are compared with the present one: half a minute at most, in which a path has not become another one.
 const MEMORY: usize = 8;
@@ -50,6 +52,17 @@ impl Shown {
         self.rate() > other.rate() * by || other.rate() > self.rate() * by
     }
 
+    /// By how much losses may differ by chance. The variance of a share is that of both together, since a few losses less
+    /// would make chance look small.
+    fn chance(&self, other: &Self) -> f64 {
+        let loss = self.and(other).loss();
+        CHANCE * (loss * (1.0 - loss) * (1.0 / self.packets + 1.0 / other.packets)).sqrt()
+    }
+
+    fn is_another_path(&self, other: &Self) -> bool {
+        (self.loss() - other.loss()).abs() > self.chance(other).max(FOLLOWS.1)
+    }
+
     fn and(&self, other: &Self) -> Self {
         Self {
             packets: self.packets + other.packets,
@@ -64,6 +77,8 @@ impl Shown {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cause {
     began: Option<Instant>,
+    /// The last report.
+    heard: Option<Instant>,
     piece: Shown,
     window: Option<Shown>,
     /// Newest last.
@@ -72,12 +87,15 @@ pub(crate) struct Cause {
 }
 
 impl Cause {
-    pub(crate) fn on_feedback(&mut self, now: Instant, fates: &[Fate]) {
+    /// `sending` is in bit/s: what reports do not name, since they were lost themselves, was sent all the same.
+    pub(crate) fn on_feedback(&mut self, now: Instant, fates: &[Fate], sending: Option<u64>) {
+        let Some(sending) = sending else { return };
         let began = *self.began.get_or_insert(now);
+        let since = now.saturating_duration_since(self.heard.replace(now).unwrap_or(now));
+        self.piece.bytes += sending as f64 / 8.0 * since.as_secs_f64();
         for fate in fates {
             self.piece.packets += 1.0;
             self.piece.lost += f64::from(u8::from(!fate.arrived));
-            self.piece.bytes += fate.bytes as f64;
         }
         let lasted = now.saturating_duration_since(began);
         if lasted < PIECE {
@@ -99,7 +117,13 @@ impl Cause {
             None => piece,
         };
         self.window = Some(window);
-        if let Some(then) = self.windows.iter().rev().find(|then| then.is_apart(&window, APART)) {
+        let even = self.windows.iter().rev().find(|then| !then.is_apart(&window, EVEN));
+        let apart = self.windows.iter().rev().find(|then| then.is_apart(&window, APART));
+        if even.is_some_and(|then| then.is_another_path(&window)) {
+            // As much was sent, and something else became of it. What was before says nothing any more.
+            self.windows.clear();
+            self.ours = false;
+        } else if let Some(then) = apart {
             self.ours = follows(then, &window).unwrap_or(self.ours);
         }
         if window.lasted >= WINDOW {
@@ -134,9 +158,7 @@ impl Cause {
 fn follows(one: &Shown, other: &Shown) -> Option<bool> {
     let (low, high) = if one.rate() < other.rate() { (one, other) } else { (other, one) };
     let full = (1.0 - low.loss()) * (1.0 - low.rate() / high.rate());
-    // The variance of a share, of both together, since a few losses less would make chance look small.
-    let loss = low.and(high).loss();
-    let chance = CHANCE * (loss * (1.0 - loss) * (1.0 / low.packets + 1.0 / high.packets)).sqrt();
+    let chance = low.chance(high);
     let (share, least) = FOLLOWS;
     let (more, enough) = (high.loss() - low.loss(), (full * share).max(least));
     match more > enough.max(chance) {
@@ -159,9 +181,9 @@ mod tests {
     ) -> Instant {
         for n in 0..seconds * 5 {
             let fates: Vec<Fate> = (n * 10..n * 10 + 10)
-                .map(|packet| Fate { bytes, arrived: !lost(packet), came: None })
+                .map(|packet| Fate { left: from, arrived: !lost(packet), came: None })
                 .collect();
-            cause.on_feedback(from + Duration::from_millis(n * 200), &fates);
+            cause.on_feedback(from + Duration::from_millis(n * 200), &fates, Some(bytes as u64 * 8 * 50));
         }
         from + Duration::from_secs(seconds)
     }
@@ -200,6 +222,19 @@ mod tests {
             assert!(!policer.is_ours(), "long ago: seed {seed}");
         }
         assert!(wrong[0] == 0 && wrong[1] <= 2, "{wrong:?} of 200");
+    }
+
+    #[test]
+    fn a_fade_while_one_speaks_is_not_ours_though_nothing_was_lost_while_one_listened() {
+        for seed in 0..50 {
+            let mut cause = Cause::default();
+            let now = feed(&mut cause, Instant::now(), 5, 70, |_| false);
+            let mut now = feed(&mut cause, now, 10, 130, |_| false);
+            for second in 0..15 {
+                now = feed(&mut cause, now, 1, 130, chance(seed * 100 + second, 0.25));
+                assert!(second < 2 || !cause.is_ours(), "seed {seed}, second {second}");
+            }
+        }
     }
 
     #[test]

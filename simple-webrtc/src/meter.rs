@@ -161,7 +161,10 @@ impl Meter {
 
     /// The peer says what became of single packets.
     pub(crate) fn on_fates(&self, now: Instant, fates: &[Fate], delay_grows: bool) {
-        self.lock().congestion.on_feedback(now, fates, delay_grows);
+        let mut inner = self.lock();
+        let [sound, videos] = [0, 1].map(|kind: usize| inner.sent[kind].bits_per_second(now));
+        let sending = sound.into_iter().chain(videos).reduce(|a, b| a + b);
+        inner.congestion.on_feedback(now, fates, delay_grows, sending);
     }
 
     /// A check of the path in use was answered.

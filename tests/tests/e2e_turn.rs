@@ -34,7 +34,7 @@ async fn talk(from: &mut Phone, to: &mut Phone) -> CallId {
 async fn is_relayed(phone: &Phone) {
     phone
         .seen("a relayed path", |s| {
-            let routes = s.calls.iter().flat_map(|c| &c.participants).map(|p| p.stats.route.as_deref());
+            let routes = s.calls.iter().flat_map(|c| &c.participants).map(|p| p.route.as_deref());
             routes.eq([Some("relay")])
         })
         .await;

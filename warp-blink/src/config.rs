@@ -97,7 +97,8 @@ pub struct Config {
     /// The longest that a caller can make this phone ring, whatever its offer says. Default 120 s.
     pub max_ring: Duration,
     /// How long a callee may stay silent to the first message before the call ends as unreachable. Default 15 s:
-    /// three attempts of the reach machine (5 s each), or six transmissions of the offer.
+    /// three attempts of the reach machine (5 s each), or six transmissions of the offer. Once its node is reached it counts from
+    /// there: over a path that loses every fifth packet TCP took up to 4 s to connect and more than 11 s for what followed.
     pub reach_timeout: Duration,
     /// From accept until a link must be connected. Default 30 s: the common ICE failure time of browsers.
     pub connect_timeout: Duration,

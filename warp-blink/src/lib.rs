@@ -52,7 +52,7 @@ pub use blink::{Audio, Blink, Builder, Call, Caller, Events, Failed, Memory, Wat
 pub use config::{Admission, Config, PostQuantum, PreConnect, TurnFor, WhenBusy};
 #[cfg(feature = "node")]
 pub use driver::{
-    node::{BlinkBehaviour, NodeLink},
+    node::{BlinkBehaviour, NodeError, NodeLink, RelayConfig, RelayLimits, RelayNode},
     store::{FileStore, MemoryStore},
     turn::{TurnConfig, TurnError, TurnServer},
 };

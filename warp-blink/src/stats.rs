@@ -196,6 +196,9 @@ pub struct Refused {
     pub admission: u64,
     /// No place was left among the calls that wait for confirmation.
     pub crowded: u64,
+    /// A record of where somebody is that they have not signed, told when it was looked for or brought to be stored.
+    #[serde(default)]
+    pub record: u64,
 }
 
 impl Refused {
@@ -214,6 +217,7 @@ impl Refused {
         self.signature += more.signature;
         self.admission += more.admission;
         self.crowded += more.crowded;
+        self.record += more.record;
     }
 
     /// All of them together.

@@ -89,11 +89,13 @@ fn part(item: String) -> (String, Vec<String>) {
 
 /// What an app is told of, or is refused with.
 fn enums() -> BTreeMap<String, Parts> {
-    let files = ["mod", "link", "snapshot", "failure"].map(|name| format!("src/event/{name}.rs"));
+    let files = ["mod", "link", "node", "snapshot", "failure"].map(|name| format!("src/event/{name}.rs"));
     let mut files: Vec<&str> = files.iter().map(String::as_str).collect();
     files.extend(["src/error.rs", "src/blink/call.rs"]);
     let mut all = types("enum", &files);
-    all.extend(types("enum", &["src/reach/mod.rs"]).into_iter().filter(|(name, _)| name == "Via"));
+    let told = ["Via", "LocalCause", "Advice"];
+    let reach = types("enum", &["src/reach/mod.rs", "src/reach/standing.rs"]);
+    all.extend(reach.into_iter().filter(|(name, _)| told.contains(&name.as_str())));
     all
 }
 
@@ -197,6 +199,8 @@ fn the_sources_are_read_as_they_are() {
     let names = |name: &str| of(name).iter().map(|(variant, _)| variant.as_str()).collect::<Vec<_>>();
     assert_eq!(names("Phase"), ["Outgoing", "Incoming", "Active", "Left"]);
     assert_eq!(names("Via"), ["Direct", "Relay"]);
+    assert_eq!(names("NodeState"), ["Starting", "Offline", "LocalOnly", "Relayed", "Public"]);
+    assert!(of("Advice").len() >= 9 && of("LocalCause").len() >= 6);
     for name in
         ["Event", "EndReason", "Presence", "Rejected", "Error", "Warning", "Mismatch", "Step", "Milestone"]
     {

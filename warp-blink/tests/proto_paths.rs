@@ -364,8 +364,8 @@ fn a_lost_answer_is_repeated_when_the_offer_is() {
 #[test]
 fn the_nodes_state_is_told_once_per_change() {
     let mut pair = plain();
-    for state in [NodeState::Online, NodeState::Online, NodeState::Starting] {
+    for state in [NodeState::Public, NodeState::Public, NodeState::Starting] {
         pair.feed(A, Input::Node(state));
     }
-    assert_eq!(pair.events(A), ["node Online", "node Starting"]);
+    assert_eq!(pair.events(A), ["node Public", "node Starting"]);
 }

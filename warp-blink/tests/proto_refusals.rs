@@ -100,6 +100,26 @@ fn a_callee_that_is_offline_is_unreachable_after_the_reach_time() {
     pair.assert_clean();
 }
 
+/// Over a path that loses much it takes long to connect, and as long again until an offer has crossed it.
+#[test]
+fn a_callee_whose_node_is_reached_late_has_as_long_again_to_say_something() {
+    let mut pair = plain();
+    pair.hold = |_, _| true;
+    pair.withhold = true;
+    pair.ring();
+    pair.pass(10 * SECOND);
+    pair.withhold = false;
+    for (side, effect, outcome) in std::mem::take(&mut pair.undone) {
+        pair.feed(side, Input::Done { effect, outcome });
+    }
+    pair.pass(14 * SECOND);
+    assert_eq!(pair.ended(A), None);
+    pair.pass(SECOND);
+    assert_eq!(pair.ended(A), Some((EndReason::Unreachable, None)));
+    pair.held.clear();
+    pair.assert_clean();
+}
+
 #[test]
 fn who_is_woken_some_other_way_is_waited_for_as_long_as_it_would_ring() {
     let mut pair = plain();

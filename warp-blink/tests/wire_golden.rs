@@ -112,7 +112,7 @@ fn records() {
 }
 
 fn place_of(identity: &Identity) -> NodePlace {
-    NodePlace { node: identity.public().into(), addresses: Vec::new() }
+    NodePlace { node: identity.public().into(), until: UnixTime::from_millis(0), addresses: Vec::new() }
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub enum Command {
     Devices(DevicesArguments),
     /// Make a whole call between two nodes on this machine, and write a report
     Demo(DemoArguments),
-    /// Run a bootstrap and circuit relay node (not built yet)
+    /// Run a bootstrap and circuit relay node, until it is told to stop
     Relay(RelayArguments),
 }
 
@@ -98,9 +98,18 @@ pub struct DemoArguments {
 /// `blink relay`
 #[derive(Debug, Args)]
 pub struct RelayArguments {
-    /// Address to listen on
-    #[arg(long, value_name = "MULTIADDR")]
+    /// Identity, by which others know the relay; created if it is missing [default: a new one in memory]
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Address to listen on; repeatable [default: /ip4/0.0.0.0/tcp/0 and /ip4/0.0.0.0/udp/0/quic-v1]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     pub listen: Vec<String>,
+    /// Address to tell others beside those, such as that of a router that forwards a port; repeatable
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    pub announce: Vec<String>,
+    /// Write JSON lines
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What `answer` and `call` share.
@@ -115,12 +124,30 @@ pub struct Common {
     /// Node to connect to first, .../p2p/PEERID; repeatable
     #[arg(long, value_name = "MULTIADDR", value_parser = node_address)]
     pub peer: Vec<String>,
-    /// Node to find peers through; repeatable (not built yet)
-    #[arg(long, value_name = "MULTIADDR")]
+    /// Node to find peers through, .../p2p/PEERID; repeatable
+    #[arg(long, value_name = "MULTIADDR", value_parser = node_address)]
     pub bootstrap: Vec<String>,
-    /// Relay to reserve a circuit at; repeatable (not built yet)
-    #[arg(long, value_name = "MULTIADDR")]
+    /// Find peers on the local network, and be found there
+    #[arg(long, value_name = "on|off", value_enum, default_value = "off", hide_possible_values = true)]
+    pub mdns: Switch,
+    /// Ask bootstrap nodes who is where, and answer others who ask
+    #[arg(long, value_name = "on|off", value_enum, default_value = "on", hide_possible_values = true)]
+    pub dht: Switch,
+    /// Have bootstrap nodes tell where this node is
+    #[arg(long, value_name = "on|off", value_enum, default_value = "on", hide_possible_values = true)]
+    pub publish: Switch,
+    /// Relay that keeps a place for this phone, .../p2p/PEERID; repeatable
+    #[arg(long, value_name = "MULTIADDR", value_parser = node_address)]
     pub relay: Vec<String>,
+    /// Ask the router for a port (UPnP)
+    #[arg(long)]
+    pub upnp: bool,
+    /// From a relay to a straight connection where that is possible
+    #[arg(long, value_name = "on|off", value_enum, default_value = "on", hide_possible_values = true)]
+    pub hole_punching: Switch,
+    /// Ask relays and bootstrap nodes to dial back
+    #[arg(long, value_name = "on|off", value_enum, default_value = "on", hide_possible_values = true)]
+    pub dial_back: Switch,
     /// Gather media addresses on this IP only; repeatable
     #[arg(long, value_name = "IP")]
     pub ice_ip: Vec<IpAddr>,
@@ -130,7 +157,7 @@ pub struct Common {
     /// TURN server, such as turn:HOST or turns:HOST; repeatable
     #[arg(long, value_name = "URL,USER,PASSWORD", value_parser = turn)]
     pub turn: Vec<Turn>,
-    /// Show no address of this machine (not built yet)
+    /// Show no address of this machine: only the relays and TURN servers that are named are used
     #[arg(long)]
     pub relay_only: bool,
     /// Microphone: default, a device id, FILE.wav, tone or silence

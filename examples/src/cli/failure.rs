@@ -15,7 +15,7 @@ pub enum Exit {
     Done = 0,
     /// Anything that no other code stands for.
     Other = 1,
-    /// Bad usage, or an option that is not built yet.
+    /// Bad usage.
     Usage = 2,
     /// Declined or busy.
     Declined = 3,
@@ -65,11 +65,6 @@ impl Failure {
     /// The user asked for something that cannot be.
     pub fn usage(message: impl fmt::Display) -> Self {
         Self { exit: Exit::Usage, message: one_line(&message.to_string()) }
-    }
-
-    /// The user asked for something that comes later.
-    pub fn not_built(what: &str) -> Self {
-        Self::usage(format_args!("{what} is not built yet: leave it out"))
     }
 
     /// Anything else.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
 use warp_blink::{
-    event::{EndReason, Failure, LinkState, ParticipantState, Snapshot, Step},
+    event::{EndReason, Failure, LinkState, NodeState, ParticipantState, Snapshot, Step},
     id::{CallId, NodeId, PublicKey},
     stats::LinkStats,
 };
@@ -36,6 +36,10 @@ pub(super) enum Line {
         state: &'static str,
         #[serde(skip_serializing_if = "Option::is_none")]
         cause: Option<String>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        by: Vec<NodeId>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        advice: Option<String>,
     },
     Reached {
         peer: PublicKey,
@@ -216,6 +220,20 @@ impl Line {
         };
         let step = step(state).map(|s| name(&s).0);
         Self::Link { call, peer, state: state.name(), step, reason, route }
+    }
+
+    /// How the node stands.
+    pub(super) fn node(state: &NodeState) -> Self {
+        let (word, cause, by) = match state {
+            NodeState::Starting => ("starting", None, Vec::new()),
+            NodeState::Offline { cause } => ("offline", Some(cause.clone()), Vec::new()),
+            NodeState::LocalOnly { cause, .. } => ("local_only", Some(cause.to_string()), Vec::new()),
+            NodeState::Relayed { by, .. } => ("relayed", None, by.clone()),
+            NodeState::Public => ("public", None, Vec::new()),
+            // A state that this build of the command does not know yet.
+            _ => ("unknown", None, Vec::new()),
+        };
+        Self::Node { state: word, cause, by, advice: state.what_to_do() }
     }
 
     pub(super) fn participant(call: CallId, peer: PublicKey, state: ParticipantState, news: bool) -> Self {

@@ -7,6 +7,7 @@ mod devices;
 pub mod failure;
 mod line;
 mod output;
+mod relay;
 mod session;
 mod setup;
 mod signals;
@@ -47,7 +48,7 @@ pub fn main() -> ExitCode {
         Command::Id(arguments) => id(&arguments),
         Command::Devices(arguments) => devices::run(arguments.json),
         Command::Demo(arguments) => return demo::run(&arguments),
-        Command::Relay(_) => Err(Failure::not_built("blink relay")),
+        Command::Relay(arguments) => run(relay::run(&arguments)),
         Command::Answer(arguments) => run(session::answer(&arguments)),
         Command::Call(arguments) => run(session::call(&arguments)),
     };

@@ -66,7 +66,18 @@ impl Output {
                 }
                 text
             }
-            Line::Node { cause: Some(cause), .. } => format!("Offline: {cause}"),
+            Line::Node { state, cause, advice, .. } => {
+                let state = match *state {
+                    "offline" => "Offline",
+                    "local_only" => "Reachable in the same network only",
+                    "relayed" => "Reachable through a relay",
+                    "public" => "Reachable from everywhere",
+                    other => other,
+                };
+                let cause = cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
+                let advice = advice.as_ref().map(|advice| format!(" ({advice})")).unwrap_or_default();
+                format!("{state}{cause}.{advice}")
+            }
             Line::Reached { ms, .. } => format!("Found their node in {ms} ms."),
             Line::Offering { peer, .. } => format!("Calling {peer} ..."),
             Line::Incoming { peer, .. } if self.control => {
@@ -143,7 +154,7 @@ impl Output {
             Line::Done { snapshot: Some(snapshot), .. } => serde_json::to_string_pretty(snapshot).ok()?,
             Line::Done { what, .. } => format!("Done: {what}."),
             Line::Refused { reason, .. } => format!("Refused: {reason}"),
-            Line::Node { .. } | Line::Link { .. } | Line::Stats { .. } | Line::Participant { .. } => {
+            Line::Link { .. } | Line::Stats { .. } | Line::Participant { .. } => {
                 return None;
             }
         })

@@ -53,6 +53,9 @@ struct Session<'a> {
     duration: Option<Duration>,
     /// Comes back to a call of an earlier run.
     resume: bool,
+    /// How the node was when that was last told.
+    node: &'static str,
+    common: &'a Common,
     calls: Calls,
     /// The call that the exit code speaks of.
     focus: Option<CallId>,
@@ -96,6 +99,8 @@ async fn run(common: &Common, plan: Plan) -> Result<Exit, Failure> {
         plan,
         duration: common.duration,
         resume: common.resume,
+        node: "starting",
+        common,
         calls: Calls::default(),
         focus: None,
         exit: None,
@@ -134,7 +139,7 @@ impl Session<'_> {
     ) -> Result<Exit, Failure> {
         let mut events = self.blink.events();
         let ready = tokio::select! {
-            ready = setup::ready(self.blink) => ready?,
+            ready = setup::ready(self.blink, self.common) => ready?,
             () = signals.recv() => {
                 self.stop().await;
                 return Ok(Exit::NoAnswer);
@@ -231,13 +236,20 @@ impl Session<'_> {
         })
     }
 
+    /// That the node is up was written as `ready`; what else it is, when that changes.
+    fn on_node(&mut self, state: &NodeState) -> Result<(), Failure> {
+        let line = Line::node(state);
+        let Line::Node { state: name, .. } = &line else { return Ok(()) };
+        let before = std::mem::replace(&mut self.node, name);
+        if before == *name || *name == "starting" || (before == "starting" && *name == "local_only") {
+            return Ok(());
+        }
+        self.write(&line)
+    }
+
     fn on_event(&mut self, event: Event) -> Result<(), Failure> {
         match event {
-            // That the node is up was written as `ready`, and `Starting` says nothing.
-            Event::Node { state: NodeState::Offline { cause } } => {
-                self.write(&Line::Node { state: "offline", cause: Some(cause) })
-            }
-            Event::Node { .. } => Ok(()),
+            Event::Node { state } => self.on_node(&state),
             Event::Reached { peer, via, ms } => {
                 self.write(&Line::Reached { peer, via: name(&via).0.to_lowercase(), ms })
             }

@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use warp_blink::{
     Audio, Blink, FileStore, IceServer,
     config::{Admission, Config, PostQuantum, PreConnect, WhenBusy},
-    event::{NodeState, Snapshot},
+    event::Snapshot,
     id::Identity,
 };
 
@@ -34,21 +34,32 @@ pub(super) fn identity(key: Option<&Path>) -> Result<Identity, Failure> {
     }
 }
 
-/// Refuses what a later version does, and what makes no sense together.
+/// Refuses what makes no sense together.
 pub(super) fn check(common: &Common) -> Result<(), Failure> {
-    let later = [
-        ("--bootstrap", !common.bootstrap.is_empty()),
-        ("--relay", !common.relay.is_empty()),
-        ("--relay-only", common.relay_only),
-    ];
-    match later.into_iter().find(|(_, asked)| *asked) {
-        Some((option, _)) => Err(Failure::not_built(option)),
-        None if common.store.is_some() && common.key.is_none() => Err(Failure::usage(
+    let wrong = [
+        (
+            common.relay_only && common.relay.is_empty() && common.bootstrap.is_empty(),
+            "--relay-only needs --relay ADDR: signals have no other way then",
+        ),
+        (
+            common.relay_only && !common.listen.is_empty(),
+            "--relay-only and --listen do not go together: who connects there would see the address",
+        ),
+        (
+            common.relay_only && common.turn.is_empty(),
+            "--relay-only needs --turn URL,USER,PASSWORD: sound has no other way then",
+        ),
+        (
+            common.store.is_some() && common.key.is_none(),
             "--store needs --key FILE: what is kept is sealed for one identity, and without a file each run is another",
-        )),
-        None if common.resume && common.store.is_none() => {
-            Err(Failure::usage("--resume needs --store DIR: calls of an earlier run are kept there"))
-        }
+        ),
+        (
+            common.resume && common.store.is_none(),
+            "--resume needs --store DIR: calls of an earlier run are kept there",
+        ),
+    ];
+    match wrong.into_iter().find(|(wrong, _)| *wrong) {
+        Some((_, why)) => Err(Failure::usage(why)),
         None => Ok(()),
     }
 }
@@ -93,6 +104,19 @@ pub(super) async fn start(common: &Common, identity: Identity) -> Result<Blink, 
     for address in &common.peer {
         builder = builder.peer(address);
     }
+    for address in &common.bootstrap {
+        builder = builder.bootstrap(address);
+    }
+    builder = builder.mdns(common.mdns == Switch::On).dht(common.dht == Switch::On);
+    builder = builder.publish(common.publish == Switch::On);
+    for address in &common.relay {
+        builder = builder.relay(address);
+    }
+    builder = builder
+        .relay_only(common.relay_only)
+        .port_mapping(common.upnp)
+        .hole_punching(common.hole_punching == Switch::On)
+        .dial_back(common.dial_back == Switch::On);
     for address in &common.ice_ip {
         builder = builder.ice_address(*address);
     }
@@ -108,13 +132,25 @@ pub(super) async fn start(common: &Common, identity: Identity) -> Result<Blink, 
     Ok(builder.spawn().await?)
 }
 
-/// Waits until the node listens.
-pub(super) async fn ready(blink: &Blink) -> Result<Line, Failure> {
+/// Waits until the node listens, and until a relay keeps a place for it if one was named.
+pub(super) async fn ready(blink: &Blink, common: &Common) -> Result<Line, Failure> {
     let mut snapshots = blink.snapshots();
-    let listens = |s: &Arc<Snapshot>| !s.addresses.is_empty() && s.node != NodeState::Starting;
-    let snapshot = match timeout(START, snapshots.wait_for(listens)).await {
-        Ok(Ok(snapshot)) => snapshot.clone(),
+    let behind = |s: &Snapshot| s.addresses.iter().any(|address| address.contains("/p2p-circuit"));
+    let wanted = |s: &Arc<Snapshot>| {
+        s.node.is_up() && !s.addresses.is_empty() && (common.relay.is_empty() || behind(s))
+    };
+    let waited = timeout(START, snapshots.wait_for(wanted)).await.map(|found| found.map(|s| s.clone()));
+    let snapshot = match waited {
+        Ok(Ok(snapshot)) => snapshot,
         Ok(Err(_)) => return Err(Failure::other("the node ended while it started")),
+        Err(_) if common.relay_only => {
+            return Err(Failure::other(format_args!(
+                "no relay keeps a place for this phone after {} s: check --relay (is it up, and has it room?)",
+                START.as_secs()
+            )));
+        }
+        // It goes on asking the relay.
+        Err(_) if !blink.snapshot().addresses.is_empty() => blink.snapshot(),
         Err(_) => {
             return Err(Failure::other(format_args!(
                 "the node listens on no address after {} s: check --listen (the port may be in use)",

@@ -39,7 +39,8 @@ const MOST_LOSS: f64 = 0.3;
 const GIVEN_UP: f64 = 0.5;
 /// From this round trip on, lost packets that are sent again come later than redundancy would: they are missed with the
 /// next packet, after 20 ms, and then take a round trip, while a copy of the frame before the last comes after 40 ms and
-/// one of the last after 20. Below, they bring the sound itself, and cost nothing while nothing is lost.
+/// one of the last after 20. Below, they bring the sound itself, and cost nothing while nothing is lost. The connection asks by a
+/// limit of its own (in simple-webrtc `repairs`, as long); should the two differ, some losses are repaired twice.
 const LATE: Duration = Duration::from_millis(40);
 /// What is spent if nobody limits it, in bit/s with all headers; more only if the application asks for more anyway.
 const BUDGET: u32 = 80_000;
@@ -117,7 +118,7 @@ const RED_HEAVY: &[Plan] = &[
 ];
 
 /// In-band redundancy repairs one lost packet, so it is for independent losses. At 5 % or less and low rates libopus
-/// sends none, and below 23 kbit/s it makes the sound narrow for it.
+/// sends none, and below 21 kbit/s it makes the sound narrow for it.
 const FEC_LIGHT: &[Plan] = &[fec(Ms20, 23_000, 32_000, 8), fec(Ms40, 24_000, 28_000, 8), BARE];
 const FEC_MEDIUM: &[Plan] = &[fec(Ms20, 32_000, 48_000, 10), fec(Ms40, 24_000, 32_000, 10), BARE];
 const FEC_HEAVY: &[Plan] = &[
@@ -267,14 +268,22 @@ pub(crate) struct Demand {
     red: Losses,
     plain: Losses,
     reads_red: bool,
+    /// Whether somebody reads no redundant sound.
+    reads_plain: bool,
 }
 
 /// Combines what the receivers say, by the rule above; none if nobody has said anything.
 pub(crate) fn combine(advice: impl Iterator<Item = PathAdvice> + Clone) -> Option<Demand> {
     let usable = advice.clone().filter(|advice| losses(advice).share <= GIVEN_UP).count();
     let helped = |advice: &PathAdvice| usable == 0 || losses(advice).share <= GIVEN_UP;
-    let mut demand =
-        Demand { limit: None, congested: false, red: Losses::NONE, plain: Losses::NONE, reads_red: false };
+    let mut demand = Demand {
+        limit: None,
+        congested: false,
+        red: Losses::NONE,
+        plain: Losses::NONE,
+        reads_red: false,
+        reads_plain: false,
+    };
     let (mut receivers, mut congested) = (0, 0);
     for advice in advice {
         receivers += 1;
@@ -284,6 +293,7 @@ pub(crate) fn combine(advice: impl Iterator<Item = PathAdvice> + Clone) -> Optio
             continue;
         }
         demand.reads_red |= advice.red;
+        demand.reads_plain |= !advice.red;
         let Losses { share, burst_ratio } = losses(&advice);
         let group = if advice.red { &mut demand.red } else { &mut demand.plain };
         // Who loses next to nothing does not say how losses come.
@@ -357,7 +367,13 @@ impl Policy {
             return wanted.into();
         };
         self.red.update(now, demand.red.class(1.0), demand.red.class(LEAVE));
-        self.plain.update(now, demand.plain.class(1.0), demand.plain.class(LEAVE));
+        if demand.reads_plain {
+            self.plain.update(now, demand.plain.class(1.0), demand.plain.class(LEAVE));
+        } else {
+            // Who was taken for such a reader has turned out to be none: that a connection reads redundant sound is known
+            // a moment after what it loses.
+            self.plain = Held { value: Class::Clean, needed: now };
+        }
         let worst = if demand.red.share >= demand.plain.share { demand.red } else { demand.plain };
         self.run.update(now, worst.run(BURSTY.0), worst.run(BURSTY.1));
         let (red, plain) = (self.red.value, self.plain.value);

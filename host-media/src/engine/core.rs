@@ -201,14 +201,20 @@ impl Core {
     /// With another time than 5 s.
     pub(crate) fn finish_within(&mut self, patience: Duration) -> Result<(), Error> {
         // First of all, so that nobody is listened to while a disk is waited for.
+        let finished = self.close_devices();
+        self.player.finish(&mut self.on_event);
+        self.taps.finish(patience, &mut self.on_event);
+        finished
+    }
+
+    /// Closes the source and completes the sink's file. What is recorded is completed by [`finish`](Self::finish).
+    pub(super) fn close_devices(&mut self) -> Result<(), Error> {
         self.source.finish();
         let finished = self.sink.finish();
         if let Some(desk) = &self.desk {
             desk.sources.clear();
             desk.sinks.clear();
         }
-        self.player.finish(&mut self.on_event);
-        self.taps.finish(patience, &mut self.on_event);
         finished
     }
 

@@ -296,6 +296,11 @@ impl<K: Kind> Counter<K> {
         }
     }
 
+    /// When there is something to do though nothing happens. Without ticks there is nothing: what is due then stays so.
+    fn wake(&self) -> Option<Instant> {
+        self.keeper.wake().filter(|_| !self.post.closed())
+    }
+
     /// Closes what waits for it; files that were in use are completed.
     pub(super) fn clear(&self) {
         loop {
@@ -402,13 +407,17 @@ impl Desk {
         self.sinks.step(&self.system, now);
     }
 
+    /// When it has something to do though nobody rings.
+    fn wake(&self) -> Option<Instant> {
+        [self.sources.wake(), self.sinks.wake()].into_iter().flatten().min()
+    }
+
     /// Works until `stop`, asleep most of the time.
     pub(super) fn run(mut self, stop: &AtomicBool) {
         while !stop.load(Ordering::Acquire) {
             let now = Instant::now();
             self.step(now);
-            let wake = [self.sources.keeper.wake(), self.sinks.keeper.wake()].into_iter().flatten().min();
-            self.bell.wait(wake.map(|at| at.saturating_duration_since(now)));
+            self.bell.wait(self.wake().map(|at| at.saturating_duration_since(now)));
         }
         self.sources.clear();
         self.sinks.clear();

@@ -5,7 +5,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::{self, Receiver, RecvTimeoutError},
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -15,13 +15,10 @@ use super::{
     Builder, Controls, Core,
     desk::{Bell, Desk},
 };
-use crate::{TICK, error::Error, priority};
+use crate::{TICK, error::Error, priority, record};
 
 /// After a standstill up to this many ticks (200 ms) are made up for at once; what is beyond is left out.
 const CATCH_UP: u64 = 20;
-
-/// How long stopping waits for a device that is just being opened or closed: longer than cpal's own time limit of 2 s.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A running engine. Gives access to its [`Controls`] by itself; stops when it is dropped.
 #[derive(Debug)]
@@ -29,11 +26,19 @@ pub struct Engine {
     controls: Controls,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<(), Error>>>,
+    /// Ends when the engine's thread has closed its devices.
+    devices: Option<Receiver<()>>,
     /// Ends when the desk has closed everything.
     desk: Option<Receiver<()>>,
 }
 
 impl Engine {
+    /// How long closing waits for a device that is just being opened or closed: longer than cpal's own time limit of 2 s.
+    pub const DEVICE_PATIENCE: Duration = Duration::from_secs(5);
+
+    /// How long the end waits for the disk to which something is recorded; it is completed when the disk goes on.
+    pub const DISK_PATIENCE: Duration = record::PATIENCE;
+
     /// Begins to set an engine up.
     pub fn builder() -> Builder {
         Builder::default()
@@ -50,25 +55,52 @@ impl Engine {
         let controls = core.controls();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let last = Last { over: Arc::default(), bell: Arc::clone(&controls.shared.bell) };
+        let (closes, devices) = mpsc::channel();
+        let last = Last { over: Arc::default(), bell: Arc::clone(&controls.shared.bell), _devices: closes };
         let desk = core.desk.take().map(|desk| start_desk(desk, &last.over)).transpose()?;
         let shared = Arc::clone(&controls.shared);
         let work = move || {
             // Dropped in the opposite order, whatever happens: the desk has to close what the core leaves to it.
-            let _last = last;
+            let last = last;
             let mut core = core;
             shared.raised.store(priority::raise(), Ordering::Relaxed);
             run(&mut core, &stopped);
-            core.finish()
+            let closed = core.close_devices();
+            // Whoever waits for devices only does not wait for the disk.
+            drop(last);
+            closed.and(core.finish())
         };
         let thread = spawn(Box::new(work)).map_err(Error::Thread)?;
-        Ok(Self { controls, stop, thread: Some(thread), desk })
+        Ok(Self { controls, stop, thread: Some(thread), devices: Some(devices), desk })
     }
 
     /// A handle for settings, peers and statistics that may be kept elsewhere.
     #[must_use]
     pub fn controls(&self) -> Controls {
         self.controls.clone()
+    }
+
+    /// Stops within a tick and closes the devices: when this returns, others can open them. What is recorded is completed
+    /// beside, however long the disk takes; [`stop`](Self::stop) waits for that, and says what went wrong.
+    pub fn close_devices(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if self.is_own_thread() {
+            // In one of its own callbacks: it ends after this tick.
+            return;
+        }
+        if let Some(devices) = self.devices.take() {
+            // Nothing is ever sent: it ends.
+            let _ = devices.recv();
+        }
+        if let Some(desk) = self.desk.take()
+            && desk.recv_timeout(Self::DEVICE_PATIENCE) == Err(RecvTimeoutError::Timeout)
+        {
+            tracing::warn!("a device does not let itself be opened or closed; it is left to itself");
+        }
+    }
+
+    fn is_own_thread(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| thread.thread().id() == std::thread::current().id())
     }
 
     /// Stops within a tick, closes the devices and completes the files.
@@ -80,23 +112,16 @@ impl Engine {
     }
 
     fn join(&mut self) -> Result<(), Error> {
-        self.stop.store(true, Ordering::Release);
-        let Some(thread) = self.thread.take() else { return Ok(()) };
-        if thread.thread().id() == std::thread::current().id() {
-            // Dropped inside of one of its own callbacks: it ends after this tick.
+        self.close_devices();
+        if self.is_own_thread() {
             return Ok(());
         }
-        let result = thread.join().unwrap_or_else(|panic| {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        thread.join().unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
             let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
             Err(Error::Panicked(text.unwrap_or_else(|| "no message".to_owned())))
-        });
-        if let Some(desk) = self.desk.take()
-            && desk.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout)
-        {
-            tracing::warn!("a device does not let itself be opened or closed; it is left to itself");
-        }
-        result
+        })
     }
 }
 
@@ -119,10 +144,13 @@ impl Drop for Engine {
 /// What the engine's thread does.
 type Work = Box<dyn FnOnce() -> Result<(), Error> + Send>;
 
-/// Ends the desk when it is dropped: with the engine's thread, however that ends, or because there is none.
+/// Ends the desk when it is dropped: when the engine's thread has closed its devices, however it ends, or because there is
+/// none.
 struct Last {
     over: Arc<AtomicBool>,
     bell: Arc<Bell>,
+    /// Tells that the devices are closed, by its end.
+    _devices: Sender<()>,
 }
 
 impl Drop for Last {

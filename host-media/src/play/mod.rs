@@ -94,13 +94,15 @@ impl Controls {
         Ok(())
     }
 
-    /// Ends the file that is being played, with the next tick.
-    pub fn stop_playing(&self) {
+    /// Ends the file that is being played, with the next tick. False if there is none; one that no tick has begun is one.
+    pub fn stop_playing(&self) -> bool {
         let players = self.players();
         let mut state = lock(&players.state);
+        let any = state.playing || state.waiting.is_some();
         state.pass_over();
         state.stop = true;
         players.changed.store(true, Ordering::Release);
+        any
     }
 
     /// How much of a file has been played; none if none is being played.
@@ -138,6 +140,8 @@ pub(crate) struct Players {
 #[derive(Debug, Default)]
 struct State {
     waiting: Option<Playing>,
+    /// The ticks play one.
+    playing: bool,
     /// What waited, and will never be played: to be told.
     passed: Vec<PathBuf>,
     stop: bool,
@@ -224,8 +228,8 @@ impl Player {
         self.block = Some(block);
         match pulled {
             Pull::Waiting | Pull::Sound => {}
-            Pull::Ended => self.end(None, tell),
-            Pull::Failed(cause) => self.end(Some(cause), tell),
+            Pull::Ended => self.over(None, tell),
+            Pull::Failed(cause) => self.over(Some(cause), tell),
         }
     }
 
@@ -245,7 +249,9 @@ impl Player {
     fn change(&mut self, tell: &mut dyn FnMut(Event)) {
         let (stop, passed, waiting) = {
             let mut state = lock(&self.shared.state);
-            (std::mem::take(&mut state.stop), std::mem::take(&mut state.passed), state.waiting.take())
+            let (stop, waiting) = (std::mem::take(&mut state.stop), state.waiting.take());
+            state.playing = waiting.is_some() || (state.playing && !stop);
+            (stop, std::mem::take(&mut state.passed), waiting)
         };
         if stop || waiting.is_some() {
             self.end(None, tell);
@@ -269,6 +275,12 @@ impl Player {
         drop(state);
         self.block = None;
         self.change(tell);
+    }
+
+    /// A file ends by itself.
+    fn over(&mut self, cause: Option<String>, tell: &mut dyn FnMut(Event)) {
+        lock(&self.shared.state).playing = false;
+        self.end(cause, tell);
     }
 
     fn end(&mut self, cause: Option<String>, tell: &mut dyn FnMut(Event)) {

@@ -177,15 +177,24 @@ fn another_one_takes_its_place_and_stop_stops() {
     call.run(1);
     assert_eq!(call.ended(), [(wav.clone(), None)]);
     assert_eq!(call.controls.playing(), Some(Duration::from_millis(10)));
-    call.controls.stop_playing();
+    assert!(call.controls.stop_playing());
     call.run(10);
-    assert_eq!(call.ended(), [(wav, None), (opus, None)]);
+    assert_eq!(call.ended(), [(wav.clone(), None), (opus, None)]);
     call.frames.lock().unwrap().clear();
     call.run(20);
     assert!(loudness(&call.sent()[4_800..]) < 1e-3);
-    call.controls.stop_playing();
+    assert!(!call.controls.stop_playing(), "none is played");
     call.run(1);
     assert_eq!(call.ended().len(), 2);
+    // One that no tick has begun is one, and one that has come to its end is none.
+    call.controls.play(&PlaySpec::new(&wav).lockstep(true)).unwrap();
+    assert!(call.controls.stop_playing());
+    call.run(1);
+    assert!(!call.controls.stop_playing());
+    call.controls.play(&PlaySpec::new(&wav).lockstep(true)).unwrap();
+    call.run(150);
+    assert_eq!(call.ended().len(), 4);
+    assert!(!call.controls.stop_playing());
 }
 
 #[test]

@@ -50,6 +50,8 @@ fn rating(round_trip: Option<Duration>, jitter_buffer: Duration, loss: Option<Lo
 impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
     pub(super) async fn judge(&mut self, live: &mut Live) -> Result<(), End> {
         if live.steps.state() != LinkState::Connected {
+            // What was said of a path that does not work holds no more, and is said again.
+            live.judging.adviser = Adviser::default();
             return Ok(());
         }
         let now = now();
@@ -93,8 +95,8 @@ fn advice(measured: &Measured, round_trip: Option<Duration>) -> Advice {
         loss: reported.map(|reported| reported.loss),
         path_loss: measured.path_loss.map(|loss| loss.share),
         burst_ratio: measured.path_loss.map(|loss| loss.burst_ratio),
-        // Alone it is nothing to act on.
-        round_trip: round_trip.filter(|_| reported.is_some() || measured.path_loss.is_some()),
+        // Who only listens acts on it, too: by it a jitter buffer knows what was sent again.
+        round_trip,
         congested: measured.congested,
     }
 }

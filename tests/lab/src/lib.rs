@@ -39,7 +39,7 @@ pub use mesh::Counters;
 pub use {
     host::{Host, Lab},
     nat::Nat,
-    phone::{Heard, Phone, Signals, Talk, unix},
+    phone::{Heard, Phone, Signals, Talk, blink, unix},
     process::Process,
     relay::Relay,
     table::Row,

@@ -38,7 +38,7 @@ pub struct Phone {
 ///
 /// # Errors
 /// If there is none.
-fn blink() -> Result<PathBuf, Error> {
+pub fn blink() -> Result<PathBuf, Error> {
     let beside = || {
         let test = env::current_exe().ok()?;
         Some(test.parent()?.parent()?.join("blink"))

@@ -140,10 +140,9 @@ fn weak_radio(name: &str, losses: &Conditions, made_up: f64) {
         row.later[side] = delay(moments, begin, begin + 20.0);
     }
     row.report().expect("the table can be written");
-    for side in 0..2 {
-        let late = row.later[side].expect("audio is heard");
+    for (late, [concealed, ..]) in row.later.into_iter().zip(stats) {
+        let late = late.expect("audio is heard");
         assert!(late < MOST_WITH_REDUNDANCY, "{late:.3} s late");
-        let [concealed, ..] = stats[side];
         assert!(concealed < made_up, "{concealed:.1} % had to be made up");
     }
     assert_eq!(heard.fault, None);

@@ -207,3 +207,29 @@ fn a_store_remembers_where_the_other_side_lives() {
     let (code, lines) = Phone::call_by_key_alone("alice", &bob.did(), &kept).end();
     assert_eq!(code, 0, "{lines:?}");
 }
+
+/// The callee is found when the common node has heard where it listens, so the first attempts may come too early.
+#[test]
+fn a_public_key_is_enough_for_those_who_name_the_same_node() {
+    let _alone = one_at_a_time();
+    let mut common = Phone::answer("common", &[]);
+    common.until("ready");
+    let through = common.address();
+    let mut hidden = Phone::answer("hidden", &["--bootstrap", &through, "--publish", "off"]);
+    hidden.until("ready");
+    let mut bob = Phone::answer("bob", &["--once", "--bootstrap", &through]);
+    bob.until("ready");
+    let call =
+        |_| Phone::call_by_key_alone("alice", &bob.did(), &["--bootstrap", &through, "--duration", "1"]);
+    let code = (0..20).map(|n| call(n).end().0).find(|code| *code != 5);
+    assert_eq!((code, bob.end().0), (Some(0), 0));
+    // That one was there before, and tells nobody.
+    let asked = |dht| {
+        let options = ["--bootstrap", &through, "--dht", dht];
+        let (code, lines) = Phone::call_by_key_alone("alice", &hidden.did(), &options).end();
+        let cause =
+            lines.iter().find(|line| line["event"] == "warning").map(|line| line["cause"].to_string());
+        (code, cause.map(|cause| cause.contains("asked in vain")))
+    };
+    assert_eq!([asked("on"), asked("off")], [(5, Some(true)), (5, Some(false))]);
+}

@@ -19,7 +19,7 @@ pub(crate) static CONTRACT: LazyLock<Document> = LazyLock::new(|| {
 pub(crate) struct Document {
     /// Options by the heading under which they stand, without what they take.
     pub(crate) options: BTreeMap<String, BTreeSet<String>>,
-    /// Options of the common table that are read and refused.
+    /// Options that are said to be read and refused.
     pub(crate) not_built: BTreeSet<String>,
     pub(crate) events: BTreeMap<String, Vec<Field>>,
     pub(crate) reasons: BTreeSet<String>,
@@ -193,7 +193,7 @@ fn the_contract_is_read_whole() {
     let c = &*CONTRACT;
     assert_eq!(c.exit_codes, (0..=6).collect());
     assert!(c.options["Common options"].len() >= 21, "{:?}", c.options);
-    assert_eq!(c.not_built.len(), 3, "{:?}", c.not_built);
+    assert!(c.not_built.is_empty(), "{:?}", c.not_built);
     assert_eq!((c.reasons.len(), c.link_states.len(), c.steps.len()), (12, 13, 6), "{c:?}");
     assert_eq!(c.participant_states.len(), 14, "{:?}", c.participant_states);
     assert_eq!((c.events.len(), c.commands.len()), (28, 28), "{:?}", c.events.keys());

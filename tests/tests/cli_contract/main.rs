@@ -9,5 +9,6 @@ mod endings;
 mod groups;
 mod parties;
 mod phone;
+mod relays;
 mod sound;
 mod usage;

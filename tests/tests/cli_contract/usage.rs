@@ -208,17 +208,14 @@ fn a_key_file_that_others_can_read_is_refused() {
 }
 
 #[test]
-fn what_is_not_built_says_so() {
-    let values = |option: &str| match option {
-        "--bootstrap" | "--relay" => vec!["/ip4/192.0.2.1/tcp/4001/p2p/12D3KooW"],
-        "--relay-only" => vec![],
-        _ => vec!["somewhere"],
-    };
-    for option in &CONTRACT.not_built {
-        let arguments = [&["answer", option][..], &values(option)].concat();
-        refused(&arguments, &[option, "not built yet"]);
-    }
-    refused(&["relay"], &["relay", "not built yet"]);
+fn relay_only_needs_ways_that_are_left() {
+    let relay = "/ip4/192.0.2.1/tcp/4001/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+    refused(&["answer", "--relay-only"], &["--relay-only", "--relay ADDR"]);
+    refused(&["answer", "--relay-only", "--relay", relay], &["--relay-only", "--turn"]);
+    let listen = ["--listen", "/ip4/127.0.0.1/tcp/0"];
+    refused(&[&["answer", "--relay-only", "--relay", relay][..], &listen].concat(), &["--listen", "address"]);
+    refused(&["answer", "--relay", "/ip4/192.0.2.1/tcp/4001"], &["--relay", "/p2p/"]);
+    refused(&["relay", "--listen", "nowhere"], &["--listen", "multiaddr"]);
 }
 
 #[test]

@@ -16,13 +16,14 @@ use crate::{
         media::{Audio, RealMedia},
         memory_gossip::MemoryHub,
         memory_media::MemoryLinks,
-        node::{AddressError, IpfsGossip, NodeAddress, NodeConfig, NodeLink},
+        node::{AddressError, IpfsGossip, NodeAddress, NodeConfig, NodeFinding, NodeLink},
         store::SealedStore,
         turn::{Friends, TurnConfig, TurnServer},
     },
     error::Error,
     id::{Identity, NodeId, NodeKey, PublicKey},
     ports::{gossip::Gossip, media::Media, store::Store},
+    reach::{Address, FindConfig, Place},
 };
 
 /// Gossip and links in memory: where phones of one test meet.
@@ -49,11 +50,21 @@ pub struct Builder {
     config: Config,
     listen: Vec<String>,
     peers: Vec<String>,
+    bootstrap: Vec<String>,
+    mdns: bool,
+    dht: bool,
+    public_dht: bool,
+    publish: bool,
     ice: Vec<IpAddr>,
     servers: Vec<IceServer>,
     turn: Option<TurnConfig>,
     friends: Vec<PublicKey>,
     relayed_media: bool,
+    relays: Vec<String>,
+    relay_only: bool,
+    hole_punching: bool,
+    port_mapping: bool,
+    dial_back: bool,
     carrier: Carrier,
     store: Option<Arc<dyn Store>>,
     contacts: Vec<PublicKey>,
@@ -74,11 +85,21 @@ impl Builder {
             config: Config::default(),
             listen: Vec::new(),
             peers: Vec::new(),
+            bootstrap: Vec::new(),
+            mdns: false,
+            dht: true,
+            public_dht: false,
+            publish: true,
             ice: Vec::new(),
             servers: Vec::new(),
             turn: None,
             friends: Vec::new(),
             relayed_media: false,
+            relays: Vec::new(),
+            relay_only: false,
+            hole_punching: true,
+            port_mapping: false,
+            dial_back: true,
             carrier: Carrier::Own,
             store: None,
             contacts: Vec::new(),
@@ -128,6 +149,49 @@ impl Builder {
         self
     }
 
+    /// Finds people through this node, such as `/ip4/192.0.2.1/tcp/4001/p2p/12D3KooW…` (repeat for several): any node of
+    /// warp-blink that is up. Then a public key is enough to call somebody who does the same and has an address that others reach
+    /// (relays for those behind a NAT are to come), and this node can be found by those who know the own key. The connection is kept, and made again when it is lost. Default: none, and then nobody is asked.
+    ///
+    /// What others learn: this node, and those that it leads to, who looks for whom, and where both are. The addresses of
+    /// this node are told to whoever knows the own key, unless [`publish`](Self::publish) is off. At a bootstrap node in the
+    /// same house, or on the same machine, addresses of that house, or machine, are told as well.
+    pub fn bootstrap(mut self, address: impl Into<String>) -> Self {
+        self.bootstrap.push(address.into());
+        self
+    }
+
+    /// Finds people on the local network, and is found there, without any address (mDNS). Default off: everybody in that
+    /// network learns that this node is there. For the own node only.
+    pub fn mdns(mut self, mdns: bool) -> Self {
+        self.mdns = mdns;
+        self
+    }
+
+    /// Takes part in the distributed table of warp-blink: asks [bootstrap](Self::bootstrap) nodes and those that they lead
+    /// to, and answers others. Default on; without a bootstrap node it answers only, so that others can use this node as theirs.
+    /// For the own node only.
+    pub fn dht(mut self, dht: bool) -> Self {
+        self.dht = dht;
+        self
+    }
+
+    /// Looks for nodes in the table of the public IPFS network too, through those [bootstrap](Self::bootstrap) nodes that
+    /// belong to it. Nothing is stored there, and people whose node has another key than they have are not found there. Default
+    /// off: strangers there learn whom this node looks for, and where it is. For the own node only.
+    pub fn public_dht(mut self, public_dht: bool) -> Self {
+        self.public_dht = public_dht;
+        self
+    }
+
+    /// Tells where this node is, in a signed record under the own key, to the nodes through which others are found, and
+    /// answers others who look for somebody. Default on; without a bootstrap node there is nobody to tell. Off, this node finds
+    /// others and is found by nobody, but for those who know its address, and on the local network with [`mdns`](Self::mdns).
+    pub fn publish(mut self, publish: bool) -> Self {
+        self.publish = publish;
+        self
+    }
+
     /// Media goes over this local address only (repeat for several). Default: all but loopback.
     pub fn ice_address(mut self, address: IpAddr) -> Self {
         self.ice.push(address);
@@ -163,6 +227,45 @@ impl Builder {
     #[doc(hidden)]
     pub fn relayed_media(mut self) -> Self {
         self.relayed_media = true;
+        self
+    }
+
+    /// A relay that keeps a place for this phone, so that others reach it there, such as
+    /// `/dns4/relay.example.org/tcp/4001/p2p/12D3KooW…` (repeat for several; 8 at most). Anybody can run one: see
+    /// [`RelayConfig`](crate::RelayConfig). It carries signals only, and sees who is called from where, and when. For the own node only.
+    pub fn relay(mut self, address: impl Into<String>) -> Self {
+        self.relays.push(address.into());
+        self
+    }
+
+    /// Shows no address of this machine to those who are called or call: signals go through relays that are named with
+    /// [`relay`](Self::relay) (and bootstrap nodes), sound through TURN servers that are named with [`ice_server`](Self::ice_server);
+    /// without either, calls fail. This phone listens nowhere, dials nothing else, and asks no router. Those relays and servers see
+    /// its address. Default: false. For the own node only.
+    pub fn relay_only(mut self, relay_only: bool) -> Self {
+        self.relay_only = relay_only;
+        self
+    }
+
+    /// Whether the signals of two who are connected through a relay may find a straight way (DCUtR, "hole punching"), for which both tell
+    /// each other their addresses. Default: true; never under [`relay_only`](Self::relay_only). For the own node only.
+    pub fn hole_punching(mut self, hole_punching: bool) -> Self {
+        self.hole_punching = hole_punching;
+        self
+    }
+
+    /// Whether the router is asked for a port at which everybody reaches this phone (UPnP). It is seen in the local network. Default:
+    /// false; never under [`relay_only`](Self::relay_only). For the own node only.
+    pub fn port_mapping(mut self, port_mapping: bool) -> Self {
+        self.port_mapping = port_mapping;
+        self
+    }
+
+    /// Whether relays and bootstrap nodes are asked to dial back, so that [`NodeState`](crate::event::NodeState) says whether everybody
+    /// reaches this phone (AutoNAT). They learn nothing that they do not know. Default: true; never under
+    /// [`relay_only`](Self::relay_only). For the own node only.
+    pub fn dial_back(mut self, dial_back: bool) -> Self {
+        self.dial_back = dial_back;
         self
     }
 
@@ -249,6 +352,17 @@ impl Builder {
 
     async fn put_together(self) -> Result<Blink, Error> {
         let addresses = self.peers.iter().map(|a| address(a)).collect::<Result<Vec<_>, Error>>()?;
+        let bootstrap = self.bootstrap.iter().map(|a| address(a)).collect::<Result<Vec<_>, Error>>()?;
+        // What is no relay is refused by the node, which says why.
+        let relays = self.relays.iter().filter_map(|a| address(a).ok()).collect();
+        let through = !bootstrap.is_empty() && self.dht;
+        let finding = FindConfig::default()
+            .with_relay_only(self.relay_only)
+            .with_mdns(self.mdns)
+            .with_records(through)
+            .with_kademlia(through || !bootstrap.is_empty() && self.public_dht)
+            .with_publish(through && self.publish)
+            .with_nearest(nearest(&bootstrap));
         let media = self.config.media;
         if media.narrowed(media).is_none() {
             return Err(Error::Media(format!(
@@ -271,13 +385,26 @@ impl Builder {
                 let audio = tokio::task::spawn_blocking(move || audio.check().map(|()| audio))
                     .await
                     .map_err(|e| Error::Media(e.to_string()))??;
-                let media = real_media(audio, self.ice, self.servers, (self.relayed_media, !self.friends.is_empty()))?;
+                let relayed = self.relay_only || self.relayed_media;
+                let media = real_media(audio, self.ice, self.servers, (relayed, !self.friends.is_empty()))?;
                 let gossip: Arc<dyn Gossip> = match carrier {
                     Carrier::App(ipfs, link) => Arc::new(
                         IpfsGossip::attach(*ipfs, link).await.map_err(|e| Error::Node(e.to_string()))?,
                     ),
                     _ => {
-                        let mut config = NodeConfig::new(node_key);
+                        let finding = NodeFinding::default()
+                            .with_kademlia(self.dht)
+                            .with_mdns(self.mdns)
+                            .with_public(self.public_dht)
+                            .with_serves(self.publish)
+                            .with_bootstrap(bootstrap.iter().map(|(node, _)| *node));
+                        let mut config = NodeConfig::new(node_key)
+                            .with_finding(finding)
+                            .with_relays(self.relays)
+                            .with_relay_only(self.relay_only)
+                            .with_hole_punching(self.hole_punching)
+                            .with_port_mapping(self.port_mapping)
+                            .with_dial_back(self.dial_back);
                         if !self.listen.is_empty() {
                             config = config.with_listen(self.listen);
                         }
@@ -295,6 +422,9 @@ impl Builder {
             gossip,
             media,
             addresses,
+            bootstrap,
+            relays,
+            finding,
             store,
             contacts: self.contacts,
             blocked: self.blocked,
@@ -313,6 +443,12 @@ impl Builder {
 pub(super) fn address(text: &str) -> Result<(NodeId, String), Error> {
     let address: NodeAddress = text.parse().map_err(|e: AddressError| Error::Address(e.to_string()))?;
     Ok((address.node(), address.to_string()))
+}
+
+/// The nearest place of any of these: who finds people through a node in the same house finds those of the house.
+fn nearest(bootstrap: &[(NodeId, String)]) -> Place {
+    let places = bootstrap.iter().filter_map(|(_, text)| Address::parse(text).ok()).map(|a| a.first_hop());
+    places.chain([Place::Public]).min().unwrap_or(Place::Public)
 }
 
 fn real_media(

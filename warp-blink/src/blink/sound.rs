@@ -77,7 +77,7 @@ impl Blink {
     }
 
     /// Ends a recording. Its files are complete when [`Event::Recording`](crate::Event::Recording) says that it does not run; another
-    /// one can be begun at once.
+    /// one can be begun at once. One that has not begun so far, because its disk or what was asked before is slow, does not begin.
     ///
     /// # Errors
     /// [`Error::Media`] if the call is not recorded, [`Error::Closed`].
@@ -96,7 +96,7 @@ impl Blink {
         self.sound(SoundCommand::Play { call, file: file.into() }).await
     }
 
-    /// Stops to play a file.
+    /// Stops to play a file, also one that has not begun so far.
     ///
     /// # Errors
     /// [`Error::Media`] if none is played, [`Error::Closed`].

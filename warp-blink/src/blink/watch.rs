@@ -87,11 +87,11 @@ mod tests {
         let mut local = Watch::new(snapshots.clone(), select::local_media());
         let mut node = Watch::new(snapshots, select::node());
         let change = |change: fn(&mut Snapshot)| write.send_modify(|s| change(Arc::make_mut(s)));
-        change(|s| s.node = NodeState::Online);
+        change(|s| s.node = NodeState::Public);
         change(|s| s.statistics.counters.sent += 1);
         assert_eq!(local.changed().now_or_never(), None);
-        assert_eq!(node.changed().now_or_never(), Some(Some(NodeState::Online)));
-        assert_eq!((node.changed().now_or_never(), node.borrow()), (None, &NodeState::Online));
+        assert_eq!(node.changed().now_or_never(), Some(Some(NodeState::Public)));
+        assert_eq!((node.changed().now_or_never(), node.borrow()), (None, &NodeState::Public));
         change(|s| s.local.muted = true);
         assert_eq!(node.changed().now_or_never(), None);
         let (before, told) = (local.borrow().muted, local.changed().now_or_never());

@@ -21,6 +21,7 @@ use super::{
     diary::{Diary, Recording},
     door::{Ask, Gate},
     fault::Losses,
+    finder::Seeker,
     kept::KeptCalls,
     keyring::Keyring,
     ledger::Ledger,
@@ -28,10 +29,11 @@ use super::{
     reaches::Reaches,
     recall,
     shelf::Shelf,
+    sounds::Sounds,
     store::SealedStore,
     turn::{Friends, TurnServer},
     vault::{Vault, Words},
-    workers::{MediaJob, NodeJob, Reply, SoundJob, media_worker, node_worker, sound_worker},
+    workers::{MediaJob, NodeJob, Reply, media_worker, node_worker},
 };
 use crate::{
     config::Config,
@@ -47,16 +49,13 @@ use crate::{
         journal::Beginning,
         signal::{AppData, MAX_MEMBERS, MayInvite},
     },
+    reach::FindConfig,
     stats::Counters,
 };
 
 /// Jobs waiting for the node or the devices. One call makes a few dozen at once; what finds no room fails, and the
 /// machine sends it again.
 const MAX_JOBS: usize = 512;
-
-/// Commands about sound that wait. A person asks for one or two at once; each may take the seconds of a list of devices, and who
-/// has waited for a minute or so should rather hear that something is stuck.
-const MAX_SOUND_JOBS: usize = 16;
 
 /// Events waiting for a reader. A call makes about thirty, and one every few seconds after that.
 pub(crate) const MAX_EVENTS: usize = 1024;
@@ -106,6 +105,11 @@ pub(crate) struct Parts {
     pub(crate) gossip: Arc<dyn Gossip>,
     pub(crate) media: Arc<dyn Media>,
     pub(crate) addresses: Vec<(NodeId, String)>,
+    /// Nodes through which others are found.
+    pub(crate) bootstrap: Vec<(NodeId, String)>,
+    /// Relays that the user named.
+    pub(crate) relays: Vec<(NodeId, String)>,
+    pub(crate) finding: FindConfig,
     /// `None`: nothing is remembered.
     pub(crate) store: Option<Arc<SealedStore>>,
     pub(crate) contacts: Vec<PublicKey>,
@@ -151,9 +155,8 @@ struct Core {
     media: Arc<dyn Media>,
     node_jobs: mpsc::Sender<NodeJob>,
     media_jobs: mpsc::Sender<MediaJob>,
-    sound_jobs: mpsc::Sender<SoundJob>,
+    sounds: Sounds,
     workers: Vec<JoinHandle<()>>,
-    sound_worker: JoinHandle<()>,
     friends: Friends,
     turn: Option<TurnServer>,
     ended: VecDeque<(EffectId, Outcome)>,
@@ -183,8 +186,8 @@ pub(crate) async fn start(parts: Parts) -> Result<Running, Error> {
     let (results, result_queue) = mpsc::channel(MAX_JOBS);
     let (node_jobs, node_queue) = mpsc::channel(MAX_JOBS);
     let (media_jobs, media_queue) = mpsc::channel(MAX_JOBS);
-    let (sound_jobs, sound_queue) = mpsc::channel(MAX_SOUND_JOBS);
-    let sound_worker = tokio::spawn(sound_worker(parts.media.clone(), sound_queue));
+    // Lists of devices and files take up to seconds, which neither links nor a hang-up wait for.
+    let sounds = Sounds::start(&parts.media);
     let workers = vec![
         tokio::spawn(node_worker(parts.gossip.clone(), node_queue, results.clone())),
         tokio::spawn(media_worker(parts.media.clone(), media_queue, results.clone())),
@@ -201,14 +204,25 @@ pub(crate) async fn start(parts: Parts) -> Result<Running, Error> {
         .with_people(parts.contacts, parts.blocked);
     let machine = beginning.machine()?;
     let diary = parts.recording.map(|recording| Diary::begin(recording, &beginning));
-    let (mut reaches, dialed) = Reaches::new(parts.gossip.clone(), Book::load(Shelf::new(parts.store)).await);
+    let (answers, dialed) = mpsc::channel(64);
+    let shelf = Shelf::new(parts.store.clone());
+    let (finding, identity) = (parts.finding, parts.identity);
+    let seeker = Seeker::load(parts.gossip.clone(), finding, identity, shelf, answers.clone()).await;
+    let book = Book::load(Shelf::new(parts.store)).await;
+    let mut reaches = Reaches::new(parts.gossip.clone(), book, seeker, answers);
+    for (node, address) in parts.relays {
+        reaches.relay(node, &address);
+    }
     let now = clock::now();
     let nodes: Vec<NodeId> = parts.addresses.iter().map(|(node, _)| *node).collect();
     for (node, address) in parts.addresses {
         reaches.learn(node, &address);
     }
     for node in nodes {
-        reaches.want(now, node, None);
+        reaches.want(now, node);
+    }
+    for (node, address) in parts.bootstrap {
+        reaches.anchor(now, node, &address);
     }
     let (snapshot, snapshots) = watch::channel(Arc::new(machine.snapshot()));
     let weak = events.downgrade();
@@ -236,9 +250,8 @@ pub(crate) async fn start(parts: Parts) -> Result<Running, Error> {
         media: parts.media,
         node_jobs,
         media_jobs,
-        sound_jobs,
+        sounds,
         workers,
-        sound_worker,
         friends: parts.friends,
         turn: parts.turn,
         ended: VecDeque::new(),
@@ -305,6 +318,7 @@ impl Core {
         all.refused.add(&dropped.refused);
         all.refused.shape += gossip.rejected;
         all.refused.version += gossip.ignored;
+        all.refused.record += gossip.records_forged + self.reaches.forged();
         all.stray += dropped.stray;
         all.duplicate += dropped.duplicate;
         self.ledger.note(&snapshot);

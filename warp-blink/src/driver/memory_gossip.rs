@@ -14,10 +14,12 @@ use std::{
     fmt,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::stream::BoxStream;
 
 use crate::{
     id::NodeId,
@@ -31,6 +33,9 @@ use crate::{
 
 /// The most messages that wait behind later ones. Above that the oldest is delivered.
 const MAX_DELAYED: usize = 4096;
+
+/// The most records that a hub stores.
+const MAX_RECORDS: usize = 4096;
 
 /// The most copies of one message.
 const MAX_COPIES: u8 = 16;
@@ -87,6 +92,8 @@ struct Hub {
     fate: Option<FateFn>,
     /// What names stand for.
     names: BTreeMap<String, Vec<IpAddr>>,
+    /// What everybody stores.
+    records: BTreeMap<[u8; 32], Bytes>,
     delayed: Vec<(u64, Delivery)>,
     deliveries: u64,
 }
@@ -113,7 +120,7 @@ impl MemoryHub {
     /// Adds a node. A node of this name that is there already ends, as when a process starts anew.
     pub fn endpoint(&self, node: NodeId) -> MemoryGossip {
         let (sink, events) = channel();
-        sink.push(GossipEvent::State(NodeState::Online));
+        sink.push(GossipEvent::State(NodeState::Public));
         sink.push(GossipEvent::Listening { address: address(&node) });
         let mut hub = self.lock();
         hub.remove(&node);
@@ -423,6 +430,29 @@ impl Gossip for MemoryGossip {
         })
     }
 
+    /// The hub stores what came last, without looking at it.
+    async fn records(&self, name: [u8; 32]) -> BoxStream<'static, Bytes> {
+        let stored = self.hub.lock().records.get(&name).cloned();
+        Box::pin(futures::stream::iter(stored))
+    }
+
+    async fn whereabouts(&self, _: &NodeId) -> Vec<String> {
+        Vec::new()
+    }
+
+    async fn store_record(&self, name: [u8; 32], record: Bytes, _: Duration) -> usize {
+        let records = &mut self.hub.lock().records;
+        let room = records.len() < MAX_RECORDS || records.contains_key(&name);
+        if room {
+            records.insert(name, record);
+        }
+        usize::from(room)
+    }
+
+    async fn nearby(&self, _: &NodeId) -> Vec<String> {
+        Vec::new()
+    }
+
     async fn disconnect(&self, node: &NodeId) -> Result<(), GossipClosed> {
         let mut hub = self.hub.lock();
         hub.node(&self.node)?;
@@ -439,12 +469,12 @@ impl Gossip for MemoryGossip {
     }
 
     fn listening(&self) -> Vec<String> {
-        if self.state() == NodeState::Online { vec![address(&self.node)] } else { Vec::new() }
+        if self.state() == NodeState::Public { vec![address(&self.node)] } else { Vec::new() }
     }
 
     fn state(&self) -> NodeState {
         if self.hub.lock().nodes.contains_key(&self.node) {
-            NodeState::Online
+            NodeState::Public
         } else {
             NodeState::Offline { cause: OfflineCause::Stopped }
         }

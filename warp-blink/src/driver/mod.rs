@@ -11,6 +11,7 @@ pub(crate) mod core;
 pub(crate) mod diary;
 pub(crate) mod door;
 mod fault;
+mod finder;
 #[cfg(test)]
 pub(crate) mod hoard;
 mod kept;
@@ -26,6 +27,7 @@ mod push;
 mod reaches;
 mod recall;
 mod shelf;
+mod sounds;
 pub mod store;
 pub mod turn;
 mod vault;

@@ -1,20 +1,37 @@
-//! The connections to other nodes: one reach machine each, and the addresses that are known.
+//! The connections to other nodes: one reach machine each, and the addresses that are known or found.
+//!
+//! Somebody who is wanted is dialed where they were last; the [`Seeker`] is told of it, and what it finds is dialed as it
+//! comes. A wish ends when somebody is connected at any node that may be theirs, or when nothing is dialed and nobody is
+//! asked any more.
 
-use std::{collections::BTreeMap, sync::Arc};
+mod carrying;
+mod given;
+mod wishes;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::mpsc,
     task::{AbortHandle, JoinSet},
 };
 
-use super::{book::Book, clock};
+use self::given::Given;
+use super::{
+    book::Book,
+    clock,
+    finder::{Seeker, Tip},
+};
 use crate::{
     id::{NodeId, PublicKey},
-    ports::gossip::{ConnectError, Gossip},
+    ports::gossip::Gossip,
     proto::{EffectId, Outcome},
     reach::{
-        Addresses, Answers, DialId, Effect, Jitter, MAX_ADDRESS, MAX_REACH_ADDRESSES, QueryId, Question,
-        Reach, ReachConfig, ReachInput, ReachState, ResolveError, Via,
+        Addresses, Answers, DialId, Found, Jitter, LookupId, MAX_ADDRESS, MAX_REACH_ADDRESSES, OwnSeen,
+        QueryId, Reach, ReachInput, ReachState, ResolveError, Source, Via,
     },
     time::Instant,
     wire::Whereabouts,
@@ -35,11 +52,26 @@ const ATTEMPTS: u32 = 4;
 /// call waits for a link.
 const AFTER_MOVE: u32 = 8;
 
+/// The pause before a node through which others are found is tried again though that seemed hopeless: the longest pause of one
+/// that might come back.
+const ANCHOR_AGAIN: Duration = Duration::from_secs(30);
+
+/// The most nodes at which one person is looked for: those of a full record, and the one of their key.
+const MAX_PLACES: usize = 5;
+
 pub(super) struct Reaches {
     gossip: Arc<dyn Gossip>,
     book: Book,
+    seeker: Seeker,
     machines: BTreeMap<NodeId, Reach>,
-    waiting: Vec<(EffectId, NodeId)>,
+    /// Nodes through which others are found: their connections are made again and again.
+    anchors: BTreeSet<NodeId>,
+    given: Given,
+    waiting: Vec<(EffectId, PublicKey)>,
+    /// Where those who are wanted may be. Bounded by the participants of calls.
+    places: BTreeMap<PublicKey, Vec<Spot>>,
+    /// Nodes that were dialed without an address: how that ended, if it did. Bounded as the places are.
+    by_name: BTreeMap<NodeId, Option<String>>,
     /// Nobody knows where these live. Somebody who is being dialed may turn out to know.
     lost: Vec<(EffectId, Outcome)>,
     /// The node of an identity, where it is not the one that the key itself names. Bounded as the book is.
@@ -49,8 +81,16 @@ pub(super) struct Reaches {
     told: BTreeMap<PublicKey, (NodeId, usize)>,
     dials: JoinSet<()>,
     /// The dialings that run, so that they can be ended. Bounded by what the reaches dial.
-    running: BTreeMap<(NodeId, DialId), AbortHandle>,
+    running: BTreeMap<(NodeId, DialId), (AbortHandle, String)>,
     results: mpsc::Sender<Answer>,
+}
+
+/// A node at which somebody may be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Spot {
+    node: NodeId,
+    /// They have signed it.
+    signed: bool,
 }
 
 /// How something ended that was begun for a node.
@@ -61,24 +101,57 @@ pub(super) enum Answer {
     Called { node: NodeId, result: Result<Via, String> },
     /// A question for a name.
     Resolved { node: NodeId, query: QueryId, result: Result<Answers, ResolveError> },
+    /// A question for somebody.
+    Found { lookup: LookupId, found: Option<Found> },
+    /// The own record went out.
+    Published { sequence: u64, stored: bool },
+    /// What others have stored of this identity was looked at.
+    Reviewed(OwnSeen),
 }
 
 impl Reaches {
-    pub(super) fn new(gossip: Arc<dyn Gossip>, book: Book) -> (Self, mpsc::Receiver<Answer>) {
-        let (results, receiver) = mpsc::channel(64);
-        let reaches = Self {
+    pub(super) fn new(
+        gossip: Arc<dyn Gossip>,
+        book: Book,
+        seeker: Seeker,
+        results: mpsc::Sender<Answer>,
+    ) -> Self {
+        Self {
             gossip,
             book,
+            seeker,
             machines: BTreeMap::new(),
+            anchors: BTreeSet::new(),
+            given: Given::default(),
             waiting: Vec::new(),
+            places: BTreeMap::new(),
+            by_name: BTreeMap::new(),
             lost: Vec::new(),
             homes: BTreeMap::new(),
             told: BTreeMap::new(),
             dials: JoinSet::new(),
             running: BTreeMap::new(),
             results,
-        };
-        (reaches, receiver)
+        }
+    }
+
+    /// The user has named this relay.
+    pub(super) fn relay(&mut self, node: NodeId, address: &str) {
+        self.given.add(node, address);
+    }
+
+    /// Others are found through this node: it is dialed until it is there, and again when it is lost.
+    pub(super) fn anchor(&mut self, now: Instant, node: NodeId, address: &str) {
+        self.given.add(node, address);
+        self.learn(node, address);
+        self.anchors.insert(node);
+        let addresses = Addresses(self.book.addresses(&node));
+        self.feed(now, node, ReachInput::Connect { addresses });
+    }
+
+    /// Records of others than they say, among what was found.
+    pub(super) fn forged(&self) -> u64 {
+        self.seeker.forged()
     }
 
     /// Remembers an address of a node.
@@ -90,6 +163,7 @@ impl Reaches {
     /// Saves what was learnt, and waits for it.
     pub(super) async fn close(&mut self) {
         self.dials.abort_all();
+        self.seeker.close().await;
         self.book.close().await;
     }
 
@@ -134,18 +208,13 @@ impl Reaches {
         if let Some((other, _)) = before.filter(|(n, _)| *n != node) {
             self.let_go(now, other);
         }
-        let mut addresses = self.book.addresses(&node);
-        addresses.extend(place.addresses().iter().cloned());
-        addresses.truncate(MAX_REACH_ADDRESSES);
-        if self.gossip.connected().iter().any(|(n, _)| *n == node) {
-            return self.settled();
+        self.may_be_at(peer, node, false);
+        if self.connected(&node).is_none() {
+            let mut addresses = self.book.addresses(&node);
+            addresses.extend(place.addresses().iter().cloned());
+            self.dial_at(now, node, addresses);
         }
-        if addresses.is_empty() {
-            self.call(node);
-            return Vec::new();
-        }
-        self.feed(now, node, ReachInput::Connect { addresses: Addresses(addresses) });
-        self.settled()
+        self.settled(now)
     }
 
     /// Wants a connection to somebody; the machine is told how it went.
@@ -155,80 +224,146 @@ impl Reaches {
         peer: PublicKey,
         id: EffectId,
     ) -> Vec<(EffectId, Outcome)> {
-        self.want(now, self.home(peer), Some(id))
+        let node = self.home(peer);
+        self.may_be_at(peer, node, false);
+        if let Some(via) = self.connected(&node) {
+            return vec![(id, Outcome::Reached(via))];
+        }
+        self.waiting.push((id, peer));
+        let known = self.book.addresses(&node);
+        self.dial_at(now, node, known.clone());
+        let tips = if known.is_empty() {
+            self.seeker.look(now, peer, node)
+        } else {
+            self.seeker.look_later(now, peer, node, &known)
+        };
+        self.follow(now, tips);
+        self.settled(now)
     }
 
     /// A call with somebody is over: the connection is kept for a while, in case another follows.
     pub(super) fn release(&mut self, now: Instant, peer: PublicKey) {
+        self.seeker.stop(now, peer);
         let told = self.told.remove(&peer).map(|(node, _)| node);
-        self.let_go(now, self.home(peer));
-        if let Some(node) = told {
+        let places = self.places.remove(&peer).unwrap_or_default().into_iter().map(|spot| spot.node);
+        let nodes: BTreeSet<NodeId> = places.chain(told).chain([self.home(peer)]).collect();
+        for node in nodes {
             self.let_go(now, node);
         }
     }
 
     fn let_go(&mut self, now: Instant, node: NodeId) {
-        if self.machines.contains_key(&node) {
+        if self.machines.contains_key(&node) && !self.anchors.contains(&node) {
             self.feed(now, node, ReachInput::Release);
         }
     }
 
-    /// Wants a connection. With an effect, the machine is told how it went.
-    pub(super) fn want(
-        &mut self,
-        now: Instant,
-        node: NodeId,
-        effect: Option<EffectId>,
-    ) -> Vec<(EffectId, Outcome)> {
-        let addresses = self.book.addresses(&node);
-        let connected = self.gossip.connected().into_iter().find(|(n, _)| *n == node);
-        if let Some(effect) = effect {
-            match connected {
-                Some((_, via)) => return vec![(effect, Outcome::Reached(via))],
-                None => self.waiting.push((effect, node)),
-            }
-        }
-        if connected.is_none() {
-            if addresses.is_empty() {
-                self.call(node);
-                return Vec::new();
-            }
+    fn connected(&self, node: &NodeId) -> Option<Via> {
+        self.gossip.connected().into_iter().find(|(n, _)| n == node).map(|(_, via)| via)
+    }
+
+    /// Dials a node at these addresses; without any, by its name alone.
+    fn dial_at(&mut self, now: Instant, node: NodeId, mut addresses: Vec<String>) {
+        addresses.truncate(MAX_REACH_ADDRESSES);
+        if addresses.is_empty() {
+            self.call(node);
+        } else {
             self.feed(now, node, ReachInput::Connect { addresses: Addresses(addresses) });
         }
-        self.settled()
+    }
+
+    /// Tries what was found.
+    fn follow(&mut self, now: Instant, tips: Vec<Tip>) {
+        for Tip { who, node, source, mut addresses } in tips {
+            if !self.places.contains_key(&who) {
+                continue;
+            }
+            // What was found comes first, and what was known is not lost.
+            for known in self.book.addresses(&node) {
+                if !addresses.contains(&known) {
+                    addresses.push(known);
+                }
+            }
+            if self.may_be_at(who, node, source == Source::Record) && self.connected(&node).is_none() {
+                self.dial_at(now, node, addresses);
+            }
+        }
+    }
+
+    /// Wants a connection with a node, whoever lives there.
+    pub(super) fn want(&mut self, now: Instant, node: NodeId) -> Vec<(EffectId, Outcome)> {
+        if self.connected(&node).is_none() {
+            let addresses = self.book.addresses(&node);
+            self.dial_at(now, node, addresses);
+        }
+        self.settled(now)
     }
 
     pub(super) fn on_answer(&mut self, now: Instant, answer: Answer) -> Vec<(EffectId, Outcome)> {
         match answer {
             Answer::Dialed { node, dial, result } => {
-                self.running.remove(&(node, dial));
+                if let Some((_, address)) = self.running.remove(&(node, dial))
+                    && result.is_ok()
+                {
+                    self.learn(node, &address);
+                    if self.anchors.contains(&node) {
+                        let tips = self.seeker.through(now, &address);
+                        self.follow(now, tips);
+                        self.on_own(now);
+                    }
+                }
                 self.feed(now, node, ReachInput::Dialed { dial, result, jitter: jitter() });
             }
             Answer::Resolved { node, query, result } => {
                 self.feed(now, node, ReachInput::Resolved { query, result, jitter: jitter() });
             }
             Answer::Called { node, result } => {
-                let outcome = match result {
-                    Ok(via) => Outcome::Reached(via),
-                    Err(error) => Outcome::Failed(error),
-                };
-                let (done, waiting) = self.waiting.drain(..).partition(|(_, n)| *n == node);
-                self.waiting = waiting;
-                let done: Vec<_> = done;
-                self.lost.extend(done.into_iter().map(|(effect, _)| (effect, outcome.clone())));
+                // One that is connected is seen as such.
+                let ended = result.err().unwrap_or_default();
+                self.by_name.entry(node).and_modify(|error| *error = Some(ended));
+            }
+            Answer::Found { lookup, found } => {
+                let tips = self.seeker.answered(now, lookup, found);
+                self.follow(now, tips);
+            }
+            Answer::Published { sequence, stored } => {
+                let tips = self.seeker.published(now, sequence, stored);
+                self.follow(now, tips);
+            }
+            Answer::Reviewed(seen) => {
+                let tips = self.seeker.reviewed(now, seen);
+                self.follow(now, tips);
             }
         }
-        self.settled()
+        self.settled(now)
+    }
+
+    /// The local network says where a node is.
+    pub(super) fn on_nearby(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        addresses: Vec<String>,
+    ) -> Vec<(EffectId, Outcome)> {
+        let tips = self.seeker.nearby(now, node, addresses);
+        self.follow(now, tips);
+        self.settled(now)
+    }
+
+    /// Others reach this node somewhere else, or for the first time.
+    pub(super) fn on_own(&mut self, now: Instant) {
+        let tips = self.seeker.own(now, self.gossip.listening());
+        self.follow(now, tips);
     }
 
     pub(super) fn on_connected(&mut self, now: Instant, node: NodeId, via: Via) -> Vec<(EffectId, Outcome)> {
         self.feed(now, node, ReachInput::PeerConnected { via });
-        self.settled()
+        self.settled(now)
     }
 
     pub(super) fn on_disconnected(&mut self, now: Instant, node: NodeId) -> Vec<(EffectId, Outcome)> {
         self.feed(now, node, ReachInput::PeerDisconnected { jitter: jitter() });
-        self.settled()
+        self.settled(now)
     }
 
     /// This machine has moved, and left a connection behind. Whoever is needed is reached anew, also who had come by themselves: they
@@ -250,15 +385,26 @@ impl Reaches {
                 }
             }
             all.truncate(MAX_REACH_ADDRESSES);
-            let config = ReachConfig::default().with_max_attempts(AFTER_MOVE);
+            let config = self.config(&node, AFTER_MOVE);
             self.machines.entry(node).or_insert_with(|| Reach::new(node, config.clone())).renew(config);
             self.feed(now, node, ReachInput::Connect { addresses: Addresses(all) });
         }
-        self.settled()
+        self.settled(now)
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        self.machines.values().filter_map(Reach::next_timeout).min()
+        let machines = self.machines.values().filter_map(Reach::next_timeout);
+        let given_up = self.given_up().map(|(_, since)| since + ANCHOR_AGAIN);
+        machines.chain(given_up).chain(self.seeker.next_timeout()).min()
+    }
+
+    /// Nodes through which others are found, and which no repetition seemed to bring: a name that does not exist may exist
+    /// in the next network.
+    fn given_up(&self) -> impl Iterator<Item = (NodeId, Instant)> {
+        self.anchors.iter().filter_map(|node| match self.machines.get(node)?.state() {
+            ReachState::ConnectionFailed { since, .. } => Some((*node, *since)),
+            _ => None,
+        })
     }
 
     pub(super) fn on_time(&mut self, now: Instant) -> Vec<(EffectId, Outcome)> {
@@ -271,103 +417,18 @@ impl Reaches {
         for node in due {
             self.feed(now, node, ReachInput::Timeout { jitter: jitter() });
         }
-        self.settled()
-    }
-
-    fn feed(&mut self, now: Instant, node: NodeId, input: ReachInput) {
-        if !self.machines.contains_key(&node) && !matches!(input, ReachInput::Connect { .. }) {
-            // Somebody else's connection: nothing here wants it.
-            return;
+        let again: Vec<NodeId> =
+            self.given_up().filter(|(_, since)| *since + ANCHOR_AGAIN <= now).map(|(node, _)| node).collect();
+        for node in again {
+            self.feed(now, node, ReachInput::Connect { addresses: Addresses::default() });
         }
-        let config = ReachConfig::default().with_max_attempts(ATTEMPTS);
-        let reach = self.machines.entry(node).or_insert_with(|| Reach::new(node, config));
-        let effects = reach.handle(now, input).unwrap_or_else(|rejected| {
-            tracing::debug!(%rejected, "reach");
-            Vec::new()
-        });
-        for effect in effects {
-            match effect {
-                Effect::Dial { dial, address, .. } => self.dial(node, dial, address.to_string()),
-                Effect::Resolve { query, question } => self.resolve(node, query, question),
-                Effect::Abort { dial } => {
-                    if let Some(running) = self.running.remove(&(node, dial)) {
-                        running.abort();
-                    }
-                }
-                Effect::Close => {
-                    let gossip = self.gossip.clone();
-                    self.dials.spawn(async move {
-                        if gossip.disconnect(&node).await.is_err() {
-                            tracing::debug!("the node was gone before its connection was closed");
-                        }
-                    });
-                }
-            }
-        }
-        while self.dials.try_join_next().is_some() {}
-        // Machines that hold nothing are not kept: what they know is in the book.
-        self.machines.retain(|n, r| {
-            !matches!(r.state(), ReachState::Disconnected) || self.waiting.iter().any(|(_, w)| w == n)
-        });
-    }
-
-    fn dial(&mut self, node: NodeId, dial: DialId, address: String) {
-        let (gossip, results) = (self.gossip.clone(), self.results.clone());
-        let running = self.dials.spawn(async move {
-            let result = gossip.connect(&node, &[address]).await.map_err(cause);
-            // A driver that is gone needs no result.
-            let _ = results.send(Answer::Dialed { node, dial, result }).await;
-        });
-        self.running.insert((node, dial), running);
-    }
-
-    fn call(&mut self, node: NodeId) {
-        let (gossip, results) = (self.gossip.clone(), self.results.clone());
-        self.dials.spawn(async move {
-            let result = gossip.connect(&node, &[]).await.map_err(cause);
-            let _ = results.send(Answer::Called { node, result }).await;
-        });
-    }
-
-    fn resolve(&mut self, node: NodeId, query: QueryId, question: Question) {
-        let (gossip, results) = (self.gossip.clone(), self.results.clone());
-        self.dials.spawn(async move {
-            let result = gossip.resolve(&question).await;
-            let _ = results.send(Answer::Resolved { node, query, result }).await;
-        });
-    }
-
-    fn settled(&mut self) -> Vec<(EffectId, Outcome)> {
-        let dialing =
-            |r: &Reach| matches!(r.state(), ReachState::Connecting { .. } | ReachState::Retry { .. });
-        let mut out = Vec::new();
-        if !self.machines.values().any(dialing) {
-            out.append(&mut self.lost);
-        }
-        self.waiting.retain(|(effect, node)| {
-            let outcome = match self.machines.get(node).map(Reach::state) {
-                Some(ReachState::Connected { via, .. }) => Outcome::Reached(*via),
-                Some(ReachState::ConnectionFailed { error, .. }) => Outcome::Failed(error.to_string()),
-                Some(ReachState::Disconnected) => Outcome::Failed("given up".to_owned()),
-                // On its way, or an attempt without an address that ends by itself.
-                None | Some(_) => return true,
-            };
-            out.push((*effect, outcome));
-            false
-        });
-        out
+        let tips = self.seeker.on_time(now);
+        self.follow(now, tips);
+        self.settled(now)
     }
 }
 
 fn jitter() -> Jitter {
     // Without randomness there is no spreading, and nothing worse.
     Jitter(clock::random().map(u16::from_le_bytes).unwrap_or_default())
-}
-
-/// What one address answered; the address itself is known.
-fn cause(error: ConnectError) -> String {
-    match &error {
-        ConnectError::Failed(failures) if let [failure] = failures.as_slice() => failure.cause.clone(),
-        other => other.to_string(),
-    }
 }

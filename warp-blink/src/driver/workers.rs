@@ -1,5 +1,4 @@
-//! Workers: one hands jobs to the node, one to the media, and one what the app asks of the sound, each in order. What comes of
-//! them goes back as results.
+//! Workers: one hands jobs to the node and one to the media, each in order. What comes of them goes back as results.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -9,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     ports::{
         gossip::{Gossip, PublishError},
-        media::{Media, MediaCommand, MediaError, SoundCommand},
+        media::{Media, MediaCommand, MediaError},
     },
     proto::{EffectId, Outcome},
     wire::Topic,
@@ -20,9 +19,6 @@ pub(super) type MediaJob = (Option<EffectId>, MediaCommand, Option<Reply>);
 
 /// Who waits for a command.
 pub(super) type Reply = oneshot::Sender<Result<(), MediaError>>;
-
-/// A command about sound.
-pub(super) type SoundJob = (SoundCommand, Reply);
 
 /// Something for the node to do.
 pub(super) enum Job {
@@ -72,15 +68,6 @@ pub(super) async fn media_worker(
         if let Some(id) = id {
             let _ = results.send((id, failed(result))).await;
         }
-    }
-}
-
-/// Lists of devices and files take up to seconds, which neither links nor a hang-up wait for.
-pub(super) async fn sound_worker(media: Arc<dyn Media>, mut jobs: mpsc::Receiver<SoundJob>) {
-    while let Some((command, reply)) = jobs.recv().await {
-        let result = media.execute(MediaCommand::Sound(command)).await;
-        // The app may have dropped the future; the command holds all the same.
-        let _ = reply.send(result);
     }
 }
 

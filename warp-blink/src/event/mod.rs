@@ -6,6 +6,7 @@
 
 mod failure;
 mod link;
+mod node;
 mod snapshot;
 
 use std::{fmt, path::PathBuf};
@@ -18,12 +19,13 @@ pub use self::{
         LinkState, Mark, Milestone, ParticipantState, ParticipantSummary, Presence, Step, StepTime, Summary,
         steps,
     },
+    node::NodeState,
     snapshot::{
         CallSnapshot, EndedCall, ErrorNote, LinkStatistics, LocalMedia, MAX_ENDED_CALLS, MAX_ERRORS,
         ParticipantSnapshot, Phase, ResumableCall, Snapshot, Statistics,
     },
 };
-pub use crate::reach::Via;
+pub use crate::reach::{Advice, LocalCause, Via};
 use crate::{
     id::{CallId, PublicKey},
     proto::signal::{AppData, MediaFormat},
@@ -260,23 +262,6 @@ pub enum DeviceKind {
     Microphone,
     /// Sound goes to it.
     Speaker,
-}
-
-/// What the node that carries signals does.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum NodeState {
-    /// It starts.
-    #[default]
-    Starting,
-    /// It listens.
-    Online,
-    /// It reaches nobody and nobody reaches it.
-    Offline {
-        /// Why.
-        cause: String,
-    },
 }
 
 /// Why a call ended.

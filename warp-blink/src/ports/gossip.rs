@@ -15,10 +15,11 @@
 mod error;
 mod queue;
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::queue::channel;
@@ -29,8 +30,14 @@ pub use self::{
         MAX_QUEUED_MESSAGES, MAX_QUEUED_PER_TOPIC,
     },
 };
-pub use crate::reach::{AddressFailure, Answers, OfflineCause, Question, ResolveError, Via};
-use crate::{id::NodeId, wire::Topic};
+pub use crate::reach::{
+    AddressFailure, Advice, Answers, LocalCause, OfflineCause, Question, ResolveError, Via,
+};
+use crate::{
+    id::NodeId,
+    reach::{Facts, Standing},
+    wire::Topic,
+};
 
 /// The most bytes of one message. One KiB is left of the 64 KiB that go over the wire for the topic and the framing:
 /// a frame above that limit would cost the receiver the whole stream, not only the message.
@@ -105,6 +112,20 @@ pub trait Gossip: Send + Sync + 'static {
     /// [`ResolveError::NoSuchName`] where asking again gives the same, otherwise [`ResolveError::Failed`].
     async fn resolve(&self, question: &Question) -> Result<Answers, ResolveError>;
 
+    /// Asks others what they have stored under a name. What they say comes as they say it: signed records, forged ones,
+    /// anything. It ends when all who are to be asked have answered, and at once where nobody may be asked; dropping it asks
+    /// no more.
+    async fn records(&self, name: [u8; 32]) -> BoxStream<'static, Bytes>;
+
+    /// Asks others where a node is. What they say proves nothing.
+    async fn whereabouts(&self, node: &NodeId) -> Vec<String>;
+
+    /// Has others store a signed record under a name, for so long at most. Says how many did, as far as they tell.
+    async fn store_record(&self, name: [u8; 32], record: Bytes, life: Duration) -> usize;
+
+    /// Where the local network says that a node is, as far as it was heard.
+    async fn nearby(&self, node: &NodeId) -> Vec<String>;
+
     /// Gives the connection up. Where the node belongs to the app, its connections are left to it.
     ///
     /// # Errors
@@ -149,7 +170,7 @@ pub enum GossipEvent {
         /// The topic.
         topic: Topic,
     },
-    /// A node is connected: the first connection with it is open.
+    /// A node is connected: the first connection with it is open, or the first one that is straight.
     PeerConnected {
         /// The node.
         node: NodeId,
@@ -174,8 +195,20 @@ pub enum GossipEvent {
         /// The node.
         node: NodeId,
     },
+    /// The local network says where a node is.
+    Nearby {
+        /// The node.
+        node: NodeId,
+        /// Where it may be: nobody has tried.
+        addresses: Vec<String>,
+    },
     /// Others reach this node at one more address.
     Listening {
+        /// The address, with `/p2p/`.
+        address: String,
+    },
+    /// Others reach this node at that address no longer.
+    ListeningNoMore {
         /// The address, with `/p2p/`.
         address: String,
     },
@@ -202,7 +235,9 @@ impl fmt::Debug for GossipEvent {
             Self::PeerDisconnected { .. } => f.write_str("PeerDisconnected"),
             Self::CutOff { .. } => f.write_str("CutOff"),
             Self::PeerUnsupported { .. } => f.write_str("PeerUnsupported"),
+            Self::Nearby { .. } => f.write_str("Nearby"),
             Self::Listening { .. } => f.write_str("Listening"),
+            Self::ListeningNoMore { .. } => f.write_str("ListeningNoMore"),
             Self::State(state) => write!(f, "State({state:?})"),
             Self::Lagged { dropped } => write!(f, "Lagged({dropped})"),
             Self::Stopped => f.write_str("Stopped"),
@@ -211,18 +246,56 @@ impl fmt::Debug for GossipEvent {
 }
 
 /// How a node is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum NodeState {
-    /// Not yet reachable.
+    /// Not yet known.
     Starting,
-    /// Works: it listens, or was told not to.
-    Online,
     /// Cannot be reached, or is gone.
     Offline {
         /// Why.
         cause: OfflineCause,
     },
+    /// It reaches others. Those in the same network reach it, others only where it is connected with them already.
+    LocalOnly {
+        /// Why.
+        cause: LocalCause,
+        /// What helps, the best first.
+        advice: Vec<Advice>,
+    },
+    /// Everybody reaches it, through these relays.
+    Relayed {
+        /// The relays.
+        by: Vec<NodeId>,
+        /// What would make it straight, the best first.
+        advice: Vec<Advice>,
+    },
+    /// Everybody reaches it straight.
+    Public,
+}
+
+impl From<&Facts> for NodeState {
+    fn from(facts: &Facts) -> Self {
+        match facts.standing() {
+            Standing::Starting => Self::Starting,
+            Standing::Offline { cause } => Self::Offline { cause },
+            Standing::LocalOnly { cause } => Self::LocalOnly { cause, advice: facts.advice() },
+            Standing::Relayed { by } => Self::Relayed { by, advice: facts.advice() },
+            Standing::Public => Self::Public,
+        }
+    }
+}
+
+impl From<NodeState> for crate::event::NodeState {
+    fn from(state: NodeState) -> Self {
+        match state {
+            NodeState::Starting => Self::Starting,
+            NodeState::Offline { cause } => Self::Offline { cause: cause.to_string() },
+            NodeState::LocalOnly { cause, advice } => Self::LocalOnly { cause, advice },
+            NodeState::Relayed { by, advice } => Self::Relayed { by, advice },
+            NodeState::Public => Self::Public,
+        }
+    }
 }
 
 /// What a [`Gossip`] counted since its start.
@@ -259,6 +332,14 @@ pub struct GossipCounters {
     pub dropped_displaced: u64,
     /// Other events that were dropped because the reader was slow.
     pub dropped_events: u64,
+    /// Records of others that this node stores, each time that one came.
+    pub records_stored: u64,
+    /// Records that came to be stored and were refused: forged, or under another's name.
+    pub records_forged: u64,
+    /// Records that came to be stored and were refused for another reason: older than what is stored, over, or too many.
+    pub records_refused: u64,
+    /// Times that another node has dialed this one back, as it was asked to.
+    pub dialed_back: u64,
     /// Times that a peer was too slow to take what was sent to it.
     pub slow_peers: u64,
 }

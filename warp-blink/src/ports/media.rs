@@ -151,7 +151,8 @@ pub enum MediaError {
 }
 
 /// Links and devices. Commands come one after the other, in the machine's order; those about sound
-/// ([`MediaCommand::Sound`]) beside them, one after the other as well.
+/// ([`MediaCommand::Sound`]) beside them: those that open or list devices and files one after the other as well, and those that
+/// end something or set processing beside these.
 #[async_trait]
 pub trait Media: Send + Sync + 'static {
     /// What happens to links and devices. `None` after the first time: there is one reader.

@@ -74,6 +74,9 @@ impl StoreKey {
     /// The calls to which a later run can come back.
     pub const RESUME: Self = Self("resume/1");
 
+    /// The number of the own signed record, and the highest numbers of others'.
+    pub const RECORDS: Self = Self("records/1");
+
     /// Whom to tell of a call that they missed.
     pub const MISSED: Self = Self("missed/1");
 

@@ -97,8 +97,13 @@ impl Machine {
                 }
                 match outcome {
                     Outcome::Reached(via) => {
+                        let from_now = now + self.config.reach_timeout;
                         if let Some(p) = self.peer_mut(id, &key) {
                             p.mark(now, Milestone::Reached);
+                            // Its node is there, so it is a slow path that the offer has to cross, and not a phone that is off.
+                            if let Stage::Called { reach_until, .. } = &mut p.stage {
+                                *reach_until = (*reach_until).max(from_now);
+                            }
                         }
                         let ms = u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX);
                         out.emit(Event::Reached { peer: key, via, ms });

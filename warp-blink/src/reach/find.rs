@@ -18,8 +18,8 @@ use std::collections::BTreeMap;
 use self::own::Own;
 pub use self::{
     config::FindConfig,
-    own::OwnRecord,
-    types::{FindEffect, FindInput, FindRejected, Found, LookupId, Seen, Source},
+    own::{Device, OwnRecord},
+    types::{FindEffect, FindInput, FindRejected, Found, LookupId, OwnSeen, Seen, Source},
 };
 use super::{Address, Addresses, Jitter, MAX_REACH_ADDRESSES};
 use crate::{
@@ -96,6 +96,11 @@ impl Finder {
         self.numbers.get(who).map(|(highest, _)| *highest)
     }
 
+    /// The highest numbers of all whose records were seen: to be stored.
+    pub fn numbers(&self) -> impl Iterator<Item = (PublicKey, u64)> {
+        self.numbers.iter().map(|(who, (number, _))| (*who, *number))
+    }
+
     /// The number of the own record that was published last: to be stored.
     pub fn own_sequence(&self) -> u64 {
         self.own.sequence()
@@ -144,6 +149,7 @@ impl Finder {
                 None => self.ignored += 1,
             },
             FindInput::Seen(seen) => self.seen(seen, &mut out),
+            FindInput::Through { place } => self.config.nearest = self.config.nearest.min(place),
             FindInput::Own { addresses, wall } => {
                 if self.config.publish {
                     let addresses = self.config.publishable(&addresses);
@@ -151,8 +157,10 @@ impl Finder {
                     out.extend(self.own.on_time(now, wall, &self.config));
                 }
             }
-            FindInput::OwnSeen { sequence } => self.own.seen(sequence),
-            FindInput::Published { stored, jitter } => self.own.published(now, &self.config, stored, jitter),
+            FindInput::OwnSeen { seen, jitter } => self.own.seen(now, &self.config, seen, jitter),
+            FindInput::Published { sequence, stored, jitter } => {
+                self.own.published(now, &self.config, sequence, stored, jitter);
+            }
             FindInput::Timeout { wall, jitter } => {
                 let late: Vec<LookupId> =
                     self.lookups.iter().filter(|(_, l)| l.until <= now).map(|(id, _)| *id).collect();

@@ -3,7 +3,8 @@
 //! Pure: time, jitter and what others answer arrive with the inputs, and what is to be done leaves as effects. An
 //! [`Address`] is read and checked; a [`Reach`] connects to one node and stays connected; a [`Pool`] holds all of them and
 //! says who goes when there are too many; a [`Finder`] says where to look for somebody and when to tell others where this
-//! node is; [`Facts`] say how this node itself stands in the network.
+//! node is; [`Relays`] say which relays are asked to keep a place for it,
+//! and [`Facts`] how this node itself stands in the network.
 //!
 //! # A reach
 //!
@@ -74,6 +75,7 @@ mod find;
 mod machine;
 mod plan;
 mod pool;
+mod relays;
 mod standing;
 
 use std::fmt;
@@ -86,12 +88,13 @@ pub use self::{
     effect::{Answers, DialId, Effect, Jitter, QueryId, Question, ReachInput, ResolveError},
     failure::{AddressFailure, Cause, ReachError, Tried},
     find::{
-        FindConfig, FindEffect, FindInput, FindRejected, Finder, Found, LookupId, MAX_LOOKUPS,
-        MAX_REMEMBERED, MAX_SOUGHT, OwnRecord, Seen, Source,
+        Device, FindConfig, FindEffect, FindInput, FindRejected, Finder, Found, LookupId, MAX_LOOKUPS,
+        MAX_REMEMBERED, MAX_SOUGHT, OwnRecord, OwnSeen, Seen, Source,
     },
     machine::{Reach, ReachRejected},
     plan::{MAX_ANSWERS, MAX_DEPTH, MAX_DIALS, MAX_NAMES},
     pool::{Holder, Pool, PoolConfig, PoolRejected},
+    relays::{MAX_RELAYS, OFFERED, RelayEffect, Relays},
     standing::{Advice, Facts, LocalCause, OfflineCause, PortMapping, Standing},
 };
 use crate::time::Instant;

@@ -6,15 +6,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    net::IpAddr,
 };
 
 use serde::{Deserialize, Serialize};
 
-use super::{Address, Addresses, MAX_REACH_ADDRESSES, Place};
+use super::{Address, Addresses, MAX_REACH_ADDRESSES, MAX_RELAYS, Place, address::Host};
 use crate::id::NodeId;
-
-/// The most relays that count.
-const MAX_RELAYS: usize = 8;
 
 /// How a node stands, from worst to best.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,8 +60,11 @@ impl fmt::Display for OfflineCause {
 
 /// Why only those in the same network reach a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum LocalCause {
+    /// It was told not to listen.
+    NotListening,
     /// It listens for this machine only.
     ThisMachineOnly,
     /// It is connected with nobody who could tell, or relay.
@@ -79,6 +80,7 @@ pub enum LocalCause {
 impl fmt::Display for LocalCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::NotListening => "it was told not to listen",
             Self::ThisMachineOnly => "it listens for this machine only",
             Self::Alone => "it is connected with no other node",
             Self::NotYetChecked => "no other node has tried to reach it yet",
@@ -90,6 +92,7 @@ impl fmt::Display for LocalCause {
 
 /// What somebody can do about a standing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Advice {
     /// The machine has no network.
@@ -117,7 +120,7 @@ impl fmt::Display for Advice {
         f.write_str(match self {
             Self::JoinANetwork => "connect this machine to a network",
             Self::Restart => "start the node again",
-            Self::ListenOnAll => "listen on /ip4/0.0.0.0 and /ip6/:: instead of a loopback address",
+            Self::ListenOnAll => "listen on every network (/ip4/0.0.0.0 and /ip6/::)",
             Self::GiveBootstrap => "give the address of a node that others use too (--bootstrap)",
             Self::GiveRelay => {
                 "give the address of a relay (--relay), which anybody can run with `blink relay`"
@@ -156,6 +159,8 @@ pub enum PortMapping {
 pub struct Facts {
     /// It has listened, or was told not to.
     started: bool,
+    /// It was told not to.
+    quiet: bool,
     stopped: bool,
     listening: Vec<Address>,
     /// Where others have dialed it back.
@@ -166,6 +171,10 @@ pub struct Facts {
     reserved: BTreeMap<NodeId, Addresses>,
     mapping: PortMapping,
     mapping_allowed: bool,
+    /// Others are asked to dial it back.
+    asks: bool,
+    /// It is a relay for others.
+    serves: bool,
     /// How many nodes are connected.
     others: usize,
     relay_only: bool,
@@ -178,18 +187,36 @@ impl Facts {
         Self { relay_only, mapping_allowed, ..Self::default() }
     }
 
+    /// Others are asked to dial the node back.
+    #[must_use]
+    pub fn with_asking(self, asks: bool) -> Self {
+        Self { asks, ..self }
+    }
+
+    /// The node is a relay for others.
+    #[must_use]
+    pub fn with_serving(self, serves: bool) -> Self {
+        Self { serves, ..self }
+    }
+
     /// Where the node listens now. `started`: it has begun to, or was told not to.
     ///
     /// What cannot be dialed, such as an unspecified address, does not count.
     pub fn listens(&mut self, started: bool, addresses: &Addresses) {
         self.started |= started;
+        self.quiet &= addresses.0.is_empty();
         let read = addresses.0.iter().filter_map(|text| Address::parse(text).ok());
         self.listening = read.take(MAX_REACH_ADDRESSES).collect();
-        if self.listening.is_empty() {
+        if self.listening.iter().all(|address| address.place() == Place::Loopback) {
             // Another network is another beginning.
             (self.denied, self.mapping) = (false, PortMapping::Unasked);
             self.confirmed.clear();
         }
+    }
+
+    /// It has begun, and was told not to listen: what others reach is behind a relay, if anything.
+    pub fn told_not_to_listen(&mut self) {
+        (self.started, self.quiet) = (true, true);
     }
 
     /// Others have dialed this address: with or without success.
@@ -211,6 +238,14 @@ impl Facts {
     pub fn expired(&mut self, address: &str) {
         if let Ok(address) = Address::parse(address) {
             self.confirmed.remove(&address);
+        }
+    }
+
+    /// These relays have a place for this node, and no others, at these addresses.
+    pub fn behind(&mut self, relays: BTreeMap<NodeId, Addresses>) {
+        self.reserved.clear();
+        for (relay, addresses) in relays {
+            self.reserved(relay, addresses);
         }
     }
 
@@ -238,6 +273,12 @@ impl Facts {
         self.stopped = true;
     }
 
+    /// Whether everybody reaches the node straight, also those who have no IPv6: then it needs no relay.
+    pub fn is_reached_by_all(&self) -> bool {
+        let over_ip4 = |address: &Address| matches!(address.host(), Host::Ip(IpAddr::V4(_)));
+        self.standing() == Standing::Public && self.confirmed.iter().any(over_ip4)
+    }
+
     /// How the node stands.
     pub fn standing(&self) -> Standing {
         let local = |cause| Standing::LocalOnly { cause };
@@ -245,18 +286,20 @@ impl Facts {
             Standing::Offline { cause: OfflineCause::Stopped }
         } else if !self.started {
             Standing::Starting
-        } else if self.listening.is_empty() && self.reserved.is_empty() {
+        } else if self.listening.is_empty() && self.reserved.is_empty() && !self.quiet {
             Standing::Offline { cause: OfflineCause::NoListener }
         } else if !self.relay_only && !self.confirmed.is_empty() {
             Standing::Public
         } else if !self.reserved.is_empty() {
             Standing::Relayed { by: self.reserved.keys().copied().collect() }
-        } else if self.listening.iter().all(|address| address.place() == Place::Loopback) {
-            local(LocalCause::ThisMachineOnly)
-        } else if self.others == 0 {
-            local(LocalCause::Alone)
         } else if self.relay_only {
             local(LocalCause::NoRelay)
+        } else if self.listening.is_empty() {
+            local(LocalCause::NotListening)
+        } else if self.listening.iter().all(|address| address.place() == Place::Loopback) {
+            local(LocalCause::ThisMachineOnly)
+        } else if self.others == 0 && !self.serves {
+            local(LocalCause::Alone)
         } else if self.denied {
             local(LocalCause::Closed)
         } else {
@@ -280,9 +323,14 @@ impl Facts {
             Standing::Offline { cause: OfflineCause::NoListener } => vec![Advice::JoinANetwork],
             Standing::Offline { cause: OfflineCause::Stopped } => vec![Advice::Restart],
             Standing::LocalOnly { cause } => match cause {
+                LocalCause::NotListening => vec![Advice::GiveRelay, Advice::ListenOnAll],
                 LocalCause::ThisMachineOnly => vec![Advice::ListenOnAll],
                 LocalCause::Alone => vec![Advice::GiveBootstrap],
-                LocalCause::NotYetChecked => vec![Advice::Wait],
+                LocalCause::NotYetChecked if self.asks => vec![Advice::Wait],
+                // A relay is of use where others reach it.
+                LocalCause::NotYetChecked if self.serves => vec![Advice::ForwardPort],
+                // Who names nobody that could dial back, or keep a place, waits in vain.
+                LocalCause::NotYetChecked => vec![Advice::GiveRelay],
                 LocalCause::NoRelay => vec![Advice::GiveRelay],
                 LocalCause::Closed => [Advice::GiveRelay].into_iter().chain(router).collect(),
             },

@@ -1,8 +1,11 @@
 //! The signed record: at which nodes an identity is reached, and where.
 //!
 //! `version 1 | identity 32 | signature 64 | contents`, at most [`MAX_RECORD`] bytes. The contents are one CBOR array in the
-//! one encoding: `[sequence, expires, [[node, [address]]], versions, suites, hash of the ML-KEM key or nothing]`. The
+//! one encoding: `[sequence, expires, [[node, until, [address]]], versions, suites, hash of the ML-KEM key or nothing]`. The
 //! signature covers them, under a label of its own ([`Label::NodeRecord`]).
+//!
+//! One record speaks for all devices of an identity: each that publishes takes over what the others have said of
+//! themselves, as long as that holds.
 //!
 //! A record lies with strangers: under [`record_key`], which tells nothing to who does not know the public key. So it is
 //! believed only as far as its signature goes, and only for the identity that was asked for; of several the one with the
@@ -61,6 +64,8 @@ pub struct Record {
 pub struct NodePlace {
     /// The node.
     pub node: NodeId,
+    /// Until then this holds: no longer than the record, and shorter if another device has taken it over.
+    pub until: UnixTime,
     /// Its addresses, the most promising first; each without the node's name at its end, or with it.
     pub addresses: Vec<String>,
 }
@@ -182,7 +187,8 @@ fn write(
     e.array(6)?.u64(record.sequence)?.u64(record.expires.as_millis())?;
     e.array(record.nodes.len() as u64)?;
     for place in &record.nodes {
-        e.array(2)?.bytes(place.node.as_bytes())?.array(place.addresses.len() as u64)?;
+        e.array(3)?.bytes(place.node.as_bytes())?.u64(place.until.as_millis())?;
+        e.array(place.addresses.len() as u64)?;
         for address in &place.addresses {
             e.str(address)?;
         }
@@ -199,10 +205,11 @@ pub(super) fn decoded(contents: &[u8]) -> Result<Record, OpenError> {
         sequence: d.u64().map_err(codec::fault)?,
         expires: UnixTime::from_millis(d.u64().map_err(codec::fault)?),
         nodes: list(&mut d, MAX_NODES, |d| {
-            codec::items(d, 2)?;
+            codec::items(d, 3)?;
             let node = codec::node_id(d)?;
+            let until = UnixTime::from_millis(d.u64().map_err(codec::fault)?);
             let addresses = list(d, MAX_ADDRESSES, |d| Ok(d.str().map_err(codec::fault)?.to_owned()))?;
-            Ok(NodePlace { node, addresses })
+            Ok(NodePlace { node, until, addresses })
         })?,
         versions: codec::bounded(&mut d, MAX_LISTED)?.to_vec(),
         suites: codec::bounded(&mut d, MAX_LISTED)?.to_vec(),
@@ -238,6 +245,7 @@ fn check(record: &Record) -> Result<(), SealError> {
     fits(!record.versions.is_empty() && !record.suites.is_empty(), "names no version, or no suite")?;
     fits(record.nodes.is_sorted_by(|a, b| a.node < b.node), "has nodes out of order, or one of them twice")?;
     for place in &record.nodes {
+        fits(place.until <= record.expires, "says of a node more than it holds itself")?;
         codec::at_most("list of addresses", place.addresses.len(), MAX_ADDRESSES)?;
         for (at, address) in place.addresses.iter().enumerate() {
             codec::at_most("address", address.len(), MAX_ADDRESS_BYTES)?;

@@ -2,6 +2,7 @@
 #![cfg(feature = "node")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod finding;
 mod groups;
 mod handles;
 mod later;

@@ -10,8 +10,10 @@
 mod app;
 mod connecting;
 mod ending;
+mod finding;
 mod flood;
 mod memory;
+mod relays;
 mod talking;
 
 use std::time::Duration;

@@ -43,7 +43,7 @@ fn call_of_two() -> World {
     world.feed(1, Input::Node(NodeState::Offline { cause: CAUSE.to_owned() }));
     // Another reason is other news.
     world.feed(1, Input::Node(NodeState::Offline { cause: format!("{CAUSE}!") }));
-    world.feed(1, Input::Node(NodeState::Online));
+    world.feed(1, Input::Node(NodeState::Public));
     let link = LinkId { call, peer: world.key(0), generation: 1 };
     world.feed(1, Input::Media(MediaInput::State { link, state: EngineLink::Disconnected }));
     world.pass(4 * SECOND);

@@ -61,6 +61,7 @@ pub fn node_record() -> Record {
     let relay = NodeKey::from_seed([0x12; 32]).node_id();
     let place = |seed, addresses: &[String]| NodePlace {
         node: NodeKey::from_seed([seed; 32]).node_id(),
+        until: UnixTime::from_millis(1_700_000_000_000 + 1_000_000 * u64::from(seed)),
         addresses: addresses.to_vec(),
     };
     let mut nodes = vec![

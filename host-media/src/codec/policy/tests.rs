@@ -107,6 +107,13 @@ fn protection_comes_at_once_and_goes_when_it_was_not_needed_for_a_while() {
 }
 
 #[test]
+fn who_turns_out_to_read_copies_gets_them_at_once() {
+    let run = seconds(4, |s| lossy(0.2).red(s >= 2));
+    assert!(run[..2].iter().all(|s| s.red.count == 0 && s.fec), "{run:?}");
+    assert!(run[2..].iter().all(|s| s.red.count == 1), "{run:?}");
+}
+
+#[test]
 fn nothing_flaps() {
     let around = |a: f64, b: f64| move |s: u64| lossy(if s.is_multiple_of(2) { a } else { b });
     for edge in ENTER {

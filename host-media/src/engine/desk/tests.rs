@@ -79,3 +79,30 @@ fn a_speaker_that_is_lost_with_its_first_block_is_refused_and_the_old_one_goes_o
     assert_eq!(state.refused.as_ref().map(|(serial, _)| *serial), Some(7));
     assert_eq!((state.taken, &state.lost), (None, &None));
 }
+
+/// Two devices that are missing, which the desk looks for all the time.
+#[cfg(feature = "devices")]
+#[test]
+fn without_ticks_the_desk_sleeps_until_it_is_rung_for() {
+    let system = crate::device::cpal::fake::World::new([]).system();
+    let bell = Arc::<Bell>::default();
+    let (sources, sinks) = (Post::<Sources>::new(&bell), Post::<Sinks>::new(&bell));
+    let now = Instant::now();
+    let missing = || Err(DeviceFault::new(DeviceFaultKind::Missing, "none"));
+    let (source, sink) = (crate::SourceSpec::Default, crate::SinkSpec::Default);
+    let mut desk = Desk {
+        sources: Counter::new(Arc::clone(&sources), &source, missing(), (&system, false), now),
+        sinks: Counter::new(Arc::clone(&sinks), &sink, missing(), (&system, false), now),
+        bell,
+        system,
+    };
+    desk.step(now);
+    let look = desk.wake().expect("it looks again");
+    assert!(look > now);
+    // The ticks are over, while a disk is waited for: what is due is done no more, nor waited for.
+    sources.close();
+    assert_eq!(desk.wake(), Some(look), "for a speaker it still looks");
+    sinks.close();
+    desk.step(look);
+    assert_eq!(desk.wake(), None);
+}

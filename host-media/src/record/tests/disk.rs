@@ -300,6 +300,42 @@ fn the_end_of_an_engine_waits_for_the_disk_but_not_for_ever() {
     );
 }
 
+#[test]
+fn devices_are_free_for_others_while_the_disk_stands_still() {
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&events);
+    let builder = Engine::builder().source(SourceSpec::Silence).sink(SinkSpec::Null);
+    let mut engine = builder.on_event(move |event| told.lock().unwrap().push(event)).start().unwrap();
+    let disk = Memory { room: usize::MAX, ..Memory::default() };
+    // In lockstep it is the disk's time that counts: nothing gives up.
+    let spec = RecordSpec::new("").lockstep(true);
+    let controls = engine.controls();
+    controls.recordings().start_with(&spec, &mut || Ok(Box::new(disk.clone()))).unwrap();
+    let go_on = patience();
+    while controls.recording().is_none_or(|stats| stats.length.is_zero()) && go_on() {
+        std::thread::yield_now();
+    }
+    disk.gate.shut(true);
+    let (closed, outcome) = std::sync::mpsc::channel();
+    let ending = std::thread::spawn(move || {
+        engine.close_devices();
+        let _ = closed.send(());
+        engine.stop()
+    });
+    let outcome = outcome.recv_timeout(Duration::from_secs(20));
+    let stopped = |event: &Event| matches!(event, Event::RecordingStopped { .. });
+    let early = events.lock().unwrap().iter().filter(|event| stopped(event)).count();
+    disk.gate.shut(false);
+    ending.join().unwrap().unwrap();
+    outcome.expect("devices do not wait for the disk");
+    assert_eq!(early, 0, "the recording has not ended then");
+    assert_eq!(
+        events.lock().unwrap().iter().filter(|event| stopped(event)).count(),
+        1,
+        "but with the engine"
+    );
+}
+
 #[cfg(feature = "devices")]
 #[test]
 fn the_microphone_is_closed_before_the_disk_is_waited_for() {

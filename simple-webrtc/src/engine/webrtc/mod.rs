@@ -14,6 +14,9 @@ mod channel_tests;
 mod chaos_tests;
 mod checks;
 mod handler;
+mod handshake;
+#[cfg(test)]
+mod handshake_tests;
 #[cfg(test)]
 mod hostile_tests;
 mod keyframes;

@@ -152,6 +152,11 @@ impl Pairs {
         }
     }
 
+    /// Of the path in use, once it is nominated.
+    pub(super) fn round_trip(&self, now: Instant) -> Option<Duration> {
+        self.meter.round_trip(now)
+    }
+
     /// A socket is gone, as after a restart.
     pub(super) fn closed(&self, own: SocketAddr) {
         let mut inner = self.lock();

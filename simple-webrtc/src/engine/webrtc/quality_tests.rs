@@ -145,8 +145,10 @@ async fn a_peer_that_cannot_repair_is_not_asked() {
     println!("8 % lost and no feedback: {} of 1000 missing", heard.missing());
     assert!((50..=120).contains(&heard.missing()), "{}", heard.missing());
     assert_eq!((a.repairs, b.repairs), (Repairs::default(), Repairs::default()));
-    // What every peer reports is there all the same.
-    assert!(a.reported.is_some_and(|reported| (0.04..0.13).contains(&reported.loss)), "{:?}", a.reported);
+    // What every peer reports is there all the same. It is of the last four seconds with 200 packets, of which 16 are lost, give or
+    // take 4; reports after the last word are of a few packets, and count as much as others.
+    let reported = heard.stats.0.reported;
+    assert!(reported.is_some_and(|reported| (0.01..0.17).contains(&reported.loss)), "{reported:?}");
     assert!(a.rtcp_round_trip_ms.is_some());
     pair.shutdown().await;
 }
@@ -306,7 +308,7 @@ async fn a_path_that_fills_up_is_told_to_the_encoder() {
     let [before, _] = told(&mut pair, 500).await;
     let before = advice(&before);
     assert!(!before.is_empty() && before.iter().all(|advice| !advice.congested && advice.bitrate.is_none()));
-    // 50 packets a second of 118 bytes with all headers are 47 kbit/s, of which RTP is 32; reports and checks come to 4.
+    // 50 packets a second of 118 bytes with all headers are 47 kbit/s, of which RTP is 30; reports and checks come to 10.
     pair.net.shape_only(from);
     pair.net.limit(Some(45_000));
     let start = Instant::now();
@@ -315,8 +317,8 @@ async fn a_path_that_fills_up_is_told_to_the_encoder() {
     println!("13 % too much for {:?}: {of_a:?}", start.elapsed());
     let congested = of_a.iter().find(|advice| advice.congested).expect("noticed");
     let limit = congested.bitrate.expect("limited");
-    // 85 % of what arrives, which is 28.
-    assert!((21_000..26_000).contains(&limit), "{limit}");
+    // 85 % of what gets through, which is 23: 38 to 40 packets a second.
+    assert!((17_500..21_500).contains(&limit), "{limit}");
     assert_eq!(congested.path_loss, Some(0.0), "nothing is lost yet");
     assert!(of_b.iter().all(|advice| !advice.congested), "the other way is free: {of_b:?}");
     pair.net.limit(None);

@@ -25,7 +25,8 @@ const PATIENCE: Duration = Duration::from_millis(5);
 const ROUND_TRIP: Duration = Duration::from_millis(100);
 /// From this round trip on, nothing is asked for that comes with copies of what was lost (RFC 2198): they are there sooner.
 /// 40 ms: two packets of speech, after which a copy of the frame before the last has come. What were sent again then would be
-/// heard by nobody, and be paid for on the way.
+/// heard by nobody, and be paid for on the way. Who makes the copies has a limit of its own (in host-media, `codec::policy`), as long;
+/// should the two differ, some losses are repaired twice.
 const LATE: Duration = Duration::from_millis(40);
 /// How often a packet is asked for. 4: at 20 % loss in both directions, three of a thousand packets never come (a request
 /// stays without answer with 0.36; 0.36^4 is 1.7 %, of the 20 % that were lost).

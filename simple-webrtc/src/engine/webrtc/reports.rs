@@ -105,7 +105,7 @@ impl Look for Reports {
             Packet::Rtp(rtp) => {
                 let bytes = rtp.marshal_size();
                 self.meter.on_sent(now, rtp.header.ssrc, bytes, again);
-                self.sent.on_packet(now, rtp, bytes);
+                self.sent.on_packet(now, rtp);
             }
             Packet::Rtcp(packets) => {
                 for packet in packets {
@@ -197,11 +197,10 @@ struct Sent {
 struct Packed {
     number: u16,
     left: Instant,
-    bytes: usize,
 }
 
 impl Sent {
-    fn on_packet(&mut self, now: Instant, rtp: &rtc::rtp::Packet, bytes: usize) {
+    fn on_packet(&mut self, now: Instant, rtp: &rtc::rtp::Packet) {
         let header = &rtp.header;
         let Some((_, id)) = self.streams.iter().find(|(ssrc, _)| *ssrc == header.ssrc) else { return };
         let number = header.get_extension(*id);
@@ -209,14 +208,16 @@ impl Sent {
         if self.packets.len() >= UNREPORTED {
             self.packets.pop_front();
         }
-        self.packets.push_back(Packed { number: u16::from_be_bytes([high, low]), left: now, bytes });
+        self.packets.push_back(Packed { number: u16::from_be_bytes([high, low]), left: now });
     }
 
     /// What became of which packet, and whether a queue fills up on the way.
     fn on_feedback(&mut self, feedback: &TransportLayerCc) -> (Vec<Fate>, bool) {
         let mut ways = Vec::new();
         let mut fates = Vec::new();
-        for said in convert_twcc(feedback) {
+        // The last chunk has room for 7 or 14 packets, and what is not used of it looks like lost ones.
+        let said = convert_twcc(feedback).into_iter().take(feedback.packet_status_count.into());
+        for said in said {
             // Both are in the order of sending; what is passed over has been reported before, or never will be.
             let Some(at) = self.packets.iter().position(|packet| packet.number == said.sequence_number)
             else {
@@ -225,9 +226,47 @@ impl Sent {
             self.packets.drain(..at);
             let Some(packet) = self.packets.pop_front() else { continue };
             ways.extend(said.arrival.map(|came| (packet.left, came)));
-            fates.push(Fate { bytes: packet.bytes, arrived: said.arrived, came: said.arrival });
+            fates.push(Fate { left: packet.left, arrived: said.arrived, came: said.arrival });
         }
         let grows = self.trend.on_report(ways);
         (fates, grows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rtc::rtcp::transport_feedbacks::transport_layer_cc::{
+        PacketStatusChunk, StatusChunkTypeTcc, StatusVectorChunk, SymbolSizeTypeTcc, SymbolTypeTcc,
+    };
+
+    use super::*;
+
+    #[test]
+    fn what_a_chunk_has_room_for_beyond_its_packets_is_not_lost() {
+        let start = Instant::now();
+        let mut sent = Sent::default();
+        for number in 0..14 {
+            let left = start + Duration::from_millis(20 * u64::from(number));
+            sent.packets.push_back(Packed { number, left });
+        }
+        // Ten packets, the fourth of them lost; four are still on their way.
+        let mut symbol_list = vec![SymbolTypeTcc::PacketReceivedWithoutDelta; 10];
+        symbol_list[3] = SymbolTypeTcc::PacketNotReceived;
+        symbol_list.resize(14, SymbolTypeTcc::PacketNotReceived);
+        let chunk = StatusVectorChunk {
+            type_tcc: StatusChunkTypeTcc::StatusVectorChunk,
+            symbol_size: SymbolSizeTypeTcc::OneBit,
+            symbol_list,
+        };
+        let feedback = TransportLayerCc {
+            packet_status_count: 10,
+            packet_chunks: vec![PacketStatusChunk::StatusVectorChunk(chunk)],
+            ..TransportLayerCc::default()
+        };
+        let (fates, _) = sent.on_feedback(&feedback);
+        assert_eq!((fates.len(), fates.iter().filter(|fate| !fate.arrived).count()), (10, 1));
+        assert_eq!(sent.packets.len(), 4, "they have their report to come");
     }
 }

@@ -2,16 +2,19 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::future::Future;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Runtime, TokioRuntime, Transmit};
 
 use super::checks::Checks;
+use super::handshake::Handshake;
 use super::pace::Pace;
 use super::pairs::Pairs;
 use super::servers::Servers;
@@ -134,11 +137,82 @@ pub(super) struct Socket {
     /// To servers over TCP and TLS.
     tunnels: Mutex<HashMap<SocketAddr, Tunnel>>,
     arrived: Arc<Arrived>,
+    handshake: Mutex<Again>,
+}
+
+/// What is to be sent again, when that is due, and who reads then.
+#[derive(Debug, Default)]
+struct Again {
+    handshake: Handshake,
+    timer: Option<Pin<Box<Sleep>>>,
+    reader: Option<Waker>,
 }
 
 impl Socket {
     pub(super) fn new(socket: Arc<dyn AsyncUdpSocket>, watch: Arc<Watch>) -> Self {
-        Self { socket, watch, tunnels: Mutex::default(), arrived: Arc::default() }
+        let (tunnels, arrived, handshake) = Default::default();
+        Self { socket, watch, tunnels, arrived, handshake }
+    }
+
+    /// A datagram leaves, or would but for the system.
+    fn leaves(&self, transmit: &Transmit<'_>, to_server: bool) {
+        let now = Instant::now().into_std();
+        let round_trip = self.watch.pairs.round_trip(now);
+        // A batch is no handshake: those that are long enough to be sent as one come later.
+        if transmit.segment_size.is_none() {
+            let mut again = self.again();
+            let before = again.handshake.next();
+            again.handshake.sent(now, transmit.destination, transmit.contents, round_trip);
+            let next = again.handshake.next();
+            // Whoever reads has gone to sleep without this time, or with a later one.
+            if next.is_some_and(|next| before.is_none_or(|before| next < before))
+                && let Some(reader) = again.reader.take()
+            {
+                reader.wake();
+            }
+        }
+        self.check_sent(transmit, to_server);
+        self.watch.sending(transmit.contents, to_server);
+    }
+
+    fn comes(&self, from: SocketAddr, datagram: &[u8]) {
+        let now = Instant::now().into_std();
+        self.again().handshake.received(now, datagram, self.watch.pairs.round_trip(now));
+        self.check_received(from, datagram);
+        self.watch.received(from, datagram);
+    }
+
+    fn again(&self) -> MutexGuard<'_, Again> {
+        self.handshake.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends again what the handshake has waited for long enough, and wakes the reader for the next time.
+    fn poll_handshake(&self, cx: &mut Context<'_>) {
+        let mut again = self.again();
+        let Again { handshake, timer, reader } = &mut *again;
+        *reader = Some(cx.waker().clone());
+        while let Some(next) = handshake.next().map(Instant::from_std) {
+            let sleep = timer.get_or_insert_with(|| Box::pin(sleep_until(next)));
+            if sleep.deadline() != next {
+                sleep.as_mut().reset(next);
+            }
+            if sleep.as_mut().poll(cx).is_pending() {
+                return;
+            }
+            let now = Instant::now().into_std();
+            for (destination, contents) in handshake.due(now, self.watch.pairs.round_trip(now)) {
+                let (ecn, segment_size, src_ip) = (None, None, None);
+                let again = Transmit { destination: *destination, ecn, contents, segment_size, src_ip };
+                if self.watch.servers.contains(*destination) && self.takes_tunnel(&again) {
+                    continue;
+                }
+                // What the system does not take now is sent at the next time, or by the engine.
+                if let Poll::Ready(Err(error)) = self.socket.poll_send(cx, &again) {
+                    tracing::debug!(%error, "a part of the handshake could not be sent again");
+                }
+            }
+        }
+        *timer = None;
     }
 
     fn check_sent(&self, transmit: &Transmit<'_>, to_server: bool) {
@@ -192,16 +266,14 @@ impl AsyncUdpSocket for Socket {
     fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
         let to_server = self.watch.servers.contains(transmit.destination);
         if to_server && self.takes_tunnel(transmit) {
-            self.check_sent(transmit, true);
-            self.watch.sending(transmit.contents, true);
+            self.leaves(transmit, true);
             return Poll::Ready(Ok(transmit.contents.len()));
         }
         if !to_server && !self.watch.checks.may_leave(transmit.contents) {
             return Poll::Ready(Ok(transmit.contents.len()));
         }
         let sent = ready!(self.socket.poll_send(cx, transmit));
-        self.check_sent(transmit, to_server);
-        self.watch.sending(transmit.contents, to_server);
+        self.leaves(transmit, to_server);
         match sent {
             Err(error) if !to_server => {
                 // The engine would write one error for each, 50 in a second while it looks for a path. What is lost is
@@ -222,6 +294,7 @@ impl AsyncUdpSocket for Socket {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
+        self.poll_handshake(cx);
         ready!(self.watch.early.poll_read(cx));
         if let (Some((from, datagram)), Some(buf), Some(meta)) =
             (self.arrived.pop(cx.waker()), bufs.first_mut(), meta.first_mut())
@@ -230,16 +303,14 @@ impl AsyncUdpSocket for Socket {
             buf[..len].copy_from_slice(&datagram[..len]);
             *meta = RecvMeta::default();
             (meta.addr, meta.len, meta.stride) = (from, len, len.max(1));
-            self.check_received(from, &datagram);
-            self.watch.received(from, &datagram);
+            self.comes(from, &datagram);
             return Poll::Ready(Ok(1));
         }
         let received = ready!(self.socket.poll_recv(cx, bufs, meta));
         if let Ok(messages) = received {
             for (buf, meta) in bufs.iter().zip(meta.iter()).take(messages) {
                 for datagram in buf.get(..meta.len).unwrap_or_default().chunks(meta.stride.max(1)) {
-                    self.check_received(meta.addr, datagram);
-                    self.watch.received(meta.addr, datagram);
+                    self.comes(meta.addr, datagram);
                 }
             }
         }

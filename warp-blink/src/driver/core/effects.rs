@@ -182,7 +182,7 @@ impl Core {
             self.reaches.lives_at(sender.key, sender.node);
             if sender.pushed {
                 // Its offer came some other way than over gossip, where the answer goes.
-                let ended = self.reaches.want(clock::now(), sender.node, None);
+                let ended = self.reaches.want(clock::now(), sender.node);
                 self.ended.extend(ended);
             }
         }

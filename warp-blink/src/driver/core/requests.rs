@@ -29,10 +29,7 @@ impl Core {
                 let _ = reply.send(self.import(bytes));
             }
             Request::Media(MediaCommand::Sound(command), reply) => {
-                if let Err(full) = self.sound_jobs.try_send((command, reply)) {
-                    let (_, reply) = full.into_inner();
-                    let _ = reply.send(Err(MediaError::Busy));
-                }
+                self.sounds.ask(command, reply);
             }
             Request::Media(MediaCommand::SetIceServers(servers), reply) => {
                 let all = self.friends.set_servers(servers);
@@ -47,7 +44,7 @@ impl Core {
             }
             Request::Learn { node, address } => {
                 self.reaches.learn(node, &address);
-                let ended = self.reaches.want(clock::now(), node, None);
+                let ended = self.reaches.want(clock::now(), node);
                 self.finish(ended);
             }
             Request::ChannelTo(call, peer, reply) => {

@@ -142,6 +142,7 @@ impl Core {
         self.await_people();
         self.feed(Input::Clock(clock::unix()));
         self.on_node_state(self.gossip.state());
+        self.reaches.on_own(clock::now());
     }
 
     async fn stop(&mut self) {
@@ -150,8 +151,7 @@ impl Core {
         let (media_jobs, _) = mpsc::channel(1);
         self.node_jobs = node_jobs;
         self.media_jobs = media_jobs;
-        // What was asked of the sound is of no use any more, and may take long.
-        self.sound_worker.abort();
+        self.sounds.abort();
         for worker in self.workers.drain(..) {
             let abort = worker.abort_handle();
             if tokio::time::timeout(Duration::from_millis(500), worker).await.is_err() {
@@ -214,7 +214,15 @@ impl Core {
                 let ended = self.reaches.on_cut_off(now, node, addresses, &people);
                 self.finish(ended);
             }
-            GossipEvent::State(state) => self.on_node_state(state),
+            GossipEvent::Nearby { node, addresses } => {
+                let ended = self.reaches.on_nearby(now, node, addresses);
+                self.finish(ended);
+            }
+            GossipEvent::Listening { .. } | GossipEvent::ListeningNoMore { .. } => self.reaches.on_own(now),
+            GossipEvent::State(state) => {
+                self.reaches.on_own(now);
+                self.on_node_state(state);
+            }
             GossipEvent::Lagged { dropped } => tracing::warn!(dropped, "gossip events were dropped"),
             // Addresses are read with the snapshot; the rest says nothing about a call.
             _ => {}
@@ -244,11 +252,6 @@ impl Core {
     }
 
     fn on_node_state(&mut self, state: gossip::NodeState) {
-        let state = match state {
-            gossip::NodeState::Starting => NodeState::Starting,
-            gossip::NodeState::Online => NodeState::Online,
-            gossip::NodeState::Offline { cause } => NodeState::Offline { cause: cause.to_string() },
-        };
-        self.feed(Input::Node(state));
+        self.feed(Input::Node(state.into()));
     }
 }

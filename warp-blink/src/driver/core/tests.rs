@@ -11,15 +11,17 @@ use crate::{
     driver::{
         memory_gossip::MemoryHub,
         memory_media::{MemoryLinks, MemoryMedia},
+        sounds::MAX_SOUND_JOBS,
     },
     id::NodeKey,
     ports::media::{MediaError, MediaEvent, SoundCommand},
 };
 
-/// In memory, but that each command about sound waits until one more may be done.
+/// In memory, but that each command about sound waits until one more may be done: of those that open something, and of others.
 struct Slow {
     memory: MemoryMedia,
     may: Semaphore,
+    may_at_once: Semaphore,
     done: std::sync::Mutex<Vec<String>>,
 }
 
@@ -31,11 +33,17 @@ impl Media for Slow {
 
     async fn execute(&self, command: MediaCommand) -> Result<(), MediaError> {
         if let MediaCommand::Sound(command) = &command {
-            self.may.acquire().await.unwrap().forget();
-            let said = match command {
-                SoundCommand::Microphone(source) => source.to_string(),
-                other => format!("{other:?}"),
+            let (may, said) = match command {
+                SoundCommand::Microphone(source) => (&self.may, source.to_string()),
+                SoundCommand::Speaker(sink) => (&self.may, sink.to_string()),
+                SoundCommand::Record { .. } => (&self.may, "record".to_owned()),
+                SoundCommand::Play { .. } => (&self.may, "play".to_owned()),
+                SoundCommand::StopRecording { .. } => (&self.may_at_once, "stop-record".to_owned()),
+                SoundCommand::StopPlaying { .. } => (&self.may_at_once, "stop-play".to_owned()),
+                SoundCommand::Processing(_) => (&self.may_at_once, "processing".to_owned()),
+                SoundCommand::Automute(_) => (&self.may_at_once, "automute".to_owned()),
             };
+            may.acquire().await.unwrap().forget();
             self.done.lock().unwrap().push(said);
         }
         self.memory.execute(command).await
@@ -53,13 +61,17 @@ impl Media for Slow {
 async fn start() -> (Running, Arc<Slow>) {
     let identity = Identity::from_seed([7; 32]);
     let memory = MemoryLinks::default().endpoint();
-    let media = Arc::new(Slow { memory, may: Semaphore::new(0), done: Default::default() });
+    let may_at_once = Semaphore::new(MAX_SOUND_JOBS);
+    let media = Arc::new(Slow { memory, may: Semaphore::new(0), may_at_once, done: Default::default() });
     let parts = Parts {
         config: Config::default(),
         gossip: Arc::new(MemoryHub::new().endpoint(NodeKey::from(&identity).node_id())),
         identity,
         media: media.clone(),
         addresses: Vec::new(),
+        bootstrap: Vec::new(),
+        relays: Vec::new(),
+        finding: crate::reach::FindConfig::silent(),
         store: None,
         contacts: Vec::new(),
         blocked: Vec::new(),
@@ -116,6 +128,98 @@ async fn commands_about_sound_are_done_in_order_and_too_many_are_refused() {
     }
     let order: Vec<String> = (0..most).map(|n| format!("{n:02}")).collect();
     assert_eq!(*media.done.lock().unwrap(), order);
+}
+
+/// What a call's recording or file is asked for.
+fn about_call(n: u8) -> [SoundCommand; 4] {
+    let (call, nowhere) = (CallId::from_bytes([n; 16]), PathBuf::new);
+    [
+        SoundCommand::Record { call, folder: nowhere() },
+        SoundCommand::StopRecording { call },
+        SoundCommand::Play { call, file: nowhere() },
+        SoundCommand::StopPlaying { call },
+    ]
+}
+
+/// What is answered at once, as one thinks of it.
+async fn answered(answer: oneshot::Receiver<Result<(), MediaError>>) -> Result<(), MediaError> {
+    let answer = tokio::time::timeout(Duration::from_secs(60), answer).await;
+    answer.expect("it waits for nothing").unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_takes_but_a_moment_does_not_wait_for_devices_that_do_not_answer() {
+    let (running, media) = start().await;
+    let mut first = ask(&running, microphone(0)).await;
+    let [_, stop_record, _, stop_play] = about_call(1);
+    let processing = SoundCommand::Processing(host_media::Processing::off());
+    for command in [stop_record, stop_play, processing, SoundCommand::Automute(true)] {
+        // No call is open, of which it may say so.
+        let _ = answered(ask(&running, MediaCommand::Sound(command)).await).await;
+    }
+    assert_eq!(*media.done.lock().unwrap(), ["stop-record", "stop-play", "processing", "automute"]);
+    assert!(first.try_recv().is_err(), "that one waits");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_ended_while_it_waits_does_not_begin() {
+    let (running, media) = start().await;
+    let first = ask(&running, microphone(0)).await;
+    let [record, stop_record, play, stop_play] = about_call(1).map(MediaCommand::Sound);
+    let [_, _, other, _] = about_call(2).map(MediaCommand::Sound);
+    let recorded = ask(&running, record.clone()).await;
+    let played = [ask(&running, play.clone()).await, ask(&running, other).await];
+    for command in [stop_record, stop_play] {
+        assert_eq!(answered(ask(&running, command).await).await, Ok(()), "there was something to end");
+    }
+    // What is begun after that is not meant.
+    let again = [ask(&running, record).await, ask(&running, play).await];
+    media.may.add_permits(10);
+    first.await.unwrap().unwrap();
+    let [played, other] = played;
+    for ended in [recorded, played] {
+        let refused = ended.await.unwrap().unwrap_err().to_string();
+        assert!(refused.contains("ended before"), "{refused}");
+    }
+    // The call is not open, so the media refuse; but they were asked.
+    for answer in again.into_iter().chain([other]) {
+        let refused = answer.await.unwrap().unwrap_err().to_string();
+        assert!(refused.contains("not open"), "{refused}");
+    }
+    assert_eq!(*media.done.lock().unwrap(), ["stop-record", "stop-play", "00", "play", "record", "play"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_ended_while_it_begins_is_ended_when_it_has_begun() {
+    for kind in [0, 2] {
+        let (running, media) = start().await;
+        let commands = about_call(1);
+        let (begin, end) = (commands[kind].clone(), commands[kind + 1].clone());
+        let begun = ask(&running, MediaCommand::Sound(begin.clone())).await;
+        // It is in work.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(answered(ask(&running, MediaCommand::Sound(end)).await).await, Ok(()));
+        media.may.add_permits(2);
+        let _ = begun.await.unwrap();
+        let next = ask(&running, MediaCommand::Sound(begin)).await;
+        let _ = next.await.unwrap();
+        let [begins, ends] = [["record", "stop-record"], ["play", "stop-play"]][kind / 2];
+        assert_eq!(*media.done.lock().unwrap(), [ends, begins, ends, begins], "and the next one is not");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_begun_anew_begins_after_what_was_to_end_before() {
+    let (running, media) = start().await;
+    media.may.add_permits(1);
+    media.may_at_once.forget_permits(MAX_SOUND_JOBS);
+    let [record, stop_record, ..] = about_call(1).map(MediaCommand::Sound);
+    let (ended, begun) = (ask(&running, stop_record).await, ask(&running, record).await);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(*media.done.lock().unwrap(), [""; 0]);
+    media.may_at_once.add_permits(1);
+    let _ = (ended.await.unwrap(), begun.await.unwrap());
+    assert_eq!(*media.done.lock().unwrap(), ["stop-record", "record"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,7 +12,9 @@ mod stats;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use simple_webrtc::{Channel, EventKind, Events, Generation, LocalTrack, Peers, Remote, TrackKind};
+use simple_webrtc::{
+    Advice, Channel, EventKind, Events, Generation, LinkState, LocalTrack, Peers, Remote, TrackKind,
+};
 use tokio::{
     sync::mpsc,
     task::{AbortHandle, JoinHandle},
@@ -215,6 +217,9 @@ async fn pump(mut links: Events<Key>, rooms: Rooms, events: mpsc::Sender<MediaEv
                     sound.remove(key, link.generation);
                     channels.drop_link(link);
                     signals.drop_link(link);
+                } else if matches!(state, LinkState::Disconnected | LinkState::Reconnecting) {
+                    // Nobody hears anything there, so what was said of it last must not limit what others get.
+                    sound.advise(key, link.generation, Advice::default());
                 }
                 match map::state(state) {
                     Some(state) => MediaInput::State { link, state },

@@ -29,8 +29,10 @@ use crate::{
     proto::{LinkId, MediaInput, signal::MediaFormat},
 };
 
-/// How long the end of everything waits for devices and files: longer than an engine waits for either, which is 5 s.
-const CLOSING: Duration = Duration::from_secs(6);
+/// How long the end of everything waits for devices and files: one after the other, so as long as an engine waits for both
+/// together, and a second for threads to take turns.
+const CLOSING: Duration =
+    Engine::DEVICE_PATIENCE.saturating_add(Engine::DISK_PATIENCE).saturating_add(Duration::from_secs(1));
 
 /// Where frames go, with what is added to their timestamps.
 pub(super) type Out = Arc<dyn Fn(EncodedFrame, u32) + Send + Sync>;
@@ -46,6 +48,8 @@ pub(super) struct Sound {
     state: Mutex<State>,
     /// Devices are opened and closed one after the other: some can be held only once. Hanging up does not wait for it.
     turn: Mutex<()>,
+    /// Engines whose devices are closed, while they complete their files.
+    files: Mutex<Vec<JoinHandle<()>>>,
     recordings: Mutex<Ledger>,
     recorder: Recorder,
 }
@@ -76,6 +80,7 @@ impl Sound {
             events,
             state: Mutex::new(State::new(audio)),
             turn: Mutex::default(),
+            files: Mutex::default(),
             recordings: Mutex::default(),
             recorder: Box::new(commands::record),
         }
@@ -101,14 +106,23 @@ impl Sound {
             self.start(ticket, format)
         };
         // After all who are there are known by name. Neither the call nor its end waits for the disk.
-        if let Some((controls, folder)) = recorded
-            && let Err(cause) = (self.recorder)(&controls, &folder)
-        {
-            self.not_recorded(call, cause);
+        let Some((controls, folder)) = recorded else { return };
+        let begun = (self.recorder)(&controls, &folder);
+        let (meant, wanted) = {
+            let mut state = lock(&self.state);
+            (state.recording_begun(ticket), state.wants(ticket))
+        };
+        match begun {
+            // Of an engine that was stopped meanwhile nothing can be recorded: no failure. The next opening tells of its own.
+            Err(cause) if meant && wanted => self.not_recorded(call, cause),
+            // It was ended while it began.
+            Ok(()) if !meant => _ = controls.stop_recording(),
+            _ => {}
         }
     }
 
-    /// Ends the sound of that call, or of any. Nothing leaves from now on; the devices are closed beside.
+    /// Ends the sound of that call, or of any. Nothing leaves from now on; the devices are closed beside, which can be waited
+    /// for.
     pub(super) fn close(self: &Arc<Self>, call: Option<CallId>) -> Option<JoinHandle<()>> {
         {
             let mut state = lock(&self.state);
@@ -127,23 +141,43 @@ impl Sound {
     /// Ends everything, and waits until the devices are closed and the files complete.
     pub(super) async fn shutdown(self: &Arc<Self>) {
         let Some(closed) = self.close(None) else { return };
-        match tokio::time::timeout(CLOSING, closed).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "closing the devices"),
-            Err(_) => {
-                tracing::warn!("a device does not let itself be opened or closed; it is left to itself")
+        let ended = async {
+            let mut ended = closed.await;
+            // Of all calls: those of the last one are there, since its devices are closed.
+            let files = std::mem::take(&mut *lock(&self.files));
+            for files in files {
+                ended = ended.and(files.await);
             }
+            ended
+        };
+        match tokio::time::timeout(CLOSING, ended).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "closing devices and files"),
+            Err(_) => tracing::warn!("a device or a disk does not answer; it is left to itself"),
         }
     }
 
-    /// Stops the engines that no call wants any more. Their microphones are closed before others are opened.
-    fn stop_retired(&self) {
+    /// Closes the devices that no call wants any more, before others are opened.
+    fn stop_retired(self: &Arc<Self>) {
         loop {
             // The lock is not held while an engine stops: its callbacks take it.
-            let Some(Ending { engine, call, ticket }) = lock(&self.state).ending() else { return };
-            stop(engine);
-            self.engine_over(call, ticket);
+            let Some(mut ending) = lock(&self.state).ending() else { return };
+            ending.engine.close_devices();
+            self.complete(ending);
         }
+    }
+
+    /// Lets an engine complete its files beside. The next call does not wait for a disk: no recording ever writes into a file
+    /// of another one, and a file that was a speaker is complete with the devices.
+    fn complete(self: &Arc<Self>, Ending { engine, call, ticket }: Ending) {
+        let sound = self.clone();
+        let completed = tokio::task::spawn_blocking(move || {
+            stop(engine);
+            sound.engine_over(call, ticket);
+        });
+        let mut files = lock(&self.files);
+        files.retain(|others| !others.is_finished());
+        files.push(completed);
     }
 
     /// Plays what arrives on a track, as long as it lasts.

@@ -33,7 +33,7 @@ impl Peer {
     fn new(hub: &MemoryHub, n: u8) -> Self {
         let gossip = hub.endpoint(node(n));
         let mut events = gossip.take_events().unwrap();
-        assert_eq!(events.try_recv(), Some(GossipEvent::State(NodeState::Online)));
+        assert_eq!(events.try_recv(), Some(GossipEvent::State(NodeState::Public)));
         assert!(matches!(events.try_recv(), Some(GossipEvent::Listening { .. })));
         assert!(gossip.take_events().is_none(), "there is one reader");
         Self { gossip, events }

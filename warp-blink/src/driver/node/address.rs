@@ -56,6 +56,11 @@ impl NodeAddress {
     pub fn node(&self) -> NodeId {
         self.node
     }
+
+    /// The address itself.
+    pub(super) fn address(&self) -> &Multiaddr {
+        &self.address
+    }
 }
 
 impl FromStr for NodeAddress {
@@ -90,6 +95,33 @@ pub(super) fn node_of(peer: &PeerId) -> Option<NodeId> {
 /// The PeerId of a node. `None` never happens: both take the same bytes.
 pub(super) fn peer_of(node: &NodeId) -> Option<PeerId> {
     PeerId::from_bytes(node.as_bytes()).ok()
+}
+
+/// Whether it leads through a relay.
+pub(super) fn is_relayed(address: &Multiaddr) -> bool {
+    address.iter().any(|part| part == Protocol::P2pCircuit)
+}
+
+/// Whether it leads to this machine alone.
+pub(super) fn is_loopback(address: &Multiaddr) -> bool {
+    match address.iter().next() {
+        Some(Protocol::Ip4(ip)) => ip.is_loopback(),
+        Some(Protocol::Ip6(ip)) => ip.is_loopback(),
+        _ => false,
+    }
+}
+
+/// The relay that it leads through, if it does and says through which.
+pub(super) fn relay_of(address: &Multiaddr) -> Option<NodeId> {
+    let mut named = None;
+    for part in address {
+        match part {
+            Protocol::P2p(peer) => named = Some(peer),
+            Protocol::P2pCircuit => return node_of(&named?),
+            _ => {}
+        }
+    }
+    None
 }
 
 pub(super) fn parse(text: &str) -> Result<Multiaddr, String> {
@@ -135,7 +167,8 @@ fn for_peer(address: Multiaddr, peer: PeerId) -> Result<Multiaddr, String> {
     }
 }
 
-async fn resolve(address: Multiaddr) -> Result<Vec<Multiaddr>, String> {
+/// What stands for the name at its beginning, if there is one.
+pub(super) async fn resolve(address: Multiaddr) -> Result<Vec<Multiaddr>, String> {
     let (name, keep): (String, fn(&IpAddr) -> bool) = match address.iter().next() {
         Some(Protocol::Dns(name)) => (name.into_owned(), |_| true),
         Some(Protocol::Dns4(name)) => (name.into_owned(), IpAddr::is_ipv4),
@@ -165,6 +198,10 @@ pub(super) async fn lookup(question: &Question) -> Result<Answers, ResolveError>
             "/dnsaddr/ is not supported: give the address that it stands for".into(),
         ));
     };
+    // RFC 6761, section 6.4: such a name never exists, and no server need be asked.
+    if name.trim_end_matches('.').rsplit('.').next().is_some_and(|top| top.eq_ignore_ascii_case("invalid")) {
+        return Err(ResolveError::NoSuchName("names under .invalid never exist".into()));
+    }
     let found = tokio::time::timeout(RESOLVE, tokio::net::lookup_host((name.as_str(), 0))).await;
     let found = found.map_err(|_| ResolveError::Failed(format!("no answer within {RESOLVE:?}")))?;
     let ips: Vec<IpAddr> = found.map_err(|error| no_such_name(&error))?.map(|socket| socket.ip()).collect();

@@ -1,321 +1,105 @@
-//! The behaviour that a node runs for calls.
+//! The behaviour that a node runs for calls: what talks, and what finds others.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
     convert::Infallible,
     fmt,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
-use libp2p_gossipsub::{self as gossipsub, MessageAcceptance, MessageId, TopicHash};
 use rust_ipfs::{
-    ConnectionId, Multiaddr, NetworkBehaviour, PeerId,
+    ConnectionId, Keypair, Multiaddr, NetworkBehaviour, PeerId,
     swarm::{
-        CloseConnection, ConnectionClosed, ConnectionDenied, FromSwarm, THandler, THandlerInEvent,
+        ConnectionDenied, ConnectionHandler, ConnectionHandlerSelect, FromSwarm, THandler, THandlerInEvent,
         THandlerOutEvent, ToSwarm,
-        behaviour::ConnectionEstablished,
-        derive_prelude::{Endpoint, PortUse},
+        derive_prelude::{Either, Endpoint, PortUse},
     },
 };
-use tokio::sync::oneshot;
-use tracing::{debug, trace};
+use tokio::sync::mpsc;
 
 use super::{
-    address::node_of,
-    dial::Dials,
-    gate::{Gate, Stopped},
-    link::{Command, LinkEnd, NodeLink, link},
-    renewal::Renewal,
-    tuning::{Gossipsub, gossipsub},
-};
-use crate::{
-    driver::clock,
-    ports::gossip::{
-        ConnectError, GossipEvent, MAX_MESSAGE, MAX_TOPICS, MAX_WATCHED, PublishError, SubscribeError, Via,
-    },
-    wire::{
-        Topic,
-        frame::{self, FrameKind},
-    },
+    finding::{Finding, NodeFinding},
+    link::{Command, LinkEnd, NodeLink, Shared, link},
+    talk::Talk,
+    through::{Routes, Through},
 };
 
 /// The part of a node that carries signals of calls: see the [module](super).
 pub struct BlinkBehaviour {
-    gossip: Gossipsub,
-    link: LinkEnd,
+    talk: Talk,
+    finding: Finding,
+    /// Only ever used from the node's task. Locked, because parts of libp2p's relay cannot be shared, and rust-ipfs wants what can.
+    through: Mutex<Through>,
+    commands: mpsc::Receiver<Command>,
     /// Nobody holds the other half any more, or it said goodbye.
     detached: bool,
-    subscribed: BTreeMap<TopicHash, Subscription>,
-    /// The topics that were published on, the oldest first: their subscribers matter.
-    published: VecDeque<(TopicHash, Topic)>,
-    /// The topics whose subscribers matter though nothing is published there.
-    watched: BTreeMap<TopicHash, Topic>,
-    dials: Dials,
-    renewal: Renewal,
-    gate: Gate,
-    /// Peers that do not speak this gossip, as far as it was told.
-    silent: BTreeSet<PeerId>,
-    /// Who waits for the last connection to close.
-    closing: Vec<oneshot::Sender<()>>,
-    out: VecDeque<ToSwarm<Infallible, THandlerInEvent<Gossipsub>>>,
-}
-
-/// What this node does with a topic.
-#[derive(Clone, Copy, Debug)]
-struct Subscription {
-    topic: Topic,
-    /// Its messages are told to the reader.
-    heard: bool,
-    /// Its messages are for others, and are handed on.
-    forwarded: bool,
+    shared: Arc<Shared>,
 }
 
 impl BlinkBehaviour {
-    /// A behaviour for the custom slot of an `IpfsBuilder`, and the link to join with the node that it builds.
+    /// A behaviour for the custom slot of an `IpfsBuilder`, and the link to join with the node that it builds. It talks, and
+    /// finds nobody: see [`with_finding`](Self::with_finding).
     pub fn new() -> (Self, NodeLink) {
-        let (end, link) = link();
-        let behaviour = Self {
-            gossip: gossipsub(),
-            link: end,
-            detached: false,
-            subscribed: BTreeMap::new(),
-            published: VecDeque::new(),
-            watched: BTreeMap::new(),
-            dials: Dials::default(),
-            renewal: Renewal::default(),
-            gate: Gate::default(),
-            silent: BTreeSet::new(),
-            closing: Vec::new(),
-            out: VecDeque::new(),
-        };
-        (behaviour, link)
+        let (LinkEnd { commands, shared }, link) = link();
+        let finding = Finding::off(shared.clone());
+        let through = Mutex::new(Through::off(shared.clone()));
+        let talk = Talk::new(shared.clone());
+        (Self { talk, finding, through, commands, detached: false, shared }, link)
+    }
+
+    /// The same for the node of this key, which finds others and is found. To be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The system does not let this process hear of its network interfaces, which mDNS needs.
+    pub fn with_finding(mut self, key: &Keypair, finding: &NodeFinding) -> std::io::Result<Self> {
+        self.finding = Finding::new(key.public().to_peer_id(), finding, self.shared.clone())?;
+        Ok(self)
+    }
+
+    /// The same for the node of this key, which others reach by these ways. To be called within a tokio runtime.
+    pub(super) fn with_routes(mut self, key: &Keypair, routes: Routes) -> Self {
+        self.through = Mutex::new(Through::new(key.public().to_peer_id(), routes, self.shared.clone()));
+        self
+    }
+
+    fn through(&mut self) -> &mut Through {
+        self.through.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn command(&mut self, command: Command) {
-        // Whoever dropped the answer's other end does not want it.
         match command {
-            Command::Subscribe { topic, reply } => {
-                drop(reply.send(self.subscribe(topic, |subscription| subscription.heard = true)));
-            }
-            Command::Forward { topic, reply } => {
-                drop(reply.send(self.subscribe(topic, |subscription| subscription.forwarded = true)));
-            }
-            Command::Unsubscribe { topic, reply } => drop(reply.send(self.unsubscribe(topic))),
-            Command::Watch { topics, reply } => {
-                self.watch(topics);
-                let _ = reply.send(());
-            }
-            Command::Publish { topic, data, reply } => drop(reply.send(self.publish(topic, data))),
-            Command::Connect { peer, addresses, reply } => self.connect(peer, addresses, reply),
-            Command::Close { peer, reply } => {
-                self.close(peer);
-                let _ = reply.send(());
-            }
-            Command::CloseAll { reply } => {
-                let peers = self.link.shared.view().peers();
-                if peers.is_empty() {
-                    let _ = reply.send(());
-                } else {
-                    self.closing.push(reply);
-                    peers.into_iter().for_each(|peer| self.close(peer));
-                }
-            }
+            Command::Find(find) => self.finding.command(find),
+            Command::Begin => self.through().begin(),
             Command::Detach { reply } => {
                 self.detach();
+                // Whoever dropped the answer's other end does not want it.
                 let _ = reply.send(());
             }
-        }
-    }
-
-    fn subscribe(&mut self, topic: Topic, how: impl FnOnce(&mut Subscription)) -> Result<(), SubscribeError> {
-        let name = name(topic);
-        if let Some(subscription) = self.subscribed.get_mut(&name) {
-            how(subscription);
-            return Ok(());
-        }
-        if self.subscribed.len() >= MAX_TOPICS {
-            return Err(SubscribeError::TooMany);
-        }
-        // Our own names pass our own filter, the only thing that may fail here.
-        self.gossip.subscribe(&ident(topic)).map_err(|_| SubscribeError::TooMany)?;
-        let mut subscription = Subscription { topic, heard: false, forwarded: false };
-        how(&mut subscription);
-        self.subscribed.insert(name, subscription);
-        Ok(())
-    }
-
-    fn unsubscribe(&mut self, topic: Topic) -> Result<(), SubscribeError> {
-        let name = name(topic);
-        if self.subscribed.remove(&name).is_some() {
-            self.gossip.unsubscribe(&ident(topic));
-            self.gate.unsubscribed(&name);
-        }
-        Ok(())
-    }
-
-    fn watch(&mut self, topics: BTreeSet<Topic>) {
-        let named = topics.into_iter().take(MAX_WATCHED).map(|topic| (name(topic), topic));
-        let before = std::mem::replace(&mut self.watched, named.collect());
-        let heard = |topic: &TopicHash| self.gossip.all_peers().any(|(_, topics)| topics.contains(&topic));
-        for (name, topic) in &self.watched {
-            if !before.contains_key(name) && heard(name) {
-                self.link.shared.tell(GossipEvent::PeerSubscribed { topic: *topic });
+            other => {
+                if matches!(other, Command::CloseAll { .. }) {
+                    self.through().fall_silent();
+                }
+                self.talk.command(other);
             }
         }
-    }
-
-    fn publish(&mut self, topic: Topic, data: Bytes) -> Result<(), PublishError> {
-        let size = data.len();
-        if size > MAX_MESSAGE {
-            return Err(PublishError::TooLarge { size });
-        }
-        let name = name(topic);
-        if !self.published.iter().any(|(known, _)| *known == name) {
-            if self.published.len() >= MAX_TOPICS {
-                self.published.pop_front();
-            }
-            self.published.push_back((name.clone(), topic));
-        }
-        let result = match self.gossip.publish(name, data) {
-            Ok(_) => Ok(()),
-            Err(gossipsub::PublishError::NoPeersSubscribedToTopic) => Err(PublishError::NoPeers),
-            Err(gossipsub::PublishError::Duplicate) => Err(PublishError::Duplicate),
-            Err(gossipsub::PublishError::AllQueuesFull(peers)) => Err(PublishError::QueueFull { peers }),
-            // Nothing is signed or transformed, so this can only be the size.
-            Err(_) => Err(PublishError::TooLarge { size }),
-        };
-        self.link.shared.count(|counters| match &result {
-            Ok(()) => counters.published += 1,
-            Err(PublishError::NoPeers) => counters.without_peers += 1,
-            Err(_) => {}
-        });
-        trace!(size, ?result, "published");
-        result
-    }
-
-    fn connect(
-        &mut self,
-        peer: PeerId,
-        addresses: Vec<Multiaddr>,
-        reply: oneshot::Sender<Result<Via, ConnectError>>,
-    ) {
-        let via = self.link.shared.view().via(&peer);
-        if let Some(via) = via {
-            let _ = reply.send(Ok(via));
-        } else if let Some(opts) = self.dials.begin(peer, addresses, reply) {
-            self.out.push_back(ToSwarm::Dial { opts });
-        }
-    }
-
-    fn close(&mut self, peer_id: PeerId) {
-        self.out.push_back(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::All });
-    }
-
-    /// A connection of this peer is being made: what it replaces is over, for gossip at once.
-    fn replace(&mut self, peer_id: PeerId, dialed: bool, to: &Multiaddr) {
-        for old in self.renewal.replaces(clock::now(), &peer_id, dialed, to) {
-            debug!("an older connection gives way to a new one");
-            self.gossip.on_swarm_event(FromSwarm::ConnectionClosed(ConnectionClosed {
-                peer_id,
-                connection_id: old.id,
-                endpoint: &old.endpoint,
-                cause: None,
-                remaining_established: old.remaining,
-            }));
-            self.out.push_back(close_one(peer_id, old.id));
-        }
-    }
-
-    /// Tells gossip what it does not know yet, with the connections that it knows of.
-    fn tell_gossip(&mut self, event: FromSwarm<'_>) {
-        let event = match event {
-            FromSwarm::ConnectionEstablished(mut new) => {
-                let ConnectionEstablished { peer_id, connection_id, endpoint, .. } = new;
-                new.other_established = self.renewal.opened(clock::now(), peer_id, connection_id, endpoint);
-                FromSwarm::ConnectionEstablished(new)
-            }
-            FromSwarm::ConnectionClosed(mut old) => {
-                let Some(remaining) = self.renewal.closed(&old.peer_id, old.connection_id) else { return };
-                old.remaining_established = remaining;
-                FromSwarm::ConnectionClosed(old)
-            }
-            other => other,
-        };
-        self.gossip.on_swarm_event(event);
     }
 
     /// The node goes on without calls.
     fn detach(&mut self) {
         self.detached = true;
-        for (name, subscription) in std::mem::take(&mut self.subscribed) {
-            self.gossip.unsubscribe(&ident(subscription.topic));
-            self.gate.unsubscribed(&name);
-        }
-        self.published.clear();
-        self.watched.clear();
-        self.link.commands.close();
-        self.link.shared.stop();
-    }
-
-    fn known(&self, name: &TopicHash) -> Option<Topic> {
-        let subscribed = self.subscribed.get(name).map(|subscription| subscription.topic);
-        let known = subscribed.or_else(|| self.watched.get(name).copied());
-        known.or_else(|| self.published.iter().find(|(known, _)| known == name).map(|(_, topic)| *topic))
-    }
-
-    fn heard(&mut self, event: gossipsub::Event) {
-        let shared = &self.link.shared;
-        match event {
-            gossipsub::Event::Message { propagation_source, message_id, message } => {
-                // Its shape is right and the topic is ours: the gate saw to that.
-                let Some(subscription) = self.subscribed.get(&message.topic).copied() else {
-                    self.judge(&message_id, &propagation_source, MessageAcceptance::Ignore);
-                    return;
-                };
-                // Only a call message has many readers, who need not all be connected with each other. Everything else
-                // has this node as its only reader, and handing it on would multiply a flood.
-                let goes_on = subscription.forwarded || frame::check(&message.data) == Ok(FrameKind::Call);
-                shared.count(|counters| {
-                    counters.received += u64::from(subscription.heard);
-                    counters.forwarded += u64::from(goes_on);
-                });
-                if subscription.heard {
-                    let topic = subscription.topic;
-                    shared.tell(GossipEvent::Message { topic, data: message.data.into() });
-                }
-                let acceptance = if goes_on { MessageAcceptance::Accept } else { MessageAcceptance::Ignore };
-                self.judge(&message_id, &propagation_source, acceptance);
-            }
-            gossipsub::Event::Subscribed { topic, .. } => {
-                if let Some(topic) = self.known(&topic) {
-                    shared.tell(GossipEvent::PeerSubscribed { topic });
-                }
-            }
-            gossipsub::Event::Unsubscribed { topic, .. } => {
-                if let Some(topic) = self.known(&topic) {
-                    shared.tell(GossipEvent::PeerUnsubscribed { topic });
-                }
-            }
-            gossipsub::Event::GossipsubNotSupported { peer_id } => {
-                // Each connection says so; the reader hears it once per peer.
-                if self.silent.insert(peer_id)
-                    && let Some(node) = node_of(&peer_id)
-                {
-                    shared.tell(GossipEvent::PeerUnsupported { node });
-                }
-            }
-            gossipsub::Event::SlowPeer { .. } => shared.count(|counters| counters.slow_peers += 1),
-        }
-    }
-
-    fn judge(&mut self, message: &MessageId, bearer: &PeerId, acceptance: MessageAcceptance) {
-        self.gossip.report_message_validation_result(message, bearer, acceptance);
+        self.talk.fall_silent();
+        self.finding.fall_silent();
+        self.through().fall_silent();
+        self.commands.close();
+        self.shared.stop();
     }
 }
 
 impl NetworkBehaviour for BlinkBehaviour {
-    type ConnectionHandler = THandler<gossipsub::Behaviour>;
+    type ConnectionHandler = ConnectionHandlerSelect<
+        ConnectionHandlerSelect<THandler<Talk>, THandler<Finding>>,
+        THandler<Through>,
+    >;
     type ToSwarm = Infallible;
 
     fn handle_established_inbound_connection(
@@ -325,8 +109,35 @@ impl NetworkBehaviour for BlinkBehaviour {
         local_addr: &Multiaddr,
         remote_addr: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.replace(peer, false, local_addr);
-        self.gossip.handle_established_inbound_connection(connection_id, peer, local_addr, remote_addr)
+        let talk =
+            self.talk.handle_established_inbound_connection(connection_id, peer, local_addr, remote_addr)?;
+        let finding = self.finding.handle_established_inbound_connection(
+            connection_id,
+            peer,
+            local_addr,
+            remote_addr,
+        )?;
+        let through = self.through().handle_established_inbound_connection(
+            connection_id,
+            peer,
+            local_addr,
+            remote_addr,
+        )?;
+        Ok(talk.select(finding).select(through))
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        connection_id: ConnectionId,
+        peer: Option<PeerId>,
+        addresses: &[Multiaddr],
+        role: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        let reach = self.talk.dials(connection_id);
+        self.through().may_open(connection_id, reach, peer.as_ref(), addresses)?;
+        self.through().handle_pending_outbound_connection(connection_id, peer, addresses, role)?;
+        // For its own dialings only: those of the reach name their addresses, and nothing is added to these.
+        self.finding.handle_pending_outbound_connection(connection_id, peer, addresses, role)
     }
 
     fn handle_established_outbound_connection(
@@ -337,118 +148,68 @@ impl NetworkBehaviour for BlinkBehaviour {
         role_override: Endpoint,
         port_use: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        if self.dials.given_up(connection_id) {
-            return Err(ConnectionDenied::new("nobody waits for it any more"));
-        }
-        self.replace(peer, true, addr);
-        self.gossip.handle_established_outbound_connection(connection_id, peer, addr, role_override, port_use)
+        let talk = self.talk.handle_established_outbound_connection(
+            connection_id,
+            peer,
+            addr,
+            role_override,
+            port_use,
+        )?;
+        let finding = self.finding.handle_established_outbound_connection(
+            connection_id,
+            peer,
+            addr,
+            role_override,
+            port_use,
+        )?;
+        let through = self.through().handle_established_outbound_connection(
+            connection_id,
+            peer,
+            addr,
+            role_override,
+            port_use,
+        )?;
+        Ok(talk.select(finding).select(through))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
-        self.tell_gossip(event);
-        match event {
-            FromSwarm::ConnectionEstablished(ConnectionEstablished {
-                peer_id,
-                connection_id,
-                endpoint,
-                ..
-            }) => {
-                let via = if endpoint.is_relayed() { Via::Relay } else { Via::Direct };
-                debug!(?via, "connected");
-                self.link.shared.connected(peer_id, connection_id, via);
-                self.gate.connected(peer_id);
-                self.dials.connected(peer_id, connection_id, via);
-            }
-            FromSwarm::ConnectionClosed(ConnectionClosed {
-                peer_id,
-                connection_id,
-                remaining_established,
-                ..
-            }) => {
-                debug!(remaining_established, "disconnected");
-                self.link.shared.disconnected(peer_id, connection_id);
-                if remaining_established == 0 {
-                    self.silent.remove(&peer_id);
-                    self.gate.disconnected(clock::now(), &peer_id);
-                    if let Some((node, places)) = node_of(&peer_id).zip(self.renewal.cut_off(&peer_id)) {
-                        let addresses = places.iter().map(ToString::to_string).collect();
-                        self.link.shared.tell(GossipEvent::CutOff { node, addresses });
-                    }
-                }
-                if self.link.shared.view().peers().is_empty() {
-                    for reply in self.closing.drain(..) {
-                        let _ = reply.send(());
-                    }
-                }
-            }
-            FromSwarm::DialFailure(failure) => {
-                self.link.shared.dial_failed(failure.connection_id);
-                let shared = &self.link.shared;
-                let via = |peer: &PeerId| shared.view().via(peer);
-                if let Some(opts) = self.dials.failed(failure.connection_id, failure.error, via) {
-                    self.out.push_back(ToSwarm::Dial { opts });
-                }
-            }
-            FromSwarm::NewListenAddr(new) => self.link.shared.listening_at(new.addr),
-            FromSwarm::ExpiredListenAddr(expired) => {
-                self.link.shared.listening_no_more_at(expired.addr);
-                // One listener of several may have ended, on an address that is still there.
-                let own = expired.addr.iter().next();
-                if self.link.shared.view().listening.iter().any(|other| other.iter().next() == own) {
-                    return;
-                }
-                for (peer_id, connection_id) in self.renewal.lost(expired.addr) {
-                    debug!("a connection may have gone out from an address that is gone: it is closed");
-                    self.out.push_back(close_one(peer_id, connection_id));
-                }
-            }
-            FromSwarm::NewExternalAddrOfPeer(new) => self.renewal.listens(&new.peer_id, new.addr),
-            _ => {}
-        }
+        self.finding.on_swarm_event(event);
+        self.talk.on_swarm_event(event);
+        self.through().on_swarm_event(event);
     }
 
     fn on_connection_handler_event(
         &mut self,
         peer: PeerId,
         connection_id: ConnectionId,
-        mut event: THandlerOutEvent<Self>,
+        event: THandlerOutEvent<Self>,
     ) {
-        let wanted = |topic: &TopicHash| self.subscribed.contains_key(topic);
-        let stopped = self.gate.admit(clock::now(), peer, &mut event, wanted);
-        if stopped != Stopped::default() {
-            self.link.shared.count(|counters| {
-                counters.rejected += stopped.rejected;
-                counters.ignored += stopped.unknown;
-                counters.stray += stopped.stray;
-                counters.throttled += stopped.throttled;
-                counters.refused += stopped.refused;
-                counters.control_stopped += stopped.control;
-            });
+        match event {
+            Either::Left(Either::Left(event)) => {
+                self.talk.on_connection_handler_event(peer, connection_id, event);
+            }
+            Either::Left(Either::Right(event)) => {
+                self.finding.on_connection_handler_event(peer, connection_id, event);
+            }
+            Either::Right(event) => self.through().on_connection_handler_event(peer, connection_id, event),
         }
-        self.gossip.on_connection_handler_event(peer, connection_id, event);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Infallible, THandlerInEvent<Self>>> {
         loop {
-            if let Some(out) = self.out.pop_front() {
-                return Poll::Ready(out);
+            if let Poll::Ready(out) = self.talk.poll(cx) {
+                return Poll::Ready(out.map_in(Either::Left).map_in(Either::Left));
             }
-            match self.gossip.poll(cx) {
-                Poll::Ready(ToSwarm::GenerateEvent(event)) => {
-                    self.heard(event);
-                    continue;
-                }
-                // Gossipsub dials peers that others name. Who this node meets is the reach's business.
-                Poll::Ready(ToSwarm::Dial { .. }) => continue,
-                Poll::Ready(other) => {
-                    return Poll::Ready(other.map_out(|_| unreachable!("its events are taken above")));
-                }
-                Poll::Pending => {}
+            if let Poll::Ready(out) = self.finding.poll(cx) {
+                return Poll::Ready(out.map_in(Either::Right).map_in(Either::Left));
+            }
+            if let Poll::Ready(out) = self.through().poll(cx) {
+                return Poll::Ready(out.map_in(Either::Right));
             }
             if self.detached {
                 return Poll::Pending;
             }
-            match self.link.commands.poll_recv(cx) {
+            match self.commands.poll_recv(cx) {
                 Poll::Ready(Some(command)) => self.command(command),
                 Poll::Ready(None) => self.detach(),
                 Poll::Pending => return Poll::Pending,
@@ -460,27 +221,12 @@ impl NetworkBehaviour for BlinkBehaviour {
 impl Drop for BlinkBehaviour {
     /// The node has ended.
     fn drop(&mut self) {
-        self.link.shared.stop();
+        self.shared.stop();
     }
 }
 
 impl fmt::Debug for BlinkBehaviour {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BlinkBehaviour").field("topics", &self.subscribed.len()).finish_non_exhaustive()
+        f.debug_struct("BlinkBehaviour").field("topics", &self.talk.topics()).finish_non_exhaustive()
     }
-}
-
-fn name(topic: Topic) -> TopicHash {
-    TopicHash::from_raw(topic.to_string())
-}
-
-fn ident(topic: Topic) -> gossipsub::IdentTopic {
-    gossipsub::IdentTopic::new(topic.to_string())
-}
-
-fn close_one(
-    peer_id: PeerId,
-    connection_id: ConnectionId,
-) -> ToSwarm<Infallible, THandlerInEvent<Gossipsub>> {
-    ToSwarm::CloseConnection { peer_id, connection: CloseConnection::One(connection_id) }
 }

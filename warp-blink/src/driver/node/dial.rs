@@ -64,6 +64,11 @@ impl Dials {
         opts
     }
 
+    /// Whether this is one of them.
+    pub(super) fn has(&self, connection: ConnectionId) -> bool {
+        self.0.contains_key(&connection)
+    }
+
     /// There is a connection with this peer. One of ours ends nobody else's dialing: another may lead a better way. One that
     /// the peer opened is what all have waited for.
     pub(super) fn connected(&mut self, peer: PeerId, connection: ConnectionId, via: Via) {

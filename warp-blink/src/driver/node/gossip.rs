@@ -9,8 +9,8 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::future::BoxFuture;
-use rust_ipfs::{DialOpts, Ipfs, Keypair, PeerId};
+use futures::{future::BoxFuture, stream::BoxStream};
+use rust_ipfs::{DialOpts, Ipfs, Keypair, Multiaddr, PeerId};
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -19,7 +19,7 @@ use tracing::{debug, warn};
 
 use super::{
     address::{dialable, lookup, node_of, peer_of},
-    link::{Command, NodeLink, Shared},
+    link::{Command, Find, NodeLink, Shared},
 };
 use crate::{
     id::NodeId,
@@ -36,6 +36,9 @@ pub(super) const STALLED: Duration = Duration::from_secs(5);
 
 /// How long connections and then the node's task may take to end.
 const ENDING: Duration = Duration::from_secs(1);
+
+/// Records that were found and wait for who asked: as many as one question brings at most, so that none is lost.
+const FOUND: usize = 64;
 
 /// How long a connection may take by default: what libp2p gives its handshake.
 pub(super) const CONNECT: Duration = Duration::from_secs(10);
@@ -81,19 +84,20 @@ impl IpfsGossip {
     /// # Errors
     /// [`AttachError::Foreign`] if the node runs no behaviour of ours, or another one.
     pub fn attach(ipfs: Ipfs, link: NodeLink) -> BoxFuture<'static, Result<Self, AttachError>> {
-        Box::pin(Self::join(ipfs, link, false, CONNECT))
+        Box::pin(Self::join(ipfs, link, false, false, CONNECT))
     }
 
     pub(super) async fn join(
         ipfs: Ipfs,
         link: NodeLink,
         own: bool,
+        will_listen: bool,
         connect_timeout: Duration,
     ) -> Result<Self, AttachError> {
         probe(&ipfs, &link.shared).await?;
         let peer = ipfs.keypair().public().to_peer_id();
         let node = node_of(&peer).ok_or(AttachError::Foreign)?;
-        link.shared.join(peer);
+        link.shared.join(peer, will_listen);
         debug!(own, "joined with the node");
         Ok(Self {
             node,
@@ -105,6 +109,25 @@ impl IpfsGossip {
             own,
             connect_timeout,
         })
+    }
+
+    /// The node listens, as far as it was told to: from now on it asks for places at relays.
+    pub(super) async fn begin(&self) {
+        // A node that is gone asks nobody.
+        let _ = self.commands.send(Command::Begin).await;
+    }
+
+    /// Has the node hold this under a name and tell it to all who ask, whatever it is: what a liar does, for tests.
+    #[doc(hidden)]
+    pub async fn forge(&self, name: [u8; 32], record: Bytes) {
+        let _ = self.commands.send(Command::Find(Find::Forge { name, record })).await;
+    }
+
+    /// Asks the part that finds others. It takes its time; whoever asks bounds it. Nothing: it may not ask, or is gone.
+    async fn find<T>(&self, find: impl FnOnce(oneshot::Sender<T>) -> Find) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Find(find(reply))).await.ok()?;
+        answer.await.ok()
     }
 
     /// Asks the behaviour, and waits for its answer as long as it is alive, but no longer than a blocked one is worth.
@@ -196,6 +219,31 @@ impl Gossip for IpfsGossip {
         lookup(question).await
     }
 
+    async fn records(&self, name: [u8; 32]) -> BoxStream<'static, Bytes> {
+        let (found, all) = futures::channel::mpsc::channel(FOUND);
+        // A node that is gone finds nothing, and what is dropped here is the end of it.
+        let _ = self.commands.send(Command::Find(Find::Records { name, found })).await;
+        Box::pin(all)
+    }
+
+    async fn whereabouts(&self, node: &NodeId) -> Vec<String> {
+        let Some(peer) = peer_of(node) else { return Vec::new() };
+        let ask = |public| self.find(move |reply| Find::Node { peer, public, reply });
+        let (ours, public) = futures::join!(ask(false), ask(true));
+        let mut found = texts(ours);
+        found.extend(texts(public));
+        found
+    }
+
+    async fn store_record(&self, name: [u8; 32], record: Bytes, life: Duration) -> usize {
+        self.find(|reply| Find::Store { name, record, life, reply }).await.unwrap_or(0)
+    }
+
+    async fn nearby(&self, node: &NodeId) -> Vec<String> {
+        let Some(peer) = peer_of(node) else { return Vec::new() };
+        texts(self.find(|reply| Find::Nearby { peer, reply }).await)
+    }
+
     async fn disconnect(&self, node: &NodeId) -> Result<(), GossipClosed> {
         match peer_of(node) {
             Some(peer) if self.own => {
@@ -255,6 +303,10 @@ impl IpfsGossip {
             other => other,
         }
     }
+}
+
+fn texts(addresses: Option<Vec<Multiaddr>>) -> Vec<String> {
+    addresses.unwrap_or_default().iter().map(ToString::to_string).collect()
 }
 
 impl From<Asked> for SubscribeError {

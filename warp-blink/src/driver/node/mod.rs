@@ -32,18 +32,26 @@
 mod address;
 mod behaviour;
 mod dial;
+mod finding;
 mod gate;
 mod gossip;
 mod link;
 mod own;
+mod records;
+mod relay_node;
 mod renewal;
+mod talk;
+mod through;
 mod tuning;
 
 pub use self::{
     address::{AddressError, NodeAddress},
     behaviour::BlinkBehaviour,
+    finding::{KADEMLIA, NodeFinding},
     gossip::{AttachError, IpfsGossip},
     link::NodeLink,
     own::{NodeConfig, NodeError},
+    relay_node::{RelayConfig, RelayNode},
+    through::RelayLimits,
     tuning::PROTOCOL,
 };

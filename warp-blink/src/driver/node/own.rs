@@ -7,13 +7,15 @@ use rust_ipfs::{Ipfs, Keypair, Multiaddr, Protocol, builder::IpfsBuilder, p2p::I
 use tokio::time::timeout;
 
 use super::{
-    BlinkBehaviour,
-    address::{chain, parse},
+    AddressError, BlinkBehaviour, NodeAddress, NodeFinding, RelayLimits,
+    address::{chain, is_loopback, is_relayed, parse, peer_of},
     gossip::{AttachError, CONNECT, IpfsGossip, STALLED},
+    through::{Routes, Serve},
 };
-use crate::id::NodeKey;
+use crate::{id::NodeKey, reach::MAX_RELAYS};
 
-/// How a node of our own is set up. By itself it contacts nobody: no bootstrap, no DHT, no mDNS, no port mapping.
+/// How a node of our own is set up. By itself it contacts nobody: no bootstrap, no mDNS, no port
+/// mapping; others who connect may ask it where people are ([`NodeFinding`]).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct NodeConfig {
@@ -21,6 +23,13 @@ pub struct NodeConfig {
     listen: Vec<String>,
     connect_timeout: Duration,
     max_peers: u32,
+    finding: NodeFinding,
+    relays: Vec<String>,
+    relay_only: bool,
+    hole_punching: bool,
+    port_mapping: bool,
+    dial_back: bool,
+    serve: Option<(RelayLimits, Vec<String>)>,
 }
 
 /// A node that did not start.
@@ -33,6 +42,14 @@ pub enum NodeError {
     /// The node does not listen there.
     #[error("cannot listen on {address}: {cause}")]
     Listen {
+        /// The address.
+        address: String,
+        /// Why not.
+        cause: String,
+    },
+    /// That is no relay.
+    #[error("cannot use {address} as a relay: {cause}")]
+    Relay {
         /// The address.
         address: String,
         /// Why not.
@@ -51,6 +68,13 @@ impl NodeConfig {
             listen: vec!["/ip4/0.0.0.0/tcp/0".into(), "/ip4/0.0.0.0/udp/0/quic-v1".into()],
             connect_timeout: CONNECT,
             max_peers: 128,
+            finding: NodeFinding::default(),
+            relays: Vec::new(),
+            relay_only: false,
+            hole_punching: true,
+            port_mapping: false,
+            dial_back: true,
+            serve: None,
         }
     }
 
@@ -77,6 +101,100 @@ impl NodeConfig {
         self
     }
 
+    /// How it finds others and is found. Default: it answers others, and asks nobody.
+    #[must_use]
+    pub fn with_finding(mut self, finding: NodeFinding) -> Self {
+        self.finding = finding;
+        self
+    }
+
+    /// Has these relays keep a place for this node, such as `/dns4/relay.example.org/tcp/4001/p2p/12D3KooW...`, so that others reach
+    /// it there; at most 8. The relays see its address, who calls, and when. Default: none by name; the bootstrap nodes of
+    /// [`with_finding`](Self::with_finding) are asked, as long as nobody reaches this node straight.
+    #[must_use]
+    pub fn with_relays(mut self, relays: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.relays = relays.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Shows no address of this machine to anybody but the relays and bootstrap nodes that are named here: it listens nowhere,
+    /// dials nothing else, maps no port and punches no holes. Who can only be reached through another relay is not reached.
+    /// Default: false.
+    #[must_use]
+    pub fn with_relay_only(mut self, relay_only: bool) -> Self {
+        self.relay_only = relay_only;
+        self
+    }
+
+    /// Whether the two ends of a connection through a relay may try to get straight to each other (DCUtR): they tell each other
+    /// their addresses for it. Default: true, since nodes that are connected know each other's addresses anyway.
+    #[must_use]
+    pub fn with_hole_punching(mut self, hole_punching: bool) -> Self {
+        self.hole_punching = hole_punching;
+        self
+    }
+
+    /// Whether the router is asked to let others in (UPnP): everybody in the local network can see that, and from the internet anybody
+    /// can then knock at this node's port. Default: false.
+    #[must_use]
+    pub fn with_port_mapping(mut self, port_mapping: bool) -> Self {
+        self.port_mapping = port_mapping;
+        self
+    }
+
+    /// Whether the relays and bootstrap nodes are asked to dial back, to find out whether others reach this node straight (AutoNAT
+    /// version 2). They learn nothing that they do not know. Default: true.
+    #[must_use]
+    pub fn with_dial_back(mut self, dial_back: bool) -> Self {
+        self.dial_back = dial_back;
+        self
+    }
+
+    /// Is a relay for everybody, within these limits, and also tells these addresses as its own (for a port that a router forwards).
+    pub(super) fn serving(mut self, limits: RelayLimits, announce: Vec<String>) -> Self {
+        self.serve = Some((limits, announce));
+        self
+    }
+
+    /// By which ways others reach it.
+    fn routes(&self) -> Result<Routes, NodeError> {
+        let refused = |address: &str, cause: String| NodeError::Relay { address: address.to_owned(), cause };
+        if self.relays.len() > MAX_RELAYS {
+            let last = self.relays.last().map(String::as_str).unwrap_or_default();
+            return Err(refused(last, format!("{MAX_RELAYS} relays are the most")));
+        }
+        let mut relays = Vec::new();
+        for text in &self.relays {
+            let relay: NodeAddress = text.parse().map_err(|e: AddressError| refused(text, e.to_string()))?;
+            if is_relayed(relay.address()) {
+                return Err(refused(text, "it is itself behind a relay".to_owned()));
+            }
+            let Some(peer) = peer_of(&relay.node()) else { continue };
+            relays.push((peer, relay.address().clone()));
+        }
+        let serve = match &self.serve {
+            None => None,
+            Some((limits, announce)) => {
+                let parsed = |text: &String| parse(text).map_err(|cause| refused(text, cause));
+                let listens = |text: &String| parse(text).is_ok_and(|address| is_loopback(&address));
+                Some(Serve {
+                    limits: limits.clone(),
+                    announce: announce.iter().map(parsed).collect::<Result<_, _>>()?,
+                    loopback: self.listen.iter().any(listens),
+                })
+            }
+        };
+        Ok(Routes {
+            relays,
+            offered: self.finding.bootstrap.iter().filter_map(peer_of).collect(),
+            relay_only: self.relay_only,
+            hole_punching: self.hole_punching,
+            port_mapping: self.port_mapping,
+            dial_back: self.dial_back,
+            serve,
+        })
+    }
+
     /// Starts the node, in the present tokio runtime. It listens when this returns.
     ///
     /// # Errors
@@ -86,7 +204,13 @@ impl NodeConfig {
         Box::pin(self.build())
     }
 
-    async fn build(self) -> Result<IpfsGossip, NodeError> {
+    async fn build(mut self) -> Result<IpfsGossip, NodeError> {
+        if self.relay_only {
+            // Whoever connected there would see the address.
+            self.listen.clear();
+            (self.finding.relay_only, self.finding.mdns) = (true, false);
+        }
+        let routes = self.routes()?;
         let mut listen = Vec::new();
         for address in &self.listen {
             let parsed = parse(address).map_err(|cause| NodeError::Listen {
@@ -97,8 +221,21 @@ impl NodeConfig {
             listen.push(parsed);
         }
         let (behaviour, link) = BlinkBehaviour::new();
-        let ipfs = run(keypair(&self.key)?, behaviour, self.max_peers).await?;
-        let gossip = match IpfsGossip::join(ipfs.clone(), link, true, self.connect_timeout).await {
+        let keypair = keypair(&self.key)?;
+        let behaviour = behaviour
+            .with_finding(&keypair, &self.finding)
+            .map_err(|error| NodeError::Start(format!("mDNS: {error}")))?
+            .with_routes(&keypair, routes);
+        let ipfs = run(keypair, behaviour, self.max_peers).await?;
+        let gossip = match IpfsGossip::join(
+            ipfs.clone(),
+            link,
+            true,
+            !listen.is_empty(),
+            self.connect_timeout,
+        )
+        .await
+        {
             Ok(gossip) => gossip,
             Err(error @ (AttachError::Foreign | AttachError::Stalled { .. })) => {
                 ipfs.exit_daemon().await;
@@ -115,6 +252,7 @@ impl NodeConfig {
             crate::ports::gossip::Gossip::shutdown(&gossip).await;
             return Err(NodeError::Listen { address: text, cause: failed });
         }
+        gossip.begin().await;
         Ok(gossip)
     }
 }
@@ -148,6 +286,8 @@ async fn run(keypair: Keypair, behaviour: BlinkBehaviour, max_peers: u32) -> Res
                 ..IdentifyConfiguration::default()
             })
             .with_ping(ping::Config::default())
+            // To come through relays at all. Asking for places there, and holes, are ours (`through`).
+            .with_relay(false)
             .enable_tcp()
             .enable_quic_with_config(|mut quic| {
                 // The plain `enable_quic` would drop a connection after 300 ms of silence. 30 s outlasts a handover

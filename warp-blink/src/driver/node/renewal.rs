@@ -14,6 +14,7 @@ use std::{
 
 use rust_ipfs::{ConnectedPoint, ConnectionId, Multiaddr, PeerId, Protocol};
 
+use super::address::is_relayed;
 use crate::time::Instant;
 
 /// How old a connection is that a newer one replaces. 2 s: two sides that dial each other at the same time have two connections
@@ -23,6 +24,14 @@ const REPLACED_FROM: Duration = Duration::from_secs(2);
 /// How old a connection is that may still be another one of the same dialing. 250 ms: addresses that are dialed at the same time answer
 /// within a round trip of each other.
 const SAME_DIALING: Duration = Duration::from_millis(250);
+
+/// How old a circuit is when another one takes its place, where there is a conversation. 105 s: the relays of libp2p end it after 2
+/// minutes by default, and a dialing may take 10 s. They allow 30 in a row and one in two minutes, which is 6 hours of such renewals;
+/// what ends a circuit all the same, or earlier by its bytes (128 KiB), is made anew as any lost connection is.
+const CIRCUIT: Duration = Duration::from_secs(105);
+
+/// Who has said nothing for so long is in no conversation. 15 s: in a call everybody says something each 5 s.
+const SILENT: Duration = Duration::from_secs(15);
 
 /// Addresses that are kept of one peer: as many as one attempt at reaching it takes.
 const MAX_PLACES: usize = 8;
@@ -48,6 +57,10 @@ struct Connection {
     since: Instant,
     /// Another one has taken its place: for gossip it is closed.
     replaced: bool,
+    /// When the peer last said something.
+    spoke: Option<Instant>,
+    /// Another one was asked for, to take the place of this circuit before it ends.
+    renewed: bool,
 }
 
 /// One that is closed before its time.
@@ -81,7 +94,7 @@ fn is_elsewhere(address: &Multiaddr) -> bool {
 impl Renewal {
     /// A connection with this peer is being made, and who dials. Those of before that it replaces, which are to be closed.
     ///
-    /// What leads over a relay replaces nothing.
+    /// What leads over a relay replaces only what does so too, and only where nothing leads straight.
     pub(super) fn replaces(
         &mut self,
         now: Instant,
@@ -89,11 +102,18 @@ impl Renewal {
         dialed: bool,
         to: &Multiaddr,
     ) -> Vec<Replaced> {
-        let relayed = to.iter().any(|part| part == Protocol::P2pCircuit);
-        let Some(known) = self.peers.get_mut(peer).filter(|_| !relayed) else { return Vec::new() };
+        let relayed = is_relayed(to);
+        let Some(known) = self.peers.get_mut(peer) else { return Vec::new() };
+        if relayed && known.iter().any(|c| !c.replaced && !c.endpoint.is_relayed()) {
+            return Vec::new();
+        }
         let stays = |c: &Connection| {
             let age = now.since(c.since);
-            !c.replaced && (age < SAME_DIALING || (age < REPLACED_FROM && c.endpoint.is_dialer() != dialed))
+            // What leads straight is better than any circuit, however young that is.
+            let same = relayed || !c.endpoint.is_relayed();
+            !c.replaced
+                && same
+                && (age < SAME_DIALING || (age < REPLACED_FROM && c.endpoint.is_dialer() != dialed))
         };
         if known.iter().any(stays) {
             return Vec::new();
@@ -118,7 +138,14 @@ impl Renewal {
         self.cut_off.remove(&peer);
         let known = self.peers.entry(peer).or_default();
         let others = known.iter().filter(|c| !c.replaced).count();
-        known.push(Connection { id, endpoint: endpoint.clone(), since: now, replaced: false });
+        known.push(Connection {
+            id,
+            endpoint: endpoint.clone(),
+            since: now,
+            replaced: false,
+            spoke: None,
+            renewed: false,
+        });
         others
     }
 
@@ -132,6 +159,32 @@ impl Renewal {
             self.peers.remove(peer);
         }
         (!closed.replaced).then_some(remaining)
+    }
+
+    /// The peer has said something.
+    pub(super) fn spoke(&mut self, now: Instant, peer: &PeerId) {
+        for connection in self.peers.get_mut(peer).into_iter().flatten() {
+            connection.spoke = Some(now);
+        }
+    }
+
+    /// The circuits that this side has opened and that are about to end in the middle of a conversation: another one to the same place
+    /// is to be opened, which then takes their place. Each is named once.
+    pub(super) fn ending(&mut self, now: Instant) -> Vec<(PeerId, Multiaddr)> {
+        let mut ending = Vec::new();
+        for (peer, known) in &mut self.peers {
+            if known.iter().any(|c| !c.replaced && !c.endpoint.is_relayed()) {
+                continue;
+            }
+            for c in known.iter_mut().filter(|c| !c.replaced && !c.renewed && c.endpoint.is_dialer()) {
+                let talks = c.spoke.is_some_and(|spoke| now.since(spoke) < SILENT);
+                if talks && now.since(c.since) >= CIRCUIT {
+                    c.renewed = true;
+                    ending.push((*peer, c.endpoint.get_remote_address().clone()));
+                }
+            }
+        }
+        ending
     }
 
     /// The peer says that it can be reached there. Of those who are not connected nothing is believed.
@@ -155,8 +208,9 @@ impl Renewal {
 
     /// This machine has an address no longer. The connections that may have gone out from it, which are to be closed.
     pub(super) fn lost(&mut self, address: &Multiaddr) -> Vec<(PeerId, ConnectionId)> {
-        let relayed = address.iter().any(|part| part == Protocol::P2pCircuit);
-        let Some(lost) = ip(address).filter(|_| is_elsewhere(address) && !relayed) else { return Vec::new() };
+        let Some(lost) = ip(address).filter(|_| is_elsewhere(address) && !is_relayed(address)) else {
+            return Vec::new();
+        };
         // Who has dialed does not know from which of its addresses, and QUIC does not say at which it was dialed.
         let may =
             |to: &Multiaddr| ip(to).is_none_or(|to| to.is_ipv4() == lost.is_ipv4() && !to.is_loopback());
@@ -321,5 +375,49 @@ mod tests {
             all.closed(&other, id(n));
         }
         assert_eq!((all.places.len(), all.peers.len()), (MAX_PEERS, 1));
+    }
+
+    const CIRCUIT_THERE: &str = "/ip4/203.0.113.1/tcp/1/p2p-circuit";
+
+    #[test]
+    fn a_circuit_replaces_an_older_one_and_a_straight_connection_any() {
+        let (mut all, peer) = (Renewal::default(), PeerId::random());
+        let circuit: Multiaddr = CIRCUIT_THERE.parse().unwrap();
+        let straight: Multiaddr = "/ip4/192.0.2.1/tcp/1".parse().unwrap();
+        all.opened(at(0), peer, id(1), &dialed(CIRCUIT_THERE));
+        assert!(all.replaces(at(100), &peer, true, &circuit).is_empty(), "of the same dialing");
+        let replaced = all.replaces(at(5000), &peer, true, &circuit);
+        assert_eq!(replaced.iter().map(|r| (r.id, r.remaining)).collect::<Vec<_>>(), [(id(1), 0)]);
+        all.opened(at(5000), peer, id(2), &dialed(CIRCUIT_THERE));
+        // A hole was punched, right after the circuit opened.
+        let replaced = all.replaces(at(5100), &peer, true, &straight);
+        assert_eq!(replaced.iter().map(|r| r.id).collect::<Vec<_>>(), [id(2)]);
+        all.opened(at(5100), peer, id(3), &dialed("/ip4/192.0.2.1/tcp/1"));
+        assert!(all.replaces(at(60_000), &peer, true, &circuit).is_empty(), "it is no better");
+    }
+
+    #[test]
+    fn a_circuit_is_renewed_once_before_it_ends_if_there_is_a_conversation() {
+        let (mut all, peer) = (Renewal::default(), PeerId::random());
+        all.opened(at(0), peer, id(1), &dialed(CIRCUIT_THERE));
+        let (near, late) = (at(104_000), at(106_000));
+        assert!(all.ending(late).is_empty(), "nobody has spoken");
+        all.spoke(at(100_000), &peer);
+        assert!(all.ending(near).is_empty(), "there is time");
+        assert_eq!(all.ending(late), [(peer, CIRCUIT_THERE.parse().unwrap())]);
+        assert!(all.ending(late).is_empty(), "once");
+        all.opened(late, peer, id(2), &dialed(CIRCUIT_THERE));
+        all.spoke(at(230_000), &peer);
+        assert_eq!(all.ending(at(231_000)).len(), 1, "the next one as well");
+        // The other side opened it, and renews it.
+        let other = PeerId::random();
+        all.opened(at(0), other, id(4), &accepted(CIRCUIT_THERE));
+        all.spoke(late, &other);
+        assert!(all.ending(late).is_empty());
+        // There is a straight way.
+        all.opened(at(300_000), peer, id(5), &dialed("/ip4/192.0.2.1/tcp/1"));
+        all.spoke(at(500_000), &peer);
+        assert!(all.ending(at(500_000)).is_empty());
+        assert!(all.ending(at(900_000)).is_empty(), "silent for long");
     }
 }

@@ -10,6 +10,9 @@ use super::{
 /// The most addresses that an own record says: as many as a reader takes of one node.
 pub(super) const MAX_PUBLISHED: usize = 8;
 
+/// The most bytes of one of them: as many as a reader takes.
+const MAX_PUBLISHED_BYTES: usize = 256;
+
 /// Who may be asked and what may be told, and the numbers of a finder. Each default says where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -24,6 +27,9 @@ pub struct FindConfig {
     pub publish: bool,
     /// Tell nobody an address but those behind relays, and nothing to the local network. Default false.
     pub relay_only: bool,
+    /// Addresses at nearer places than that are not published. Default [`Place::Public`]: nobody else can use them. Where the
+    /// nodes that are asked are in the same house, so are those who look there.
+    pub nearest: Place,
     /// How long what is known is tried before others are asked. Default 0.5 s: by then a node that is at home has answered
     /// over a bad mobile network.
     pub ask_after: Duration,
@@ -41,6 +47,9 @@ pub struct FindConfig {
     pub settle: Duration,
     /// The least time between two records. Default 30 s, for a network that comes and goes.
     pub between: Duration,
+    /// How long after it was stored the own record is looked for, since another device may have put one in its place that does
+    /// not name this node. Default 60 s: twice as long as storing takes at most, so that what ran beside it is over.
+    pub review_after: Duration,
     /// The pause after a record that nobody stored. Default 10 s; it doubles up to [`FindConfig::again_most`].
     pub publish_again: Duration,
 }
@@ -53,6 +62,7 @@ impl Default for FindConfig {
             kademlia: true,
             publish: true,
             relay_only: false,
+            nearest: Place::Public,
             ask_after: Duration::from_millis(500),
             lookup_timeout: Duration::from_secs(10),
             again_first: Duration::from_secs(5),
@@ -60,6 +70,7 @@ impl Default for FindConfig {
             life: Duration::from_secs(6 * 3600),
             settle: Duration::from_secs(5),
             between: Duration::from_secs(30),
+            review_after: Duration::from_secs(60),
             publish_again: Duration::from_secs(10),
         }
     }
@@ -102,6 +113,12 @@ impl FindConfig {
         Self { relay_only, ..self }
     }
 
+    /// The same where addresses of this kind of place, and all further ones, are published.
+    #[must_use]
+    pub fn with_nearest(self, nearest: Place) -> Self {
+        Self { nearest, ..self }
+    }
+
     /// Whether the local network may be asked.
     pub fn asks_near(&self) -> bool {
         self.mdns && !self.relay_only
@@ -130,10 +147,11 @@ impl FindConfig {
             let Ok(address) = Address::parse(text) else { continue };
             let fits = match address.place() {
                 // Through a relay in this house nobody else gets in.
-                Place::Relayed => address.first_hop() >= Place::Public,
-                place => place >= Place::Public && !self.relay_only,
+                Place::Relayed => address.first_hop() >= self.nearest,
+                place => place >= self.nearest && !self.relay_only,
             };
             let text = address.to_string();
+            let fits = fits && text.len() <= MAX_PUBLISHED_BYTES;
             if fits && !good.iter().any(|(_, known)| *known == text) {
                 good.push((address.place(), text));
             }

@@ -1,12 +1,32 @@
 //! The own record: when it is published anew.
 
+use std::cmp::Reverse;
+
 use super::{
     super::{Addresses, Jitter},
     config::{FindConfig, backoff},
+    types::OwnSeen,
 };
-use crate::time::{Instant, UnixTime};
+use crate::{
+    id::NodeId,
+    time::{Instant, UnixTime},
+};
 
-/// What an own record is to say, but for what the driver knows by itself (nodes, versions, suites, keys).
+/// The most other devices that an own record names: one less than a reader takes nodes.
+const MAX_OTHERS: usize = 3;
+
+/// What a record says of one device of an identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Its node.
+    pub node: NodeId,
+    /// Until then it holds.
+    pub until: UnixTime,
+    /// Where it is reached.
+    pub addresses: Addresses,
+}
+
+/// What an own record is to say, but for what the driver knows by itself (the own node, versions, suites, keys).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnRecord {
     /// Its number, above all before it.
@@ -15,6 +35,26 @@ pub struct OwnRecord {
     pub expires: UnixTime,
     /// Where this node is reached.
     pub addresses: Addresses,
+    /// What it says of other devices of this identity, the one that holds longest first.
+    pub others: Vec<Device>,
+}
+
+impl OwnRecord {
+    /// The same beside what is stored already, of this number: what other devices have said of themselves stays, as long as it
+    /// holds. `here` is this node, `wall` the time of day.
+    #[must_use]
+    pub fn beside(mut self, here: NodeId, wall: UnixTime, number: u64, stored: Vec<Device>) -> Self {
+        self.sequence = self.sequence.max(number.saturating_add(1));
+        let (end, others) = (self.expires, stored.into_iter());
+        self.others = others
+            .filter(|device| device.node != here && device.until > wall)
+            // Whose clock is ahead is not in here for longer than others.
+            .map(|device| Device { until: device.until.min(end), ..device })
+            .collect();
+        self.others.sort_by_key(|device| Reverse((device.until, device.node)));
+        self.others.truncate(MAX_OTHERS);
+        self
+    }
 }
 
 /// When to publish what.
@@ -31,12 +71,26 @@ pub(super) struct Own {
     made: Option<Instant>,
     /// When the next one is to be made.
     due: Option<Instant>,
+    /// When to look whether the last one is still there.
+    review: Option<Instant>,
     failures: u32,
+    /// How often in a row it was not.
+    lost: u32,
 }
 
 impl Own {
     pub(super) fn new(sequence: u64) -> Self {
-        Self { sequence, wanted: None, stored: None, storing: None, made: None, due: None, failures: 0 }
+        Self {
+            sequence,
+            wanted: None,
+            stored: None,
+            storing: None,
+            made: None,
+            due: None,
+            review: None,
+            failures: 0,
+            lost: 0,
+        }
     }
 
     pub(super) fn sequence(&self) -> u64 {
@@ -45,13 +99,17 @@ impl Own {
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         // What is being stored is waited for.
-        self.due.filter(|_| self.storing.is_none())
+        self.due.into_iter().chain(self.review).min().filter(|_| self.storing.is_none())
     }
 
     /// The own addresses have changed.
     pub(super) fn changed(&mut self, now: Instant, config: &FindConfig, addresses: Vec<String>) {
-        // Without an address there is nothing to say: the old record ends by itself, or a new address comes.
-        if addresses.is_empty() || self.wanted.as_ref() == Some(&addresses) {
+        if addresses.is_empty() {
+            // There is nothing to say: the old record is not renewed, and ends by itself, or a new address comes.
+            (self.wanted, self.due) = (None, None);
+            return;
+        }
+        if self.wanted.as_ref() == Some(&addresses) {
             return;
         }
         let known = self.storing.as_ref().or(self.stored.as_ref()) == Some(&addresses);
@@ -66,12 +124,24 @@ impl Own {
         self.due = Some(earliest.max(now + config.settle));
     }
 
-    /// A record of this identity was seen.
-    pub(super) fn seen(&mut self, sequence: u64) {
-        self.sequence = self.sequence.max(sequence);
+    /// A record of this identity was seen, which says that this node is there, or nothing of it. If that is not what was said
+    /// last, another device has published at the same moment, and did not know.
+    pub(super) fn seen(&mut self, now: Instant, config: &FindConfig, seen: OwnSeen, jitter: Jitter) {
+        self.sequence = self.sequence.max(seen.sequence);
+        if self.wanted.is_none() {
+            return;
+        }
+        let Some(stored) = self.stored.as_ref().filter(|_| self.storing.is_none()) else { return };
+        if seen.here.as_ref().is_some_and(|here| here.0 == *stored) {
+            self.lost = 0;
+            return;
+        }
+        self.lost += 1;
+        let again = now + backoff(config.between, config.again_most, self.lost, jitter);
+        self.due = Some(again.min(self.due.unwrap_or(again)));
     }
 
-    /// Makes the record that is due.
+    /// Makes the record that is due, or looks after the last one.
     pub(super) fn on_time(
         &mut self,
         now: Instant,
@@ -79,7 +149,12 @@ impl Own {
         config: &FindConfig,
     ) -> Option<super::FindEffect> {
         self.next_timeout().filter(|due| *due <= now)?;
+        if self.due.is_none_or(|due| due > now) {
+            self.review = None;
+            return Some(super::FindEffect::Review);
+        }
         let addresses = self.wanted.clone()?;
+        self.review = None;
         // The time of day, so that a lost store does not bring old numbers back; more than the last, so that a clock that
         // was set back does not either.
         self.sequence = self.sequence.saturating_add(1).max(wall.as_millis());
@@ -92,15 +167,28 @@ impl Own {
             sequence: self.sequence,
             expires,
             addresses: Addresses(addresses),
+            others: Vec::new(),
         }))
     }
 
-    /// It was stored, or not.
-    pub(super) fn published(&mut self, now: Instant, config: &FindConfig, stored: bool, jitter: Jitter) {
+    /// It was stored under this number, or not.
+    pub(super) fn published(
+        &mut self,
+        now: Instant,
+        config: &FindConfig,
+        sequence: u64,
+        stored: bool,
+        jitter: Jitter,
+    ) {
+        self.sequence = self.sequence.max(sequence);
         let Some(storing) = self.storing.take() else { return };
         if stored {
             self.failures = 0;
             self.stored = Some(storing);
+            self.review = Some(now + config.review_after);
+            return;
+        }
+        if self.wanted.is_none() {
             return;
         }
         self.failures += 1;

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     id::{Identity, NodeKey},
+    reach::Place,
     time::UnixTime,
 };
 
@@ -260,7 +261,7 @@ fn so_many_numbers_are_remembered_and_the_oldest_goes() {
 fn the_own_record_is_published_when_addresses_change_and_at_half_of_its_life() {
     let mut finder = Finder::new(FindConfig::default(), 5);
     let own = |texts: &[&str], ms| FindInput::Own { addresses: addresses(texts), wall: wall(ms) };
-    let stored = || FindInput::Published { stored: true, jitter: J };
+    let stored = || FindInput::Published { sequence: 0, stored: true, jitter: J };
     assert_eq!(step(&mut finder, at(0), own(&[A, "/ip4/192.168.0.1/tcp/1", "/ip4/127.0.0.1/tcp/1"], 0)), []);
     step(&mut finder, at(1000), own(&[B, A], 1000));
     let all = until(&mut finder, at(60_000));
@@ -270,10 +271,13 @@ fn the_own_record_is_published_when_addresses_change_and_at_half_of_its_life() {
     assert_eq!(record.expires.as_millis(), wall(6000).as_millis() + 6 * 3_600_000);
     assert_eq!(record.sequence, wall(6000).as_millis());
     step(&mut finder, at(7000), stored());
-    // The same again, in another order, or nothing at all, is no news.
+    // The same again, in another order, is no news, and no more is what was there a moment ago.
     step(&mut finder, at(8000), own(&[A, B], 8000));
     step(&mut finder, at(8000), own(&[], 8000));
+    step(&mut finder, at(9000), own(&[A, B], 9000));
     let half = at(6000) + Duration::from_secs(3 * 3600);
+    assert_eq!(finder.next_timeout(), Some(at(67_000)), "it is looked for once");
+    assert_eq!(until(&mut finder, at(67_000)), [(at(67_000), FindEffect::Review)]);
     assert_eq!(finder.next_timeout(), Some(half));
     let renewed = published(&until(&mut finder, half));
     assert_eq!(renewed.len(), 1);
@@ -284,7 +288,29 @@ fn the_own_record_is_published_when_addresses_change_and_at_half_of_its_life() {
     assert_eq!(finder.next_timeout(), Some(half + Duration::from_secs(30)));
     // And back: there is nothing to say.
     step(&mut finder, half + Duration::from_secs(2), own(&[A, B], 0));
+    assert_eq!(published(&until(&mut finder, half + Duration::from_secs(3600))), []);
     assert_eq!(finder.next_timeout(), Some(half + Duration::from_secs(3 * 3600)));
+}
+
+#[test]
+fn addresses_that_are_gone_are_named_in_no_further_record() {
+    let mut finder = Finder::new(FindConfig::default(), 5);
+    let own = |texts: &[&str], ms| FindInput::Own { addresses: addresses(texts), wall: wall(ms) };
+    step(&mut finder, at(0), own(&[A], 0));
+    assert_eq!(published(&until(&mut finder, at(60_000))).len(), 1);
+    step(&mut finder, at(60_000), FindInput::Published { sequence: 0, stored: true, jitter: J });
+    step(&mut finder, at(61_000), own(&[], 61_000));
+    // Nor if somebody else has driven the last one out, or one that was under way fails.
+    let seen = OwnSeen { sequence: u64::MAX / 2, here: None };
+    step(&mut finder, at(62_000), FindInput::OwnSeen { seen, jitter: J });
+    step(&mut finder, at(62_000), FindInput::Published { sequence: 0, stored: false, jitter: J });
+    assert_eq!(published(&until(&mut finder, at(24 * 3_600_000))), []);
+    // The next one comes after the last number that was seen.
+    let next = at(24 * 3_600_000);
+    step(&mut finder, next, own(&[B], 24 * 3_600_000));
+    let all = published(&until(&mut finder, next + Duration::from_secs(60)));
+    let [(_, record)] = &all[..] else { panic!("{all:?}") };
+    assert_eq!((&record.addresses, record.sequence), (&addresses(&[B]), u64::MAX / 2 + 1));
 }
 
 #[test]
@@ -297,10 +323,74 @@ fn a_record_that_nobody_stored_is_tried_again() {
         let due = finder.next_timeout().unwrap();
         assert_eq!(published(&until(&mut finder, due)).len(), 1);
         assert_eq!(finder.next_timeout(), None, "one at a time");
-        step(&mut finder, due, FindInput::Published { stored: false, jitter: J });
+        step(&mut finder, due, FindInput::Published { sequence: 0, stored: false, jitter: J });
         pauses.push((finder.next_timeout().unwrap() - due).as_secs());
     }
     assert_eq!(pauses, [10, 20, 40, 80, 160, 300, 300]);
+}
+
+fn seen(sequence: u64, here: Option<&[&str]>) -> FindInput {
+    FindInput::OwnSeen { seen: OwnSeen { sequence, here: here.map(addresses) }, jitter: J }
+}
+
+#[test]
+fn a_record_that_another_device_has_put_in_its_place_is_mended() {
+    let mut finder = Finder::new(FindConfig::default(), 0);
+    let stored = |sequence| FindInput::Published { sequence, stored: true, jitter: J };
+    step(&mut finder, at(0), FindInput::Own { addresses: addresses(&[A]), wall: wall(0) });
+    assert_eq!(published(&until(&mut finder, at(5000))).len(), 1);
+    let half = at(5000) + Duration::from_secs(3 * 3600);
+    let number = wall(5000).as_millis() + 7;
+    step(&mut finder, at(6000), stored(number));
+    assert_eq!(until(&mut finder, at(66_000)), [(at(66_000), FindEffect::Review)]);
+    step(&mut finder, at(66_100), seen(number, Some(&[A])));
+    assert_eq!(finder.next_timeout(), Some(half), "it is there");
+    let mut pauses = Vec::new();
+    let mut now = at(66_100);
+    for (count, here) in [None, Some(&[B][..]), None, None, None, None].into_iter().enumerate() {
+        step(&mut finder, now, seen(number + 100 * (count as u64 + 1), here));
+        let due = finder.next_timeout().unwrap();
+        pauses.push((due - now).as_secs());
+        let [(_, record)] = &published(&until(&mut finder, due))[..] else { panic!("{count}") };
+        assert!(record.sequence > number + 100 * (count as u64 + 1));
+        step(&mut finder, due, stored(record.sequence));
+        now = finder.next_timeout().unwrap();
+        assert_eq!(until(&mut finder, now), [(now, FindEffect::Review)]);
+    }
+    assert_eq!(
+        pauses,
+        [30, 60, 120, 240, 300, 300],
+        "two that drive each other out do not do so at full speed"
+    );
+    // What comes while one is being stored says nothing of that one.
+    step(&mut finder, now, FindInput::Own { addresses: addresses(&[B]), wall: wall(0) });
+    let due = finder.next_timeout().unwrap();
+    assert_eq!(published(&until(&mut finder, due)).len(), 1);
+    step(&mut finder, due, seen(number, None));
+    step(&mut finder, due, stored(0));
+    assert_eq!(finder.next_timeout(), Some(due + Duration::from_secs(60)), "to look, not to publish");
+}
+
+#[test]
+fn an_own_record_names_other_devices_as_long_as_what_they_said_holds() {
+    let node = |n: u8| NodeKey::from_seed([n; 32]).node_id();
+    let device = |n, ms| Device { node: node(n), until: wall(ms), addresses: addresses(&[A]) };
+    let own = |sequence| OwnRecord {
+        sequence,
+        expires: wall(1000),
+        addresses: addresses(&[B]),
+        others: Vec::new(),
+    };
+    let stored = vec![device(0, 900), device(1, 101), device(2, 100), device(3, 99)];
+    let beside = own(7).beside(node(0), wall(100), 5, stored.clone());
+    assert_eq!((beside.sequence, beside.others), (7, vec![device(1, 101)]), "not this one, nor what is over");
+    assert_eq!(own(7).beside(node(0), wall(100), 7, Vec::new()).sequence, 8);
+    assert_eq!(own(7).beside(node(0), wall(100), u64::MAX, Vec::new()).sequence, u64::MAX);
+    let many = (1..9).map(|n| device(n, 200 * u64::from(n))).collect();
+    let kept = own(7).beside(node(0), wall(100), 5, many).others;
+    let mut last = [5, 6, 7, 8].map(|n| device(n, 1000));
+    last.sort_by_key(|device| std::cmp::Reverse(device.node));
+    assert_eq!(kept, last[..3], "three of those that hold longest, and none for longer than this record");
 }
 
 #[test]
@@ -311,9 +401,9 @@ fn numbers_rise_whatever_the_clock_says() {
     until(&mut finder, at(5000));
     assert_eq!(finder.own_sequence(), before + 1, "the clock was set back");
     // Another device, or a run whose store is lost, was further.
-    step(&mut finder, at(6000), FindInput::OwnSeen { sequence: before + 50 });
-    step(&mut finder, at(6000), FindInput::OwnSeen { sequence: 3 });
-    step(&mut finder, at(6000), FindInput::Published { stored: true, jitter: J });
+    step(&mut finder, at(6000), seen(before + 50, None));
+    step(&mut finder, at(6000), seen(3, None));
+    step(&mut finder, at(6000), FindInput::Published { sequence: before + 50, stored: true, jitter: J });
     step(&mut finder, at(6000), FindInput::Own { addresses: addresses(&[B]), wall: wall(0) });
     until(&mut finder, at(60_000));
     assert_eq!(finder.own_sequence(), before + 51);
@@ -321,6 +411,27 @@ fn numbers_rise_whatever_the_clock_says() {
     step(&mut end, at(0), FindInput::Own { addresses: addresses(&[A]), wall: wall(0) });
     until(&mut end, at(5000));
     assert_eq!(end.own_sequence(), u64::MAX);
+}
+
+#[test]
+fn addresses_of_the_house_are_told_where_those_who_are_asked_are_in_it() {
+    let mut finder = Finder::new(FindConfig::default(), 0);
+    let (house, machine) = ("/ip4/192.168.0.1/tcp/1", "/ip4/127.0.0.1/tcp/1");
+    let own = |ms| FindInput::Own { addresses: addresses(&[A, house, machine]), wall: wall(ms) };
+    let says = |finder: &mut Finder, ms| {
+        step(finder, at(ms), own(ms));
+        let all = published(&until(finder, at(ms + 40_000)));
+        step(finder, at(ms + 40_000), FindInput::Published { sequence: 0, stored: true, jitter: J });
+        all.last().map(|(_, record)| record.addresses.clone())
+    };
+    assert_eq!(says(&mut finder, 0), Some(addresses(&[A])));
+    step(&mut finder, at(50_000), FindInput::Through { place: Place::Private });
+    assert_eq!(says(&mut finder, 50_000), Some(addresses(&[house, A])));
+    // A node far away beside it takes nothing back, and a nearer one opens no more than its own place.
+    step(&mut finder, at(100_000), FindInput::Through { place: Place::Public });
+    assert_eq!(says(&mut finder, 100_000), None);
+    step(&mut finder, at(150_000), FindInput::Through { place: Place::Loopback });
+    assert_eq!(says(&mut finder, 150_000), Some(addresses(&[machine, house, A])));
 }
 
 #[test]
@@ -351,8 +462,9 @@ fn input() -> impl Strategy<Value = FindInput> {
             addresses: addresses(if a { &[A] } else { &[B] }),
             wall: wall(0)
         }),
-        any::<u32>().prop_map(|sequence| FindInput::OwnSeen { sequence: sequence.into() }),
-        any::<bool>().prop_map(|stored| FindInput::Published { stored, jitter: J }),
+        (any::<u32>(), any::<bool>())
+            .prop_map(|(sequence, here)| seen(sequence.into(), if here { Some(&[A]) } else { None })),
+        any::<bool>().prop_map(|stored| FindInput::Published { sequence: 0, stored, jitter: J }),
     ]
 }
 
@@ -380,6 +492,7 @@ proptest! {
                         prop_assert!(!relay_only, "there is no relay");
                         sequence = record.sequence;
                     }
+                    FindEffect::Review => prop_assert!(publish && sequence > 0),
                     FindEffect::Tell { addresses, .. } => prop_assert!(!addresses.0.is_empty()),
                 }
             }

@@ -1,6 +1,9 @@
 //! What happens to a finder, and what is to be done for it.
 
-use super::{super::Jitter, Addresses, MAX_SOUGHT, OwnRecord};
+use super::{
+    super::{Jitter, Place},
+    Addresses, MAX_SOUGHT, OwnRecord,
+};
 use crate::{
     id::{NodeId, PublicKey},
     time::UnixTime,
@@ -51,6 +54,15 @@ pub struct Seen {
     pub addresses: Addresses,
 }
 
+/// A valid record of the own identity, that others have stored: of an earlier run, or of another device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnSeen {
+    /// Its number.
+    pub sequence: u64,
+    /// Where it says that this node is; `None` if it does not name it.
+    pub here: Option<Addresses>,
+}
+
 /// What happens to a finder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -87,6 +99,11 @@ pub enum FindInput {
     },
     /// A node was seen on the local network.
     Seen(Seen),
+    /// A node that is asked was reached at such a place: others who ask it may be as near.
+    Through {
+        /// The place.
+        place: Place,
+    },
     /// Where others reach this node: when it changes.
     Own {
         /// At these addresses.
@@ -94,13 +111,17 @@ pub enum FindInput {
         /// The time of day.
         wall: UnixTime,
     },
-    /// A valid record of this identity was seen: of an earlier run, or of another device.
+    /// A [`FindEffect::Review`] has found a record; one that finds none says nothing.
     OwnSeen {
-        /// Its number.
-        sequence: u64,
+        /// What it says.
+        seen: OwnSeen,
+        /// For the pause before it is mended.
+        jitter: Jitter,
     },
     /// A [`FindEffect::Publish`] ended.
     Published {
+        /// The number under which it was published.
+        sequence: u64,
         /// Whether somebody has stored it.
         stored: bool,
         /// For the pause before the next.
@@ -146,8 +167,11 @@ pub enum FindEffect {
         /// The addresses.
         addresses: Addresses,
     },
-    /// Sign a record and have others store it. Ends in one [`FindInput::Published`].
+    /// Sign a record and have others store it, [beside](OwnRecord::beside) what they have stored of this identity already. Ends
+    /// in one [`FindInput::Published`].
     Publish(OwnRecord),
+    /// Look what others have stored of the own identity. What is found is a [`FindInput::OwnSeen`].
+    Review,
 }
 
 /// A command that a finder cannot fulfil. Nothing has changed.

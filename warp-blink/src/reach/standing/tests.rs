@@ -34,7 +34,7 @@ fn local(cause: LocalCause) -> Standing {
 
 #[test]
 fn a_standing_follows_from_the_facts_with_its_cause_and_advice() {
-    let mut facts = Facts::new(false, true);
+    let mut facts = Facts::new(false, true).with_asking(true);
     assert_eq!(said(&facts), (Standing::Starting, None));
     facts.listens(true, &Addresses::default());
     let offline = |cause| Standing::Offline { cause };
@@ -98,9 +98,10 @@ fn another_network_is_another_beginning() {
     let mut facts = at_home();
     facts.dialed_back(OUTSIDE, true);
     facts.mapped(PortMapping::Refused);
-    facts.listens(true, &Addresses::default());
+    // That one stays when a network goes.
+    facts.listens(true, &at(&["/ip4/127.0.0.1/tcp/4001"]));
     facts.listens(true, &at(&["/ip4/10.0.0.4/tcp/4001"]));
-    assert_eq!(facts.standing(), local(LocalCause::NotYetChecked));
+    assert_eq!((facts.standing(), facts.mapping), (local(LocalCause::NotYetChecked), PortMapping::Unasked));
 }
 
 #[test]
@@ -147,4 +148,50 @@ fn a_standing_can_be_stored_and_every_word_is_for_people() {
     }
     assert!(LocalCause::Closed.to_string().contains("no relay"));
     assert!(Advice::GiveRelay.to_string().contains("blink relay"));
+}
+
+#[test]
+fn a_node_that_was_told_not_to_listen_is_not_offline() {
+    let mut facts = Facts::new(false, false);
+    facts.told_not_to_listen();
+    facts.connected(1);
+    assert_eq!(said(&facts), (local(LocalCause::NotListening), Some(Advice::GiveRelay)));
+    facts.behind(BTreeMap::from([(relay(), behind())]));
+    assert_eq!(facts.standing(), Standing::Relayed { by: vec![relay()] });
+    facts.behind(BTreeMap::new());
+    assert_eq!(facts.standing(), local(LocalCause::NotListening));
+    // Under relay_only nobody listens, and a relay is what is missing.
+    let mut only = Facts::new(true, false);
+    only.told_not_to_listen();
+    assert_eq!(said(&only), (local(LocalCause::NoRelay), Some(Advice::GiveRelay)));
+}
+
+#[test]
+fn whoever_is_reached_over_ipv6_only_still_needs_relays() {
+    let mut facts = Facts::new(false, false);
+    facts.listens(true, &Addresses(vec!["/ip4/192.168.1.2/tcp/1".into(), "/ip6/2001:db8::2/tcp/1".into()]));
+    facts.dialed_back("/ip6/2001:db8::2/tcp/1", true);
+    assert_eq!((facts.standing(), facts.is_reached_by_all()), (Standing::Public, false));
+    facts.dialed_back("/ip4/203.0.113.2/tcp/1", true);
+    assert!(facts.is_reached_by_all());
+    facts.expired("/ip4/203.0.113.2/tcp/1");
+    assert!(!facts.is_reached_by_all());
+}
+
+#[test]
+fn who_asks_nobody_is_not_told_to_wait() {
+    let advice = |facts: Facts| {
+        let mut facts = facts;
+        facts.listens(true, &at(&[HOME]));
+        facts.connected(1);
+        said(&facts)
+    };
+    let not_yet = local(LocalCause::NotYetChecked);
+    let facts = || Facts::new(false, false);
+    assert_eq!(advice(facts().with_asking(true)), (not_yet.clone(), Some(Advice::Wait)));
+    assert_eq!(advice(facts().with_serving(true)), (not_yet.clone(), Some(Advice::ForwardPort)));
+    assert_eq!(advice(facts()), (not_yet.clone(), Some(Advice::GiveRelay)));
+    let mut alone = facts().with_serving(true);
+    alone.listens(true, &at(&[HOME]));
+    assert_eq!(said(&alone), (not_yet, Some(Advice::ForwardPort)), "a relay waits for others");
 }

@@ -17,7 +17,8 @@ fn places(count: u8, addresses: usize) -> Vec<NodePlace> {
     let mut nodes: Vec<NodeId> = (0..count).map(node).collect();
     nodes.sort();
     let address = |n: usize| format!("/ip4/203.0.113.{n}/tcp/4001");
-    let of = |node| NodePlace { node, addresses: (0..addresses).map(address).collect() };
+    let until = UnixTime::from_millis(1_001);
+    let of = |node| NodePlace { node, until, addresses: (0..addresses).map(address).collect() };
     nodes.into_iter().map(of).collect()
 }
 
@@ -54,7 +55,7 @@ fn careless(record: &Record) -> Vec<u8> {
 #[test]
 fn a_record_comes_back_with_each_field_at_its_bounds() {
     type Change = fn(&mut Record);
-    let good: [Change; 12] = [
+    let good: [Change; 14] = [
         |_| {},
         |r| r.sequence = 0,
         |r| r.sequence = u64::MAX,
@@ -62,6 +63,8 @@ fn a_record_comes_back_with_each_field_at_its_bounds() {
         |r| r.expires = UnixTime::from_millis(u64::MAX),
         |r| r.nodes = places(1, 0),
         |r| r.nodes = places(4, 8),
+        |r| r.nodes[0].until = UnixTime::from_millis(0),
+        |r| r.nodes[0].until = r.expires,
         |r| r.nodes[0].addresses = vec!["/".to_owned() + &"x".repeat(MAX_ADDRESS_BYTES - 1)],
         |r| r.versions = vec![7; 8],
         |r| r.suites = vec![0],
@@ -80,10 +83,11 @@ fn a_record_comes_back_with_each_field_at_its_bounds() {
 #[test]
 fn one_beyond_its_bounds_is_neither_signed_nor_read() {
     type Change = fn(&mut Record);
-    let bad: [Change; 14] = [
+    let bad: [Change; 15] = [
         |r| r.nodes.clear(),
         |r| r.nodes = places(5, 0),
         |r| r.nodes = places(1, 9),
+        |r| r.nodes[0].until = UnixTime::from_millis(2_001),
         |r| {
             r.nodes = places(2, 1);
             r.nodes.reverse();

@@ -53,7 +53,9 @@ impl Sound {
                 return self.with_engine(call, |engine| (self.recorder)(engine, &folder));
             }
             SoundCommand::StopRecording { call } => {
-                return self.with_engine(call, |engine| match engine.stop_recording() {
+                // One that is being begun sees this when it has begun, or is there to be stopped.
+                let begins = lock(&self.state).end_recording(call);
+                return self.with_engine(call, |engine| match engine.stop_recording() || begins {
                     true => Ok(()),
                     false => Err("this call is not recorded".to_owned()),
                 });
@@ -63,12 +65,9 @@ impl Sound {
                 return self.with_engine(call, |engine| engine.play(&spec).map_err(|e| e.to_string()));
             }
             SoundCommand::StopPlaying { call } => {
-                return self.with_engine(call, |engine| match engine.playing() {
-                    Some(_) => {
-                        engine.stop_playing();
-                        Ok(())
-                    }
-                    None => Err("no file is played".to_owned()),
+                return self.with_engine(call, |engine| match engine.stop_playing() {
+                    true => Ok(()),
+                    false => Err("no file is played".to_owned()),
                 });
             }
         }

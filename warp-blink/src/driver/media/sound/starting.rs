@@ -124,8 +124,10 @@ impl Sound {
         {
             send(&self.events, MediaInput::Device { call, kind, name: used.map(|used| used.name) });
         }
-        let controls = engine.controls();
+        let (controls, ticket) = (engine.controls(), ending.ticket);
         state.run(ending, gate);
-        state.audio.record.clone().map(|folder| (controls, folder))
+        let folder = state.audio.record.clone()?;
+        state.begin_recording(ticket);
+        Some((controls, folder))
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct State {
     engine: Option<Running>,
     /// Engines that nobody wants any more, and that still run. Nothing of theirs leaves.
     retired: Vec<Ending>,
+    /// The opening whose recording is being begun, as long as it is meant to.
+    recording_begins: Option<Ticket>,
     pub(super) links: BTreeMap<Key, Playing>,
     pub(super) paths: Paths,
     /// What engines call each participant of a call: the same after a reconnect, so that a recording goes on. Kept while
@@ -80,6 +82,7 @@ impl State {
             tickets: 0,
             engine: None,
             retired: Vec::new(),
+            recording_begins: None,
             links: BTreeMap::new(),
             paths: Paths::default(),
             ids: BTreeMap::new(),
@@ -128,6 +131,22 @@ impl State {
     /// The next engine that is to be stopped.
     pub(super) fn ending(&mut self) -> Option<Ending> {
         self.retired.pop()
+    }
+
+    /// The recording that every call is to have is being begun.
+    pub(super) fn begin_recording(&mut self, ticket: Ticket) {
+        self.recording_begins = Some(ticket);
+    }
+
+    /// It is not meant to begin any more. False if none was about to.
+    pub(super) fn end_recording(&mut self, call: CallId) -> bool {
+        let opening = self.wanted.filter(|(of, _)| *of == call).map(|(_, ticket)| ticket);
+        opening.is_some_and(|ticket| self.recording_begun(ticket))
+    }
+
+    /// It has begun, or failed to. False if it was ended before that.
+    pub(super) fn recording_begun(&mut self, ticket: Ticket) -> bool {
+        self.recording_begins.take_if(|begins| *begins == ticket).is_some()
     }
 
     /// The engine runs from now on, and hears everybody who is there.
@@ -250,20 +269,27 @@ impl State {
         if self.links.get(&key).is_some_and(|playing| playing.link.generation > generation) {
             return;
         }
-        // A later connection that has brought no sound so far is told to the engine again when it does.
         self.hear_no_more(key);
+        // A later connection may have brought no sound so far, and serves a listener all the same.
+        self.tell(|of| *of == key);
         self.forget_id(key);
     }
 
     pub(super) fn forget_path(&mut self, key: Key, generation: u32) {
         self.paths.remove(key, generation);
+        if !self.connected(&key) {
+            self.hear_no_more(key);
+        }
         self.forget_id(key);
+    }
+
+    fn connected(&self, key: &Key) -> bool {
+        self.links.contains_key(key) || self.paths.knows(key)
     }
 
     /// Nobody needs it any more: there is no connection, and devices are not open for the call.
     fn forget_id(&mut self, key: Key) {
-        let connected = self.links.contains_key(&key) || self.paths.knows(&key);
-        if self.wanted() != Some(key.0) && !connected {
+        if self.wanted() != Some(key.0) && !self.connected(&key) {
             self.ids.remove(&key);
         }
     }

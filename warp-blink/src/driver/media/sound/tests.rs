@@ -1,5 +1,6 @@
 //! Engines that run on memory and files, and hang-ups that come at any time.
 
+mod disk;
 mod files;
 
 use std::{
@@ -359,6 +360,32 @@ async fn the_end_of_a_connection_is_not_that_of_the_next_one() {
     bench.sound.remove(key, 2);
     assert_eq!(plays(&bench), 0);
     assert!(lock(&bench.sound.state).engine().unwrap().peers().is_empty());
+    bench.hang_up(call(1)).await;
+}
+
+#[tokio::test]
+async fn whoever_only_listens_is_served_on_a_new_connection_when_the_old_one_ends() {
+    let bench = Bench::new(tone());
+    let key = key(call(1), 1);
+    bench.open(call(1));
+    bench.sends().await;
+    let served = |bench: &Bench| lock(&bench.sound.state).engine().unwrap().peers().len();
+    // They spoke on the first connection, and have said nothing on the second one so far.
+    lock(&bench.sound.state).play(key, link(key, 1));
+    bench.sound.advise(key, 2, Advice::default());
+    bench.sound.remove(key, 1);
+    assert_eq!(served(&bench), 1, "what the network says of the second one holds");
+    // And so when nothing was ever heard of them.
+    bench.sound.advise(key, 3, Advice::default());
+    bench.sound.remove(key, 2);
+    assert_eq!(served(&bench), 1);
+    bench.sound.remove(key, 3);
+    assert_eq!(served(&bench), 0);
+    // What is said too late is forgotten, as soon as it is noticed.
+    bench.sound.advise(key, 3, Advice::default());
+    assert_eq!(served(&bench), 1);
+    bench.sound.forget_path(key, 3);
+    assert_eq!(served(&bench), 0);
     bench.hang_up(call(1)).await;
 }
 

@@ -42,7 +42,7 @@ fn hostile_flood_of_one_topic_leaves_room_and_time_for_the_others() {
         sink.push(on(1, 0xff, 1659));
     }
     sink.push(on(2, 1, 546));
-    sink.push(GossipEvent::State(NodeState::Online));
+    sink.push(GossipEvent::State(NodeState::Public));
     for _ in 0..flood / 2 {
         sink.push(on(1, 0xff, 1659));
     }
@@ -51,7 +51,7 @@ fn hostile_flood_of_one_topic_leaves_room_and_time_for_the_others() {
     let dropped = flood - MAX_QUEUED_PER_TOPIC as u64;
     assert_eq!(sink.dropped(), Dropped { topic_full: dropped, ..Dropped::default() });
     assert_eq!(events.try_recv(), Some(GossipEvent::Lagged { dropped }));
-    assert_eq!(events.try_recv(), Some(GossipEvent::State(NodeState::Online)));
+    assert_eq!(events.try_recv(), Some(GossipEvent::State(NodeState::Public)));
     assert_eq!(events.try_recv(), Some(on(1, 0xff, 1659)));
     assert_eq!(events.try_recv(), Some(on(2, 1, 546)), "the second message that is read");
     assert_eq!(events.try_recv(), Some(on(1, 0xff, 1659)));
@@ -226,7 +226,7 @@ async fn the_stream_wakes_its_reader_and_ends_after_the_last_event() {
 fn a_reader_that_left_holds_no_memory() {
     let (sink, events) = channel();
     sink.push(message(100));
-    sink.push(GossipEvent::State(NodeState::Online));
+    sink.push(GossipEvent::State(NodeState::Public));
     drop(events);
     sink.push(message(100));
     check(&sink);

@@ -7,8 +7,9 @@ use crate::{
     config::{Admission, Config, PostQuantum, PreConnect, TurnFor, WhenBusy},
     error::Rejected,
     event::{
-        ChannelId, DeviceKind, EndReason, Event, Failure, LinkState, Mark, Milestone, Mismatch, NodeState,
-        ParticipantState, ParticipantSummary, PoorSide, Presence, Step, Summary, Via, Warning,
+        Advice, ChannelId, DeviceKind, EndReason, Event, Failure, LinkState, LocalCause, Mark, Milestone,
+        Mismatch, NodeState, ParticipantState, ParticipantSummary, PoorSide, Presence, Step, Summary, Via,
+        Warning,
     },
     id::CallId,
     proto::{
@@ -20,9 +21,11 @@ use crate::{
 
 stays!(bool, u8, u32, u64, usize, CallId, Duration, EffectId, SessionNo);
 stays!(
+    Advice,
     ChannelId,
     DeviceKind,
     Gift,
+    LocalCause,
     Milestone,
     Other,
     PoorSide,
@@ -222,7 +225,13 @@ variants!(enum MediaInput {
     Warning(warning),
 });
 variants!(enum Mismatch { PeerIsOlder { version }, PeerIsNewer { version }, Protection, Media });
-variants!(enum NodeState { Starting, Online, Offline { cause } });
+variants!(enum NodeState {
+    Starting,
+    Offline { cause },
+    LocalOnly { cause, advice },
+    Relayed { by, advice },
+    Public,
+});
 variants!(
     enum Outcome {
         Ok,

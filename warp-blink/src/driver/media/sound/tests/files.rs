@@ -8,7 +8,12 @@ use super::*;
 
 /// 20 ms of silence at 8 kHz, 16 bits, mono.
 fn wav() -> Vec<u8> {
-    let data = [0; 320];
+    silence(320)
+}
+
+/// As many bytes of it.
+fn silence(length: usize) -> Vec<u8> {
+    let data = vec![0; length];
     let mut bytes = Vec::new();
     bytes.extend(b"RIFF");
     bytes.extend((36 + data.len() as u32).to_le_bytes());
@@ -75,6 +80,27 @@ fn a_call_does_not_begin_with_one_file_for_both() {
     fs::write(&file, wav()).unwrap();
     let refused = Audio::new(SourceSpec::Wav(file.clone()), sink(&file)).check();
     assert!(matches!(refused, Err(crate::Error::SameFile { file: named }) if named == file));
+}
+
+#[tokio::test]
+async fn a_file_is_stopped_also_before_any_of_it_is_played() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("minute.wav");
+    fs::write(&file, silence(60 * 16_000)).unwrap();
+    let mut bench = Bench::new(tone());
+    bench.open(call(1));
+    bench.sends().await;
+    let sound = bench.sound.clone();
+    let ask = |command| sound.clone().execute(command);
+    for _ in 0..3 {
+        ask(SoundCommand::Play { call: call(1), file: file.clone() }).await.unwrap();
+        assert_eq!(ask(SoundCommand::StopPlaying { call: call(1) }).await, Ok(()));
+    }
+    for _ in 0..3 {
+        bench.told(|input| matches!(input, MediaInput::Played { .. }).then_some(())).await;
+    }
+    assert!(ask(SoundCommand::StopPlaying { call: call(1) }).await.is_err(), "none is played");
+    bench.hang_up(call(1)).await;
 }
 
 /// A microphone that does not answer: a pipe that nobody writes into.
