@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use blink_tests::e2e::phone::{LOOPBACK, Phone, early, fresh};
 use warp_blink::{
-    Blink, Builder, CallId, Config, EndReason, Event, Identity, TurnConfig, TurnFor,
-    proto::turn::TurnLimits,
+    Blink, Builder, CallId, Config, EndReason, Event, Identity, TurnConfig, TurnFor, proto::turn::TurnLimits,
 };
 
 /// Serves these, with credentials that hold so long.

@@ -18,8 +18,8 @@ use warp_blink::{
     time::UnixTime,
     wire::{
         Attachment, CallKey, ContactToken, Door, Initiator, NodePlace, Record as NodeRecord, Responder,
-        Session, Topic, TurnPass, decode_saved, encode_saved, open_call, open_record, record_key, roll_hash, seal_call,
-        seal_record,
+        Session, Topic, TurnPass, decode_saved, encode_saved, open_call, open_record, record_key, roll_hash,
+        seal_call, seal_record,
     },
 };
 use wire_common::*;

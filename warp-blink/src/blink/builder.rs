@@ -16,7 +16,7 @@ use crate::{
         media::{Audio, RealMedia},
         memory_gossip::MemoryHub,
         memory_media::MemoryLinks,
-        node::{AddressError, IpfsGossip, NodeAddress, NodeConfig, NodeFinding, NodeLink},
+        node::{AddressError, IpfsGossip, NodeAddress, NodeConfig, NodeFinding, NodeLink, RelayConfig},
         store::SealedStore,
         turn::{Friends, TurnConfig, TurnServer},
     },
@@ -38,6 +38,7 @@ pub struct Memory {
 enum Carrier {
     Own,
     App(Box<Ipfs>, NodeLink),
+    Relay(Box<RelayConfig>),
     Memory(Memory),
 }
 
@@ -239,7 +240,8 @@ impl Builder {
     }
 
     /// Shows no address of this machine to those who are called or call: signals go through relays that are named with
-    /// [`relay`](Self::relay) (and bootstrap nodes), sound through TURN servers that are named with [`ice_server`](Self::ice_server);
+    /// [`relay`](Self::relay) (and bootstrap nodes), sound through TURN servers that are named with [`ice_server`](Self::ice_server)
+    /// or are those of [friends](Self::turn_friend);
     /// without either, calls fail. This phone listens nowhere, dials nothing else, and asks no router. Those relays and servers see
     /// its address. Default: false. For the own node only.
     pub fn relay_only(mut self, relay_only: bool) -> Self {
@@ -280,6 +282,14 @@ impl Builder {
     /// `link` is what came with that behaviour. The node stays the app's: it is not stopped.
     pub fn node(mut self, ipfs: Ipfs, link: NodeLink) -> Self {
         self.carrier = Carrier::App(Box::new(ipfs), link);
+        self
+    }
+
+    /// The own node is this relay for everybody as well, as [`RelayNode`](crate::RelayNode) is: one machine that others reach relays
+    /// their signals and, with [`turn_for_friends`](Self::turn_for_friends), the sound of friends. Its key, addresses and finding
+    /// are those of the relay; what is said here of the own node has no effect then.
+    pub fn relay_node(mut self, relay: RelayConfig) -> Self {
+        self.carrier = Carrier::Relay(Box::new(relay));
         self
     }
 
@@ -391,6 +401,9 @@ impl Builder {
                     Carrier::App(ipfs, link) => Arc::new(
                         IpfsGossip::attach(*ipfs, link).await.map_err(|e| Error::Node(e.to_string()))?,
                     ),
+                    Carrier::Relay(relay) => {
+                        Arc::new(relay.node().start().await.map_err(|e| Error::Node(e.to_string()))?)
+                    }
                     _ => {
                         let finding = NodeFinding::default()
                             .with_kademlia(self.dht)

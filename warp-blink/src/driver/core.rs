@@ -3,9 +3,9 @@
 mod effects;
 mod requests;
 mod run;
-mod turning;
 #[cfg(test)]
 mod tests;
+mod turning;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 

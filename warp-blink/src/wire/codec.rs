@@ -138,11 +138,10 @@ pub(super) fn encode_packet(
             roll::check_roll(roll, signatures.len())?;
             (&[], signatures)
         }
-        (Body::Where(_), Some(Attachment::Where(_))) | (Body::Turn, Some(Attachment::Turn(_))) => (&made, &[]),
-        (
-            Body::CallKey(_) | Body::Token | Body::KemKey | Body::Roll(_) | Body::Where(_) | Body::Turn,
-            _,
-        )
+        (Body::Where(_), Some(Attachment::Where(_))) | (Body::Turn, Some(Attachment::Turn(_))) => {
+            (&made, &[])
+        }
+        (Body::CallKey(_) | Body::Token | Body::KemKey | Body::Roll(_) | Body::Where(_) | Body::Turn, _)
         | (_, Some(_)) => {
             return Err(SealError::Attachment);
         }

@@ -218,7 +218,8 @@ mod tests {
             TurnPass::decode(&bytes)
         };
         assert!(with(1, 0).is_ok(), "less than ten minutes");
-        for (at, byte) in [(0, 0xff), (2, 0), (2, 2), (3, 5), (3, V6), (10, 0), (10, 9), (11, 0xff), (12, 9)] {
+        for (at, byte) in [(0, 0xff), (2, 0), (2, 2), (3, 5), (3, V6), (10, 0), (10, 9), (11, 0xff), (12, 9)]
+        {
             assert_eq!(with(at, byte), Err(OpenError::Decode), "{at} {byte}");
         }
     }

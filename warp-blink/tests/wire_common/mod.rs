@@ -22,8 +22,8 @@ use warp_blink::{
     time::UnixTime,
     wire::{
         Attachment, CallKey, CallRoom, ContactToken, Door, HelloSecrets, Initiator, KemKey, KemSecret,
-        NodePlace, PeerSeed, Record, Responder, ResponderFrame, SealError, Session, TurnPass,
-        WelcomeSecrets, Whereabouts,
+        NodePlace, PeerSeed, Record, Responder, ResponderFrame, SealError, Session, TurnPass, WelcomeSecrets,
+        Whereabouts,
     },
 };
 
@@ -295,7 +295,8 @@ pub fn any_said() -> impl Strategy<Value = (CallId, Body, Option<Attachment>)> {
         any_epoch(CallKey::from_bytes(seed)).prop_map(move |epoch| of(Body::CallKey(epoch), seed))
     });
     let somebody = Body::Where(Identity::from_seed([3; 32]).public());
-    let gift = (proptest::sample::select(vec![Body::Token, Body::KemKey, Body::Turn, somebody]), any::<[u8; 32]>());
+    let gift =
+        (proptest::sample::select(vec![Body::Token, Body::KemKey, Body::Turn, somebody]), any::<[u8; 32]>());
     let said = prop_oneof![
         8 => any_body().prop_map(|body| (body, None)),
         1 => gift.prop_map(move |(body, seed)| of(body, seed)),

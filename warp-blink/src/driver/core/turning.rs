@@ -5,9 +5,10 @@ use simple_webrtc::IceServer;
 use super::Core;
 use crate::{
     driver::{clock, workers::Reply},
+    event::Warning,
     id::{CallId, PublicKey},
     ports::media::{MediaCommand, MediaError},
-    proto::{Command, EffectId, Input, LinkCommand, LinkId},
+    proto::{Command, EffectId, Input, LinkCommand, LinkId, MediaInput, turn::Wishes},
     wire::TurnPass,
 };
 
@@ -16,18 +17,20 @@ impl Core {
     pub(super) fn ask_friends(&mut self) {
         let now = clock::now();
         let others = self.friends.set_wanted(now, self.machine.wants_relay());
-        let (ask, servers) = self.friends.on_time(now);
+        let (Wishes { ask, silent, .. }, servers) = self.friends.on_time(now);
         if let Some(servers) = servers.or(others) {
             self.use_servers(servers, None);
         }
         for friend in ask {
             let asking = clock::random().map(CallId::from_bytes);
-            let asked = asking.is_ok_and(|call| {
-                self.step(Input::Command(Command::AskTurn { call, friend })).is_ok()
-            });
+            let asked =
+                asking.is_ok_and(|call| self.step(Input::Command(Command::AskTurn { call, friend })).is_ok());
             if !asked {
                 self.friends.failed(now, &friend);
             }
+        }
+        for peer in silent {
+            self.feed(Input::Media(MediaInput::Warning(Warning::FriendSilent { peer })));
         }
         for (id, link, command) in self.friends.released(now) {
             self.media_job(id, MediaCommand::Link { link, command });

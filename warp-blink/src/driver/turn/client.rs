@@ -6,7 +6,10 @@ use simple_webrtc::IceServer;
 
 use crate::{
     id::PublicKey,
-    proto::{EffectId, LinkCommand, LinkId, turn::Asker},
+    proto::{
+        EffectId, LinkCommand, LinkId,
+        turn::{Asker, Wishes},
+    },
     time::Instant,
     wire::TurnPass,
 };
@@ -35,7 +38,15 @@ pub(crate) struct Friends {
 
 impl Friends {
     pub(crate) fn new(friends: impl IntoIterator<Item = PublicKey>, servers: Vec<IceServer>) -> Self {
-        Self { asker: Asker::new(friends), servers, passes: BTreeMap::new(), used: Vec::new(), over: BTreeSet::new(), wanted: false, held: VecDeque::new() }
+        Self {
+            asker: Asker::new(friends),
+            servers,
+            passes: BTreeMap::new(),
+            used: Vec::new(),
+            over: BTreeSet::new(),
+            wanted: false,
+            held: VecDeque::new(),
+        }
     }
 
     /// There is a call, or none any more. The servers to be used from now on, if they are others.
@@ -66,11 +77,12 @@ impl Friends {
         self.asker.next_timeout()
     }
 
-    /// Whom to ask now, and the servers to be used from now on, if they are others.
-    pub(crate) fn on_time(&mut self, now: Instant) -> (Vec<PublicKey>, Option<Vec<IceServer>>) {
-        let wishes = self.asker.on_time(now);
-        self.over.extend(wishes.over);
-        (wishes.ask, self.choose(!self.wanted))
+    /// What is to be done now, and the servers to be used from now on, if they are others.
+    pub(crate) fn on_time(&mut self, now: Instant) -> (Wishes, Option<Vec<IceServer>>) {
+        let mut wishes = self.asker.on_time(now);
+        self.over.extend(std::mem::take(&mut wishes.over));
+        let servers = self.choose(!self.wanted);
+        (wishes, servers)
     }
 
     /// Chooses whose servers are used, if they may be others now. All servers, if they are.
@@ -147,6 +159,11 @@ mod tests {
         TurnPass::new([at], name, "password", Duration::from_secs(600)).unwrap()
     }
 
+    fn asked(friends: &mut Friends, second: u64) -> (Vec<PublicKey>, Option<Vec<IceServer>>) {
+        let (wishes, servers) = friends.on_time(at(second));
+        (wishes.ask, servers)
+    }
+
     #[test]
     fn what_a_friend_gave_is_used_until_it_is_over() {
         let friend = Identity::from_seed([1; 32]).public();
@@ -159,15 +176,15 @@ mod tests {
         let mut friends = Friends::new([friend], own());
         assert_eq!(friends.given(at(0), friend, pass("unasked")), None);
         friends.set_wanted(at(0), true);
-        assert_eq!(friends.on_time(at(0)), (vec![friend], None));
+        assert_eq!(asked(&mut friends, 0), (vec![friend], None));
         let stranger = Identity::from_seed([2; 32]).public();
         assert_eq!(friends.given(at(0), stranger, pass("foreign")), None);
         assert_eq!(friends.given(at(0), friend, pass("one")), Some(with("one")));
-        assert_eq!(friends.on_time(at(300)), (vec![friend], None));
+        assert_eq!(asked(&mut friends, 300), (vec![friend], None));
         assert_eq!(friends.given(at(300), friend, pass("two")), Some(with("two")));
         assert_eq!(friends.set_wanted(at(300), false), None);
-        assert_eq!(friends.on_time(at(899)), (vec![], None));
-        assert_eq!(friends.on_time(at(900)), (vec![], Some(own())));
+        assert_eq!(asked(&mut friends, 899), (vec![], None));
+        assert_eq!(asked(&mut friends, 900), (vec![], Some(own())));
         assert_eq!(friends.set_servers(Vec::new()), Vec::new());
     }
 
@@ -179,14 +196,14 @@ mod tests {
         let [early, late] = keys;
         let mut friends = Friends::new(keys, Vec::new());
         friends.set_wanted(at(0), true);
-        assert_eq!(friends.on_time(at(0)).0, [early, late]);
+        assert_eq!(friends.on_time(at(0)).0.ask, [early, late]);
         let servers = friends.given(at(0), early, pass("early")).unwrap();
         assert_eq!(servers.len(), 1);
         // Long after links have begun.
         friends.on_time(at(5));
         assert_eq!(friends.given(at(5), late, pass("late")), None);
         // New credentials come through all the same, and the old ones stay when they are over.
-        assert_eq!(friends.on_time(at(300)).0, [early]);
+        assert_eq!(friends.on_time(at(300)).0.ask, [early]);
         assert_eq!(friends.given(at(300), early, pass("newer")).unwrap().len(), 1);
         assert_eq!(friends.on_time(at(899)).1, None);
         assert_eq!(friends.on_time(at(900)).1, None, "they are of no use, and the others' paths are");

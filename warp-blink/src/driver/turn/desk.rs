@@ -164,7 +164,8 @@ impl Desk {
         }
         let mut inner = self.lock();
         let Some(client) = inner.clients.get_mut(&client) else { return false };
-        let new = peers.iter().map(|p| p.ip()).filter(|ip| !client.peers.contains(ip)).collect::<BTreeSet<_>>();
+        let new =
+            peers.iter().map(|p| p.ip()).filter(|ip| !client.peers.contains(ip)).collect::<BTreeSet<_>>();
         if client.peers.len() + new.len() > MAX_PEERS {
             return false;
         }

@@ -218,7 +218,8 @@ async fn nothing_goes_to_this_machine_or_its_network() {
     at_a.send_to(b"let me in", server.address()).await.unwrap();
     // Neither does it talk to anybody through the relay.
     service.send_to(b"come in", at_a.local_addr().unwrap()).await.unwrap();
-    for forbidden in ["10.0.0.1:9", "192.168.1.1:9", "169.254.169.254:80", "224.0.0.251:5353", "127.0.0.2:9"] {
+    for forbidden in ["10.0.0.1:9", "192.168.1.1:9", "169.254.169.254:80", "224.0.0.251:5353", "127.0.0.2:9"]
+    {
         let refused = bounded("a refusal", at_a.send_to(b"x", forbidden.parse().unwrap())).await;
         assert!(refused.is_err(), "{forbidden}");
     }

@@ -34,6 +34,8 @@ struct Friend {
     /// Not asked before.
     not_before: Option<Instant>,
     failures: usize,
+    /// It was told that it gives nothing. Once, until it gives something.
+    told: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -61,6 +63,8 @@ pub struct Wishes {
     pub ask: Vec<PublicKey>,
     /// What these gave does not hold any more.
     pub over: Vec<PublicKey>,
+    /// These have given nothing in the time that a call waits for it, and nothing of theirs holds.
+    pub silent: Vec<PublicKey>,
 }
 
 impl Asker {
@@ -108,13 +112,18 @@ impl Asker {
     /// What is due now.
     pub fn on_time(&mut self, now: Instant) -> Wishes {
         let mut wishes = Wishes::default();
-        self.hold_until.take_if(|t| *t <= now);
+        let waited = self.hold_until.take_if(|t| *t <= now).is_some();
         for (key, friend) in &mut self.friends {
             if friend.given.take_if(|given| given.until <= now).is_some() {
                 wishes.over.push(*key);
             }
             if friend.asked.is_some_and(|until| until <= now) {
                 friend.fail(now);
+            }
+            let gives = friend.given.is_some() || (friend.asked.is_some() && !waited);
+            if self.wanted && !gives && !friend.told && (waited || friend.failures > 0) {
+                friend.told = true;
+                wishes.silent.push(*key);
             }
             if self.wanted && friend.asks_at().is_some_and(|at| at <= now) {
                 friend.asked = Some(now + PATIENCE);
@@ -268,6 +277,30 @@ mod tests {
         let silent = asked(&[1]);
         assert_eq!(silent.next_timeout(), Some(at(13)));
         assert!(silent.is_settled(at(13)));
+    }
+
+    #[test]
+    fn a_friend_who_gives_nothing_is_told_of_once() {
+        let mut asker = Asker::new([key(1), key(2)]);
+        asker.set_wanted(at(0), true);
+        assert_eq!(asker.on_time(at(0)).silent, []);
+        assert!(asker.given(at(2), &key(2), LIFE));
+        assert_eq!(asker.on_time(at(2)).silent, []);
+        assert_eq!(asker.on_time(at(3)).silent, [key(1)], "calls wait no longer for it");
+        for later in [15, 20, 40, 60] {
+            assert_eq!(asker.on_time(at(later)).silent, []);
+        }
+        // The other one goes away during the call: it is told when nothing of it holds any more.
+        let mut told = Vec::new();
+        while let Some(next) = asker.next_timeout().filter(|t| *t <= at(1300)) {
+            told.extend(
+                asker.on_time(next).silent.into_iter().map(|friend| (next.since(at(0)).as_secs(), friend)),
+            );
+        }
+        assert_eq!(told, [(602, key(2))]);
+        let mut unwanted = Asker::new([key(1)]);
+        unwanted.failed(at(0), &key(1));
+        assert_eq!(unwanted.on_time(at(9)).silent, [], "nobody needs it");
     }
 
     #[test]

@@ -153,7 +153,8 @@ impl Office {
         let life = left.min(self.limits.life);
         let of_user = |g: &&Grant| g.user == user;
         if self.grants.values().filter(of_user).count() >= MAX_GRANTS_EACH
-            && let Some((oldest, _)) = self.grants.iter().filter(|(_, g)| g.user == user).min_by_key(|(_, g)| g.until)
+            && let Some((oldest, _)) =
+                self.grants.iter().filter(|(_, g)| g.user == user).min_by_key(|(_, g)| g.until)
         {
             let oldest = oldest.clone();
             self.grants.remove(&oldest);
@@ -194,7 +195,8 @@ impl Office {
         }
         self.has_bytes(user)?;
         let used = self.users.get_mut(user).ok_or(Refused::Expired)?;
-        if used.allocations >= self.limits.allocations_each || self.all.allocations >= self.limits.allocations {
+        if used.allocations >= self.limits.allocations_each || self.all.allocations >= self.limits.allocations
+        {
             return Err(Refused::Allocations);
         }
         used.allocations += 1;

@@ -276,4 +276,4 @@ variants!(
     }
 );
 variants!(enum TopicRef { Inbox { owner, lane }, Peer { call, owner }, Call { call, epoch } });
-variants!(enum Warning { ListenOnly { cause }, NoSpeaker { cause }, NotReached { peer, cause }, DeviceLost { device }, DeviceRefused { cause }, RecordingFailed { cause }, SpeakingWhileMuted, MicrophoneSilent, ServerFailed { url, cause } });
+variants!(enum Warning { ListenOnly { cause }, NoSpeaker { cause }, NotReached { peer, cause }, DeviceLost { device }, DeviceRefused { cause }, RecordingFailed { cause }, SpeakingWhileMuted, MicrophoneSilent, ServerFailed { url, cause }, FriendSilent { peer } });
