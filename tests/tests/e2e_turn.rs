@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use blink_tests::e2e::phone::{LOOPBACK, Phone, early, fresh};
 use warp_blink::{
-    Blink, Builder, CallId, Config, EndReason, Event, Identity, TurnConfig, TurnFor, proto::turn::TurnLimits,
+    Blink, Builder, CallId, Config, EndReason, Event, Identity, TurnConfig, TurnFor,
+    event::{Step, Warning},
+    proto::turn::TurnLimits,
 };
 
 /// Serves these, with credentials that hold so long.
@@ -68,8 +70,13 @@ async fn whom_the_friend_does_not_know_is_not_relayed() {
     let call = alice.blink.offer([bob.key()]).await.unwrap();
     assert_eq!(bob.incoming().await, call);
     bob.blink.answer(call).await.unwrap();
+    let silent = |e: &Event| match e {
+        Event::Warning { warning: Warning::FriendSilent { peer } } => Some(*peer),
+        _ => None,
+    };
+    assert_eq!(alice.wait("who gives nothing", silent).await, carol.key());
     let (reason, _) = alice.ended(call).await;
-    assert!(matches!(reason, EndReason::Failed { .. }), "{reason:?}");
+    assert_eq!(reason, EndReason::Failed { step: Step::Checking });
     assert!(carol.blink.snapshot().statistics.counters.refused.admission > 0);
 }
 

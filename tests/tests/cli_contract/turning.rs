@@ -61,7 +61,7 @@ fn two_who_show_no_address_hear_each_other_over_a_third_machine() {
         assert_eq!(code, 0);
         assert!(lines.iter().any(|line| line["event"] == "first_audio"));
         let routes: Vec<&Value> =
-            lines.iter().filter(|line| line["event"] == "link").map(|line| &line["route"]).collect();
+            lines.iter().filter(|line| line["event"] == "stats").map(|line| &line["route"]).collect();
         assert!(routes.iter().any(|route| **route == "relay"), "{routes:?}");
         assert!(routes.iter().all(|route| route.is_null() || **route == "relay"), "{routes:?}");
     }
@@ -89,8 +89,9 @@ fn whom_the_owner_does_not_name_is_not_relayed_and_is_told() {
     let (code, lines) = alice.end();
     assert_eq!(code, 6, "the call failed");
     let ended = lines.iter().find(|line| line["event"] == "ended").expect("it is told");
-    assert_eq!(ended["reason"], "failed", "{ended}");
-    println!("{ended}");
+    assert_eq!((&ended["reason"], &ended["step"]), (&"failed".into(), &"checking".into()), "{ended}");
+    let silent = lines.iter().find(|line| line["kind"] == "friend_silent").expect("the cause is told");
+    assert_eq!(silent["peer"], relay.did().as_str(), "{silent}");
 }
 
 #[test]
