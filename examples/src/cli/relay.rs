@@ -27,7 +27,7 @@ use super::{
 /// What runs.
 enum Running {
     /// A relay alone.
-    Relay(RelayNode, watch::Receiver<NodeState>),
+    Relay(Box<RelayNode>, watch::Receiver<NodeState>),
     /// A phone on the relay's node that no call reaches: friends ask it for a place on its TURN server.
     Friend(Blink, watch::Receiver<Arc<Snapshot>>),
 }
@@ -48,7 +48,7 @@ pub(super) async fn run(arguments: &RelayArguments) -> Result<Exit, Failure> {
             let (peer_id, addresses) = (relay.node(), relay.addresses());
             let states = relay.states();
             let ready = Line::Ready { did, peer_id, addresses, resumable: Vec::new() };
-            (Running::Relay(relay, states), ready)
+            (Running::Relay(Box::new(relay), states), ready)
         }
     };
     let output = Output { json: arguments.json, control: false, waits: false };
