@@ -144,7 +144,14 @@ fn rolls() -> Vec<(CallId, Roll, Vec<Signature>)> {
 pub(crate) fn add(seeds: &mut Seeds) -> Outcome<()> {
     let statuses =
         [Status::Open, Status::Busy, Status::Cancelled, Status::Incompatible, Status::Version, Status::Suite];
-    let kinds = [HelloKind::Offer, HelloKind::Pair, HelloKind::Cancel, HelloKind::Resume, HelloKind::Missed];
+    let kinds = [
+        HelloKind::Offer,
+        HelloKind::Pair,
+        HelloKind::Cancel,
+        HelloKind::Resume,
+        HelloKind::Missed,
+        HelloKind::Turn,
+    ];
     for (number, status) in statuses.into_iter().enumerate() {
         let app_data = vec![0x61; 40 * number];
         let handshake = Handshake::new(kinds[number % kinds.len()], &app_data, status)?;

@@ -10,6 +10,7 @@ pub struct Config {
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) ice_servers: Vec<IceServer>,
     pub(crate) relay_only: bool,
+    pub(crate) relays_follow: bool,
     pub(crate) redundancy: bool,
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
@@ -19,6 +20,11 @@ impl Config {
     /// Starts from the defaults.
     pub fn builder() -> ConfigBuilder {
         ConfigBuilder::default()
+    }
+
+    /// Without any relay no connection could ever be made.
+    pub(crate) fn needs_relay(&self) -> bool {
+        self.relay_only && !self.relays_follow
     }
 }
 
@@ -268,6 +274,13 @@ impl ConfigBuilder {
         self
     }
 
+    /// With [`relay_only`](Self::relay_only): TURN servers come later, with [`Peers::set_ice_servers`](crate::Peers::set_ice_servers).
+    /// Until then, and whenever there is none, connections find no candidates and fail.
+    pub fn relays_follow(mut self, relays_follow: bool) -> Self {
+        self.config.relays_follow = relays_follow;
+        self
+    }
+
     /// Whether redundant sound (RED, RFC 2198, payload type 63) is offered and accepted. Off by default: with it on, a peer may
     /// send it, and a reader that does not look at [`Packet::kind`](crate::Packet) would take it for Opus. What is sent is
     /// decided by what is written ([`LocalTrack::write_redundant`](crate::LocalTrack::write_redundant)).
@@ -307,7 +320,7 @@ impl ConfigBuilder {
                 return Err(ConfigError::Address { address: *address });
             }
         }
-        check_servers(&config.ice_servers, config.relay_only)?;
+        check_servers(&config.ice_servers, config.needs_relay())?;
         let t = &config.timeouts;
         for (what, duration) in [
             ("negotiating", t.negotiating),

@@ -116,7 +116,7 @@ impl<K: Clone + Ord + fmt::Debug + Send + Sync + 'static> Peers<K> {
     /// # Errors
     /// [`ConfigError`], as for [`Config`]; an empty list leaves connections that exist with what they have.
     pub fn set_ice_servers(&self, servers: Vec<IceServer>) -> Result<(), ConfigError> {
-        check_servers(&servers, self.handle.config.relay_only)?;
+        check_servers(&servers, self.handle.config.needs_relay())?;
         self.handle.servers.send_modify(|config| {
             *config = Arc::new(Config { ice_servers: servers, ..Config::clone(config) });
         });

@@ -66,6 +66,27 @@ pub enum PreConnect {
     Never,
 }
 
+/// For whom this side relays calls, if it serves TURN ([`Builder::turn_for_friends`](crate::Builder::turn_for_friends)). Whoever
+/// is relayed for shows this side their address, the other end's, and when the two talk; what they say stays theirs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum TurnFor {
+    /// Nobody.
+    #[default]
+    Nobody,
+    /// The contacts.
+    Contacts,
+    /// These only.
+    Only(BTreeSet<PublicKey>),
+}
+
+impl TurnFor {
+    /// As a journal of before says it: not at all.
+    const fn is_nobody(&self) -> bool {
+        matches!(self, Self::Nobody)
+    }
+}
+
 /// The settings of the call machine. Start from [`Config::default`] and change fields.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -124,6 +145,9 @@ pub struct Config {
     pub max_held: usize,
     /// The most calls that may be pending; a further offer is answered as busy. Default 16.
     pub max_pending: usize,
+    /// For whom this side relays calls. Default: nobody.
+    #[serde(default, skip_serializing_if = "TurnFor::is_nobody")]
+    pub turn_for: TurnFor,
 }
 
 impl Default for Config {
@@ -150,6 +174,7 @@ impl Default for Config {
             max_members: MAX_MEMBERS as u8,
             max_held: 4,
             max_pending: 16,
+            turn_for: TurnFor::default(),
         }
     }
 }

@@ -49,11 +49,12 @@ pub mod ports;
 
 #[cfg(feature = "node")]
 pub use blink::{Audio, Blink, Builder, Call, Caller, Events, Failed, Memory, Watch};
-pub use config::{Admission, Config, PostQuantum, PreConnect, WhenBusy};
+pub use config::{Admission, Config, PostQuantum, PreConnect, TurnFor, WhenBusy};
 #[cfg(feature = "node")]
 pub use driver::{
     node::{BlinkBehaviour, NodeError, NodeLink, RelayConfig, RelayLimits, RelayNode},
     store::{FileStore, MemoryStore},
+    turn::{TurnConfig, TurnError, TurnServer},
 };
 /// Data channels beside a call's sound: see [`Blink::open_channel`].
 #[cfg(feature = "node")]

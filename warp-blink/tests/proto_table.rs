@@ -162,6 +162,8 @@ fn commands(pair: &Pair, side: usize) -> Vec<Row> {
         ("Remove", Command::Remove { call, peer: pair.key(1 - side) }),
         ("Remove of a third", Command::Remove { call, peer: far }),
         ("Export", Command::Export { call, peer: pair.key(1 - side) }),
+        ("AskTurn of the other side", Command::AskTurn { call: none, friend: pair.key(1 - side) }),
+        ("AskTurn under the call's name", Command::AskTurn { call, friend: pair.key(1 - side) }),
         ("Hold", Command::Hold { call }),
         ("Unhold", Command::Unhold { call, other: Other::End }),
         ("Resume", Command::Resume { call: none, sent_at: UnixTime::default(), other: Other::End }),
@@ -194,6 +196,7 @@ fn first_messages(pair: &Pair, side: usize) -> Vec<Row> {
         ("hello Pair".into(), from_peer(HelloKind::Pair)),
         ("hello Resume".into(), from_peer(HelloKind::Resume)),
         ("hello Missed".into(), from_peer(HelloKind::Missed)),
+        ("hello Turn".into(), from_peer(HelloKind::Turn)),
         ("hello Offer of another call".into(), hello(HelloKind::Offer, other, peer, node)),
         ("hello Cancel of another call".into(), hello(HelloKind::Cancel, other, peer, node)),
         (

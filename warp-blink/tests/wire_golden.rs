@@ -7,7 +7,7 @@
 
 mod wire_common;
 
-use std::{fmt::Write, fs, path::PathBuf};
+use std::{fmt::Write, fs, path::PathBuf, time::Duration};
 
 use warp_blink::{
     id::{Identity, Signature},
@@ -18,8 +18,8 @@ use warp_blink::{
     time::UnixTime,
     wire::{
         Attachment, CallKey, ContactToken, Door, Initiator, NodePlace, Record as NodeRecord, Responder,
-        Session, Topic, decode_saved, encode_saved, open_call, open_record, record_key, roll_hash, seal_call,
-        seal_record,
+        Session, Topic, TurnPass, decode_saved, encode_saved, open_call, open_record, record_key, roll_hash,
+        seal_call, seal_record,
     },
 };
 use wire_common::*;
@@ -228,6 +228,28 @@ fn transport() {
     }
     assert_eq!(ours.open(&frozen[3]), Ok((packet(8, call_key), Some(Attachment::CallKey(key)))));
     assert_eq!(theirs.open(&frozen[4]), Ok((packet(2, Body::HangUp), None)));
+}
+
+/// A place on a friend's TURN server: in a session that was opened for it, and nothing else of a call.
+#[test]
+fn turn() {
+    let addresses = ["203.0.114.7:3478", "[2a00::7]:3478"].map(|a| a.parse().unwrap());
+    let life = Duration::from_secs(600);
+    let (name, password) = ("1700000600:0011223344556677", "CMkKvH4ErBQzYbdFQVfiwl9wLOw=");
+    let both = TurnPass::new(addresses, name, password, life).unwrap();
+    let one = TurnPass::new([addresses[0]], "n", "p", Duration::from_secs(1)).unwrap();
+    let said = [("a place with two addresses, ten minutes", both), ("the smallest, a second", one)];
+    let (_, mut theirs) = confirmed();
+    let mut golden = Golden::of("turn.txt");
+    for (seq, (name, pass)) in (1..).zip(&said) {
+        let attachment = Attachment::Turn(pass.clone());
+        golden.add(*name, &theirs.seal(&packet(seq, Body::Turn), Some(&attachment)).unwrap());
+    }
+    let (mut ours, _) = confirmed();
+    for (seq, (frame, (_, pass))) in (1..).zip(golden.check().iter().zip(said)) {
+        assert_eq!(frame.len(), 546, "no larger than what else is said");
+        assert_eq!(ours.open(frame), Ok((packet(seq, Body::Turn), Some(Attachment::Turn(pass)))));
+    }
 }
 
 #[test]

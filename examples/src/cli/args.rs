@@ -1,6 +1,10 @@
 //! What the command line takes.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use warp_blink::{
@@ -107,6 +111,15 @@ pub struct RelayArguments {
     /// Address to tell others beside those, such as that of a router that forwards a port; repeatable
     #[arg(long, value_name = "ADDR", value_parser = address)]
     pub announce: Vec<String>,
+    /// Serve TURN there over UDP, IP:PORT, for those whom --friends names
+    #[arg(long, value_name = "ADDR", value_parser = udp, requires = "friends")]
+    pub turn: Option<SocketAddr>,
+    /// Under this IP others reach what --turn listens on, where that is another one
+    #[arg(long, value_name = "IP", requires = "turn")]
+    pub turn_public: Option<IpAddr>,
+    /// Those whose calls --turn relays, with commas between
+    #[arg(long, value_name = "KEY,KEY", value_delimiter = ',', requires = "turn")]
+    pub friends: Vec<PublicKey>,
     /// Write JSON lines
     #[arg(long)]
     pub json: bool,
@@ -157,6 +170,9 @@ pub struct Common {
     /// TURN server, such as turn:HOST or turns:HOST; repeatable
     #[arg(long, value_name = "URL,USER,PASSWORD", value_parser = turn)]
     pub turn: Vec<Turn>,
+    /// Friend who relays our calls (`blink relay --turn`); repeatable
+    #[arg(long, value_name = "KEY")]
+    pub turn_friend: Vec<PublicKey>,
     /// Show no address of this machine: only the relays and TURN servers that are named are used
     #[arg(long)]
     pub relay_only: bool,
@@ -319,6 +335,11 @@ fn accept(text: &str) -> Result<Accept, String> {
             .collect::<Result<_, _>>()
             .map(Accept::Keys),
     }
+}
+
+fn udp(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "give an IP and a port, such as 203.0.113.7:3478 or [2001:db8::7]:3478".to_owned())
 }
 
 fn address(text: &str) -> Result<String, String> {

@@ -33,7 +33,7 @@ use crate::demo;
 /// What is logged without BLINK_LOG and RUST_LOG. The stacks below complain of everyday things, which the events tell
 /// better: a peer that went away, a node whose address is not known, a protocol that a peer does not speak. WebRTC names addresses
 /// in its errors, and ours tell the same without them.
-const LOG: &str = "warn,webrtc=off,rtc=off,rtc_ice=off,rtc_dtls=off,rtc_sctp=off,rtc_mdns=off,\
+const LOG: &str = "warn,webrtc=off,rtc=off,rtc_ice=off,rtc_dtls=off,rtc_sctp=off,rtc_mdns=off,turn=off,\
                    libp2p_swarm=error,libp2p_gossipsub=error,libp2p_kad=error,rust_ipfs=error,\
                    rust_ipfs::p2p::addressbook=off,connexa=off";
 

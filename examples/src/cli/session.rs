@@ -471,6 +471,7 @@ fn warning_parts(warning: Warning) -> (&'static str, String, Option<PublicKey>) 
         Warning::NotReached { peer, cause } => {
             ("not_reached", format!("their node is not there: {cause}"), Some(peer))
         }
+        warning @ Warning::FriendSilent { peer } => ("friend_silent", warning.to_string(), Some(peer)),
         _ => ("unknown", "something works less well than it should".to_owned(), None),
     }
 }

@@ -18,7 +18,7 @@ use super::{
 
 /// How long the node may take until it listens. It takes some milliseconds; a name or a port that does not come up
 /// within this time does not come up at all.
-const START: Duration = Duration::from_secs(10);
+pub(super) const START: Duration = Duration::from_secs(10);
 
 /// Where `blink` listens that was not told where.
 const LISTEN: [&str; 2] = ["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1"];
@@ -64,8 +64,8 @@ pub(super) fn check(common: &Common) -> Result<(), Failure> {
             "--relay-only and --listen do not go together: who connects there would see the address",
         ),
         (
-            common.relay_only && common.turn.is_empty(),
-            "--relay-only needs --turn URL,USER,PASSWORD: sound has no other way then",
+            common.relay_only && common.turn.is_empty() && common.turn_friend.is_empty(),
+            "--relay-only needs --turn URL,USER,PASSWORD or --turn-friend KEY: sound has no other way then",
         ),
         (
             common.store.is_some() && common.key.is_none(),
@@ -146,6 +146,9 @@ pub(super) async fn start(common: &Common, identity: Identity) -> Result<Blink, 
     for Turn { url, user, password } in &common.turn {
         builder = builder.ice_server(IceServer::turn(url, user, password));
     }
+    for friend in &common.turn_friend {
+        builder = builder.turn_friend(*friend);
+    }
     if let Some(folder) = &common.store {
         builder = builder.store(FileStore::open(folder).map_err(Failure::usage)?);
     }
@@ -178,6 +181,11 @@ pub(super) async fn ready(blink: &Blink, common: &Common) -> Result<Line, Failur
             )));
         }
     };
+    Ok(told(blink, &snapshot))
+}
+
+/// What is told of a phone that listens.
+pub(super) fn told(blink: &Blink, snapshot: &Snapshot) -> Line {
     let peer_id = blink.node_id();
     let suffix = format!("/p2p/{peer_id}");
     let addresses = snapshot.addresses.iter().map(|a| match a.ends_with(&suffix) {
@@ -185,5 +193,5 @@ pub(super) async fn ready(blink: &Blink, common: &Common) -> Result<Line, Failur
         false => format!("{a}{suffix}"),
     });
     let resumable = snapshot.resumable.iter().map(|call| call.id).collect();
-    Ok(Line::Ready { did: blink.public_key(), peer_id, addresses: addresses.collect(), resumable })
+    Line::Ready { did: blink.public_key(), peer_id, addresses: addresses.collect(), resumable }
 }

@@ -11,4 +11,5 @@ mod parties;
 mod phone;
 mod relays;
 mod sound;
+mod turning;
 mod usage;

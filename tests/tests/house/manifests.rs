@@ -54,6 +54,8 @@ const OPTIONAL: &[(&str, &[&str])] = &[
             "getrandom",
             "rand",
             "rustix",
+            "turn",
+            "webrtc-util",
         ],
     ),
     ("host-media", &["cpal"]),

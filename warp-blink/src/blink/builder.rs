@@ -16,8 +16,9 @@ use crate::{
         media::{Audio, RealMedia},
         memory_gossip::MemoryHub,
         memory_media::MemoryLinks,
-        node::{AddressError, IpfsGossip, NodeAddress, NodeConfig, NodeFinding, NodeLink},
+        node::{AddressError, IpfsGossip, NodeAddress, NodeConfig, NodeFinding, NodeLink, RelayConfig},
         store::SealedStore,
+        turn::{Friends, TurnConfig, TurnServer},
     },
     error::Error,
     id::{Identity, NodeId, NodeKey, PublicKey},
@@ -37,6 +38,7 @@ pub struct Memory {
 enum Carrier {
     Own,
     App(Box<Ipfs>, NodeLink),
+    Relay(Box<RelayConfig>),
     Memory(Memory),
 }
 
@@ -56,6 +58,9 @@ pub struct Builder {
     publish: bool,
     ice: Vec<IpAddr>,
     servers: Vec<IceServer>,
+    turn: Option<TurnConfig>,
+    friends: Vec<PublicKey>,
+    relayed_media: bool,
     relays: Vec<String>,
     relay_only: bool,
     hole_punching: bool,
@@ -89,6 +94,9 @@ impl Builder {
             publish: true,
             ice: Vec::new(),
             servers: Vec::new(),
+            turn: None,
+            friends: Vec::new(),
+            relayed_media: false,
             relays: Vec::new(),
             relay_only: false,
             hole_punching: true,
@@ -201,6 +209,30 @@ impl Builder {
         self
     }
 
+    /// This friend may relay our calls: while there is a call, it is asked for a place on its TURN server
+    /// ([`turn_for_friends`](Self::turn_for_friends) there), and asked anew every five minutes as long as the call lives. Repeat for
+    /// several; four are asked. The friend learns that we are in a call, our address and the one of the other end, when the two talk
+    /// and how much, and nothing of what they say. Default: nobody.
+    pub fn turn_friend(mut self, friend: PublicKey) -> Self {
+        self.friends.push(friend);
+        self
+    }
+
+    /// Relays calls of those whom [`Config::turn_for`](crate::config::Config::turn_for) names, with a TURN server of our own, for
+    /// as long as this phone runs: for people behind NATs that let nothing in, who can reach this machine. They are given
+    /// credentials of ten minutes each, and so much as [`TurnConfig::limits`] says. Default: nothing listens.
+    pub fn turn_for_friends(mut self, config: TurnConfig) -> Self {
+        self.turn = Some(config);
+        self
+    }
+
+    /// For tests: sound goes through TURN servers only, as under `relay_only`, and signals as they may.
+    #[doc(hidden)]
+    pub fn relayed_media(mut self) -> Self {
+        self.relayed_media = true;
+        self
+    }
+
     /// A relay that keeps a place for this phone, so that others reach it there, such as
     /// `/dns4/relay.example.org/tcp/4001/p2p/12D3KooW…` (repeat for several; 8 at most). Anybody can run one: see
     /// [`RelayConfig`](crate::RelayConfig). It carries signals only, and sees who is called from where, and when. For the own node only.
@@ -210,7 +242,8 @@ impl Builder {
     }
 
     /// Shows no address of this machine to those who are called or call: signals go through relays that are named with
-    /// [`relay`](Self::relay) (and bootstrap nodes), sound through TURN servers that are named with [`ice_server`](Self::ice_server);
+    /// [`relay`](Self::relay) (and bootstrap nodes), sound through TURN servers that are named with [`ice_server`](Self::ice_server)
+    /// or are those of [friends](Self::turn_friend);
     /// without either, calls fail. This phone listens nowhere, dials nothing else, and asks no router. Those relays and servers see
     /// its address. Default: false. For the own node only.
     pub fn relay_only(mut self, relay_only: bool) -> Self {
@@ -251,6 +284,14 @@ impl Builder {
     /// `link` is what came with that behaviour. The node stays the app's: it is not stopped.
     pub fn node(mut self, ipfs: Ipfs, link: NodeLink) -> Self {
         self.carrier = Carrier::App(Box::new(ipfs), link);
+        self
+    }
+
+    /// The own node is this relay for everybody as well, as [`RelayNode`](crate::RelayNode) is: one machine that others reach relays
+    /// their signals and, with [`turn_for_friends`](Self::turn_for_friends), the sound of friends. Its key, addresses and finding
+    /// are those of the relay; what is said here of the own node has no effect then.
+    pub fn relay_node(mut self, relay: RelayConfig) -> Self {
+        self.carrier = Carrier::Relay(Box::new(relay));
         self
     }
 
@@ -348,6 +389,11 @@ impl Builder {
                 "{media:?} is no format: frames have 10, 20, 40 or 60 ms, channels are 1 or 2, rates 6000 to 510000"
             )));
         }
+        let turn = match self.turn {
+            Some(config) => Some(TurnServer::start(config).await.map_err(|e| Error::Node(e.to_string()))?),
+            None => None,
+        };
+        let friends = Friends::new(self.friends.iter().copied(), self.servers.clone());
         let node_key = self.node_key.unwrap_or_else(|| NodeKey::from(&self.identity));
         let (gossip, media): (Arc<dyn Gossip>, Arc<dyn Media>) = match self.carrier {
             Carrier::Memory(memory) => {
@@ -359,11 +405,15 @@ impl Builder {
                 let audio = tokio::task::spawn_blocking(move || audio.check().map(|()| audio))
                     .await
                     .map_err(|e| Error::Media(e.to_string()))??;
-                let media = real_media(audio, self.ice, self.servers, self.relay_only)?;
+                let relayed = self.relay_only || self.relayed_media;
+                let media = real_media(audio, self.ice, self.servers, (relayed, !self.friends.is_empty()))?;
                 let gossip: Arc<dyn Gossip> = match carrier {
                     Carrier::App(ipfs, link) => Arc::new(
                         IpfsGossip::attach(*ipfs, link).await.map_err(|e| Error::Node(e.to_string()))?,
                     ),
+                    Carrier::Relay(relay) => {
+                        Arc::new(relay.node().start().await.map_err(|e| Error::Node(e.to_string()))?)
+                    }
                     _ => {
                         let finding = NodeFinding::default()
                             .with_kademlia(self.dht)
@@ -405,6 +455,8 @@ impl Builder {
             ask: self.ask,
             lossy: self.lossy,
             recording: self.recording,
+            friends,
+            turn,
             #[cfg(test)]
             tap: self.tap,
         };
@@ -427,10 +479,11 @@ fn real_media(
     audio: Audio,
     ice: Vec<IpAddr>,
     servers: Vec<IceServer>,
-    relay_only: bool,
+    (relay_only, relays_follow): (bool, bool),
 ) -> Result<RealMedia, Error> {
     // Whether any is sent is decided by what is lost.
-    let mut config = simple_webrtc::Config::builder().redundancy(true).relay_only(relay_only);
+    let config = simple_webrtc::Config::builder().redundancy(true);
+    let mut config = config.relay_only(relay_only).relays_follow(relays_follow);
     if !ice.is_empty() {
         config = config.addresses(ice);
     }

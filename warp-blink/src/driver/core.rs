@@ -5,6 +5,7 @@ mod requests;
 mod run;
 #[cfg(test)]
 mod tests;
+mod turning;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -30,6 +31,7 @@ use super::{
     shelf::Shelf,
     sounds::Sounds,
     store::SealedStore,
+    turn::{Friends, TurnServer},
     vault::{Vault, Words},
     workers::{MediaJob, NodeJob, Reply, media_worker, node_worker},
 };
@@ -118,6 +120,10 @@ pub(crate) struct Parts {
     /// The first transmission of every signal is lost.
     pub(crate) lossy: bool,
     pub(crate) recording: Option<Recording>,
+    /// Who may relay for us, and the app's own servers.
+    pub(crate) friends: Friends,
+    /// What we relay for others, if anything.
+    pub(crate) turn: Option<TurnServer>,
     #[cfg(test)]
     pub(crate) tap: super::hoard::Tap,
 }
@@ -155,6 +161,8 @@ struct Core {
     media_jobs: mpsc::Sender<MediaJob>,
     sounds: Sounds,
     workers: Vec<JoinHandle<()>>,
+    friends: Friends,
+    turn: Option<TurnServer>,
     ended: VecDeque<(EffectId, Outcome)>,
     events: broadcast::Sender<Event>,
     /// What happened in this step: told after the snapshot shows it.
@@ -252,6 +260,8 @@ pub(crate) async fn start(parts: Parts) -> Result<Running, Error> {
         media_jobs,
         sounds,
         workers,
+        friends: parts.friends,
+        turn: parts.turn,
         ended: VecDeque::new(),
         events,
         told: Vec::new(),

@@ -29,5 +29,6 @@ mod recall;
 mod shelf;
 mod sounds;
 pub mod store;
+pub mod turn;
 mod vault;
 mod workers;

@@ -420,6 +420,12 @@ pub enum Warning {
         /// What is wrong with it.
         cause: String,
     },
+    /// A friend who was to relay for us gives no place on its TURN server: it is not there, it serves none, or it does not name us.
+    /// It is asked again.
+    FriendSilent {
+        /// The friend.
+        peer: PublicKey,
+    },
 }
 
 impl fmt::Display for Warning {
@@ -434,6 +440,9 @@ impl fmt::Display for Warning {
             Self::SpeakingWhileMuted => f.write_str("you are muted"),
             Self::MicrophoneSilent => f.write_str("nothing comes from the microphone: is it switched off?"),
             Self::ServerFailed { url, cause } => write!(f, "the server {url} is of no use: {cause}"),
+            Self::FriendSilent { .. } => f.write_str(
+                "a friend who was to relay gives no place on its TURN server: is it up, does it serve one, and does it name this key?",
+            ),
         }
     }
 }

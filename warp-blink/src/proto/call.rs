@@ -7,6 +7,7 @@ use super::{
     membership::Membership,
     participant::{Participant, Stage},
     signal::{AppData, Body, MediaFormat, RollHash},
+    turning::TurnErrand,
 };
 use crate::{
     event::Phase,
@@ -69,6 +70,8 @@ pub(super) struct Call {
     pub(super) crossed: bool,
     /// It only tells of a call that was missed, this many seconds ago.
     pub(super) notice: Option<u64>,
+    /// It is none, but a session in which one side asks the other for a place on its TURN server.
+    pub(super) turn: Option<TurnErrand>,
     /// Microphone and speaker are open for it.
     pub(super) audio: bool,
     pub(super) held: bool,
@@ -100,6 +103,7 @@ impl Call {
             listening: false,
             crossed: false,
             notice: None,
+            turn: None,
             audio: false,
             held: false,
             saved: false,

@@ -58,6 +58,7 @@ impl Machine {
             }
             Command::Remove { call, peer } => self.remove(now, call, peer, out),
             Command::Export { call, peer } => self.export(call, peer),
+            Command::AskTurn { call, friend } => self.ask_turn(now, call, friend, out),
             Command::Hold { call } => self.hold(now, call, out),
             Command::Unhold { call, other } => self.unhold(now, call, other, out),
             Command::Resume { call, sent_at, other } => self.resume(now, call, sent_at, other, out),
@@ -119,7 +120,9 @@ impl Machine {
             self.hang_up(now, call, out);
         }
         // What has not rung will not, and to its sender this looks like being offline.
-        let unrung: Vec<CallId> = self.calls.values().filter(|c| c.is_arriving()).map(|c| c.id).collect();
+        // And nobody needs a relay any more.
+        let over = |c: &&Call| c.is_arriving() || c.turn.is_some();
+        let unrung: Vec<CallId> = self.calls.values().filter(over).map(|c| c.id).collect();
         for call in unrung {
             self.forget(call, out);
         }

@@ -167,6 +167,13 @@ pub enum EffectKind {
         /// Whom.
         peer: PublicKey,
     },
+    /// Use the credentials for a friend's TURN server that the packet of this step brought.
+    KeepTurn {
+        /// The errand.
+        call: CallId,
+        /// The friend.
+        peer: PublicKey,
+    },
     /// Make a new contact token: the one before opens nothing any more.
     NewToken,
     /// Note, so that a restart does not forget it, that this call is about to ring on its first message alone.

@@ -23,7 +23,7 @@ impl Machine {
 
     pub(super) fn note_warning(&mut self, now: Instant, warning: &Warning) {
         let peer = match warning {
-            Warning::NotReached { peer, .. } => Some(*peer),
+            Warning::NotReached { peer, .. } | Warning::FriendSilent { peer } => Some(*peer),
             _ => None,
         };
         self.add_error(ErrorNote { at: now, call: None, peer, text: warning.to_string() });

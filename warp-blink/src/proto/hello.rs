@@ -14,6 +14,7 @@ use super::{
     participant::{Participant, Stage, WelcomeOut},
     sessions::Held,
     signal::{Body, Hello, HelloKind, MediaFormat, SUITE_CLASSICAL, SUITE_HYBRID, Status, VERSION, Welcome},
+    turning::TurnErrand,
 };
 use crate::{
     config::PostQuantum,
@@ -59,6 +60,9 @@ impl Machine {
             self.counters.unexpected += 1;
             return;
         }
+        if hello.kind == HelloKind::Turn {
+            return self.on_turn_hello(now, arrived, out);
+        }
         // Who was let in into a call may also withdraw it, or come back to it. And whom we are calling may call us: of two
         // calls that cross theirs may be the one that stays, and if it were refused neither would come about.
         let calling = |c: &Call| c.is_outgoing() && c.is_with(&hello.from);
@@ -82,6 +86,8 @@ impl Machine {
             HelloKind::Cancel => self.on_cancel(now, hello, arrived.suite, out),
             HelloKind::Pair | HelloKind::Resume => self.on_reopen(now, &arrived, out),
             HelloKind::Missed => self.on_notice(now, arrived, out),
+            // Somebody else decides about these.
+            HelloKind::Turn => {}
         }
     }
 
@@ -252,7 +258,7 @@ impl Machine {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let (active, leaving, left) =
             (call.is_active(), call.is_leaving(), matches!(call.state, State::Left { .. }));
-        let notice = call.notice.is_some();
+        let (notice, asks) = (call.notice.is_some(), call.turn == Some(TurnErrand::Asks));
         let Some(p) = call.peers.get_mut(&from) else { return };
         // A withdrawal that is on its way says of which kind the session is no more.
         let offered = kind == HelloKind::Cancel || kind == HelloKind::Offer;
@@ -269,6 +275,10 @@ impl Machine {
                 if let Some(p) = self.peer_mut(id, &from) {
                     p.said_it = true;
                 }
+            }
+            (Status::Open, _) if asks && leaving && acceptable => {
+                self.session_opened(now, id, &from, (held, welcome.suite), out);
+                self.say(now, id, &from, 0, Body::Confirm);
             }
             (Status::Cancelled, _) if notice && leaving => {
                 self.delivered(id, &from, out);

@@ -129,6 +129,13 @@ pub enum Command {
         /// To whom.
         peer: PublicKey,
     },
+    /// Ask a friend for a place on its TURN server. [`EffectKind::KeepTurn`](super::EffectKind::KeepTurn) follows if it answers.
+    AskTurn {
+        /// A random name for the asking, which is no call's.
+        call: CallId,
+        /// Whom.
+        friend: PublicKey,
+    },
     /// Send nothing in an active call and hear nobody, without ending it.
     Hold {
         /// Which.

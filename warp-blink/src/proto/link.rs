@@ -39,6 +39,8 @@ pub(super) struct Link {
     pub(super) sending: bool,
     /// Attempts since it was last connected.
     pub(super) attempts: u32,
+    /// How far any of these came that failed.
+    pub(super) failed: Option<Step>,
     /// Until when it must be connected, or connected again.
     pub(super) until: Option<Instant>,
     /// When it is tried again.
@@ -60,9 +62,10 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// The step that the link is at, for a failure.
+    /// The step that the link is at, for a failure. One that is tried anew is where those before it failed: between two attempts,
+    /// and at the start of each, nothing is wrong yet.
     pub(super) fn step(&self) -> Step {
-        match self.state {
+        let at = match self.state {
             LinkState::Init | LinkState::OfferSent => Step::Signaling,
             LinkState::OfferCreated
             | LinkState::OfferReceived
@@ -72,7 +75,8 @@ impl Link {
             LinkState::Securing => Step::Securing,
             LinkState::Connected | LinkState::Reconnecting { .. } | LinkState::Closed => Step::Connected,
             LinkState::Failed { step } => step,
-        }
+        };
+        self.failed.map_or(at, |failed| failed.max(at))
     }
 
     /// Begins a connection: what was said of the one before is no longer true.

@@ -287,7 +287,7 @@ impl Machine {
         let LinkId { call: id, peer: key, .. } = link;
         let Some(p) = self.linked(link).filter(|p| p.link.was_connected) else { return };
         let reconnecting = matches!(p.link.state, LinkState::Reconnecting { .. });
-        p.link.attempts = 0;
+        (p.link.attempts, p.link.failed) = (0, None);
         (p.link.until, p.link.disconnected_at, p.link.restart_at) = (None, None, None);
         p.link.connected_at.get_or_insert(now);
         if reconnecting {
@@ -338,6 +338,7 @@ impl Machine {
             }
             EngineLink::Failed(step) => {
                 p.link.open = false;
+                p.link.failed = p.link.failed.max(Some(step));
                 p.link.disconnected_at = p.link.disconnected_at.or(connected.then_some(now));
                 out.run(EffectKind::Link { link, command: LinkCommand::Close });
                 self.set_link(now, id, &key, LinkState::Failed { step }, out);

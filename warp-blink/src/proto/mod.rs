@@ -90,6 +90,8 @@ mod sessions;
 pub mod signal;
 mod snapshot;
 mod timing;
+pub mod turn;
+mod turning;
 
 pub use check::Violation;
 pub use effect::{Effect, EffectId, EffectKind, Gift, LinkCommand, LinkId, Outcome, SessionNo, TopicRef};

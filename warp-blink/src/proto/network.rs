@@ -160,6 +160,12 @@ impl Machine {
         let Some(call) = self.calls.get(&id).filter(|c| c.is_arriving()) else { return };
         let Some(from) = call.caller else { return };
         let confirmed = call.peers.get(&from).is_some_and(|p| p.session.is_some());
+        if call.turn.is_some() {
+            if confirmed {
+                self.give_turn(now, id);
+            }
+            return;
+        }
         if call.notice.is_some() {
             if confirmed {
                 self.missed(now, id, from, EndReason::Unreachable, out);
@@ -225,6 +231,7 @@ impl Machine {
         let Some(p) = call.peers.get_mut(&from) else { return };
         match (&call.state, p.stage, body) {
             (_, _, Body::Confirm | Body::Ack | Body::Here) => {}
+            (State::Leaving { .. }, _, Body::Turn) => self.on_turn(now, id, from, out),
             // Everything still arrives while a farewell lasts; it is acknowledged and means nothing.
             (State::Leaving { .. }, ..) => {}
             // From somebody whom a person here called, or whose call was accepted.

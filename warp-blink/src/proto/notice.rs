@@ -85,7 +85,8 @@ impl Machine {
             return;
         };
         let Notice { call: id, made_at, .. } = pending.notice;
-        let busy = self.calls.contains_key(&id) || self.calls.values().any(|c| c.peers.contains_key(key));
+        let busy = self.calls.contains_key(&id)
+            || self.calls.values().any(|c| c.turn.is_none() && c.peers.contains_key(key));
         if busy {
             return;
         }

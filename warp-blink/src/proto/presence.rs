@@ -65,7 +65,7 @@ impl Machine {
         let Some(p) = call.peers.get_mut(key) else { return };
         p.stage = Stage::In;
         (p.ringing, p.wipe_at, p.here_at) = (false, None, None);
-        p.link.attempts = 0;
+        (p.link.attempts, p.link.failed) = (0, None);
         if active && p.link.state != LinkState::Connected {
             p.link.until = Some(until);
         }

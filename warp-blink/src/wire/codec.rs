@@ -8,8 +8,8 @@ use minicbor::{Decoder, Encoder, decode, encode};
 use zeroize::Zeroizing;
 
 use super::{
-    Attachment, CallKey, ContactToken, HelloSecrets, KemKey, OpenError, PeerSeed, SealError, WelcomeSecrets,
-    Whereabouts, frame::TRANSPORT_BUCKETS, roll,
+    Attachment, CallKey, ContactToken, HelloSecrets, KemKey, OpenError, PeerSeed, SealError, TurnPass,
+    WelcomeSecrets, Whereabouts, frame::TRANSPORT_BUCKETS, roll,
 };
 use crate::{
     id::{CallId, NodeId, PublicKey, Signature},
@@ -122,9 +122,10 @@ pub(super) fn encode_packet(
     packet: &Packet,
     attachment: Option<&Attachment>,
 ) -> Result<SecretBytes, SealError> {
-    let place = match attachment {
-        Some(Attachment::Where(place)) => place.encode()?,
-        _ => Vec::new(),
+    let made = match attachment {
+        Some(Attachment::Where(place)) => Zeroizing::new(place.encode()?),
+        Some(Attachment::Turn(pass)) => pass.encode()?,
+        _ => SecretBytes::default(),
     };
     let (attached, signatures): (&[u8], &[Signature]) = match (&packet.body, attachment) {
         (Body::CallKey(epoch), Some(Attachment::CallKey(key))) => {
@@ -137,8 +138,10 @@ pub(super) fn encode_packet(
             roll::check_roll(roll, signatures.len())?;
             (&[], signatures)
         }
-        (Body::Where(_), Some(Attachment::Where(_))) => (&place, &[]),
-        (Body::CallKey(_) | Body::Token | Body::KemKey | Body::Roll(_) | Body::Where(_), _)
+        (Body::Where(_), Some(Attachment::Where(_))) | (Body::Turn, Some(Attachment::Turn(_))) => {
+            (&made, &[])
+        }
+        (Body::CallKey(_) | Body::Token | Body::KemKey | Body::Roll(_) | Body::Where(_) | Body::Turn, _)
         | (_, Some(_)) => {
             return Err(SealError::Attachment);
         }
@@ -181,6 +184,7 @@ pub(super) fn decode_packet(bytes: &[u8]) -> Result<(Packet, Option<Attachment>)
         }
         Body::Roll(roll) => Some(Attachment::Signatures(roll::signatures(&mut d, roll)?)),
         Body::Where(_) => Some(Attachment::Where(Whereabouts::decode(d.bytes().map_err(fault)?)?)),
+        Body::Turn => Some(Attachment::Turn(TurnPass::decode(d.bytes().map_err(fault)?)?)),
         _ => None,
     };
     same_again(bytes, encode_packet(&packet, attachment.as_ref()))?;

@@ -55,6 +55,7 @@ pub mod roll;
 mod secret;
 pub mod session;
 mod topic;
+pub mod turn;
 pub mod welcome;
 pub mod whereabouts;
 mod window;
@@ -73,5 +74,6 @@ pub use roll::{call_id, decode_saved, encode_saved, roll_hash, sign_create, sign
 pub use secret::{CallKey, ContactToken, PeerSeed};
 pub use session::{Attachment, Session};
 pub use topic::Topic;
+pub use turn::TurnPass;
 pub use welcome::{ResponderFrame, WelcomeSecrets};
 pub use whereabouts::Whereabouts;

@@ -9,7 +9,7 @@ use snow::{HandshakeState, StatelessTransportState};
 use zeroize::Zeroizing;
 
 use super::{
-    CallKey, ContactToken, KemKey, OpenError, PeerSeed, SealError, SessionId, Whereabouts, codec,
+    CallKey, ContactToken, KemKey, OpenError, PeerSeed, SealError, SessionId, TurnPass, Whereabouts, codec,
     frame::{self, FrameKind, TAG_LEN, TRANSPORT_BUCKETS, TRANSPORT_HEADER},
     secret::{labelled_hash, same},
     window::{Place, Window},
@@ -46,6 +46,8 @@ pub enum Attachment {
     Signatures(Vec<Signature>),
     /// Where the member is found of whom the body speaks.
     Where(Whereabouts),
+    /// A place on the sender's TURN server.
+    Turn(TurnPass),
 }
 
 /// One side of a session between two identities' nodes. It does not grow with what goes through it.

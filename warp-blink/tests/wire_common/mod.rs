@@ -10,7 +10,7 @@
 
 mod groups;
 
-use std::sync::LazyLock;
+use std::{net::SocketAddr, sync::LazyLock, time::Duration};
 
 use proptest::prelude::*;
 use warp_blink::{
@@ -22,7 +22,7 @@ use warp_blink::{
     time::UnixTime,
     wire::{
         Attachment, CallKey, CallRoom, ContactToken, Door, HelloSecrets, Initiator, KemKey, KemSecret,
-        NodePlace, PeerSeed, Record, Responder, ResponderFrame, SealError, Session, WelcomeSecrets,
+        NodePlace, PeerSeed, Record, Responder, ResponderFrame, SealError, Session, TurnPass, WelcomeSecrets,
         Whereabouts,
     },
 };
@@ -209,9 +209,9 @@ pub fn any_media() -> impl Strategy<Value = MediaFormat> {
 
 /// A hello of `from`, who speaks both suites and perhaps more.
 pub fn any_hello(from: PublicKey) -> impl Strategy<Value = Hello> {
-    use HelloKind::{Cancel, Missed, Offer, Pair, Resume};
+    use HelloKind::{Cancel, Missed, Offer, Pair, Resume, Turn};
     let list = || proptest::collection::vec(any::<u8>(), 0..=8);
-    let kind = proptest::sample::select(vec![Offer, Pair, Cancel, Resume, Missed]);
+    let kind = proptest::sample::select(vec![Offer, Pair, Cancel, Resume, Missed, Turn]);
     let app_data =
         proptest::collection::vec(any::<u8>(), 0..=MAX_APP_DATA).prop_map(|d| AppData::new(d).unwrap());
     ((kind, any_node(), any_call(), any::<u64>(), any::<u32>()), (list(), list(), any_media(), app_data))
@@ -275,6 +275,12 @@ pub fn attachment(body: &Body, seed: [u8; 32]) -> Option<Attachment> {
             let addresses = seed.chunks(8).map(|c| format!("/ip4/192.0.2.{}/tcp/{}", c[0], c[1]));
             Some(Attachment::Where(Whereabouts::new((*whom).into(), addresses)))
         }
+        Body::Turn => {
+            let address = SocketAddr::from(([203, 0, 114, seed[0]], u16::from(seed[1]) + 1));
+            let life = Duration::from_secs(u64::from(seed[2]) + 1);
+            let pass = TurnPass::new([address], format!("1:{}", seed[3]), "password", life);
+            Some(Attachment::Turn(pass.unwrap()))
+        }
         _ => None,
     }
 }
@@ -289,7 +295,8 @@ pub fn any_said() -> impl Strategy<Value = (CallId, Body, Option<Attachment>)> {
         any_epoch(CallKey::from_bytes(seed)).prop_map(move |epoch| of(Body::CallKey(epoch), seed))
     });
     let somebody = Body::Where(Identity::from_seed([3; 32]).public());
-    let gift = (proptest::sample::select(vec![Body::Token, Body::KemKey, somebody]), any::<[u8; 32]>());
+    let gift =
+        (proptest::sample::select(vec![Body::Token, Body::KemKey, Body::Turn, somebody]), any::<[u8; 32]>());
     let said = prop_oneof![
         8 => any_body().prop_map(|body| (body, None)),
         1 => gift.prop_map(move |(body, seed)| of(body, seed)),

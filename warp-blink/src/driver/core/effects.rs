@@ -12,7 +12,7 @@ use crate::{
         Effect, EffectId, EffectKind, Gift, Outcome, SessionNo,
         signal::{Body, Lane, Packet, Welcome},
     },
-    wire::Topic,
+    wire::{Attachment, Topic},
 };
 
 /// Places that are kept among the jobs for the node for subscriptions (two for each of 64 calls, and the inboxes), and among those
@@ -54,6 +54,12 @@ impl Core {
                     self.media_job(id, MediaCommand::Signal { link, frame: frame.into() });
                 }
             }
+            // Nothing is left to be given: to who asked it looks as if nobody were there.
+            EffectKind::Send { to, packet, .. }
+                if packet.body == Body::Turn && !self.gives_turn(packet.call, to) =>
+            {
+                self.done(id);
+            }
             EffectKind::Send { to, session, packet } => {
                 let sealed = self.seal(to, session, &packet);
                 self.publish_sealed(id, sealed, ("packet", packet.call, Some(to), session.0, packet.seq));
@@ -78,6 +84,10 @@ impl Core {
                     let ended = self.reaches.hint(clock::now(), peer, &place);
                     self.ended.extend(ended);
                 }
+                self.done(id);
+            }
+            EffectKind::KeepTurn { peer, .. } => {
+                self.keep_turn(peer);
                 self.done(id);
             }
             EffectKind::NewToken => {
@@ -125,7 +135,7 @@ impl Core {
                 self.when_saved(id, saved);
                 self.await_people();
             }
-            EffectKind::Link { link, command } => self.media_job(id, MediaCommand::Link { link, command }),
+            EffectKind::Link { link, command } => self.link(id, link, command),
             EffectKind::Prepare { connections } => {
                 let connections = usize::try_from(connections).unwrap_or_default();
                 self.media_job(id, MediaCommand::Prepare { connections });
@@ -137,6 +147,7 @@ impl Core {
             EffectKind::SetMuted(muted) => self.media_job(id, MediaCommand::SetMuted(muted)),
             EffectKind::SetDeafened(deafened) => self.media_job(id, MediaCommand::SetDeafened(deafened)),
             EffectKind::Forget { call } => {
+                self.forget_turn(&call);
                 for peer in self.vault.forget(call) {
                     self.reaches.release(clock::now(), peer);
                 }
@@ -151,11 +162,12 @@ impl Core {
         session: SessionNo,
         packet: &Packet,
     ) -> Result<(Topic, Vec<u8>), VaultError> {
-        let place = match packet.body {
-            Body::Where(whom) => Some(self.reaches.whereabouts(whom)),
+        let added = match packet.body {
+            Body::Where(whom) => Some(Attachment::Where(self.reaches.whereabouts(whom))),
+            Body::Turn => self.turn_pass(packet.call, to).map(Attachment::Turn),
             _ => None,
         };
-        self.vault.seal_packet(to, session, packet, place)
+        self.vault.seal_packet(to, session, packet, added)
     }
 
     fn welcome(
@@ -264,7 +276,7 @@ impl Core {
         }
     }
 
-    fn media_job(&mut self, id: EffectId, command: MediaCommand) {
+    pub(super) fn media_job(&mut self, id: EffectId, command: MediaCommand) {
         // What a peer can cause must not keep a microphone from being closed.
         let full = matches!(command, MediaCommand::Signal { .. }) && self.media_jobs.capacity() < SPARE_JOBS;
         if full || self.media_jobs.try_send((Some(id), command, None)).is_err() {

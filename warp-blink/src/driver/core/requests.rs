@@ -37,6 +37,10 @@ impl Core {
             Request::Media(MediaCommand::Sound(command), reply) => {
                 self.sounds.ask(command, reply);
             }
+            Request::Media(MediaCommand::SetIceServers(servers), reply) => {
+                let all = self.friends.set_servers(servers);
+                self.use_servers(all, Some(reply));
+            }
             Request::Media(command, reply) => {
                 if let Err(full) = self.media_jobs.try_send((None, command, Some(reply)))
                     && let (_, _, Some(reply)) = full.into_inner()

@@ -42,6 +42,7 @@ impl Core {
         self.begin(found);
         let mut clock_at = clock::now() + CLOCK_EVERY;
         loop {
+            self.ask_friends();
             self.publish();
             let now = clock::now();
             if let Some((until, _)) = &stopping
@@ -58,6 +59,7 @@ impl Core {
                 self.machine.next_timeout(),
                 self.reaches.next_timeout(),
                 self.gate.next_timeout(now),
+                self.friends.next_timeout(),
                 Some(clock_at),
                 until,
             ];

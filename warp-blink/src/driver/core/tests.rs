@@ -79,6 +79,8 @@ async fn start() -> (Running, Arc<Slow>) {
         ask: None,
         lossy: false,
         recording: None,
+        friends: crate::driver::turn::Friends::new([], Vec::new()),
+        turn: None,
         tap: Default::default(),
     };
     (super::start(parts).await.unwrap(), media)

@@ -50,7 +50,10 @@ pub(super) fn state(state: engine::LinkState) -> Option<EngineLink> {
         }
         engine::LinkState::Failed { step: at, reason } => {
             tracing::info!(step = %at, %reason, "link failed");
-            Some(EngineLink::Failed(step(at)))
+            // Without any address, or relay, of its own there is no path, at whatever step that was noticed.
+            let pathless =
+                matches!(reason, engine::FailReason::NoLocalCandidates | engine::FailReason::NoRelay { .. });
+            Some(EngineLink::Failed(if pathless { Step::Checking } else { step(at) }))
         }
         engine::LinkState::Closed { by_remote: true } => Some(EngineLink::Closed),
         // The machine marks its own descriptions, and knows what it has closed.

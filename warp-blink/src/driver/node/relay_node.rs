@@ -65,17 +65,21 @@ impl RelayConfig {
         self
     }
 
+    /// The node of it.
+    pub(crate) fn node(self) -> NodeConfig {
+        // One for each place, and a quarter more for those who look somebody up, call, or dial back.
+        let places = u32::try_from(self.limits.places).unwrap_or(u32::MAX);
+        let peers = places.saturating_add(places / 4).max(MIN_PEERS);
+        self.node.with_max_peers(peers).serving(self.limits, self.announce)
+    }
+
     /// Starts it, in the present tokio runtime. It listens when this returns.
     ///
     /// # Errors
     /// [`NodeError`]; nothing is left running then.
     pub fn start(self) -> BoxFuture<'static, Result<RelayNode, NodeError>> {
         Box::pin(async move {
-            // One for each place, and a quarter more for those who look somebody up, call, or dial back.
-            let places = u32::try_from(self.limits.places).unwrap_or(u32::MAX);
-            let peers = places.saturating_add(places / 4).max(MIN_PEERS);
-            let node = self.node.with_max_peers(peers);
-            let gossip = node.serving(self.limits, self.announce).start().await?;
+            let gossip = self.node().start().await?;
             let (state, states) = watch::channel(gossip.state().into());
             // Nobody has taken them before.
             let reader = gossip.take_events().map(|events| tokio::spawn(follow(events, state)));

@@ -260,7 +260,8 @@ async fn where_somebody_is_said_to_be_comes_with_the_packet_of_its_step() {
     let place = Whereabouts::new(carol.into(), ["/ip4/192.0.2.7/tcp/4001".to_owned()]);
     let said = packet(1, Body::Where(carol));
     assert!(a.vault.seal_packet(to_b, ONE, &said, None).is_err());
-    let (topic, frame) = a.vault.seal_packet(to_b, ONE, &said, Some(place.clone())).unwrap();
+    let (topic, frame) =
+        a.vault.seal_packet(to_b, ONE, &said, Some(crate::wire::Attachment::Where(place.clone()))).unwrap();
     assert_eq!(b.takes(&topic, &frame), heard(to_a, 1, said));
     assert_eq!(b.vault.whereabouts(&to_a), None, "somebody else");
     assert_eq!(b.vault.whereabouts(&carol), Some(place));

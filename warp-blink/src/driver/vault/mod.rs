@@ -23,7 +23,7 @@ use crate::{
     },
     wire::{
         Attachment, CallKey, CallRoom, HandshakeId, Initiator, Opened, PeerSeed, ResponderFrame, SealError,
-        Session, SessionId, Topic, Whereabouts,
+        Session, SessionId, Topic, TurnPass, Whereabouts,
     },
 };
 
@@ -78,6 +78,7 @@ enum Brought {
     CallKey(CallId, EpochId, CallKey),
     Words(CallId, Words),
     Where(PublicKey, Whereabouts),
+    Turn(PublicKey, TurnPass),
 }
 
 pub(super) struct Vault {

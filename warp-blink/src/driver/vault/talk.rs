@@ -8,7 +8,7 @@ use crate::{
         SessionNo, TopicRef,
         signal::{Body, CallBody, EpochId, KeyHash, Packet},
     },
-    wire::{self, Attachment, CallKey, CallRoom, OpenError, SessionId, Topic, Whereabouts},
+    wire::{self, Attachment, CallKey, CallRoom, OpenError, SessionId, Topic, TurnPass, Whereabouts},
 };
 
 impl Vault {
@@ -83,6 +83,7 @@ impl Vault {
                 Some(Brought::Words(call, Words::of(roll, &signatures)))
             }
             (Body::Where(whom), Some(Attachment::Where(place))) => Some(Brought::Where(*whom, place)),
+            (Body::Turn, Some(Attachment::Turn(pass))) => Some(Brought::Turn(from, pass)),
             (Body::Token | Body::KemKey, Some(attachment)) => Some(Brought::Gift(from, attachment)),
             _ => None,
         };
@@ -97,13 +98,21 @@ impl Vault {
         }
     }
 
-    /// `place`: where somebody is, if the packet is to say that.
+    /// The place on that friend's TURN server that the packet of this step brought.
+    pub(in crate::driver) fn turn_pass(&mut self, friend: &PublicKey) -> Option<TurnPass> {
+        match self.brought.take_if(|b| matches!(b, Brought::Turn(from, _) if from == friend))? {
+            Brought::Turn(_, pass) => Some(pass),
+            _ => None,
+        }
+    }
+
+    /// `added`: what the packet is to say that is not kept here.
     pub(in crate::driver) fn seal_packet(
         &mut self,
         to: PublicKey,
         no: SessionNo,
         packet: &Packet,
-        place: Option<Whereabouts>,
+        added: Option<Attachment>,
     ) -> Result<(Topic, Vec<u8>), VaultError> {
         let keys = self.calls.get_mut(&packet.call).ok_or(VaultError::NoKey)?;
         let attachment = match &packet.body {
@@ -117,7 +126,7 @@ impl Vault {
             }
             Body::Token => Some(Attachment::Token(self.keys.token().clone())),
             Body::KemKey => Some(Attachment::KemKey(self.keys.kem().public())),
-            Body::Where(_) => place.map(Attachment::Where),
+            Body::Where(_) | Body::Turn => added,
             _ => None,
         };
         let peer = keys.peers.get_mut(&to).ok_or(VaultError::NoKey)?;

@@ -2,7 +2,7 @@
 
 mod member;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,9 @@ pub const MAX_DESCRIPTION: usize = 12 * 1024;
 /// The largest candidate line that a signal carries, in bytes.
 pub const MAX_CANDIDATE: usize = 1024;
 
+/// The longest that credentials for a TURN server hold: PROTOCOL's ten minutes.
+pub const MAX_TURN_LIFE: Duration = Duration::from_secs(600);
+
 /// Why a first message was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize, Deserialize)]
 #[cbor(index_only)]
@@ -67,6 +70,9 @@ pub enum HelloKind {
     /// [`Hello::ring_ms`] how long ago that is, in seconds.
     #[n(4)]
     Missed,
+    /// Asks for a place on the receiver's TURN server. [`Hello::call`] names the asking, and no call.
+    #[n(5)]
+    Turn,
 }
 
 /// What the audio of a call looks like. The answer may narrow what the offer says, never widen it.
@@ -234,6 +240,9 @@ pub enum Body {
     /// has no sequence number.
     #[n(23)]
     Bound(#[n(0)] Binding),
+    /// The sender's TURN server may be used; the driver adds where it is, and the credentials.
+    #[n(24)]
+    Turn,
 }
 
 impl Body {

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -266,7 +268,7 @@ fn unknown_kinds_are_told_from_malformed_ones() {
     assert_eq!(bytes[bytes.len() - 3..], [0x82, 0x01, 0x80]);
     let mut unknown = bytes.to_vec();
     let at = unknown.len() - 2;
-    unknown.splice(at..=at, [0x18, 24]);
+    unknown.splice(at..=at, [0x18, 25]);
     assert_eq!(decode_packet(&unknown), Err(OpenError::Unknown));
     let (hello, secrets) = hello();
     let mut unknown = encode_hello(&hello, &secrets).unwrap().to_vec();
@@ -275,10 +277,12 @@ fn unknown_kinds_are_told_from_malformed_ones() {
     assert_eq!(decode_hello(&unknown).err(), Some(OpenError::Unknown));
 }
 
-fn attachments() -> [(Body, Attachment); 6] {
+fn attachments() -> [(Body, Attachment); 7] {
     let key = KemSecret::of(&Identity::from_seed([7; 32])).public();
     let (first, call_key) = epoch(0);
     let somebody = Identity::from_seed([8; 32]).public();
+    let server = "203.0.114.7:3478".parse().unwrap();
+    let pass = TurnPass::new([server], "1700000600:alice", "password", Duration::from_secs(600)).unwrap();
     [
         (Body::CallKey(first), Attachment::CallKey(call_key.clone())),
         (Body::CallKey(epoch(2).0), Attachment::CallKey(call_key)),
@@ -289,6 +293,7 @@ fn attachments() -> [(Body, Attachment); 6] {
             Body::Where(somebody),
             Attachment::Where(Whereabouts::new(somebody.into(), ["/ip4/192.0.2.7/tcp/4001".to_owned()])),
         ),
+        (Body::Turn, Attachment::Turn(pass)),
     ]
 }
 
@@ -299,6 +304,7 @@ fn attached(attachment: &Attachment) -> usize {
         Attachment::KemKey(_) => 1184,
         Attachment::Signatures(signatures) => 64 * signatures.len(),
         Attachment::Where(place) => place.encode().unwrap().len(),
+        Attachment::Turn(pass) => pass.encode().unwrap().len(),
     }
 }
 

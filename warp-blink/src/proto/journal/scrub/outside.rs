@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{NoRoom, Scrub, Scrubber};
 use crate::{
-    config::{Admission, Config, PostQuantum, PreConnect, WhenBusy},
+    config::{Admission, Config, PostQuantum, PreConnect, TurnFor, WhenBusy},
     error::Rejected,
     event::{
         Advice, ChannelId, DeviceKind, EndReason, Event, Failure, LinkState, LocalCause, Mark, Milestone,
@@ -43,7 +43,7 @@ fields!(struct Arrived { hello, suite, wall, verdict });
 fields!(struct Config {
     ring_timeout, max_ring, reach_timeout, connect_timeout, restart_after, reconnect_window, empty_call_grace, rejoin_window,
     caller_silent, announce_period, farewell, when_busy, pre_connect, admission, open_inbox, post_quantum, media,
-    may_invite, max_members, max_held, max_pending,
+    may_invite, max_members, max_held, max_pending, turn_for,
 });
 fields!(struct Effect { id, kind });
 fields!(struct Failure { reason, reached, waited_ms, attempts, advice => advice });
@@ -80,6 +80,7 @@ variants!(enum Command {
     Invite { call, to, app_data, sent_at },
     Remove { call, peer },
     Export { call, peer },
+    AskTurn { call, friend },
     Hold { call },
     Unhold { call, other },
     Resume { call, sent_at, other },
@@ -106,6 +107,7 @@ variants!(enum EffectKind {
     DropPeer { call, peer },
     Keep { peer, gift },
     Learn { peer },
+    KeepTurn { call, peer },
     NewToken,
     Remember { call, sent_at },
     Send { to, session, packet },
@@ -266,5 +268,12 @@ variants!(enum Rejected {
     OwnKey,
     ShuttingDown,
 });
+variants!(
+    enum TurnFor {
+        Nobody,
+        Contacts,
+        Only(keys),
+    }
+);
 variants!(enum TopicRef { Inbox { owner, lane }, Peer { call, owner }, Call { call, epoch } });
-variants!(enum Warning { ListenOnly { cause }, NoSpeaker { cause }, NotReached { peer, cause }, DeviceLost { device }, DeviceRefused { cause }, RecordingFailed { cause }, SpeakingWhileMuted, MicrophoneSilent, ServerFailed { url, cause } });
+variants!(enum Warning { ListenOnly { cause }, NoSpeaker { cause }, NotReached { peer, cause }, DeviceLost { device }, DeviceRefused { cause }, RecordingFailed { cause }, SpeakingWhileMuted, MicrophoneSilent, ServerFailed { url, cause }, FriendSilent { peer } });

@@ -83,6 +83,7 @@ variants!(
         Here,
         Where(peer),
         Bound(binding),
+        Turn,
     }
 );
 variants!(

@@ -1,0 +1,234 @@
+//! What friends gave of their TURN servers, and the servers that links use: the app's and these.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use simple_webrtc::IceServer;
+
+use crate::{
+    id::PublicKey,
+    proto::{
+        EffectId, LinkCommand, LinkId,
+        turn::{Asker, Wishes},
+    },
+    time::Instant,
+    wire::TurnPass,
+};
+
+/// What links may wait with. A link says about thirty things while it is set up.
+const MAX_HELD: usize = 256;
+
+/// Something to be done with a link.
+type Doing = (EffectId, LinkId, LinkCommand);
+
+/// The friends who may relay for us, and what they gave.
+pub(crate) struct Friends {
+    asker: Asker,
+    /// What the app named.
+    servers: Vec<IceServer>,
+    passes: BTreeMap<PublicKey, TurnPass>,
+    /// Whose servers are in use, in order. As long as there is a call none comes or goes: for another list of servers the engine gives up
+    /// every relayed path that it has; new credentials it takes as they come.
+    used: Vec<PublicKey>,
+    /// What these gave holds no more, and goes with the call.
+    over: BTreeSet<PublicKey>,
+    wanted: bool,
+    /// Links that wait for the first answer, each with all that is to be done, in order.
+    held: VecDeque<Doing>,
+}
+
+impl Friends {
+    pub(crate) fn new(friends: impl IntoIterator<Item = PublicKey>, servers: Vec<IceServer>) -> Self {
+        Self {
+            asker: Asker::new(friends),
+            servers,
+            passes: BTreeMap::new(),
+            used: Vec::new(),
+            over: BTreeSet::new(),
+            wanted: false,
+            held: VecDeque::new(),
+        }
+    }
+
+    /// There is a call, or none any more. The servers to be used from now on, if they are others.
+    pub(crate) fn set_wanted(&mut self, now: Instant, wanted: bool) -> Option<Vec<IceServer>> {
+        self.asker.set_wanted(now, wanted);
+        self.wanted = wanted;
+        self.choose(!wanted)
+    }
+
+    /// Something is to be done with a link: at once (then it is given back), or when the link's time comes.
+    pub(crate) fn link(&mut self, now: Instant, doing: Doing) -> Option<Doing> {
+        let begins = matches!(doing.2, LinkCommand::Dial | LinkCommand::Accept(_));
+        let waits = self.held.iter().any(|(_, link, _)| *link == doing.1);
+        if self.held.len() < MAX_HELD && (waits || (begins && !self.asker.is_settled(now))) {
+            self.held.push_back(doing);
+            return None;
+        }
+        Some(doing)
+    }
+
+    /// What has waited long enough.
+    pub(crate) fn released(&mut self, now: Instant) -> VecDeque<Doing> {
+        let goes = self.held.len() >= MAX_HELD || self.asker.is_settled(now);
+        if goes { std::mem::take(&mut self.held) } else { VecDeque::new() }
+    }
+
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        self.asker.next_timeout()
+    }
+
+    /// What is to be done now, and the servers to be used from now on, if they are others.
+    pub(crate) fn on_time(&mut self, now: Instant) -> (Wishes, Option<Vec<IceServer>>) {
+        let mut wishes = self.asker.on_time(now);
+        self.over.extend(std::mem::take(&mut wishes.over));
+        let servers = self.choose(!self.wanted);
+        (wishes, servers)
+    }
+
+    /// Chooses whose servers are used, if they may be others now. All servers, if they are.
+    fn choose(&mut self, may_change: bool) -> Option<Vec<IceServer>> {
+        let stays = |friend: &PublicKey| self.wanted && self.used.contains(friend);
+        self.passes.retain(|friend, _| !self.over.contains(friend) || stays(friend));
+        let given = self.passes.keys().copied();
+        if !may_change || given.clone().eq(self.used.iter().copied()) {
+            return None;
+        }
+        self.used = given.collect();
+        Some(self.servers())
+    }
+
+    /// Asking could not begin.
+    pub(crate) fn failed(&mut self, now: Instant, friend: &PublicKey) {
+        self.asker.failed(now, friend);
+    }
+
+    /// A friend has answered: the servers to be used from now on. Nobody else's answer is taken.
+    pub(crate) fn given(
+        &mut self,
+        now: Instant,
+        friend: PublicKey,
+        pass: TurnPass,
+    ) -> Option<Vec<IceServer>> {
+        if !self.asker.given(now, &friend, pass.life()) {
+            return None;
+        }
+        self.passes.insert(friend, pass);
+        self.over.remove(&friend);
+        if self.used.contains(&friend) {
+            return Some(self.servers());
+        }
+        // Nothing is lost while no link has begun, or none of them has a relay of a friend.
+        self.choose(self.used.is_empty() || !self.asker.is_settled(now) || !self.held.is_empty())
+    }
+
+    /// The app uses others: all that are to be used from now on.
+    pub(crate) fn set_servers(&mut self, servers: Vec<IceServer>) -> Vec<IceServer> {
+        self.servers = servers;
+        self.servers()
+    }
+
+    /// The app's servers first, and in their places, so that what is known of them stays.
+    fn servers(&self) -> Vec<IceServer> {
+        let of_friends = self.used.iter().filter_map(|friend| self.passes.get(friend)).flat_map(|pass| {
+            let urls = pass.addresses().iter().map(|address| format!("turn:{address}"));
+            urls.map(|url| IceServer::turn(url, pass.username(), pass.password()))
+        });
+        self.servers.iter().cloned().chain(of_friends).collect()
+    }
+}
+
+impl std::fmt::Debug for Friends {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Friends").field("given", &self.passes.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::id::{CallId, Identity};
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_micros(seconds * 1_000_000)
+    }
+
+    fn pass(name: &str) -> TurnPass {
+        let at = "203.0.114.7:3478".parse().unwrap();
+        TurnPass::new([at], name, "password", Duration::from_secs(600)).unwrap()
+    }
+
+    fn asked(friends: &mut Friends, second: u64) -> (Vec<PublicKey>, Option<Vec<IceServer>>) {
+        let (wishes, servers) = friends.on_time(at(second));
+        (wishes.ask, servers)
+    }
+
+    #[test]
+    fn what_a_friend_gave_is_used_until_it_is_over() {
+        let friend = Identity::from_seed([1; 32]).public();
+        let own = || vec![IceServer::stun("stun:example.net")];
+        let with = |name: &str| {
+            let mut servers = own();
+            servers.push(IceServer::turn("turn:203.0.114.7:3478", name, "password"));
+            servers
+        };
+        let mut friends = Friends::new([friend], own());
+        assert_eq!(friends.given(at(0), friend, pass("unasked")), None);
+        friends.set_wanted(at(0), true);
+        assert_eq!(asked(&mut friends, 0), (vec![friend], None));
+        let stranger = Identity::from_seed([2; 32]).public();
+        assert_eq!(friends.given(at(0), stranger, pass("foreign")), None);
+        assert_eq!(friends.given(at(0), friend, pass("one")), Some(with("one")));
+        assert_eq!(asked(&mut friends, 300), (vec![friend], None));
+        assert_eq!(friends.given(at(300), friend, pass("two")), Some(with("two")));
+        assert_eq!(friends.set_wanted(at(300), false), None);
+        assert_eq!(asked(&mut friends, 899), (vec![], None));
+        assert_eq!(asked(&mut friends, 900), (vec![], Some(own())));
+        assert_eq!(friends.set_servers(Vec::new()), Vec::new());
+    }
+
+    /// For another list of servers the engine would give up what it has.
+    #[test]
+    fn during_a_call_no_server_comes_or_goes() {
+        let mut keys = [1, 2].map(|n| Identity::from_seed([n; 32]).public());
+        keys.sort();
+        let [early, late] = keys;
+        let mut friends = Friends::new(keys, Vec::new());
+        friends.set_wanted(at(0), true);
+        assert_eq!(friends.on_time(at(0)).0.ask, [early, late]);
+        let servers = friends.given(at(0), early, pass("early")).unwrap();
+        assert_eq!(servers.len(), 1);
+        // Long after links have begun.
+        friends.on_time(at(5));
+        assert_eq!(friends.given(at(5), late, pass("late")), None);
+        // New credentials come through all the same, and the old ones stay when they are over.
+        assert_eq!(friends.on_time(at(300)).0.ask, [early]);
+        assert_eq!(friends.given(at(300), early, pass("newer")).unwrap().len(), 1);
+        assert_eq!(friends.on_time(at(899)).1, None);
+        assert_eq!(friends.on_time(at(900)).1, None, "they are of no use, and the others' paths are");
+        let servers = friends.set_wanted(at(901), false).unwrap();
+        assert_ne!(servers, [IceServer::turn("turn:203.0.114.7:3478", "newer", "password")]);
+    }
+
+    #[test]
+    fn a_link_that_waits_keeps_its_order_and_others_go_on() {
+        let friend = Identity::from_seed([1; 32]).public();
+        let link = |n: u8| LinkId { call: CallId::from_bytes([n; 16]), peer: friend, generation: 1 };
+        let effect = |id: u64| serde_json::from_value::<EffectId>(id.into()).unwrap();
+        let doing = |id: u64, n: u8, command| (effect(id), link(n), command);
+        let mut none = Friends::new([], Vec::new());
+        assert!(none.link(at(0), doing(1, 1, LinkCommand::Dial)).is_some());
+        let mut friends = Friends::new([friend], Vec::new());
+        assert!(friends.link(at(0), doing(1, 1, LinkCommand::Dial)).is_none());
+        assert!(friends.link(at(0), doing(2, 1, LinkCommand::EndOfCandidates)).is_none());
+        assert!(friends.link(at(0), doing(3, 2, LinkCommand::Restart)).is_some(), "it has begun before");
+        friends.set_wanted(at(0), true);
+        friends.on_time(at(0));
+        assert!(friends.released(at(1)).is_empty());
+        assert!(friends.given(at(1), friend, pass("one")).is_some());
+        let ids: Vec<EffectId> = friends.released(at(1)).iter().map(|(id, ..)| *id).collect();
+        assert_eq!(ids, [effect(1), effect(2)]);
+        assert!(friends.link(at(1), doing(4, 3, LinkCommand::Dial)).is_some());
+    }
+}

@@ -1,0 +1,257 @@
+//! What the server's parts share: who was granted what, whose sockets there are, and where nothing goes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use turn::auth::AuthHandler;
+use zeroize::Zeroizing;
+
+use super::{
+    credentials::{Secret, name, parts},
+    message::{Message, REALM, USERNAME},
+};
+use crate::{
+    driver::clock,
+    id::{CallId, PublicKey},
+    proto::turn::{Office, Refused, TurnLimits, User, check_target},
+    wire::TurnPass,
+};
+
+/// The peers of one allocation. A call has one or two candidates of its other end for each address of that; the rest is room for
+/// what changes during it.
+const MAX_PEERS: usize = 64;
+
+/// The most askings whose answer may still have to be repeated. Each is forgotten with its session, seconds later.
+const MAX_ISSUED: usize = 64;
+
+/// Somebody who has an allocation, or is about to.
+#[derive(Debug)]
+struct Client {
+    id: u64,
+    user: User,
+    /// Whom it may hear and send to.
+    peers: BTreeSet<IpAddr>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    office: Office,
+    clients: BTreeMap<SocketAddr, Client>,
+    /// Ports that are relayed through.
+    relays: BTreeSet<u16>,
+    next: u64,
+    issued: BTreeMap<CallId, (PublicKey, TurnPass)>,
+}
+
+/// See the [module](self).
+pub(crate) struct Desk {
+    inner: Mutex<Inner>,
+    secret: Secret,
+    /// Names that somebody else made with the secret are taken.
+    shared: bool,
+    /// Where others reach the relay.
+    public: SocketAddr,
+    /// Where sockets that are relayed through are bound.
+    pub(super) bind: IpAddr,
+    own: Vec<IpAddr>,
+    allowed: Vec<IpAddr>,
+}
+
+impl Desk {
+    pub(super) fn new(
+        limits: TurnLimits,
+        (secret, shared): (Secret, bool),
+        (public, bind): (SocketAddr, IpAddr),
+        allowed: Vec<IpAddr>,
+    ) -> Self {
+        let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+        let mut own: Vec<IpAddr> = interfaces.iter().map(if_addrs::Interface::ip).collect();
+        own.push(public.ip());
+        let inner = Inner {
+            office: Office::new(limits),
+            clients: BTreeMap::new(),
+            relays: BTreeSet::new(),
+            next: 0,
+            issued: BTreeMap::new(),
+        };
+        Self { inner: Mutex::new(inner), secret, shared, public, bind, own, allowed }
+    }
+
+    /// A place for somebody who asks in a session. The same asking is given the same, however often it is repeated.
+    pub(crate) fn issue(&self, asking: CallId, to: PublicKey) -> Result<TurnPass, Refused> {
+        let mut inner = self.lock();
+        if let Some((of, pass)) = inner.issued.get(&asking) {
+            return if *of == to { Ok(pass.clone()) } else { Err(Refused::Expired) };
+        }
+        if inner.issued.len() >= MAX_ISSUED {
+            return Err(Refused::Crowded);
+        }
+        let random = clock::random().map_err(|_| Refused::Crowded)?;
+        let life = inner.office.limits().life;
+        let until = clock::unix().as_millis() / 1000 + life.as_secs();
+        let name = name(until, random);
+        let life = inner.office.grant(clock::now(), &name, User::Friend(to), life)?;
+        let password = self.secret.password(&name);
+        let pass = TurnPass::new([self.public], name, password.as_str(), life);
+        // It was checked at the start that the address can be sent to.
+        let pass = pass.map_err(|_| Refused::Crowded)?;
+        inner.issued.insert(asking, (to, pass.clone()));
+        Ok(pass)
+    }
+
+    /// That asking is over.
+    pub(crate) fn forget(&self, asking: &CallId) {
+        self.lock().issued.remove(asking);
+    }
+
+    /// Who made a request, if it was made with credentials that hold.
+    pub(super) fn authenticate(&self, message: &Message<'_>, from: SocketAddr) -> Option<User> {
+        let (name, realm) = (message.text(USERNAME)?, message.text(REALM)?);
+        let password = self.secret.password(name);
+        let key = Zeroizing::new(turn::auth::generate_auth_key(name, realm, &password));
+        if !message.is_made_with(&key) {
+            return None;
+        }
+        let mut inner = self.lock();
+        let now = clock::now();
+        let has = inner.clients.get(&from).map(|client| client.user.clone());
+        if self.shared
+            && let Some((until, who)) = parts(name)
+            && let Some(left) = until.checked_sub(clock::unix().as_millis() / 1000).filter(|left| *left > 0)
+            && !matches!(inner.office.admits(now, name, false), Ok(User::Friend(_)))
+        {
+            // Refused, it is not admitted below.
+            let _ = inner.office.grant(now, name, User::Named(who.to_owned()), Duration::from_secs(left));
+        }
+        let user = inner.office.admits(now, name, has.is_some()).ok()?;
+        // Nobody goes on with what is somebody else's.
+        has.is_none_or(|owner| owner == *user).then(|| user.clone())
+    }
+
+    /// A new allocation: the name of it, until it is [released](Self::release).
+    pub(super) fn allocate(&self, client: SocketAddr, user: &User, port: u16) -> Result<u64, Refused> {
+        let mut inner = self.lock();
+        inner.office.allocate(clock::now(), user)?;
+        inner.next += 1;
+        let id = inner.next;
+        inner.relays.insert(port);
+        inner.clients.insert(client, Client { id, user: user.clone(), peers: BTreeSet::new() });
+        Ok(id)
+    }
+
+    pub(super) fn release(&self, client: SocketAddr, user: &User, id: u64, port: u16) {
+        let mut inner = self.lock();
+        inner.office.release(user);
+        inner.relays.remove(&port);
+        if inner.clients.get(&client).is_some_and(|c| c.id == id) {
+            inner.clients.remove(&client);
+        }
+    }
+
+    /// Whether somebody has an allocation.
+    pub(super) fn is_client(&self, address: SocketAddr) -> bool {
+        self.lock().clients.contains_key(&address)
+    }
+
+    /// Whether a client may send to these and hear them. From then on it does.
+    pub(super) fn permit(&self, client: SocketAddr, peers: &[SocketAddr]) -> bool {
+        if !peers.iter().all(|peer| self.may_be_peer(peer.ip())) {
+            return false;
+        }
+        let mut inner = self.lock();
+        let Some(client) = inner.clients.get_mut(&client) else { return false };
+        let new =
+            peers.iter().map(|p| p.ip()).filter(|ip| !client.peers.contains(ip)).collect::<BTreeSet<_>>();
+        if client.peers.len() + new.len() > MAX_PEERS {
+            return false;
+        }
+        client.peers.extend(new);
+        true
+    }
+
+    /// An address of which at least some ports may be sent to.
+    fn may_be_peer(&self, ip: IpAddr) -> bool {
+        ip == self.public.ip() || self.allowed.contains(&ip) || check_target(ip, &self.own).is_ok()
+    }
+
+    /// Whether something goes to that place, or comes from it, through the allocation of this client. Of this machine only
+    /// other allocations do: two people who both are relayed here meet so.
+    fn passes(inner: &Inner, this: &Self, client: SocketAddr, id: u64, peer: SocketAddr) -> bool {
+        let has_permission =
+            inner.clients.get(&client).is_some_and(|c| c.id == id && c.peers.contains(&peer.ip()));
+        let here = peer.ip() == this.public.ip() && inner.relays.contains(&peer.port());
+        has_permission
+            && (here || this.allowed.contains(&peer.ip()) || check_target(peer.ip(), &this.own).is_ok())
+    }
+
+    /// Whether so many bytes pass between a client and that place. Counts them if so.
+    pub(super) fn relays(&self, (client, id): (SocketAddr, u64), peer: SocketAddr, bytes: usize) -> bool {
+        let mut inner = self.lock();
+        if !Self::passes(&inner, self, client, id, peer) {
+            return false;
+        }
+        let user = inner.clients.get(&client).map(|c| c.user.clone());
+        user.is_some_and(|user| inner.office.relays(clock::now(), &user, bytes))
+    }
+
+    /// Where something for an address that others see really goes: straight to the other socket, if that is here. Behind a NAT
+    /// that does not turn packets around nothing else would arrive.
+    pub(super) fn inside(&self, seen: SocketAddr) -> SocketAddr {
+        let here = seen.ip() == self.public.ip() && self.lock().relays.contains(&seen.port());
+        if here { SocketAddr::new(self.inside_ip(), seen.port()) } else { seen }
+    }
+
+    /// The other way: how others see where something came from.
+    pub(super) fn outside(&self, from: SocketAddr) -> SocketAddr {
+        let here = (from.ip() == self.inside_ip() || self.own.contains(&from.ip()))
+            && self.lock().relays.contains(&from.port());
+        if here { self.relayed(from.port()) } else { from }
+    }
+
+    fn inside_ip(&self) -> IpAddr {
+        match self.bind {
+            IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+            IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+            ip => ip,
+        }
+    }
+
+    /// How others see a port that is relayed through.
+    pub(super) fn relayed(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.public.ip(), port)
+    }
+
+    /// Clients whose allocations are over: nobody vouches for them any more, or they have used up what they may.
+    pub(super) fn over(&self) -> Vec<SocketAddr> {
+        let (inner, now) = (self.lock(), clock::now());
+        let over = inner.clients.iter().filter(|(_, c)| inner.office.goes_on(now, &c.user).is_err());
+        over.map(|(address, _)| *address).collect()
+    }
+
+    /// Allocations, and bytes relayed since counting began.
+    #[cfg(test)]
+    pub(super) fn used(&self) -> (usize, u64) {
+        self.lock().office.used()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AuthHandler for Desk {
+    /// The request has been authenticated before; the server does it once more.
+    fn auth_handle(&self, username: &str, realm: &str, _: SocketAddr) -> Result<Vec<u8>, turn::Error> {
+        Ok(turn::auth::generate_auth_key(username, realm, &self.secret.password(username)))
+    }
+}
+
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Desk").finish_non_exhaustive()
+    }
+}
