@@ -15,7 +15,7 @@ STEP := scripts/step.sh
 ALL := --workspace --locked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-turn test-browser test-lab test-devices lint fmt doc fuzz sim bench audio-quality clean-demo
+.PHONY: help setup demo test test-turn test-browser test-lab test-interop test-devices lint fmt doc fuzz sim bench audio-quality clean-demo
 
 # How long each fuzz target runs.
 SECONDS ?= 60
@@ -46,6 +46,9 @@ test-browser: setup ## calls with real Chromium and Firefox ESR, without a windo
 
 test-lab: setup ## calls through networks that fail, in namespaces: needs root and Linux, installs coturn and nftables if missing
 	@scripts/lab.sh
+
+test-interop: setup ## gossip with a real js-libp2p node, which npm installs at the first time; Node.js is installed if missing (Debian)
+	@scripts/interop.sh
 
 test-devices: setup ## speech through real devices without hardware: null sinks of a PulseAudio of its own, installed if missing (Debian)
 	@scripts/devices.sh
