@@ -44,6 +44,7 @@ const OPTIONAL: &[(&str, &[&str])] = &[
             "libp2p-kad",
             "libp2p-mdns",
             "libp2p-relay",
+            "libp2p-ping",
             "libp2p-upnp",
             "tokio",
             "tokio-util",

@@ -129,7 +129,7 @@ impl Builder {
         self
     }
 
-    /// Listens here too, such as `/ip4/0.0.0.0/tcp/4001`. Default: every IPv4
+    /// Listens here too, such as `/ip4/0.0.0.0/tcp/4001`. Default: every IPv4 and IPv6
     /// interface, TCP and QUIC, on ports that the system chooses. For the own node only.
     pub fn listen(mut self, address: impl Into<String>) -> Self {
         self.listen.push(address.into());
@@ -406,10 +406,10 @@ pub(super) fn address(text: &str) -> Result<(NodeId, String), Error> {
     Ok((address.node(), address.to_string()))
 }
 
-/// The nearest place of any of these: who finds people through a node in the same house finds those of the house.
+/// The place of the farthest of these: who finds people through nodes in the same house only finds those of the house.
 fn nearest(bootstrap: &[(NodeId, String)]) -> Place {
     let places = bootstrap.iter().filter_map(|(_, text)| Address::parse(text).ok()).map(|a| a.first_hop());
-    places.chain([Place::Public]).min().unwrap_or(Place::Public)
+    places.map(|place| place.min(Place::Public)).max().unwrap_or(Place::Public)
 }
 
 fn real_media(

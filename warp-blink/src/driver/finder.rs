@@ -208,9 +208,9 @@ impl Seeker {
     }
 
     /// A node that is asked was reached at this address.
-    pub(super) fn through(&mut self, now: Instant, address: &str) -> Vec<Tip> {
+    pub(super) fn through(&mut self, now: Instant, node: NodeId, address: &str) -> Vec<Tip> {
         let Ok(address) = Address::parse(address) else { return Vec::new() };
-        self.feed(now, FindInput::Through { place: address.first_hop() })
+        self.feed(now, FindInput::Through { node, place: address.first_hop() })
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
@@ -314,10 +314,15 @@ impl Seeker {
         let (who, here) = (self.identity.public(), self.gossip.node());
         self.jobs.spawn(async move {
             let reading = newest_record(&*gossip, &who, ALL, &forged);
-            let Ok(Some(known)) = timeout(STORED, reading).await else { return };
-            let sequence = known.sequence;
-            let here = devices(known).into_iter().find(|device| device.node == here);
-            let seen = OwnSeen { sequence, here: here.map(|device| device.addresses) };
+            let seen = match timeout(STORED, reading).await {
+                Ok(Some(known)) => {
+                    let sequence = known.sequence;
+                    let here = devices(known).into_iter().find(|device| device.node == here);
+                    OwnSeen { sequence, here: here.map(|device| device.addresses) }
+                }
+                // Nobody has it, or nobody answers: then it is not stored either, and that is tried until it is.
+                Ok(None) | Err(_) => OwnSeen { sequence: 0, here: None },
+            };
             let _ = results.send(Answer::Reviewed(seen)).await;
         });
     }

@@ -76,6 +76,9 @@ pub(super) struct Reaches {
     lost: Vec<(EffectId, Outcome)>,
     /// The node of an identity, where it is not the one that the key itself names. Bounded as the book is.
     homes: BTreeMap<PublicKey, NodeId>,
+    /// Nodes whose connections others have made, the other side or a search: these are made again while they are wanted, and not
+    /// closed when they are not. Bounded as the machines are.
+    adopted: BTreeSet<NodeId>,
     /// Where others say that somebody is, and how much of that was tried. Nobody has proven it, so it is not kept. Bounded
     /// by the participants of calls.
     told: BTreeMap<PublicKey, (NodeId, usize)>,
@@ -128,6 +131,7 @@ impl Reaches {
             by_name: BTreeMap::new(),
             lost: Vec::new(),
             homes: BTreeMap::new(),
+            adopted: BTreeSet::new(),
             told: BTreeMap::new(),
             dials: JoinSet::new(),
             running: BTreeMap::new(),
@@ -227,6 +231,7 @@ impl Reaches {
         let node = self.home(peer);
         self.may_be_at(peer, node, false);
         if let Some(via) = self.connected(&node) {
+            self.adopt(now, node, via);
             return vec![(id, Outcome::Reached(via))];
         }
         self.waiting.push((id, peer));
@@ -253,6 +258,11 @@ impl Reaches {
     }
 
     fn let_go(&mut self, now: Instant, node: NodeId) {
+        if self.adopted.remove(&node) && self.connected(&node).is_some() {
+            // Whoever has made the connection ends it.
+            self.machines.remove(&node);
+            return;
+        }
         if self.machines.contains_key(&node) && !self.anchors.contains(&node) {
             self.feed(now, node, ReachInput::Release);
         }
@@ -307,7 +317,7 @@ impl Reaches {
                 {
                     self.learn(node, &address);
                     if self.anchors.contains(&node) {
-                        let tips = self.seeker.through(now, &address);
+                        let tips = self.seeker.through(now, node, &address);
                         self.follow(now, tips);
                         self.on_own(now);
                     }
@@ -357,6 +367,9 @@ impl Reaches {
     }
 
     pub(super) fn on_connected(&mut self, now: Instant, node: NodeId, via: Via) -> Vec<(EffectId, Outcome)> {
+        if self.places.values().flatten().any(|spot| spot.node == node) {
+            self.adopt(now, node, via);
+        }
         self.feed(now, node, ReachInput::PeerConnected { via });
         self.settled(now)
     }

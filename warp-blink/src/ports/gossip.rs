@@ -135,6 +135,12 @@ pub trait Gossip: Send + Sync + 'static {
     /// The connected nodes.
     fn connected(&self) -> Vec<(NodeId, Via)>;
 
+    /// The address at which this node has dialed one that is connected; nothing where the other one has dialed, or where addresses
+    /// do not matter.
+    fn dialed(&self, _node: &NodeId) -> Option<String> {
+        None
+    }
+
     /// The addresses under which others reach this node, each with `/p2p/` and its name.
     fn listening(&self) -> Vec<String>;
 

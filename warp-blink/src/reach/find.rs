@@ -21,11 +21,14 @@ pub use self::{
     own::{Device, OwnRecord},
     types::{FindEffect, FindInput, FindRejected, Found, LookupId, OwnSeen, Seen, Source},
 };
-use super::{Address, Addresses, Jitter, MAX_REACH_ADDRESSES};
+use super::{Address, Addresses, Jitter, MAX_REACH_ADDRESSES, Place};
 use crate::{
     id::{NodeId, PublicKey},
     time::Instant,
 };
+
+/// Nodes that are asked of which is kept where they are: more than any user names.
+const MAX_THROUGH: usize = 64;
 
 /// The most people who are looked for at the same time: as many as there are calls.
 pub const MAX_SOUGHT: usize = 64;
@@ -40,6 +43,8 @@ pub const MAX_REMEMBERED: usize = 4096;
 #[derive(Clone, Debug)]
 pub struct Finder {
     config: FindConfig,
+    /// Where the nodes that are asked were reached.
+    through: BTreeMap<NodeId, Place>,
     sought: BTreeMap<PublicKey, Sought>,
     lookups: BTreeMap<LookupId, Lookup>,
     next_lookup: u64,
@@ -73,6 +78,7 @@ impl Finder {
         Self {
             own: Own::new(last),
             config,
+            through: BTreeMap::new(),
             sought: BTreeMap::new(),
             lookups: BTreeMap::new(),
             next_lookup: 0,
@@ -149,7 +155,16 @@ impl Finder {
                 None => self.ignored += 1,
             },
             FindInput::Seen(seen) => self.seen(seen, &mut out),
-            FindInput::Through { place } => self.config.nearest = self.config.nearest.min(place),
+            FindInput::Through { node, place } => {
+                // A name says nothing of the place.
+                self.through.insert(node, place.min(Place::Public));
+                while self.through.len() > MAX_THROUGH {
+                    self.through.pop_first();
+                }
+                self.config.nearest = self.through.values().copied().max().unwrap_or(place);
+                // It may have forgotten what was stored there, if it ever had it.
+                self.own.look_soon(now, &self.config);
+            }
             FindInput::Own { addresses, wall } => {
                 if self.config.publish {
                     let addresses = self.config.publishable(&addresses);

@@ -23,6 +23,7 @@ use super::{
     talk::Talk,
     through::{Routes, Through},
 };
+use crate::driver::clock;
 
 /// The part of a node that carries signals of calls: see the [module](super).
 pub struct BlinkBehaviour {
@@ -78,6 +79,9 @@ impl BlinkBehaviour {
             other => {
                 if matches!(other, Command::CloseAll { .. }) {
                     self.through().fall_silent();
+                }
+                if let Command::Connect { peer, .. } = &other {
+                    self.finding.wanted(peer);
                 }
                 self.talk.command(other);
             }
@@ -173,7 +177,14 @@ impl NetworkBehaviour for BlinkBehaviour {
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        let wanted = match event {
+            FromSwarm::ConnectionEstablished(new) if self.talk.dials(new.connection_id) => Some(new.peer_id),
+            _ => None,
+        };
         self.finding.on_swarm_event(event);
+        if let Some(peer) = wanted {
+            self.finding.wanted(&peer);
+        }
         self.talk.on_swarm_event(event);
         self.through().on_swarm_event(event);
     }
@@ -208,6 +219,10 @@ impl NetworkBehaviour for BlinkBehaviour {
             }
             if self.detached {
                 return Poll::Pending;
+            }
+            // Seen to with each heartbeat of gossipsub, which wakes this.
+            for peer in self.finding.idle(clock::now(), |peer| self.talk.needs(peer)) {
+                self.talk.close(peer);
             }
             match self.commands.poll_recv(cx) {
                 Poll::Ready(Some(command)) => self.command(command),

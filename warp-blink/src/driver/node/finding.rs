@@ -61,6 +61,10 @@ pub struct Finding {
     records: Records,
     /// Whom a Kademlia has dialed by itself: proven addresses of these may be told to others.
     dialed: BTreeSet<PeerId>,
+    /// Those of them that nobody else has asked for, since when. Bounded as the connections are.
+    strangers: BTreeMap<PeerId, crate::time::Instant>,
+    /// How long these are kept.
+    keep: Duration,
     /// Who has connected here. Bounded by the connections of the node.
     callers: BTreeMap<PeerId, Caller>,
     /// The nearest place of any node that is asked: what is nearer than that is not dialed for a stranger's word.
@@ -97,6 +101,8 @@ impl Finding {
             relay_only: false,
             records: Records::default(),
             dialed: BTreeSet::new(),
+            strangers: BTreeMap::new(),
+            keep: NodeFinding::default().strangers,
             callers: BTreeMap::new(),
             nearest: Place::Public,
             nearby: BTreeMap::new(),
@@ -107,11 +113,13 @@ impl Finding {
         let mut this = Self::off(shared);
         this.bootstrap = finding.bootstrap.iter().filter_map(peer_of).collect();
         this.relay_only = finding.relay_only;
+        this.keep = finding.strangers;
+        let bootstrap: Vec<PeerId> = this.bootstrap.iter().copied().collect();
         if finding.kademlia {
-            this.ours = Table::new(local, KADEMLIA, finding.serves && !finding.relay_only, this.asks());
+            this.ours = Table::new(local, KADEMLIA, finding.serves && !finding.relay_only, &bootstrap);
         }
         if finding.public && this.asks() {
-            this.public = Table::new(local, PUBLIC, false, true);
+            this.public = Table::new(local, PUBLIC, false, &bootstrap);
         }
         let mdns = finding.mdns && !finding.relay_only;
         let config = mdns::Config { query_interval: MDNS_INTERVAL, ..mdns::Config::default() };
@@ -124,6 +132,23 @@ impl Finding {
         self.ours.fall_silent();
         self.public.fall_silent();
         self.bootstrap.clear();
+    }
+
+    /// Somebody wants this node: it is no stranger.
+    pub(super) fn wanted(&mut self, peer: &PeerId) {
+        self.strangers.remove(peer);
+    }
+
+    /// Who was met for the sake of a question, is asked nothing any more, and of no other use: to be let go. Each is named once.
+    pub(super) fn idle(&mut self, now: crate::time::Instant, useful: impl Fn(&PeerId) -> bool) -> Vec<PeerId> {
+        if self.strangers.is_empty() || self.ours.is_asking() || self.public.is_asking() {
+            return Vec::new();
+        }
+        let keep = self.keep;
+        let over = |peer: &PeerId, since: &mut crate::time::Instant| {
+            now.since(*since) >= keep && !self.bootstrap.contains(peer) && !useful(peer)
+        };
+        self.strangers.extract_if(.., over).map(|(peer, _)| peer).collect()
     }
 
     fn mdns(&mut self) -> &mut Toggle<mdns::tokio::Behaviour> {

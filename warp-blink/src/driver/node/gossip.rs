@@ -254,6 +254,10 @@ impl Gossip for IpfsGossip {
         }
     }
 
+    fn dialed(&self, node: &NodeId) -> Option<String> {
+        self.shared.view().dialed(&peer_of(node)?)
+    }
+
     fn connected(&self) -> Vec<(NodeId, Via)> {
         self.shared.view().connected()
     }

@@ -134,13 +134,22 @@ pub(super) struct View {
     pub(super) listening: Vec<Multiaddr>,
     /// What is known of how this node stands.
     facts: Facts,
-    peers: BTreeMap<PeerId, Vec<(ConnectionId, Via)>>,
+    peers: BTreeMap<PeerId, Vec<Open>>,
     pub(super) counters: GossipCounters,
     /// Who was asked last to dial back, and when. Bounded by the relays of this node.
     asked: BTreeMap<PeerId, Instant>,
     /// The dialing by which the handle finds out whether this behaviour is the node's.
     probe: Option<ConnectionId>,
     probe_seen: bool,
+}
+
+/// An open connection.
+#[derive(Debug)]
+struct Open {
+    id: ConnectionId,
+    via: Via,
+    /// The address that this node has dialed, if it has.
+    dialed: Option<Multiaddr>,
 }
 
 impl Shared {
@@ -284,13 +293,13 @@ impl Shared {
         }
     }
 
-    pub(super) fn connected(&self, peer: PeerId, connection: ConnectionId, via: Via) {
+    pub(super) fn connected(&self, peer: PeerId, id: ConnectionId, via: Via, dialed: Option<&Multiaddr>) {
         let mut view = self.view();
         let before = view.state();
         let connections = view.peers.entry(peer).or_default();
         // One that is better than those before is told, too: the way has become straight.
         let better = best(connections).is_none_or(|best| via < best);
-        connections.push((connection, via));
+        connections.push(Open { id, via, dialed: dialed.cloned() });
         if better
             && view.local.is_some()
             && let Some(node) = node_of(&peer)
@@ -306,7 +315,7 @@ impl Shared {
         let mut view = self.view();
         let before = view.state();
         let Some(connections) = view.peers.get_mut(&peer) else { return };
-        connections.retain(|(c, _)| *c != connection);
+        connections.retain(|open| open.id != connection);
         if connections.is_empty() {
             view.peers.remove(&peer);
             if view.local.is_some()
@@ -350,6 +359,12 @@ impl View {
         best(self.peers.get(peer)?)
     }
 
+    /// At which address this node has dialed that peer, the straightest way first.
+    pub(super) fn dialed(&self, peer: &PeerId) -> Option<String> {
+        let dialed = self.peers.get(peer)?.iter().filter(|open| open.dialed.is_some());
+        dialed.min_by_key(|open| open.via)?.dialed.as_ref().map(|address| whole(address, *peer))
+    }
+
     pub(super) fn connected(&self) -> Vec<(NodeId, Via)> {
         self.peers.iter().filter_map(|(peer, c)| Some((node_of(peer)?, best(c)?))).collect()
     }
@@ -374,8 +389,8 @@ impl View {
 }
 
 /// The best of several connections with one peer: messages may go over any of them.
-fn best(connections: &[(ConnectionId, Via)]) -> Option<Via> {
-    connections.iter().map(|(_, via)| *via).min()
+fn best(connections: &[Open]) -> Option<Via> {
+    connections.iter().map(|open| open.via).min()
 }
 
 fn whole(address: &Multiaddr, local: PeerId) -> String {

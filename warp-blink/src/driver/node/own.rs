@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use futures::future::BoxFuture;
-use rust_ipfs::{Ipfs, Keypair, Multiaddr, Protocol, builder::IpfsBuilder, p2p::IdentifyConfiguration, ping};
+use rust_ipfs::{Ipfs, Keypair, Multiaddr, Protocol, builder::IpfsBuilder, p2p::IdentifyConfiguration};
 use tokio::time::timeout;
 
 use super::{
@@ -21,6 +21,8 @@ use crate::{id::NodeKey, reach::MAX_RELAYS};
 pub struct NodeConfig {
     key: NodeKey,
     listen: Vec<String>,
+    /// Nobody has said where: what this machine does not have is left out.
+    anywhere: bool,
     connect_timeout: Duration,
     max_peers: u32,
     finding: NodeFinding,
@@ -31,6 +33,10 @@ pub struct NodeConfig {
     dial_back: bool,
     serve: Option<(RelayLimits, Vec<String>)>,
 }
+
+/// Where a node listens that nobody has told where.
+const EVERYWHERE: [&str; 4] =
+    ["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1", "/ip6/::/tcp/0", "/ip6/::/udp/0/quic-v1"];
 
 /// A node that did not start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,11 +67,13 @@ pub enum NodeError {
 }
 
 impl NodeConfig {
-    /// A node with this key that listens on TCP and QUIC on every IPv4 network, on ports that the system chooses.
+    /// A node with this key that listens on TCP and QUIC on every network, IPv4 and IPv6 as far as this machine has them, on ports
+    /// that the system chooses.
     pub fn new(key: NodeKey) -> Self {
         Self {
             key,
-            listen: vec!["/ip4/0.0.0.0/tcp/0".into(), "/ip4/0.0.0.0/udp/0/quic-v1".into()],
+            listen: EVERYWHERE.map(Into::into).into(),
+            anywhere: true,
             connect_timeout: CONNECT,
             max_peers: 128,
             finding: NodeFinding::default(),
@@ -83,6 +91,7 @@ impl NodeConfig {
     #[must_use]
     pub fn with_listen(mut self, listen: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.listen = listen.into_iter().map(Into::into).collect();
+        self.anywhere = false;
         self
     }
 
@@ -242,13 +251,23 @@ impl NodeConfig {
                 return Err(NodeError::Start(error.to_string()));
             }
         };
+        let mut listens = 0;
+        let all = listen.len();
         // Listening at build time would only log what fails.
-        for (address, text) in listen.into_iter().zip(self.listen) {
+        for (at, (address, text)) in listen.into_iter().zip(self.listen).enumerate() {
             let failed = match timeout(STALLED, ipfs.add_listening_address(address)).await {
-                Ok(Ok(_)) => continue,
+                Ok(Ok(_)) => {
+                    listens += 1;
+                    continue;
+                }
                 Ok(Err(error)) => chain(error.as_ref()),
                 Err(_) => format!("no answer within {STALLED:?}"),
             };
+            if self.anywhere && (listens > 0 || at + 1 < all) {
+                // A machine without one of the two families of addresses is still one.
+                tracing::debug!(address = text, %failed, "the node does not listen there");
+                continue;
+            }
             crate::ports::gossip::Gossip::shutdown(&gossip).await;
             return Err(NodeError::Listen { address: text, cause: failed });
         }
@@ -285,7 +304,6 @@ async fn run(keypair: Keypair, behaviour: BlinkBehaviour, max_peers: u32) -> Res
                 agent_version: concat!("warp-blink/", env!("CARGO_PKG_VERSION")).into(),
                 ..IdentifyConfiguration::default()
             })
-            .with_ping(ping::Config::default())
             // To come through relays at all. Asking for places there, and holes, are ours (`through`).
             .with_relay(false)
             .enable_tcp()
@@ -300,7 +318,8 @@ async fn run(keypair: Keypair, behaviour: BlinkBehaviour, max_peers: u32) -> Res
                 limits
                     .with_max_established(Some(max_peers))
                     .with_max_established_per_peer(Some(4))
-                    .with_max_pending_incoming(Some(64))
+                    // As many as come back at once to a relay that has started anew.
+                    .with_max_pending_incoming(Some(64.max(max_peers / 2)))
             })
             // The stream of gossip keeps a connection by itself; this is the time until it is open.
             .set_idle_connection_timeout(60)

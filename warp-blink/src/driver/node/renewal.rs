@@ -14,7 +14,7 @@ use std::{
 
 use rust_ipfs::{ConnectedPoint, ConnectionId, Multiaddr, PeerId, Protocol};
 
-use super::address::is_relayed;
+use super::address::{is_relayed, node_of, relay_of};
 use crate::time::Instant;
 
 /// How old a connection is that a newer one replaces. 2 s: two sides that dial each other at the same time have two connections
@@ -159,6 +159,19 @@ impl Renewal {
             self.peers.remove(peer);
         }
         (!closed.replaced).then_some(remaining)
+    }
+
+    /// Whether a connection with somebody else leads over this relay.
+    pub(super) fn leads_through(&self, relay: &PeerId) -> bool {
+        let relay = node_of(relay);
+        let mut open = self.peers.values().flatten().filter(|c| !c.replaced && c.endpoint.is_relayed());
+        open.any(|c| {
+            let address = match &c.endpoint {
+                ConnectedPoint::Dialer { address, .. } => address,
+                ConnectedPoint::Listener { local_addr, .. } => local_addr,
+            };
+            relay.is_some() && relay_of(address) == relay
+        })
     }
 
     /// The peer has said something.

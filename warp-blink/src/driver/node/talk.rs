@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use tracing::{debug, trace};
 
 use super::{
-    address::node_of,
+    address::{node_of, relay_of},
     dial::Dials,
     gate::{Gate, Stopped},
     link::{Command, Shared},
@@ -202,7 +202,7 @@ impl Talk {
         }
     }
 
-    fn close(&mut self, peer_id: PeerId) {
+    pub(super) fn close(&mut self, peer_id: PeerId) {
         self.out.push_back(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::All });
     }
 
@@ -252,6 +252,15 @@ impl Talk {
     /// Whether the reach wants this connection, and has said where it leads.
     pub(super) fn dials(&self, connection: ConnectionId) -> bool {
         self.dials.has(connection)
+    }
+
+    /// Whether there is something between this node and that one beside questions of where others are: a topic of both, or a way
+    /// to somebody.
+    pub(super) fn needs(&self, peer: &PeerId) -> bool {
+        let topics = self.gossip.all_peers().find(|(other, _)| *other == peer).map(|(_, topics)| topics);
+        topics.into_iter().flatten().any(|topic| self.known(topic).is_some())
+            || self.renewal.leads_through(peer)
+            || self.shared.view().listening.iter().any(|at| relay_of(at) == node_of(peer))
     }
 
     pub(super) fn topics(&self) -> usize {
@@ -362,7 +371,8 @@ impl NetworkBehaviour for Talk {
             }) => {
                 let via = if endpoint.is_relayed() { Via::Relay } else { Via::Direct };
                 debug!(?via, "connected");
-                self.shared.connected(peer_id, connection_id, via);
+                let dialed = endpoint.is_dialer().then(|| endpoint.get_remote_address());
+                self.shared.connected(peer_id, connection_id, via, dialed);
                 self.gate.connected(peer_id);
                 self.dials.connected(peer_id, connection_id, via);
             }

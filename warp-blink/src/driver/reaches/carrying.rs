@@ -4,7 +4,7 @@ use super::{ATTEMPTS, Answer, Reaches};
 use crate::{
     id::NodeId,
     ports::gossip::ConnectError,
-    reach::{Addresses, DialId, Effect, QueryId, Question, Reach, ReachConfig, ReachInput, ReachState},
+    reach::{Addresses, DialId, Effect, QueryId, Question, Reach, ReachConfig, ReachInput, ReachState, Via},
     time::Instant,
 };
 
@@ -55,6 +55,24 @@ impl Reaches {
         while self.dials.try_join_next().is_some() {}
         // Machines that hold nothing are not kept: what they know is in the book.
         self.machines.retain(|_, r| !matches!(r.state(), ReachState::Disconnected));
+        self.adopted.retain(|node| self.machines.contains_key(node));
+    }
+
+    /// A node is connected that is wanted, and not because it was dialed here: it is dialed here if it is lost.
+    pub(super) fn adopt(&mut self, now: Instant, node: NodeId, via: Via) {
+        if self.machines.contains_key(&node) {
+            return;
+        }
+        if let Some(address) = self.gossip.dialed(&node) {
+            self.learn(node, &address);
+        }
+        let addresses = Addresses(self.book.addresses(&node));
+        let mut reach = Reach::new(node, self.config(&node, ATTEMPTS));
+        if reach.handle(now, ReachInput::PeerConnected { via }).is_ok() {
+            self.adopted.insert(node);
+            self.machines.insert(node, reach);
+            self.feed(now, node, ReachInput::Connect { addresses });
+        }
     }
 
     /// Where only relays may be used, nobody but the user says where those are.

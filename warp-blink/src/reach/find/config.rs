@@ -50,6 +50,9 @@ pub struct FindConfig {
     /// How long after it was stored the own record is looked for, since another device may have put one in its place that does
     /// not name this node. Default 60 s: twice as long as storing takes at most, so that what ran beside it is over.
     pub review_after: Duration,
+    /// How often it is looked for after that. Default 15 minutes: who stores it may have been started anew and have forgotten it,
+    /// and nobody finds this node as long as that goes unseen.
+    pub review_every: Duration,
     /// The pause after a record that nobody stored. Default 10 s; it doubles up to [`FindConfig::again_most`].
     pub publish_again: Duration,
 }
@@ -71,6 +74,7 @@ impl Default for FindConfig {
             settle: Duration::from_secs(5),
             between: Duration::from_secs(30),
             review_after: Duration::from_secs(60),
+            review_every: Duration::from_secs(15 * 60),
             publish_again: Duration::from_secs(10),
         }
     }
@@ -158,7 +162,12 @@ impl FindConfig {
         }
         // Straight ones first. The same addresses are the same record, in whatever order they came.
         good.sort();
-        good.into_iter().map(|(_, text)| text).take(MAX_PUBLISHED).collect()
+        // Half is for ways through relays: a machine with many addresses may be behind a firewall with all of them.
+        let (relayed, straight): (Vec<_>, Vec<_>) =
+            good.into_iter().partition(|(place, _)| *place == Place::Relayed);
+        let kept = relayed.len().min(MAX_PUBLISHED / 2);
+        let all = straight.into_iter().take(MAX_PUBLISHED - kept).chain(relayed);
+        all.map(|(_, text)| text).take(MAX_PUBLISHED).collect()
     }
 }
 

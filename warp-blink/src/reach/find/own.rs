@@ -118,6 +118,9 @@ impl Own {
         if known {
             // Back to what was said last: that is renewed in its time.
             self.due = self.made.map(|made| made + config.life / 2);
+            if self.stored.is_some() {
+                self.review.get_or_insert(now + config.review_after);
+            }
             return;
         }
         let earliest = self.made.map_or(now, |made| made + config.between);
@@ -141,6 +144,12 @@ impl Own {
         self.due = Some(again.min(self.due.unwrap_or(again)));
     }
 
+    /// Who stores the own record may have forgotten it.
+    pub(super) fn look_soon(&mut self, now: Instant, config: &FindConfig) {
+        let soon = now + config.settle;
+        self.review = self.review.map(|review| review.min(soon));
+    }
+
     /// Makes the record that is due, or looks after the last one.
     pub(super) fn on_time(
         &mut self,
@@ -149,8 +158,13 @@ impl Own {
         config: &FindConfig,
     ) -> Option<super::FindEffect> {
         self.next_timeout().filter(|due| *due <= now)?;
-        if self.due.is_none_or(|due| due > now) {
+        if self.wanted.is_none() {
+            // Nobody is to find anything.
             self.review = None;
+            return None;
+        }
+        if self.due.is_none_or(|due| due > now) {
+            self.review = Some(now + config.review_every);
             return Some(super::FindEffect::Review);
         }
         let addresses = self.wanted.clone()?;

@@ -276,9 +276,16 @@ fn the_own_record_is_published_when_addresses_change_and_at_half_of_its_life() {
     step(&mut finder, at(8000), own(&[], 8000));
     step(&mut finder, at(9000), own(&[A, B], 9000));
     let half = at(6000) + Duration::from_secs(3 * 3600);
-    assert_eq!(finder.next_timeout(), Some(at(67_000)), "it is looked for once");
+    assert_eq!(finder.next_timeout(), Some(at(67_000)), "it is looked for soon");
     assert_eq!(until(&mut finder, at(67_000)), [(at(67_000), FindEffect::Review)]);
-    assert_eq!(finder.next_timeout(), Some(half));
+    let quarter = Duration::from_secs(15 * 60);
+    assert_eq!(finder.next_timeout(), Some(at(67_000) + quarter), "and then from time to time");
+    // A node that is asked and has come back may have forgotten it.
+    let node = NodeKey::from_seed([1; 32]).node_id();
+    step(&mut finder, at(80_000), FindInput::Through { node, place: Place::Public });
+    assert_eq!(until(&mut finder, at(85_000)), [(at(85_000), FindEffect::Review)]);
+    let again = at(85_000) + quarter;
+    assert_eq!(until(&mut finder, again), [(again, FindEffect::Review)]);
     let renewed = published(&until(&mut finder, half));
     assert_eq!(renewed.len(), 1);
     assert!(renewed[0].1.sequence > record.sequence);
@@ -289,7 +296,8 @@ fn the_own_record_is_published_when_addresses_change_and_at_half_of_its_life() {
     // And back: there is nothing to say.
     step(&mut finder, half + Duration::from_secs(2), own(&[A, B], 0));
     assert_eq!(published(&until(&mut finder, half + Duration::from_secs(3600))), []);
-    assert_eq!(finder.next_timeout(), Some(half + Duration::from_secs(3 * 3600)));
+    assert_eq!(published(&until(&mut finder, half + Duration::from_secs(3 * 3600 - 1))), []);
+    assert_eq!(published(&until(&mut finder, half + Duration::from_secs(3 * 3600))).len(), 1);
 }
 
 #[test]
@@ -339,14 +347,21 @@ fn a_record_that_another_device_has_put_in_its_place_is_mended() {
     let stored = |sequence| FindInput::Published { sequence, stored: true, jitter: J };
     step(&mut finder, at(0), FindInput::Own { addresses: addresses(&[A]), wall: wall(0) });
     assert_eq!(published(&until(&mut finder, at(5000))).len(), 1);
-    let half = at(5000) + Duration::from_secs(3 * 3600);
     let number = wall(5000).as_millis() + 7;
     step(&mut finder, at(6000), stored(number));
     assert_eq!(until(&mut finder, at(66_000)), [(at(66_000), FindEffect::Review)]);
     step(&mut finder, at(66_100), seen(number, Some(&[A])));
-    assert_eq!(finder.next_timeout(), Some(half), "it is there");
+    let later = at(66_000) + Duration::from_secs(15 * 60);
+    assert_eq!(finder.next_timeout(), Some(later), "it is there");
+    // Nobody has it any more.
+    assert_eq!(until(&mut finder, later), [(later, FindEffect::Review)]);
+    step(&mut finder, later, seen(0, None));
+    let [(when, _)] = &published(&until(&mut finder, later + Duration::from_secs(60)))[..] else { panic!() };
+    assert_eq!((*when - later).as_secs(), 30);
+    step(&mut finder, *when, stored(number));
+    step(&mut finder, *when + Duration::from_secs(60), seen(number, Some(&[A])));
     let mut pauses = Vec::new();
-    let mut now = at(66_100);
+    let mut now = later + Duration::from_secs(120);
     for (count, here) in [None, Some(&[B][..]), None, None, None, None].into_iter().enumerate() {
         step(&mut finder, now, seen(number + 100 * (count as u64 + 1), here));
         let due = finder.next_timeout().unwrap();
@@ -425,13 +440,35 @@ fn addresses_of_the_house_are_told_where_those_who_are_asked_are_in_it() {
         all.last().map(|(_, record)| record.addresses.clone())
     };
     assert_eq!(says(&mut finder, 0), Some(addresses(&[A])));
-    step(&mut finder, at(50_000), FindInput::Through { place: Place::Private });
+    let through = |n: u8, place| FindInput::Through { node: NodeKey::from_seed([n; 32]).node_id(), place };
+    step(&mut finder, at(50_000), through(1, Place::Private));
     assert_eq!(says(&mut finder, 50_000), Some(addresses(&[house, A])));
-    // A node far away beside it takes nothing back, and a nearer one opens no more than its own place.
-    step(&mut finder, at(100_000), FindInput::Through { place: Place::Public });
+    // One on this machine opens no more, as long as one in the house gets the record as well.
+    step(&mut finder, at(100_000), through(2, Place::Loopback));
     assert_eq!(says(&mut finder, 100_000), None);
-    step(&mut finder, at(150_000), FindInput::Through { place: Place::Loopback });
+    // The first is on this machine too, as it turns out.
+    step(&mut finder, at(150_000), through(1, Place::Loopback));
     assert_eq!(says(&mut finder, 150_000), Some(addresses(&[machine, house, A])));
+    // What is stored far away says nothing of the house.
+    step(&mut finder, at(200_000), through(3, Place::Public));
+    assert_eq!(says(&mut finder, 200_000), Some(addresses(&[A])));
+    step(&mut finder, at(250_000), through(1, Place::Private));
+    assert_eq!(says(&mut finder, 250_000), None);
+}
+
+#[test]
+fn a_machine_with_many_addresses_names_its_relays_all_the_same() {
+    let relay = NodeKey::from_seed([2; 32]).node_id();
+    let straight = (1..=12).map(|n| format!("/ip6/2001:db8::{n}/tcp/1"));
+    let behind = (1..=6).map(|n| format!("/ip4/198.51.100.{n}/tcp/1/p2p/{relay}/p2p-circuit"));
+    let named = |own: Vec<String>| {
+        let all = FindConfig::default().publishable(&Addresses(own));
+        (all.len(), all.iter().filter(|text| text.ends_with("/p2p-circuit")).count())
+    };
+    assert_eq!(named(straight.clone().chain(behind.clone()).collect()), (8, 4));
+    assert_eq!(named(straight.clone().chain(behind.clone().take(1)).collect()), (8, 1));
+    assert_eq!(named(straight.clone().take(3).chain(behind.clone()).collect()), (8, 5));
+    assert_eq!((named(straight.collect()), named(behind.collect())), ((8, 0), (6, 6)));
 }
 
 #[test]

@@ -54,12 +54,12 @@ pub struct Seen {
     pub addresses: Addresses,
 }
 
-/// A valid record of the own identity, that others have stored: of an earlier run, or of another device.
+/// What others have stored of the own identity: a valid record of this run, of an earlier one or of another device; or none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnSeen {
-    /// Its number.
+    /// Its number; 0 if there is none.
     pub sequence: u64,
-    /// Where it says that this node is; `None` if it does not name it.
+    /// Where it says that this node is; `None` if it does not name it, or there is none.
     pub here: Option<Addresses>,
 }
 
@@ -99,8 +99,11 @@ pub enum FindInput {
     },
     /// A node was seen on the local network.
     Seen(Seen),
-    /// A node that is asked was reached at such a place: others who ask it may be as near.
+    /// A node that is asked was reached at such a place, for the first time or again: others who ask it may be as near. Of several
+    /// the one that is farthest away counts, since all of them get what is published.
     Through {
+        /// The node.
+        node: NodeId,
         /// The place.
         place: Place,
     },
@@ -111,7 +114,7 @@ pub enum FindInput {
         /// The time of day.
         wall: UnixTime,
     },
-    /// A [`FindEffect::Review`] has found a record; one that finds none says nothing.
+    /// A [`FindEffect::Review`] ended: it has found this record, or none.
     OwnSeen {
         /// What it says.
         seen: OwnSeen,

@@ -1,6 +1,6 @@
 //! How a node finds others, as its owner wants it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use crate::id::NodeId;
 
@@ -24,6 +24,9 @@ pub struct NodeFinding {
     pub serves: bool,
     /// Dial nothing but relayed addresses on the way to others, and answer nobody. Default false.
     pub relay_only: bool,
+    /// How long a connection is kept that only a question needed, once nothing is asked any more. Default 30 s: three questions of
+    /// 10 s in a row. Without an end each node would hold connections to all that it ever asked.
+    pub strangers: Duration,
 }
 
 impl Default for NodeFinding {
@@ -35,6 +38,7 @@ impl Default for NodeFinding {
             public: false,
             serves: true,
             relay_only: false,
+            strangers: Duration::from_secs(30),
         }
     }
 }
@@ -74,6 +78,12 @@ impl NodeFinding {
     #[must_use]
     pub fn with_relay_only(self, relay_only: bool) -> Self {
         Self { relay_only, ..self }
+    }
+
+    /// The same where connections that only a question needed are kept for so long.
+    #[must_use]
+    pub fn with_strangers(self, strangers: Duration) -> Self {
+        Self { strangers, ..self }
     }
 
     /// The same through these nodes.

@@ -17,6 +17,7 @@ use rust_ipfs::{
 };
 
 use super::{Caller, Finding, KADEMLIA, MAX_PLACES, Protocols, Which, origin, table::Kad};
+use crate::driver::clock;
 
 type Tables = ConnectionHandlerSelect<THandler<Toggle<Kad>>, THandler<Toggle<Kad>>>;
 
@@ -110,6 +111,12 @@ impl NetworkBehaviour for Finding {
             FromSwarm::ConnectionClosed(closed) if closed.remaining_established == 0 => {
                 self.callers.remove(&closed.peer_id);
                 self.dialed.remove(&closed.peer_id);
+                self.strangers.remove(&closed.peer_id);
+            }
+            FromSwarm::ConnectionEstablished(new) => {
+                if new.other_established == 0 && new.endpoint.is_dialer() && self.dialed.contains(&new.peer_id) {
+                    self.strangers.insert(new.peer_id, clock::now());
+                }
             }
             FromSwarm::DialFailure(failure) => {
                 if let Some(peer) = failure.peer_id {

@@ -1,6 +1,9 @@
 //! One Kademlia, and the questions that are open in it.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use libp2p_kad::{
@@ -23,6 +26,9 @@ const REFRESH: Duration = Duration::from_secs(3600);
 /// The most questions that are open or wait: as many as the finder has, and some for the own record.
 const MAX_QUERIES: usize = 40;
 
+/// The most names under which this node has something stored: it has one identity, and an app may run a few.
+const MAX_OWN: usize = 8;
+
 /// The most records that one question brings; one honest node brings one, and twenty are asked.
 const MAX_FOUND: usize = 64;
 
@@ -38,10 +44,16 @@ pub(super) struct Table {
     /// Questions that wait for that.
     waiting: Vec<Find>,
     queries: Vec<(QueryId, Query)>,
+    /// Nodes that were named: a record goes to these in any case, however many nodes put themselves nearer to its name.
+    bootstrap: Vec<PeerId>,
+    /// The names under which this node has had something stored: what it holds there itself says nothing of others. The oldest is
+    /// forgotten.
+    own: VecDeque<[u8; 32]>,
 }
 
 enum Query {
-    Records { found: futures::channel::mpsc::Sender<Bytes>, left: usize },
+    /// `here`: what this node holds itself. It may be older than what others have, so it comes last.
+    Records { found: futures::channel::mpsc::Sender<Bytes>, left: usize, own: bool, here: Option<Bytes> },
     Node { peer: PeerId, reply: oneshot::Sender<Vec<Multiaddr>> },
     Store(oneshot::Sender<usize>),
 }
@@ -50,7 +62,7 @@ impl Query {
     /// Whether nobody waits any more.
     fn is_void(&self) -> bool {
         match self {
-            Self::Records { found, left } => found.is_closed() || *left == 0,
+            Self::Records { found, left, .. } => found.is_closed() || *left == 0,
             Self::Node { reply, .. } => reply.is_closed(),
             // What is being stored is stored.
             Self::Store(_) => false,
@@ -61,14 +73,25 @@ impl Query {
 impl Table {
     /// None.
     pub(super) fn none() -> Self {
-        Self { kad: None.into(), serves: false, knows: false, waiting: Vec::new(), queries: Vec::new() }
+        Self {
+            kad: None.into(),
+            serves: false,
+            knows: false,
+            waiting: Vec::new(),
+            queries: Vec::new(),
+            bootstrap: Vec::new(),
+            own: VecDeque::new(),
+        }
     }
 
     /// One under this name. It takes nobody and stores nothing by itself, and repeats nothing: owners put their records anew.
-    pub(super) fn new(local: PeerId, protocol: &'static str, serves: bool, asks: bool) -> Self {
+    pub(super) fn new(local: PeerId, protocol: &'static str, serves: bool, bootstrap: &[PeerId]) -> Self {
+        let asks = !bootstrap.is_empty();
         let mut config = kad::Config::new(StreamProtocol::new(protocol));
         config
             .set_query_timeout(QUERY)
+            // Who lies on one way does not stand on the others (S/Kademlia, section 4.4).
+            .disjoint_query_paths(true)
             .set_periodic_bootstrap_interval(asks.then_some(REFRESH))
             .set_record_filtering(kad::StoreInserts::FilterBoth)
             .set_kbucket_inserts(kad::BucketInserts::Manual)
@@ -79,7 +102,7 @@ impl Table {
         let mut kad = Kad::with_config(local, Records::store(local), config);
         // By itself it would answer nobody before somebody else has confirmed an address of this node.
         kad.set_mode(Some(if serves { kad::Mode::Server } else { kad::Mode::Client }));
-        Self { kad: Some(kad).into(), serves, ..Self::none() }
+        Self { kad: Some(kad).into(), serves, bootstrap: bootstrap.to_vec(), ..Self::none() }
     }
 
     /// Whether it may dial. Who answers others gets to know those around it, to whom it belongs. Who only asks has no use for
@@ -134,6 +157,11 @@ impl Table {
         }
     }
 
+    /// Whether a question is open.
+    pub(super) fn is_asking(&self) -> bool {
+        !self.queries.is_empty()
+    }
+
     /// Asks nothing any more.
     pub(super) fn fall_silent(&mut self) {
         self.waiting.clear();
@@ -144,7 +172,11 @@ impl Table {
         let Some(kad) = self.kad.as_mut() else { return };
         let (id, query) = match find {
             Find::Records { name, found } if !found.is_closed() => {
-                (kad.get_record(RecordKey::new(&name)), Query::Records { found, left: MAX_FOUND })
+                let own = self.own.contains(&name);
+                (
+                    kad.get_record(RecordKey::new(&name)),
+                    Query::Records { found, left: MAX_FOUND, own, here: None },
+                )
             }
             Find::Node { peer, reply, .. } if !reply.is_closed() => {
                 (kad.get_closest_peers(peer), Query::Node { peer, reply })
@@ -154,6 +186,15 @@ impl Table {
                     expires: Some(Instant::now() + life),
                     ..kad::Record::new(name.to_vec(), record.to_vec())
                 };
+                self.own.retain(|known| *known != name);
+                self.own.push_back(name);
+                if self.own.len() > MAX_OWN {
+                    self.own.pop_front();
+                }
+                if !self.bootstrap.is_empty() {
+                    // Its end is that of the other one.
+                    kad.put_record_to(record.clone(), self.bootstrap.iter().copied(), Quorum::One);
+                }
                 // With a smaller quorum those who have to be dialed first would not get it.
                 match kad.put_record(record, Quorum::All) {
                     Ok(id) => (id, Query::Store(reply)),
@@ -172,13 +213,17 @@ impl Table {
     pub(super) fn progressed(&mut self, id: QueryId, result: &QueryResult, last: bool) {
         let Some(at) = self.queries.iter().position(|(open, _)| *open == id) else { return };
         if let (
-            Some((_, Query::Records { found, left })),
+            Some((_, Query::Records { found, left, own, here })),
             QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(one))),
         ) = (self.queries.get_mut(at), result)
         {
-            *left = left.saturating_sub(1);
-            // Who does not read has no use for more.
-            let _ = found.try_send(Bytes::copy_from_slice(&one.record.value));
+            if one.peer.is_none() {
+                *here = (!*own).then(|| Bytes::copy_from_slice(&one.record.value));
+            } else {
+                *left = left.saturating_sub(1);
+                // Who does not read has no use for more.
+                let _ = found.try_send(Bytes::copy_from_slice(&one.record.value));
+            }
         }
         if !last {
             return;
@@ -192,6 +237,9 @@ impl Table {
                 // What was told last stands last.
                 let addresses = same.map(|same| same.addrs.iter().rev().take(MAX_PLACES).cloned().collect());
                 let _ = reply.send(addresses.unwrap_or_default());
+            }
+            (Query::Records { mut found, here: Some(here), .. }, _) => {
+                let _ = found.try_send(here);
             }
             (Query::Store(reply), QueryResult::PutRecord(ended)) => {
                 let stored = match ended {

@@ -27,15 +27,38 @@ pub struct Answering {
     server: server::Behaviour,
     /// Also the addresses of this machine, which is where tests are.
     loopback: bool,
-    /// What this part has dialed, and whom, until it is closed.
-    dials: BTreeMap<ConnectionId, PeerId>,
+    /// What this part has dialed, until it is closed.
+    dials: BTreeMap<ConnectionId, Dial>,
     /// What has served its purpose. It is closed, since nothing else would for a minute, and a peer may have few.
     done: Vec<(ConnectionId, PeerId)>,
+}
+
+/// A dialing, and the connection that comes of it.
+#[derive(Debug)]
+struct Dial {
+    peer: PeerId,
+    /// Where; nothing until the swarm has begun.
+    at: Option<Multiaddr>,
+    open: bool,
+    /// Its question is answered. One that is not open yet cannot be ended, and is closed when it is.
+    over: bool,
 }
 
 impl Answering {
     pub(super) fn new(loopback: bool) -> Self {
         Self { server: server::Behaviour::default(), loopback, dials: BTreeMap::new(), done: Vec::new() }
+    }
+
+    /// The question of this peer about this address is answered.
+    fn answered(&mut self, client: &PeerId, tested: &Multiaddr) {
+        for (connection, dial) in &mut self.dials {
+            if dial.peer == *client && dial.at.as_ref() == Some(tested) && !dial.over {
+                dial.over = true;
+                if dial.open {
+                    self.done.push((*connection, dial.peer));
+                }
+            }
+        }
     }
 
     fn may_dial(&self, address: &Multiaddr) -> bool {
@@ -69,9 +92,8 @@ impl NetworkBehaviour for Answering {
         addresses: &[Multiaddr],
         _: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        if !self.dials.contains_key(&connection_id) {
-            return Ok(Vec::new());
-        }
+        let Some(dial) = self.dials.get_mut(&connection_id) else { return Ok(Vec::new()) };
+        dial.at = addresses.first().cloned();
         if self.dials.len() > MAX_DIALS {
             return Err(ConnectionDenied::new("too many are dialed back already"));
         }
@@ -93,6 +115,14 @@ impl NetworkBehaviour for Answering {
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        if let FromSwarm::ConnectionEstablished(new) = &event
+            && let Some(dial) = self.dials.get_mut(&new.connection_id)
+        {
+            dial.open = true;
+            if dial.over {
+                self.done.push((new.connection_id, dial.peer));
+            }
+        }
         let over = match &event {
             FromSwarm::DialFailure(failed) => Some(failed.connection_id),
             FromSwarm::ConnectionClosed(closed) => Some(closed.connection_id),
@@ -122,12 +152,13 @@ impl NetworkBehaviour for Answering {
         match &out {
             Poll::Ready(ToSwarm::Dial { opts }) => {
                 if let Some(peer) = opts.get_peer_id() {
-                    self.dials.insert(opts.connection_id(), peer);
+                    let dial = Dial { peer, at: None, open: false, over: false };
+                    self.dials.insert(opts.connection_id(), dial);
                 }
             }
             Poll::Ready(ToSwarm::GenerateEvent(said)) => {
-                let its = self.dials.extract_if(.., |_, peer| *peer == said.client);
-                self.done.extend(its);
+                let (client, tested) = (said.client, said.tested_addr.clone());
+                self.answered(&client, &tested);
             }
             _ => {}
         }
@@ -138,6 +169,25 @@ impl NetworkBehaviour for Answering {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hostile_peers_that_ask_much_at_once_do_not_make_their_dialings_forgotten() {
+        let mut answering = Answering::new(false);
+        let (peer, id) = (PeerId::random(), ConnectionId::new_unchecked);
+        let at = |n: usize| format!("/ip4/203.0.113.{n}/tcp/1").parse::<Multiaddr>().unwrap();
+        for n in 1..=3 {
+            let open = n == 1;
+            answering.dials.insert(id(n), Dial { peer, at: Some(at(n)), open, over: false });
+        }
+        answering.answered(&peer, &Multiaddr::empty());
+        assert!(answering.done.is_empty() && answering.dials.len() == 3);
+        answering.answered(&peer, &at(1));
+        assert_eq!(answering.done, [(id(1), peer)], "the others are still being asked about");
+        answering.answered(&peer, &at(2));
+        assert_eq!(answering.done.len(), 1, "it is not open yet");
+        assert!(answering.dials[&id(2)].over && !answering.dials[&id(3)].over);
+        assert_eq!(answering.dials.len(), 3, "each counts until it is closed");
+    }
 
     #[test]
     fn nobody_scans_this_house_through_dialing_back() {
@@ -167,7 +217,8 @@ mod tests {
         let there: [Multiaddr; 1] = ["/ip4/203.0.113.7/tcp/4001".parse().unwrap()];
         let dialed = (0..2000).filter(|n| {
             let id = ConnectionId::new_unchecked(*n);
-            answering.dials.insert(id, PeerId::random());
+            let dial = Dial { peer: PeerId::random(), at: None, open: false, over: false };
+            answering.dials.insert(id, dial);
             let may =
                 answering.handle_pending_outbound_connection(id, None, &there, Endpoint::Dialer).is_ok();
             if !may {

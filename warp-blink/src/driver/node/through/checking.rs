@@ -5,16 +5,17 @@
 //! every port of a known machine in looks like none.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     task::{Context, Poll},
 };
 
 use libp2p_autonat::v2::client;
 use rust_ipfs::{
-    ConnectionId, Multiaddr, NetworkBehaviour, PeerId,
+    ConnectedPoint, ConnectionId, Multiaddr, NetworkBehaviour, PeerId, Protocol,
     swarm::{
         ConnectionDenied, FromSwarm, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+        behaviour::ConnectionEstablished,
         derive_prelude::{Endpoint, PortUse},
     },
 };
@@ -32,12 +33,61 @@ pub struct Checking {
     client: client::Behaviour,
     servers: BTreeSet<PeerId>,
     candidates: BTreeSet<Multiaddr>,
+    /// What a client has to know that begins anew. Bounded by the connections of the node.
+    connections: BTreeMap<ConnectionId, (PeerId, ConnectedPoint)>,
+    anew: bool,
     shared: Arc<Shared>,
 }
 
 impl Checking {
     pub(super) fn new(servers: BTreeSet<PeerId>, shared: Arc<Shared>) -> Self {
-        Self { client: client::Behaviour::default(), servers, candidates: BTreeSet::new(), shared }
+        Self {
+            client: client::Behaviour::default(),
+            servers,
+            candidates: BTreeSet::new(),
+            connections: BTreeMap::new(),
+            anew: false,
+            shared,
+        }
+    }
+
+    /// Whether somebody is connected who may be asked.
+    pub(super) fn has_server(&self) -> bool {
+        self.connections.values().any(|(peer, at)| self.is_server(peer, at))
+    }
+
+    /// Whether it has begun anew since this was asked last.
+    pub(super) fn begins_anew(&mut self) -> bool {
+        std::mem::take(&mut self.anew)
+    }
+
+    fn is_server(&self, peer: &PeerId, at: &ConnectedPoint) -> bool {
+        self.servers.contains(peer) && !at.is_relayed() && at.is_dialer()
+    }
+
+    /// A connection has ended. With the last one over IPv4 to anybody who may be asked, the router in between may have got another
+    /// address, and this node may be in another network: libp2p would never ask again about what it has asked once, so it begins anew.
+    fn ended(&mut self, id: ConnectionId) {
+        let Some((peer, at)) = self.connections.remove(&id) else { return };
+        let counts = |peer: &PeerId, at: &ConnectedPoint| {
+            let over_ip6 = matches!(at.get_remote_address().iter().next(), Some(Protocol::Ip6(_)));
+            self.is_server(peer, at) && !over_ip6
+        };
+        if !counts(&peer, &at) || self.connections.values().any(|(peer, at)| counts(peer, at)) {
+            return;
+        }
+        self.client = client::Behaviour::default();
+        for (connection_id, (peer_id, endpoint)) in &self.connections {
+            self.client.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                peer_id: *peer_id,
+                connection_id: *connection_id,
+                endpoint,
+                failed_addresses: &[],
+                other_established: 0,
+            }));
+        }
+        self.candidates.clear();
+        self.anew = true;
     }
 
     /// Whether this address may be asked about.
@@ -90,7 +140,18 @@ impl NetworkBehaviour for Checking {
         {
             return;
         }
-        self.client.on_swarm_event(event);
+        match &event {
+            FromSwarm::ConnectionEstablished(new) => {
+                self.connections.insert(new.connection_id, (new.peer_id, new.endpoint.clone()));
+                self.client.on_swarm_event(event);
+            }
+            FromSwarm::ConnectionClosed(old) => {
+                let id = old.connection_id;
+                self.client.on_swarm_event(event);
+                self.ended(id);
+            }
+            _ => self.client.on_swarm_event(event),
+        }
     }
 
     fn on_connection_handler_event(

@@ -5,6 +5,7 @@
 
 mod answering;
 mod checking;
+mod mapping;
 mod only_relays;
 mod punching;
 mod reserving;
@@ -15,13 +16,15 @@ use std::{
     convert::Infallible,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
-use libp2p_upnp::{self as upnp, Event as Router};
+use libp2p_ping as ping;
+use libp2p_upnp::Event as Router;
 use rust_ipfs::{
     ConnectionId, Multiaddr, NetworkBehaviour, PeerId, Protocol,
     swarm::{
-        ConnectionDenied, FromSwarm, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+        CloseConnection, ConnectionDenied, FromSwarm, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
         behaviour::toggle::Toggle,
         derive_prelude::{Endpoint, PortUse},
     },
@@ -30,17 +33,30 @@ use tracing::debug;
 
 pub use self::serving::RelayLimits;
 use self::{
-    answering::Answering, checking::Checking, only_relays::OnlyRelays, punching::Punching,
+    answering::Answering, checking::Checking, mapping::Mapping, only_relays::OnlyRelays, punching::Punching,
     reserving::Reserving,
 };
 use super::{
     address::{is_loopback, is_relayed},
     link::Shared,
 };
-use crate::reach::{Facts, PortMapping};
+use crate::{
+    driver::clock,
+    reach::{Facts, PortMapping},
+    time::Instant,
+};
 
 /// The most addresses of this node that others may have confirmed.
 const MAX_CONFIRMED: usize = 16;
+
+/// How long a sign of life may take. 15 s, as the pause between two (libp2p's own): a connection without an answer to two in a row
+/// is closed, within a minute. TCP alone tries for a quarter of an hour, and so long a relay that has lost its power seems to keep
+/// its places.
+const NO_ANSWER: Duration = Duration::from_secs(15);
+
+/// How long an address counts at which others have reached this node, when all are gone who could try again: until then they have come
+/// back and have tried. 60 s: the longest pause between two attempts at them.
+const DOUBTFUL: Duration = Duration::from_secs(60);
 
 /// By which ways others may reach this node, and it them.
 #[derive(Clone, Debug, Default)]
@@ -77,7 +93,8 @@ pub struct Parts {
     checking: Toggle<Checking>,
     answering: Toggle<Answering>,
     punching: Toggle<Punching>,
-    mapping: Toggle<upnp::tokio::Behaviour>,
+    mapping: Toggle<Mapping>,
+    living: Toggle<ping::Behaviour>,
     serving: Toggle<libp2p_relay::Behaviour>,
 }
 
@@ -93,6 +110,8 @@ pub struct Through {
     listening: BTreeSet<Multiaddr>,
     /// Where others reach it straight.
     confirmed: BTreeSet<Multiaddr>,
+    /// Those of them that may hold no longer, and until when they count.
+    doubtful: Option<(Instant, BTreeSet<Multiaddr>)>,
     out: Vec<ToSwarm<Infallible, THandlerInEvent<Parts>>>,
 }
 
@@ -105,6 +124,7 @@ impl Through {
             answering: None.into(),
             punching: None.into(),
             mapping: None.into(),
+            living: None.into(),
             serving: None.into(),
         };
         Self {
@@ -114,6 +134,7 @@ impl Through {
             announces: None,
             listening: BTreeSet::new(),
             confirmed: BTreeSet::new(),
+            doubtful: None,
             out: Vec::new(),
         }
     }
@@ -140,7 +161,8 @@ impl Through {
             punching: hole_punching.then(|| Punching::new(local, known.clone())).into(),
             checking: asks.then(|| Checking::new(known, off.shared.clone())).into(),
             answering: serve.as_ref().map(|serve| Answering::new(serve.loopback)).into(),
-            mapping: port_mapping.then(upnp::tokio::Behaviour::default).into(),
+            mapping: port_mapping.then(Mapping::default).into(),
+            living: Some(ping::Behaviour::new(ping::Config::new().with_timeout(NO_ANSWER))).into(),
             serving: serve.map(|serve| libp2p_relay::Behaviour::new(local, serve.limits.config())).into(),
         };
         off
@@ -183,6 +205,9 @@ impl Through {
                 self.shared.count(|counters| counters.dialed_back += u64::from(reached));
                 let address = said.tested_addr.to_string();
                 self.shared.learn(|facts| facts.dialed_back(&address, reached));
+                if !reached && self.confirmed.contains(&said.tested_addr) {
+                    self.out.push(ToSwarm::ExternalAddrExpired(said.tested_addr));
+                }
                 self.need_relays();
             }
             PartsEvent::Mapping(said) => {
@@ -195,6 +220,14 @@ impl Through {
                 debug!(?mapping, "the router");
                 self.shared.learn(|facts| facts.mapped(mapping));
             }
+            PartsEvent::Living(ping::Event { peer, connection, result }) => match result {
+                Ok(_) | Err(ping::Failure::Unsupported) => {}
+                Err(error) => {
+                    debug!(%error, "a connection gives no sign of life: it is closed");
+                    let connection = CloseConnection::One(connection);
+                    self.out.push(ToSwarm::CloseConnection { peer_id: peer, connection });
+                }
+            },
             PartsEvent::Punching(said) => debug!(through = said.result.is_ok(), "hole punching"),
             PartsEvent::Serving(said) => serving::log(&said),
             PartsEvent::Answering(said) => {
@@ -226,6 +259,7 @@ impl Through {
                 if self.confirmed.len() < MAX_CONFIRMED {
                     self.confirmed.insert(new.addr.clone());
                 }
+                self.hold(new.addr);
                 let address = new.addr.to_string();
                 self.shared.learn(|facts| facts.dialed_back(&address, true));
             }
@@ -246,13 +280,49 @@ impl Through {
         if is_loopback(lost) || kept(lost.iter().next()) {
             return Vec::new();
         }
-        let is_ip4 = |address: &Multiaddr| matches!(address.iter().next(), Some(Protocol::Ip4(_)));
+        // Where others are asked, they try again when all of them are back: the address that is lost need not be the one that they know.
+        let asks = self.parts.checking.is_enabled();
         let gone = |address: &&Multiaddr| {
             let ip = address.iter().next();
             // There are no routers in between where addresses have 128 bits, or hardly any.
-            ip == lost.iter().next() || (is_ip4(address) && is_ip4(lost) && !kept(ip))
+            ip == lost.iter().next() || (!asks && is_ip4(address) && is_ip4(lost) && !kept(ip))
         };
         self.confirmed.iter().filter(gone).cloned().collect()
+    }
+
+    /// All are gone who were asked over IPv4: the router may have got another address meanwhile.
+    fn doubt(&mut self, now: Instant) {
+        let own = |address: &Multiaddr| {
+            let ip = address.iter().next();
+            self.listening.iter().any(|own| own.iter().next() == ip)
+        };
+        let doubtful: BTreeSet<Multiaddr> =
+            self.confirmed.iter().filter(|address| is_ip4(address) && !own(address)).cloned().collect();
+        if !doubtful.is_empty() {
+            self.doubtful = Some((now + DOUBTFUL, doubtful));
+        }
+    }
+
+    /// Others have reached this node at that address: if it is another one of a router, the old one is over.
+    fn hold(&mut self, address: &Multiaddr) {
+        let Some((_, doubtful)) = &mut self.doubtful else { return };
+        doubtful.remove(address);
+        let ip = address.iter().next();
+        if is_ip4(address) && !self.listening.iter().any(|own| own.iter().next() == ip) {
+            let over = doubtful.extract_if(.., |old| old.iter().next() != ip);
+            self.out.extend(over.map(ToSwarm::ExternalAddrExpired));
+        }
+        if doubtful.is_empty() {
+            self.doubtful = None;
+        }
+    }
+
+    /// What was doubted and is not confirmed is over, as soon as there was somebody who could have tried.
+    fn doubts_end(&mut self, now: Instant) {
+        let asked = self.parts.checking.as_ref().is_some_and(Checking::has_server);
+        if asked && let Some((_, doubtful)) = self.doubtful.take_if(|(until, _)| *until <= now) {
+            self.out.extend(doubtful.into_iter().map(ToSwarm::ExternalAddrExpired));
+        }
     }
 
     /// Whoever is reached straight needs no relay but those that were named.
@@ -302,6 +372,9 @@ impl NetworkBehaviour for Through {
         self.only_relays.note(&event);
         self.note(&event);
         self.parts.on_swarm_event(event);
+        if self.parts.checking.as_mut().is_some_and(Checking::begins_anew) {
+            self.doubt(clock::now());
+        }
     }
 
     fn on_connection_handler_event(
@@ -323,10 +396,19 @@ impl NetworkBehaviour for Through {
                 Poll::Ready(other) => {
                     return Poll::Ready(other.map_out(|_| unreachable!("its events are taken above")));
                 }
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {}
+            }
+            // Seen to with each heartbeat of gossipsub, which wakes this.
+            self.doubts_end(clock::now());
+            if self.out.is_empty() {
+                return Poll::Pending;
             }
         }
     }
+}
+
+fn is_ip4(address: &Multiaddr) -> bool {
+    matches!(address.iter().next(), Some(Protocol::Ip4(_)))
 }
 
 #[cfg(test)]
@@ -354,5 +436,72 @@ mod tests {
         assert_eq!(through.gone_with(&cable), [router, cable.clone()]);
         through.listening.remove(&six);
         assert_eq!(through.gone_with(&six), [six.clone()]);
+    }
+    /// What the swarm is told is over.
+    fn over(through: &mut Through) -> Vec<Multiaddr> {
+        let expired = |out| match out {
+            ToSwarm::ExternalAddrExpired(address) => Some(address),
+            _ => None,
+        };
+        through.out.drain(..).filter_map(expired).collect()
+    }
+
+    #[tokio::test]
+    async fn a_router_that_has_got_another_address_is_no_longer_believed_to_have_the_old_one() {
+        let [own, old, same, new] =
+            ["203.0.113.5", "198.51.100.1", "198.51.100.1", "198.51.100.2"].map(|ip| format!("/ip4/{ip}/tcp/1"));
+        let [own, old, same, new] = [own, old, same, new].map(|text| text.parse::<Multiaddr>().unwrap());
+        let shared = link().0.shared;
+        let server = PeerId::random();
+        let routes = Routes { offered: vec![server], dial_back: true, ..Routes::default() };
+        let mut through = Through::new(PeerId::random(), routes, shared);
+        through.listening = [own.clone()].into();
+        through.confirmed = [own.clone(), old.clone()].into();
+        let begin = Instant::from_micros(1_000_000);
+        let later = begin + DOUBTFUL;
+        through.hold(&new);
+        assert_eq!(over(&mut through), [], "several are possible as long as nothing is doubted");
+        // The same one again.
+        through.doubt(begin);
+        through.hold(&own);
+        through.hold(&same);
+        assert_eq!((over(&mut through), through.doubtful.is_none()), (vec![], true));
+        // Another one instead.
+        through.doubt(begin);
+        through.hold(&new);
+        assert_eq!((over(&mut through), through.doubtful.is_none()), (vec![old.clone()], true));
+        // None: nothing is over before somebody was there who could have tried.
+        through.doubt(begin);
+        through.doubts_end(later);
+        assert_eq!(over(&mut through), []);
+        let endpoint = rust_ipfs::ConnectedPoint::Dialer {
+            address: new.clone(),
+            role_override: Endpoint::Dialer,
+            port_use: PortUse::Reuse,
+        };
+        let connection_id = ConnectionId::new_unchecked(1);
+        let opened = rust_ipfs::swarm::behaviour::ConnectionEstablished {
+            peer_id: server,
+            connection_id,
+            endpoint: &endpoint,
+            failed_addresses: &[],
+            other_established: 0,
+        };
+        through.on_swarm_event(FromSwarm::ConnectionEstablished(opened));
+        through.doubts_end(begin);
+        assert_eq!(over(&mut through), []);
+        through.doubts_end(later);
+        assert_eq!(over(&mut through), [old.clone()]);
+        // The last one who could have tried is gone: what was reached is doubted.
+        assert!(through.doubtful.is_none());
+        through.on_swarm_event(FromSwarm::ConnectionClosed(rust_ipfs::swarm::ConnectionClosed {
+            peer_id: server,
+            connection_id,
+            endpoint: &endpoint,
+            cause: None,
+            remaining_established: 0,
+        }));
+        let doubted = through.doubtful.take().unwrap().1;
+        assert_eq!(doubted, [old].into(), "not the address of the machine itself");
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use libp2p_dcutr as dcutr;
@@ -14,24 +15,39 @@ use rust_ipfs::{
     },
 };
 
-use crate::reach::{Address, Place};
+use crate::{
+    driver::clock,
+    reach::{Address, Place},
+    time::Instant,
+};
 
 /// How often one peer may be dialed straight while it is connected: three times by either side, as libp2p does.
 const MAX_PUNCHES: u8 = 6;
 
+/// The most addresses that are dialed for one peer's word: two transports in two families, on four networks. A message has room for
+/// hundreds, each of which would get packets of ours.
+const MAX_ADDRESSES: usize = 16;
+
+/// How long it counts for somebody that they were dialed who has left. Ten minutes: who leaves and comes back for more gets six in
+/// that time.
+const FORGOTTEN: Duration = Duration::from_secs(600);
+
+/// The most peers for whom it counts; then the one is forgotten who left longest ago.
+const MAX_REMEMBERED: usize = 1024;
+
 /// libp2p's, which dials whatever the other end of a circuit names, as often as it asks for that. This one dials no place that is nearer
-/// than the nearest of this node's relays: whoever comes through a relay in the internet has no business in this house, and is
-/// not told its addresses either.
+/// than the nearest of this node's relays: whoever comes through a relay in the internet has no business in this house. Nobody is told
+/// a place that is nearer than the farthest of them: who comes through that one would refuse all because of it.
 #[allow(unreachable_pub, reason = "a part of the handler of a public behaviour")]
 pub struct Punching {
     dcutr: dcutr::Behaviour,
     relays: BTreeSet<PeerId>,
-    /// The nearest place of a relay.
-    nearest: Place,
+    /// Where the relays are that are connected now.
+    near: BTreeMap<PeerId, Place>,
     /// What this part dials. Bounded by the connections of the node, and what each may ask for.
     dials: BTreeSet<ConnectionId>,
-    /// How often each peer was dialed. Bounded as above.
-    punches: BTreeMap<PeerId, u8>,
+    /// How often each peer was dialed, and since when it is gone. Bounded by [`MAX_REMEMBERED`].
+    punches: BTreeMap<PeerId, (u8, Option<Instant>)>,
 }
 
 impl Punching {
@@ -39,28 +55,48 @@ impl Punching {
         Self {
             dcutr: dcutr::Behaviour::new(local),
             relays,
-            nearest: Place::Public,
+            near: BTreeMap::new(),
             dials: BTreeSet::new(),
             punches: BTreeMap::new(),
         }
     }
 
-    /// Whether others may be told of this place, or tell of it.
+    /// Whether others may be told of this place.
     fn may_tell(&self, address: &Multiaddr) -> bool {
-        let place = Address::parse(&address.to_string()).map(|address| address.place());
-        place.is_ok_and(|place| place != Place::Relayed && place != Place::Name && place >= self.nearest)
+        let farthest = self.near.values().max().copied().unwrap_or(Place::Public);
+        straight(address).is_some_and(|place| place >= farthest)
     }
 
-    fn relay_at(&mut self, address: &Multiaddr) {
+    /// Whether this place is dialed because somebody tells of it.
+    fn may_dial(&self, address: &Multiaddr) -> bool {
+        let nearest = self.near.values().min().copied().unwrap_or(Place::Public);
+        straight(address).is_some_and(|place| place >= nearest)
+    }
+
+    /// A relay is connected, there.
+    fn relay_at(&mut self, relay: PeerId, address: &Multiaddr) {
         if let Ok(address) = Address::parse(&address.to_string()) {
-            self.nearest = self.nearest.min(address.first_hop());
+            self.near.insert(relay, address.first_hop().min(Place::Public));
+        }
+    }
+
+    /// A peer has left.
+    fn left(&mut self, now: Instant, peer: &PeerId) {
+        if let Some((_, gone)) = self.punches.get_mut(peer) {
+            *gone = Some(now);
+        }
+        self.punches.retain(|_, (_, gone)| gone.is_none_or(|gone| now.since(gone) < FORGOTTEN));
+        while self.punches.len() > MAX_REMEMBERED {
+            let left = self.punches.iter().filter_map(|(peer, (_, gone))| Some(((*gone)?, *peer)));
+            let Some((_, oldest)) = left.min() else { break };
+            self.punches.remove(&oldest);
         }
     }
 
     /// Whether this peer may be dialed once more.
     fn may_punch(&mut self, peer: PeerId) -> bool {
-        let punches = self.punches.entry(peer).or_default();
-        *punches = punches.saturating_add(1);
+        let (punches, gone) = self.punches.entry(peer).or_default();
+        (*punches, *gone) = (punches.saturating_add(1), None);
         *punches <= MAX_PUNCHES
     }
 }
@@ -86,8 +122,13 @@ impl NetworkBehaviour for Punching {
         addresses: &[Multiaddr],
         _: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        let ours = self.dials.contains(&connection_id);
-        match !ours || addresses.iter().all(|address| self.may_tell(address)) {
+        if !self.dials.contains(&connection_id) {
+            return Ok(Vec::new());
+        }
+        if addresses.len() > MAX_ADDRESSES {
+            return Err(ConnectionDenied::new("a stranger names too many addresses"));
+        }
+        match addresses.iter().all(|address| self.may_dial(address)) {
             true => Ok(Vec::new()),
             false => {
                 Err(ConnectionDenied::new("nobody is dialed there for a stranger's word: it is too near"))
@@ -112,11 +153,12 @@ impl NetworkBehaviour for Punching {
             FromSwarm::ConnectionEstablished(new) => {
                 self.dials.remove(&new.connection_id);
                 if self.relays.contains(&new.peer_id) && !new.endpoint.is_relayed() {
-                    self.relay_at(new.endpoint.get_remote_address());
+                    self.relay_at(new.peer_id, new.endpoint.get_remote_address());
                 }
             }
             FromSwarm::ConnectionClosed(old) if old.remaining_established == 0 => {
-                self.punches.remove(&old.peer_id);
+                self.near.remove(&old.peer_id);
+                self.left(clock::now(), &old.peer_id);
             }
             FromSwarm::DialFailure(failed) => {
                 self.dials.remove(&failed.connection_id);
@@ -149,6 +191,12 @@ impl NetworkBehaviour for Punching {
     }
 }
 
+/// Where an address leads straight.
+fn straight(address: &Multiaddr) -> Option<Place> {
+    let place = Address::parse(&address.to_string()).ok()?.place();
+    (place != Place::Relayed && place != Place::Name).then_some(place)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,8 +212,8 @@ mod tests {
         let near =
             ["/ip4/192.168.1.1/tcp/80", "/ip4/127.0.0.1/tcp/22", "/ip4/169.254.169.254/tcp/80"].map(at);
         let odd = ["/dns4/router.example/tcp/80", "/ip4/203.0.113.7/tcp/1/p2p-circuit"].map(at);
-        assert!(public.iter().all(|address| punching.may_tell(address)));
-        assert!(near.iter().chain(&odd).all(|address| !punching.may_tell(address)));
+        assert!(public.iter().all(|address| punching.may_tell(address) && punching.may_dial(address)));
+        assert!(near.iter().chain(&odd).all(|at| !punching.may_tell(at) && !punching.may_dial(at)));
         let id = ConnectionId::new_unchecked(1);
         let mut dials = |addresses: &[Multiaddr]| {
             punching.handle_pending_outbound_connection(id, None, addresses, Endpoint::Dialer).is_ok()
@@ -176,10 +224,17 @@ mod tests {
             punching.handle_pending_outbound_connection(id, None, addresses, Endpoint::Dialer).is_ok()
         };
         assert!(dials(&public) && !dials(&[public[0].clone(), near[0].clone()]));
+        assert!(!dials(&vec![public[0].clone(); MAX_ADDRESSES + 1]), "who names many aims at others");
         // A relay in the same house opens the house, and nothing nearer.
-        punching.relay_at(&at("/ip4/192.168.1.9/tcp/4001"));
-        punching.relay_at(&at("/ip4/203.0.113.9/tcp/4001"));
+        let (inside, outside) = (PeerId::random(), PeerId::random());
+        punching.relay_at(inside, &at("/ip4/192.168.1.9/tcp/4001"));
         assert_eq!(near.each_ref().map(|address| punching.may_tell(address)), [true, false, false]);
+        // One outside beside it hears nothing of the house, which is dialed for those who come through the first.
+        punching.relay_at(outside, &at("/ip4/203.0.113.9/tcp/4001"));
+        assert_eq!(near.each_ref().map(|address| punching.may_tell(address)), [false; 3]);
+        assert_eq!(near.each_ref().map(|address| punching.may_dial(address)), [true, false, false]);
+        punching.near.remove(&inside);
+        assert_eq!(near.each_ref().map(|address| punching.may_dial(address)), [false; 3]);
     }
 
     #[test]
@@ -188,5 +243,18 @@ mod tests {
         let peer = PeerId::random();
         assert_eq!((0..1000).filter(|_| punching.may_punch(peer)).count(), 6);
         assert!(punching.may_punch(PeerId::random()));
+        // Nor more often where they leave and come back.
+        let begin = Instant::from_micros(1_000_000);
+        punching.left(begin, &peer);
+        assert!(!punching.may_punch(peer));
+        punching.left(begin + Duration::from_secs(1), &peer);
+        punching.left(begin + Duration::from_secs(1) + FORGOTTEN, &PeerId::random());
+        assert!(punching.may_punch(peer));
+        for n in 0..2 * MAX_REMEMBERED as u64 {
+            let other = PeerId::random();
+            assert!(punching.may_punch(other));
+            punching.left(begin + Duration::from_millis(n), &other);
+        }
+        assert!(punching.punches.len() <= MAX_REMEMBERED);
     }
 }

@@ -25,7 +25,8 @@ pub struct RelayLimits {
     /// The most bytes that go through a circuit, in each direction. Default 4 MiB: four times the signals of an hour. Sound at
     /// 24 kbit/s is through with it after 23 minutes, so this is no way to make calls through a stranger's relay.
     pub circuit_bytes: u64,
-    /// How many places and circuits one node may ask for in a row; one more each minute after that. Default 30, as libp2p's own.
+    /// How many places and circuits one node may ask for in a row; after that one more place each minute, and one more circuit each
+    /// 10 s: in a conversation circuits are made anew each 105 s, and a node has up to sixteen. Default 30, as libp2p's own.
     pub requests_per_node: u32,
     /// The same for one IP address. Default 120: a house or a carrier's NAT has many nodes, and they all come back at once after an
     /// outage; libp2p's own is 60.
@@ -78,7 +79,7 @@ impl RelayLimits {
     }
 
     pub(super) fn config(&self) -> Config {
-        let every = Duration::from_secs(60);
+        let (every, circuit) = (Duration::from_secs(60), Duration::from_secs(10));
         let config = Config {
             max_reservations: self.places,
             // Two, where one connection takes over from another.
@@ -95,9 +96,9 @@ impl RelayLimits {
         let [node, ip] = [self.requests_per_node, self.requests_per_ip].map(at_least_one);
         config
             .reservation_rate_per_peer(node, every)
-            .circuit_src_per_peer(node, every)
+            .circuit_src_per_peer(node, circuit)
             .reservation_rate_per_ip(ip, every)
-            .circuit_src_per_ip(ip, every)
+            .circuit_src_per_ip(ip, circuit)
     }
 }
 
