@@ -140,7 +140,11 @@ impl Finding {
     }
 
     /// Who was met for the sake of a question, is asked nothing any more, and of no other use: to be let go. Each is named once.
-    pub(super) fn idle(&mut self, now: crate::time::Instant, useful: impl Fn(&PeerId) -> bool) -> Vec<PeerId> {
+    pub(super) fn idle(
+        &mut self,
+        now: crate::time::Instant,
+        useful: impl Fn(&PeerId) -> bool,
+    ) -> Vec<PeerId> {
         if self.strangers.is_empty() || self.ours.is_asking() || self.public.is_asking() {
             return Vec::new();
         }

@@ -114,7 +114,10 @@ impl NetworkBehaviour for Finding {
                 self.strangers.remove(&closed.peer_id);
             }
             FromSwarm::ConnectionEstablished(new) => {
-                if new.other_established == 0 && new.endpoint.is_dialer() && self.dialed.contains(&new.peer_id) {
+                if new.other_established == 0
+                    && new.endpoint.is_dialer()
+                    && self.dialed.contains(&new.peer_id)
+                {
                     self.strangers.insert(new.peer_id, clock::now());
                 }
             }

@@ -53,8 +53,16 @@ pub(super) struct Table {
 
 enum Query {
     /// `here`: what this node holds itself. It may be older than what others have, so it comes last.
-    Records { found: futures::channel::mpsc::Sender<Bytes>, left: usize, own: bool, here: Option<Bytes> },
-    Node { peer: PeerId, reply: oneshot::Sender<Vec<Multiaddr>> },
+    Records {
+        found: futures::channel::mpsc::Sender<Bytes>,
+        left: usize,
+        own: bool,
+        here: Option<Bytes>,
+    },
+    Node {
+        peer: PeerId,
+        reply: oneshot::Sender<Vec<Multiaddr>>,
+    },
     Store(oneshot::Sender<usize>),
 }
 

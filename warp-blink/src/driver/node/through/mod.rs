@@ -448,8 +448,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_router_that_has_got_another_address_is_no_longer_believed_to_have_the_old_one() {
-        let [own, old, same, new] =
-            ["203.0.113.5", "198.51.100.1", "198.51.100.1", "198.51.100.2"].map(|ip| format!("/ip4/{ip}/tcp/1"));
+        let [own, old, same, new] = ["203.0.113.5", "198.51.100.1", "198.51.100.1", "198.51.100.2"]
+            .map(|ip| format!("/ip4/{ip}/tcp/1"));
         let [own, old, same, new] = [own, old, same, new].map(|text| text.parse::<Multiaddr>().unwrap());
         let shared = link().0.shared;
         let server = PeerId::random();
