@@ -72,7 +72,7 @@ fuzz: setup ## run each fuzz target for SECONDS=60 and print a table; not part o
 sim: setup ## random lives of 2 to 16 phones, in virtual time (RUNS=10000, FROM=20000; SEED=17 shows one)
 	@$(CARGO) run --release --locked --quiet -p blink-sim
 
-bench: setup ## measure what messages, the call machine, connections and sound cost, and write docs/benchmarks.md
+bench: setup ## measure what messages, the call machine, connections, sound and being found cost, and write docs/benchmarks.md
 	@scripts/bench.sh
 
 audio-quality: setup ## score real speech (PESQ) that went through calls over lossy networks, and write docs/audio-quality.md (SEEDS=3)
