@@ -15,7 +15,7 @@ STEP := scripts/step.sh
 ALL := --workspace --locked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-turn test-browser test-lab test-devices lint fmt doc fuzz sim bench audio-quality clean-demo
+.PHONY: help setup demo test test-turn test-browser test-lab test-interop test-devices lint fmt doc fuzz sim bench audio-quality clean-demo
 
 # How long each fuzz target runs.
 SECONDS ?= 60
@@ -47,6 +47,9 @@ test-browser: setup ## calls with real Chromium and Firefox ESR, without a windo
 test-lab: setup ## calls through networks that fail, in namespaces: needs root and Linux, installs coturn and nftables if missing
 	@scripts/lab.sh
 
+test-interop: setup ## gossip with a real js-libp2p node, which npm installs at the first time; Node.js is installed if missing (Debian)
+	@scripts/interop.sh
+
 test-devices: setup ## speech through real devices without hardware: null sinks of a PulseAudio of its own, installed if missing (Debian)
 	@scripts/devices.sh
 
@@ -69,7 +72,7 @@ fuzz: setup ## run each fuzz target for SECONDS=60 and print a table; not part o
 sim: setup ## random lives of 2 to 16 phones, in virtual time (RUNS=10000, FROM=20000; SEED=17 shows one)
 	@$(CARGO) run --release --locked --quiet -p blink-sim
 
-bench: setup ## measure what messages, the call machine, connections and sound cost, and write docs/benchmarks.md
+bench: setup ## measure what messages, the call machine, connections, sound and being found cost, and write docs/benchmarks.md
 	@scripts/bench.sh
 
 audio-quality: setup ## score real speech (PESQ) that went through calls over lossy networks, and write docs/audio-quality.md (SEEDS=3)

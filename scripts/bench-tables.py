@@ -5,6 +5,7 @@ docs/benchmarks/NAME.json gets all of them; in docs/benchmarks.md what stands be
 `<!-- end -->` is replaced. The rest of that page is written by hand, and quotes no figures.
 """
 
+import datetime
 import json
 import os
 import pathlib
@@ -362,11 +363,65 @@ def audio(times, counts):
     return {"audio_sending": sending(), "audio_receiving": receiving(), "audio_repairs": repairs()}
 
 
+WHEN = {"alone": "alone", "met": "after calling four others"}
+
+
+def reach(times, counts):
+    """What it takes to be found."""
+    figure, said = counts["reach"], counts["signals"]
+    ms = lambda name: f"{figure[name] / 1e3:,.0f}"
+
+    def reaching():
+        rows = []
+        for name, text in [("one", "one call at a time"), ("all", "all phones call at once")]:
+            for what, until in [("reached", "connected with their node"), ("rings", "it rings there")]:
+                shares = [ms(f"{name}/{what}/{share}_us") for share in ["median", "p95", "worst"]]
+                rows.append([f"{text}: {until}", *shares, f"{figure[f'{name}/failed']:,}"])
+        return table(["from the call until", "median ms", "95 % ms", "longest ms", "failed"], rows)
+
+    def idling():
+        rows = []
+        for name, text in WHEN.items():
+            phones, connections = figure["phones"], figure[f"{name}/connections"]
+            rows.append(
+                [
+                    text,
+                    f"{2 * connections / (phones + 1):.1f}",
+                    f"{figure[f'{name}/phone_kb']:,} kB",
+                    f"{figure[f'{name}/phone_idle_ppb'] / 1e7:.3f} %",
+                    f"{figure[f'{name}/bootstrap_connections']:,}",
+                    f"{figure[f'{name}/bootstrap_idle_ppb'] / 1e7:.2f} %",
+                ]
+            )
+        head = ["a phone that does nothing", "connections", "memory", "of a core", "the bootstrap node's connections", "of a core"]
+        return table(head, rows)
+
+    def each():
+        start, found = (f"{figure[name] / 1e3:,.0f} ms of a core" for name in ["start_us", "found_cpu_us"])
+        rows = [["a phone that starts", start], ["the same and its first minutes, in which it is found", found]]
+        rows.append(["a contact that is not connected", f"{figure['contact_bytes']:,} bytes"])
+        if "connection_end_bytes" in figure:
+            rows.append(["one end of a connection that stays", f"{figure['connection_end_bytes'] / 1024:,.0f} kB"])
+            rows.append(["the same, at rest", f"{figure['connection_end_idle_ppb'] / 1e7:.4f} % of a core"])
+        return table(["what", "costs"], rows)
+
+    def signals():
+        kinds = ["hello", "welcome", "session", "call_topic", "link"]
+        rows = []
+        for name, text in [("set_up", "until both hear each other"), ("talk_30_s", "30 s of talk"), ("end", "hanging up")]:
+            rows.append([text, *(str(said[f"{name}/{kind}"]) for kind in kinds)])
+        head = ["both ends together", "first messages", "their answers", "in the session", "to the call's topic", "over the link"]
+        return table(head, rows)
+
+    return {"reach_times": reaching(), "reach_idle": idling(), "reach_each": each(), "reach_signals": signals()}
+
+
 # By name: the tables, and the least that a whole run has, in times and in numbers of each kind.
 RUNS = {
     "wire": (wire, 40, {"bytes": 12}),
     "audio": (audio, 20, {}),
     "proto": (proto, 80, {"effects": 70, "nonsense": 70, "inputs": 6, "held": 9}),
+    "reach": (reach, 0, {"reach": 25, "signals": 15}),
     "links": (
         links,
         0,
@@ -395,11 +450,17 @@ def main():
         times, counts = read(output.read_text(encoding="utf-8").splitlines())
         whole(output.name, times, counts)
         record = {"machine": machine, **counts, "times": times}
+        made = RUNS[output.name][0](times, counts)
+        made[f"{output.name} machine"] = "{processor}, {cores} cores, Rust {rustc}.".format(**machine)
+        if output.name == "reach":
+            # These cannot be taken in a moment, nor by everybody: when and how they were taken belongs to them.
+            today = datetime.date.today().isoformat()
+            record["machine"] = {**machine, "date": today}
+            how = "in release" if counts["reach"]["optimised"] else "in the profile of the tests, which optimises less"
+            made["reach machine"] = made["reach machine"][:-1] + f"; {counts['reach']['phones']} phones, {today}, {how}."
         (DOCS / "benchmarks").mkdir(exist_ok=True)
         json_file = DOCS / "benchmarks" / f"{output.name}.json"
         json_file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        made = RUNS[output.name][0](times, counts)
-        made[f"{output.name} machine"] = "{processor}, {cores} cores, Rust {rustc}.".format(**machine)
         for name, figures in made.items():
             start = f"<!-- figures: {name} -->\n"
             if start not in text:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Measures in release what messages, the machine, connections and sound cost, and writes the figures into docs/benchmarks.md and
-# the JSON beside it. `bench.sh wire`, `proto`, `links` and `audio` measure one of them and leave the others' figures
+# Measures in release what messages, the machine, connections, sound and being found cost, and writes the figures into
+# docs/benchmarks.md and the JSON beside it. `bench.sh wire`, `proto`, `links`, `audio` and `reach` measure one of them and leave the others' figures
 # as they are. Any other arguments are those of the first two (a filter, --min-time 1): with them, nothing is written.
 # Take figures in a quiet moment: a busy machine shows in the median first.
 set -euo pipefail
@@ -10,11 +10,13 @@ package=(--locked -p warp-blink --no-default-features)
 all=(wire proto)
 links=yes
 audio=yes
+reach=yes
 case "${1:-}" in
     "") ;;
-    wire | proto) all=("$1") links= audio= ;;
-    links) all=() audio= ;;
-    audio) all=() links= ;;
+    wire | proto) all=("$1") links= audio= reach= ;;
+    links) all=() audio= reach= ;;
+    audio) all=() links= reach= ;;
+    reach) all=() links= audio= ;;
     *) exec cargo bench --quiet "${package[@]}" "${all[@]/#/--bench=}" -- --color never "$@" ;;
 esac
 command -v python3 >/dev/null || { echo "bench.sh: the tables are written by python3, which is not here" >&2; exit 1; }
@@ -37,5 +39,11 @@ if [ -n "$links" ]; then
         load::measure_processor load::measure_memory_of_ours load::measure_memory_of_the_bare_engine load::measure_listeners; do
         "${run[@]}" "engine::webrtc::bench::$name" | grep -o '#[a-z_]* .*' | tee -a "$out/links"
     done
+fi
+if [ -n "$reach" ]; then
+    # Both ends of all connections are in one process: it needs more open files than most systems give at first.
+    phones=${PHONES:-200}
+    ulimit -S -n "$(ulimit -H -n)"
+    cargo bench --quiet --locked -p warp-blink --bench reach -- --phones "$phones" | tee "$out/reach"
 fi
 python3 scripts/bench-tables.py "$out"/*

@@ -12,6 +12,7 @@ mod connecting;
 mod ending;
 mod finding;
 mod flood;
+mod interop;
 mod memory;
 mod relays;
 mod talking;
