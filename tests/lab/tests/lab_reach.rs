@@ -201,6 +201,15 @@ fn heard(moments: &[Vec<Moment>; 2], from: f64, until: f64) {
     }
 }
 
+/// Waits until both hear each other, and tells all if they do not.
+fn both_hear(world: &World, talk: &Talk) {
+    let connected = talk.heard();
+    if connected.is_err() {
+        println!("{}\n{}", story(talk), world.packets());
+    }
+    connected.expect("they hear each other");
+}
+
 /// A call from one seat to another. `sound`: they must hear each other.
 fn connects(name: &str, seats: [Seat; 2], help: Help, sound: bool) {
     let world = World::new(seats, help).expect("a lab");
@@ -214,12 +223,7 @@ fn connects(name: &str, seats: [Seat; 2], help: Help, sound: bool) {
         rings.expect("it rings");
         return;
     }
-    let connected = talk.heard();
-    if let Err(error) = connected {
-        println!("{}\n{}", story(&talk), world.packets());
-        row(name, help, &talk).report().expect("the table can be written");
-        panic!("{error}");
-    }
+    both_hear(&world, &talk);
     let from = unix(SystemTime::now());
     talk_for(TALK);
     let mut row = row(name, help, &talk);
@@ -287,11 +291,7 @@ fn relay_only(side: Option<usize>) -> World {
         .reachable()
         .and_then(|()| Talk::call(&world.lab, &world.caller, callee, &more[0]))
         .expect("the phones start");
-    let connected = talk.heard();
-    if connected.is_err() {
-        println!("{}\n{}", story(&talk), world.packets());
-    }
-    connected.expect("they hear each other");
+    both_hear(&world, &talk);
     let from = unix(SystemTime::now());
     talk_for(TALK);
     let name = ["the caller shows no address", "the callee shows no address"];
@@ -328,11 +328,7 @@ fn who_shows_no_address_sends_no_packet_to_the_other_end() {
 fn bootstrap_dies(name: &str, seats: [Seat; 2]) {
     let mut world = World::new(seats, Help::Coturn).expect("a lab");
     let mut talk = world.call().expect("the phones start");
-    let connected = talk.heard();
-    if connected.is_err() {
-        println!("{}\n{}", story(&talk), world.packets());
-    }
-    connected.expect("they hear each other");
+    both_hear(&world, &talk);
     talk_for(3.0);
     let died = unix(SystemTime::now());
     world.bootstrap.kill();
