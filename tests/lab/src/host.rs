@@ -1,7 +1,7 @@
 //! Hosts: namespaces with a device and addresses, and what happens to them.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     env,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::Path,
@@ -141,6 +141,13 @@ impl Lab {
     pub fn counters(&self, from: &Host, to: &Host) -> Counters {
         self.router.with(|mesh, _| mesh.counters(from.index, to.index))
     }
+
+    /// Whom all packets so far said they were from and where they went, each with their number, whatever became of them.
+    /// What stays in the private network of a router is not among them.
+    #[must_use]
+    pub fn seen(&self) -> BTreeMap<(IpAddr, IpAddr), u64> {
+        self.router.with(|mesh, _| mesh.seen().clone())
+    }
 }
 
 /// A machine in the lab. Its network ends when it is dropped.
@@ -167,6 +174,24 @@ impl Host {
     #[must_use]
     pub fn v6(&self, k: u8) -> Ipv6Addr {
         Ipv6Addr::new(0x2001, 2, 0, u16::from(self.number), 0, 0, 0, u16::from(k))
+    }
+
+    /// Whether an address is one that this host can have.
+    #[must_use]
+    pub fn may_have(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => address.octets()[..3] == self.v4(0).octets()[..3],
+            IpAddr::V6(address) => address.segments()[..4] == self.v6(0).segments()[..4],
+        }
+    }
+
+    /// Takes all addresses of IPv4 away.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn only_v6(&mut self) -> Result<(), Error> {
+        let old: Vec<_> = self.addresses.iter().copied().filter(IpAddr::is_ipv4).collect();
+        self.exchange(&old, &[])
     }
 
     /// Gives the host its k-th addresses, one of each family, beside those that it has.

@@ -8,13 +8,15 @@
 //! - [`link`], [`packet`], [`mesh`]: pure, tested without root.
 //! - `host`, `router`, `nat`: namespaces, devices and the threads that carry packets.
 //! - [`sound`]: a signal that is known at every moment, and an ear that finds it again in a recording.
-//! - `phone`, `relay`: the `blink` command and coturn as processes in hosts.
+//! - `phone`, `bootstrap`, `relay`: the `blink` command, as a phone and as a node in between, and coturn as processes in hosts.
 
 pub mod link;
 pub mod mesh;
 pub mod packet;
 pub mod sound;
 
+#[cfg(target_os = "linux")]
+mod bootstrap;
 #[cfg(target_os = "linux")]
 mod host;
 #[cfg(target_os = "linux")]
@@ -37,12 +39,13 @@ pub use mesh::Counters;
 
 #[cfg(target_os = "linux")]
 pub use {
+    bootstrap::Bootstrap,
     host::{Host, Lab},
     nat::Nat,
     phone::{Heard, Phone, Signals, Talk, blink, unix},
     process::Process,
     relay::Relay,
-    table::Row,
+    table::{Found, Row},
 };
 
 /// What can go wrong in the lab itself.

@@ -48,6 +48,8 @@ pub struct Mesh {
     order: u64,
     /// Addresses that are out of reach, though their host has them.
     dead: BTreeSet<IpAddr>,
+    /// How many packets have had these ends, whatever became of them.
+    seen: BTreeMap<(IpAddr, IpAddr), u64>,
     /// What does not pass between two hosts.
     blocked: BTreeSet<(usize, usize, Protocol)>,
 }
@@ -83,6 +85,7 @@ impl Mesh {
             travelling: BinaryHeap::new(),
             order: 0,
             dead: BTreeSet::new(),
+            seen: BTreeMap::new(),
             blocked: BTreeSet::new(),
         }
     }
@@ -141,9 +144,17 @@ impl Mesh {
         self.links.get(&(from, to)).map(|(_, counters)| *counters).unwrap_or_default()
     }
 
+    /// Whom packets said they were from and where they went, each with their number: everything that any host has sent, also
+    /// to where nobody is and past no rule.
+    #[must_use]
+    pub fn seen(&self) -> &BTreeMap<(IpAddr, IpAddr), u64> {
+        &self.seen
+    }
+
     /// A packet of a host enters.
     pub fn enter(&mut self, now: Duration, from: usize, packet: &[u8]) {
         let Some(header) = header(packet) else { return };
+        *self.seen.entry((header.source, header.destination)).or_default() += 1;
         let holds =
             |prefixes: &Vec<Prefix>| prefixes.iter().any(|prefix| prefix.contains(header.destination));
         let Some(to) = self.prefixes.iter().position(holds) else { return };
@@ -243,6 +254,9 @@ mod tests {
         mesh.enter(MS, 0, &packet(A, A, 17, 3));
         mesh.enter(MS, 0, &[1, 2, 3]);
         assert_eq!(mesh.next(), None);
+        // They were seen all the same.
+        let ends = |to: [u8; 4]| (IpAddr::from(A), IpAddr::from(to));
+        assert_eq!((mesh.seen()[&ends([8, 8, 8, 8])], mesh.seen()[&ends(A)], mesh.seen().len()), (1, 1, 4));
     }
 
     #[test]

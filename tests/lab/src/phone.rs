@@ -56,7 +56,12 @@ pub fn unix(time: SystemTime) -> f64 {
 }
 
 impl Phone {
-    fn start(lab: &Lab, host: &Host, name: &str, seed: u64, arguments: &[String]) -> Result<Self, Error> {
+    /// Starts `blink` on a host with these arguments and those for its output and sound. What it says is another thing for each
+    /// seed.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start(lab: &Lab, host: &Host, name: &str, seed: u64, arguments: &[String]) -> Result<Self, Error> {
         let file = |end: &str| lab.directory().join(format!("{name}{end}"));
         let (mouth, ear, log) = (file("-mouth.wav"), file("-ear.wav"), file(".log"));
         let said = sound::speech(seed, SPEECH);
@@ -75,12 +80,42 @@ impl Phone {
         &self.process
     }
 
+    /// Waits until it has ended, and returns its exit code. After `patience` it is told to end.
+    pub fn end(&mut self, patience: Duration) -> Option<i32> {
+        self.process.end(patience)
+    }
+
+    /// When it wrote the first line of this event, if it has.
+    #[must_use]
+    pub fn when(&self, event: &str) -> Option<f64> {
+        self.process.lines().iter().find(|line| line["event"] == event).map(|line| number(line, "t"))
+    }
+
+    /// Waits until others can reach it: straight, or at a relay.
+    ///
+    /// # Errors
+    /// If that does not come about.
+    pub fn reachable(&self) -> Result<(), Error> {
+        let wanted = |line: &Value| {
+            line["event"] == "node" && [Some("public"), Some("relayed")].contains(&line["state"].as_str())
+        };
+        self.process.wait_until("reachable `node`", PATIENCE, wanted).map(drop)
+    }
+
+    /// How it stands now in the network, as far as it has told.
+    #[must_use]
+    pub fn standing(&self) -> String {
+        let lines = self.process.lines();
+        let last = lines.iter().rev().find(|line| line["event"] == "node");
+        last.and_then(|line| line["state"].as_str()).unwrap_or("unknown").to_owned()
+    }
+
     /// What it told, but for its figures, each with its time: what a row of the table is explained by.
     fn told(&self) -> Vec<(f64, String)> {
         let lines = self.process.lines();
         let telling = lines.iter().filter(|line| line["event"] != "stats" && line["event"] != "summary");
         let text = |line: &Value| {
-            let fields = ["event", "state", "reason", "route", "kind", "cause", "failure"];
+            let fields = ["event", "state", "via", "reason", "route", "kind", "cause", "failure"];
             fields.iter().filter_map(|field| line[*field].as_str()).collect::<Vec<_>>().join(" ")
         };
         telling.map(|line| (number(line, "t"), text(line))).collect()
@@ -167,22 +202,50 @@ impl Talk {
         more: [&[String]; 2],
     ) -> Result<Self, Error> {
         let listen = ["--listen".to_owned(), signals.multiaddr(None)];
-        let mut answer = vec!["answer".to_owned(), "--once".into()];
-        answer.extend(listen.iter().chain(more[1]).cloned());
-        let callee = Phone::start(lab, hosts[1], "callee", 2, &answer)?;
+        let answer: Vec<_> = listen.iter().chain(more[1]).cloned().collect();
+        let callee = Self::callee(lab, hosts[1], &answer)?;
         let ready = callee.process.wait_for("ready", PATIENCE)?;
         let text = |field: &str| ready[field].as_str().unwrap_or_default().to_owned();
         let node = format!("{}/p2p/{}", signals.multiaddr(Some(hosts[1])), text("peer_id"));
-        let mut call = vec!["call".to_owned(), text("did"), "--peer".into(), node];
+        let mut call = vec!["--peer".into(), node];
         call.extend(listen.iter().chain(more[0]).cloned());
-        let caller = Phone::start(lab, hosts[0], "caller", 1, &call)?;
-        let talk = Self { phones: [caller, callee] };
+        let talk = Self::call(lab, hosts[0], callee, &call)?;
+        talk.heard()?;
+        Ok(talk)
+    }
+
+    /// Somebody who answers one call, at once.
+    ///
+    /// # Errors
+    /// If the phone cannot be started.
+    pub fn callee(lab: &Lab, host: &Host, more: &[String]) -> Result<Phone, Error> {
+        let answer = ["answer", "--once"].map(String::from).into_iter().chain(more.iter().cloned());
+        Phone::start(lab, host, "callee", 2, &answer.collect::<Vec<_>>())
+    }
+
+    /// Somebody on this host calls that phone by its key, and knows of it what `more` tells. Returns before they are connected.
+    ///
+    /// # Errors
+    /// If the callee is not ready, or the phone cannot be started.
+    pub fn call(lab: &Lab, host: &Host, callee: Phone, more: &[String]) -> Result<Self, Error> {
+        let ready = callee.process.wait_for("ready", PATIENCE)?;
+        let key = ready["did"].as_str().unwrap_or_default();
+        let call = ["call", key].map(String::from).into_iter().chain(more.iter().cloned());
+        let caller = Phone::start(lab, host, "caller", 1, &call.collect::<Vec<_>>())?;
+        Ok(Self { phones: [caller, callee] })
+    }
+
+    /// Waits until both hear each other.
+    ///
+    /// # Errors
+    /// If they do not.
+    pub fn heard(&self) -> Result<(), Error> {
         for event in ["media_started", "first_audio"] {
-            for phone in &talk.phones {
+            for phone in &self.phones {
                 phone.process.wait_for(event, PATIENCE)?;
             }
         }
-        Ok(talk)
+        Ok(())
     }
 
     /// Fails if either side says that the call is over.

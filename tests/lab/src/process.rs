@@ -79,15 +79,33 @@ impl Process {
         self.said.lines.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
     }
 
+    /// Has it said nothing so far: what is waited for from now on is new.
+    pub fn forget(&self) {
+        self.said.lines.lock().unwrap_or_else(PoisonError::into_inner).0.clear();
+    }
+
     /// The first line with this `event`, as soon as it is there.
     ///
     /// # Errors
     /// If it does not come within `patience`, or the program ends first.
     pub fn wait_for(&self, event: &str, patience: Duration) -> Result<Value, Error> {
+        self.wait_until(event, patience, |line| line["event"] == event)
+    }
+
+    /// The first line that is `wanted`, as soon as it is there. `what` that is, for the error.
+    ///
+    /// # Errors
+    /// If it does not come within `patience`, or the program ends first.
+    pub fn wait_until(
+        &self,
+        what: &str,
+        patience: Duration,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Result<Value, Error> {
         let until = Instant::now() + patience;
         let mut lines = self.said.lines.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if let Some(line) = lines.0.iter().find(|line| line["event"] == event) {
+            if let Some(line) = lines.0.iter().find(|line| wanted(line)) {
                 return Ok(line.clone());
             }
             let left = until.saturating_duration_since(Instant::now());
@@ -97,7 +115,7 @@ impl Process {
                 let telling = lines.0.iter().filter(|line| line["event"] != "stats");
                 let told: Vec<_> = telling.map(ToString::to_string).collect();
                 return Err(Error::Program(format!(
-                    "no `{event}`: {} {why} after\n{}",
+                    "no `{what}`: {} {why} after\n{}",
                     self.name,
                     told.join("\n")
                 )));
@@ -113,6 +131,13 @@ impl Process {
     pub fn tell(&mut self, line: &str) -> Result<(), Error> {
         let Some(input) = &mut self.input else { return Ok(()) };
         writeln!(input, "{line}").and_then(|()| input.flush()).map_err(Error::io(self.name.clone()))
+    }
+
+    /// Kills it, as the system does that runs out of memory: it says goodbye to nobody.
+    pub fn kill(&mut self) {
+        // One that has ended already is as dead.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 
     /// Waits until it has ended, and returns its exit code. After `patience` it is told to end.

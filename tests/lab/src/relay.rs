@@ -48,7 +48,9 @@ impl Relay {
             ["/CN=lab", "-addext", &subject, "-addext", constraint, "-keyout", &key, "-out", &certificate];
         command("openssl", &[&request[..], &names[..]].concat(), "")?;
         command("openssl", &["x509", "-outform", "der", "-in", &certificate, "-out", &text(&der)], "")?;
+        let six = host.v6(1);
         let mut config = format!("listening-ip={address}\nrelay-ip={address}\nlistening-port={PORT}\n");
+        config += &format!("listening-ip={six}\nrelay-ip={six}\n");
         // A password for its command line, which is off, is the only way to stop a warning.
         for line in ["lt-cred-mech", "realm=lab", "no-cli", "no-stdout-log", "cli-password=unused"] {
             writeln!(config, "{line}").map_err(|error| Error::Program(error.to_string()))?;
