@@ -243,7 +243,7 @@ fn messages_nest_no_deeper_than_the_bound() {
     let under = |levels: usize, bytes: &[u8]| shallow(&[&vec![0x81; levels][..], bytes].concat());
     let deepest = |bytes: &SecretBytes| (0..=MAX_DEPTH).rev().find(|levels| under(*levels, bytes) == Ok(()));
     let left: Vec<usize> = one_of_each().iter().filter_map(deepest).collect();
-    assert_eq!(left, [4, 5, 2, 2, 1, 3, 3, 3, 2, 1, 0, 3, 3, 0, 3]);
+    assert_eq!(left, [4, 5, 2, 2, 1, 3, 3, 3, 2, 1, 0, 3, 3, 0, 3, 3]);
 }
 
 /// A record with one level more inside is refused before it is decoded.
