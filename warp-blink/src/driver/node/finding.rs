@@ -44,6 +44,10 @@ const MAX_PLACES: usize = 8;
 /// The most nodes of the local network that are remembered: a large office.
 const MAX_NEARBY: usize = 256;
 
+/// The most nodes that are connected for a question only. 48: two lookups at a time, of which each asks the twenty nearest. A node that
+/// has 128 connections keeps room for those who call; who is not asked counts as away.
+const MAX_STRANGERS: usize = 48;
+
 /// How often the local network is asked anew. Default one minute: a question that was lost costs that long at most, and a
 /// node that is new asks (and so tells) at once. libp2p's own is five minutes.
 const MDNS_INTERVAL: Duration = Duration::from_secs(60);
@@ -52,6 +56,7 @@ const MDNS_INTERVAL: Duration = Duration::from_secs(60);
 #[allow(unreachable_pub, reason = "a public behaviour's handler is made of its handler")]
 pub struct Finding {
     shared: Arc<Shared>,
+    local: Option<PeerId>,
     ours: Table,
     public: Table,
     /// Never locked: rust-ipfs wants a behaviour that threads can share, and this one they cannot.
@@ -94,6 +99,7 @@ impl Finding {
     pub(super) fn off(shared: Arc<Shared>) -> Self {
         Self {
             shared,
+            local: None,
             ours: Table::none(),
             public: Table::none(),
             mdns: Mutex::new(None.into()),
@@ -113,6 +119,7 @@ impl Finding {
         let mut this = Self::off(shared);
         this.bootstrap = finding.bootstrap.iter().filter_map(peer_of).collect();
         this.relay_only = finding.relay_only;
+        this.local = Some(local);
         this.keep = finding.strangers;
         let bootstrap: Vec<PeerId> = this.bootstrap.iter().copied().collect();
         if finding.kademlia {
@@ -145,6 +152,9 @@ impl Finding {
         now: crate::time::Instant,
         useful: impl Fn(&PeerId) -> bool,
     ) -> Vec<PeerId> {
+        if let Some(local) = self.local {
+            self.ours.refresh(Instant::now(), local);
+        }
         if self.strangers.is_empty() || self.ours.is_asking() || self.public.is_asking() {
             return Vec::new();
         }

@@ -51,8 +51,9 @@ pub struct FindConfig {
     /// How long after it was stored the own record is looked for, since another device may have put one in its place that does
     /// not name this node. Default 60 s: twice as long as storing takes at most, so that what ran beside it is over.
     pub review_after: Duration,
-    /// How often it is looked for after that. Default 15 minutes: who stores it may have been started anew and have forgotten it,
-    /// and nobody finds this node as long as that goes unseen.
+    /// How often it is looked for after that. Default one hour: who stores it may have been started anew and have forgotten it, and
+    /// nobody finds this node as long as that goes unseen; but twenty others may have it, and looking for it asks as many. A node that
+    /// is asked and comes back is looked at at once.
     pub review_every: Duration,
     /// The pause after a record that nobody stored. Default 10 s; it doubles up to [`FindConfig::again_most`].
     pub publish_again: Duration,
@@ -75,7 +76,7 @@ impl Default for FindConfig {
             settle: Duration::from_secs(1),
             between: Duration::from_secs(30),
             review_after: Duration::from_secs(60),
-            review_every: Duration::from_secs(15 * 60),
+            review_every: Duration::from_secs(3600),
             publish_again: Duration::from_secs(10),
         }
     }

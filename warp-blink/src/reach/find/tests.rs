@@ -281,7 +281,7 @@ fn input() -> impl Strategy<Value = FindInput> {
             wall: wall(0)
         }),
         (any::<u32>(), any::<bool>())
-            .prop_map(|(sequence, here)| seen(sequence.into(), if here { Some(&[A]) } else { None })),
+            .prop_map(|(sequence, here)| own::seen(sequence.into(), if here { Some(&[A]) } else { None })),
         any::<bool>().prop_map(|stored| FindInput::Published { sequence: 0, stored, jitter: J }),
     ]
 }

@@ -24,8 +24,7 @@ pub struct NodeFinding {
     pub serves: bool,
     /// Dial nothing but relayed addresses on the way to others, and answer nobody. Default false.
     pub relay_only: bool,
-    /// How long a connection is kept that only a question needed, once nothing is asked any more. Default 30 s: three questions of
-    /// 10 s in a row. Without an end each node would hold connections to all that it ever asked.
+    /// How long a connection is kept that only a question needed, once nothing is asked any more. Default 10 s: one question. Without an end each node would hold connections to all that it ever asked.
     pub strangers: Duration,
 }
 
@@ -38,7 +37,7 @@ impl Default for NodeFinding {
             public: false,
             serves: true,
             relay_only: false,
-            strangers: Duration::from_secs(30),
+            strangers: Duration::from_secs(10),
         }
     }
 }

@@ -16,7 +16,7 @@ use rust_ipfs::{
     },
 };
 
-use super::{Caller, Finding, KADEMLIA, MAX_PLACES, Protocols, Which, origin, table::Kad};
+use super::{Caller, Finding, KADEMLIA, MAX_PLACES, MAX_STRANGERS, Protocols, Which, origin, table::Kad};
 use crate::driver::clock;
 
 type Tables = ConnectionHandlerSelect<THandler<Toggle<Kad>>, THandler<Toggle<Kad>>>;
@@ -73,6 +73,13 @@ impl NetworkBehaviour for Finding {
         addresses: &[Multiaddr],
         role: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        let ours = peer.is_some_and(|peer| self.dialed.contains(&peer));
+        if ours
+            && self.strangers.len() >= MAX_STRANGERS
+            && !peer.is_some_and(|peer| self.bootstrap.contains(&peer))
+        {
+            return Err(ConnectionDenied::new("so many strangers are connected already"));
+        }
         let mut found = Vec::new();
         for table in [&mut self.ours, &mut self.public] {
             found.extend(table.kad.handle_pending_outbound_connection(
@@ -113,13 +120,12 @@ impl NetworkBehaviour for Finding {
                 self.dialed.remove(&closed.peer_id);
                 self.strangers.remove(&closed.peer_id);
             }
-            FromSwarm::ConnectionEstablished(new) => {
+            FromSwarm::ConnectionEstablished(new)
                 if new.other_established == 0
                     && new.endpoint.is_dialer()
-                    && self.dialed.contains(&new.peer_id)
-                {
-                    self.strangers.insert(new.peer_id, clock::now());
-                }
+                    && self.dialed.contains(&new.peer_id) =>
+            {
+                self.strangers.insert(new.peer_id, clock::now());
             }
             FromSwarm::DialFailure(failure) => {
                 if let Some(peer) = failure.peer_id {

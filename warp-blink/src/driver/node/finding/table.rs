@@ -7,8 +7,8 @@ use std::{
 
 use bytes::Bytes;
 use libp2p_kad::{
-    self as kad, GetClosestPeersError, GetClosestPeersOk, GetRecordOk, PutRecordError, QueryId, QueryResult,
-    Quorum, RecordKey,
+    self as kad, GetClosestPeersError, GetClosestPeersOk, GetRecordOk, PutRecordError, QueryId, QueryInfo,
+    QueryResult, Quorum, RecordKey,
     store::{MemoryStore, RecordStore},
 };
 use rust_ipfs::{Multiaddr, PeerId, StreamProtocol, swarm::behaviour::toggle::Toggle};
@@ -20,7 +20,8 @@ use super::{super::records::Records, Find, MAX_PLACES};
 /// How long one question may take: as long as who asks waits (`FindConfig::lookup_timeout`).
 const QUERY: Duration = Duration::from_secs(10);
 
-/// How often the table is looked through. Default one hour, as the paper of Kademlia has it (section 2.3).
+/// How often who answers others looks for its neighbours, which have to know it. Default one hour, as the paper of Kademlia has it
+/// (section 2.3) for what is not looked at by itself.
 const REFRESH: Duration = Duration::from_secs(3600);
 
 /// The most questions that are open or wait: as many as the finder has, and some for the own record.
@@ -41,6 +42,10 @@ pub(super) struct Table {
     serves: bool,
     /// Whether there is somebody to ask.
     knows: bool,
+    /// When it looked for its neighbours last.
+    refreshed: Option<Instant>,
+    /// It does so now.
+    refreshing: Option<QueryId>,
     /// Questions that wait for that.
     waiting: Vec<Find>,
     queries: Vec<(QueryId, Query)>,
@@ -85,6 +90,8 @@ impl Table {
             kad: None.into(),
             serves: false,
             knows: false,
+            refreshed: None,
+            refreshing: None,
             waiting: Vec::new(),
             queries: Vec::new(),
             bootstrap: Vec::new(),
@@ -94,13 +101,10 @@ impl Table {
 
     /// One under this name. It takes nobody and stores nothing by itself, and repeats nothing: owners put their records anew.
     pub(super) fn new(local: PeerId, protocol: &'static str, serves: bool, bootstrap: &[PeerId]) -> Self {
-        let asks = !bootstrap.is_empty();
         let mut config = kad::Config::new(StreamProtocol::new(protocol));
         config
             .set_query_timeout(QUERY)
-            // Who lies on one way does not stand on the others (S/Kademlia, section 4.4).
-            .disjoint_query_paths(true)
-            .set_periodic_bootstrap_interval(asks.then_some(REFRESH))
+            .set_periodic_bootstrap_interval(None)
             .set_record_filtering(kad::StoreInserts::FilterBoth)
             .set_kbucket_inserts(kad::BucketInserts::Manual)
             .set_caching(kad::Caching::Disabled)
@@ -113,10 +117,9 @@ impl Table {
         Self { kad: Some(kad).into(), serves, bootstrap: bootstrap.to_vec(), ..Self::none() }
     }
 
-    /// Whether it may dial. Who answers others gets to know those around it, to whom it belongs. Who only asks has no use for
-    /// that, and meets nobody without need.
+    /// Whether it may dial: for a question, or to get to know those around it, as who answers others does. Nobody is met without need.
     pub(super) fn may_dial(&self) -> bool {
-        self.serves || !self.queries.is_empty()
+        self.refreshing.is_some() || !self.queries.is_empty()
     }
 
     /// Asks, as soon as there is somebody to ask. What cannot be asked is dropped, and that is the answer.
@@ -219,6 +222,9 @@ impl Table {
 
     /// A question has brought something.
     pub(super) fn progressed(&mut self, id: QueryId, result: &QueryResult, last: bool) {
+        if last {
+            self.refreshing.take_if(|open| *open == id);
+        }
         let Some(at) = self.queries.iter().position(|(open, _)| *open == id) else { return };
         if let (
             Some((_, Query::Records { found, left, own, here })),
@@ -264,9 +270,29 @@ impl Table {
         }
     }
 
+    /// Looks for the neighbours, if that is due. To be called often.
+    pub(super) fn refresh(&mut self, now: Instant, local: PeerId) {
+        let due = self.refreshed.is_none_or(|last| now.saturating_duration_since(last) >= REFRESH);
+        if !due || !self.knows || !self.serves || self.bootstrap.is_empty() {
+            return;
+        }
+        if let Some(kad) = self.kad.as_mut() {
+            self.refreshed = Some(now);
+            // What comes of it is in the tables, here and there.
+            self.refreshing = Some(kad.get_closest_peers(local));
+        }
+    }
+
     /// Ends what nobody waits for.
     pub(super) fn tidy(&mut self) {
         let Some(kad) = self.kad.as_mut() else { return };
+        // With each new node it begins to walk through all of the network, and has no setting for that: one newcomer dialed 198 of 200
+        // nodes.
+        for mut query in kad.iter_queries_mut() {
+            if matches!(query.info(), QueryInfo::Bootstrap { .. }) {
+                query.finish();
+            }
+        }
         for (id, _) in self.queries.extract_if(.., |(_, query)| query.is_void()) {
             if let Some(mut query) = kad.query_mut(&id) {
                 query.finish();

@@ -100,13 +100,13 @@ mod tests {
         only.opened(&relay, first);
         only.opened(&stranger, second);
         let refused = |addresses: &[Multiaddr]| only.refusal(true, Some(&callee), addresses).is_some();
-        assert!(refused(&[straight.clone()]));
+        assert!(refused(std::slice::from_ref(&straight)));
         assert!(refused(&[]), "somebody else would add the addresses");
         assert!(refused(&[through(relay), straight.clone()]), "one of both would be tried");
         assert!(refused(&[through(stranger)]), "its owner may be the callee");
         assert!(refused(&[at("/ip4/192.0.2.2/tcp/1/p2p-circuit".into())]), "a relay without a name");
         assert!(!refused(&[through(relay)]));
-        assert!(only.refusal(true, None, &[straight.clone()]).is_some());
+        assert!(only.refusal(true, None, std::slice::from_ref(&straight)).is_some());
         let all = OnlyRelays::new(false, BTreeSet::new());
         assert!(all.refusal(false, Some(&callee), &[straight]).is_none());
     }

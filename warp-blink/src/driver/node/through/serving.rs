@@ -28,7 +28,7 @@ pub struct RelayLimits {
     /// How many places and circuits one node may ask for in a row; after that one more place each minute, and one more circuit each
     /// 10 s: in a conversation circuits are made anew each 105 s, and a node has up to sixteen. Default 30, as libp2p's own.
     pub requests_per_node: u32,
-    /// The same for one IP address. Default 120: a house or a carrier's NAT has many nodes, and they all come back at once after an
+    /// The same for one IP address; one more each second. Default 120: a house or a carrier's NAT has many nodes, and they all come back at once after an
     /// outage; libp2p's own is 60.
     pub requests_per_ip: u32,
 }
@@ -79,7 +79,7 @@ impl RelayLimits {
     }
 
     pub(super) fn config(&self) -> Config {
-        let (every, circuit) = (Duration::from_secs(60), Duration::from_secs(10));
+        let [every, circuit, second] = [60, 10, 1].map(Duration::from_secs);
         let config = Config {
             max_reservations: self.places,
             // Two, where one connection takes over from another.
@@ -97,8 +97,8 @@ impl RelayLimits {
         config
             .reservation_rate_per_peer(node, every)
             .circuit_src_per_peer(node, circuit)
-            .reservation_rate_per_ip(ip, every)
-            .circuit_src_per_ip(ip, circuit)
+            .reservation_rate_per_ip(ip, second)
+            .circuit_src_per_ip(ip, second)
     }
 }
 

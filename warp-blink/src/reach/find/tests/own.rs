@@ -23,13 +23,13 @@ fn the_own_record_is_published_when_addresses_change_and_at_half_of_its_life() {
     let half = at(6000) + Duration::from_secs(3 * 3600);
     assert_eq!(finder.next_timeout(), Some(at(67_000)), "it is looked for soon");
     assert_eq!(until(&mut finder, at(67_000)), [(at(67_000), FindEffect::Review)]);
-    let quarter = Duration::from_secs(15 * 60);
-    assert_eq!(finder.next_timeout(), Some(at(67_000) + quarter), "and then from time to time");
+    let hour = Duration::from_secs(3600);
+    assert_eq!(finder.next_timeout(), Some(at(67_000) + hour), "and then from time to time");
     // A node that is asked and has come back may have forgotten it.
     let node = NodeKey::from_seed([1; 32]).node_id();
     step(&mut finder, at(80_000), FindInput::Through { node, place: Place::Public });
     assert_eq!(until(&mut finder, at(85_000)), [(at(85_000), FindEffect::Review)]);
-    let again = at(85_000) + quarter;
+    let again = at(85_000) + hour;
     assert_eq!(until(&mut finder, again), [(again, FindEffect::Review)]);
     let renewed = published(&until(&mut finder, half));
     assert_eq!(renewed.len(), 1);
@@ -100,7 +100,7 @@ fn a_record_that_nobody_stored_is_tried_again() {
     assert_eq!(pauses, [10, 20, 40, 80, 160, 300, 300]);
 }
 
-fn seen(sequence: u64, here: Option<&[&str]>) -> FindInput {
+pub(super) fn seen(sequence: u64, here: Option<&[&str]>) -> FindInput {
     FindInput::OwnSeen { seen: OwnSeen { sequence, here: here.map(addresses) }, jitter: J }
 }
 
@@ -114,7 +114,7 @@ fn a_record_that_another_device_has_put_in_its_place_is_mended() {
     step(&mut finder, at(6000), stored(number));
     assert_eq!(until(&mut finder, at(66_000)), [(at(66_000), FindEffect::Review)]);
     step(&mut finder, at(66_100), seen(number, Some(&[A])));
-    let later = at(66_000) + Duration::from_secs(15 * 60);
+    let later = at(66_000) + Duration::from_secs(3600);
     assert_eq!(finder.next_timeout(), Some(later), "it is there");
     // Nobody has it any more.
     assert_eq!(until(&mut finder, later), [(later, FindEffect::Review)]);
