@@ -109,7 +109,7 @@ async fn relay_only_without_a_turn_server_is_refused_with_the_reason() {
             .relay(relay.addresses().remove(0))
             .relay_only(true)
     };
-    let error = builder().spawn().await.err().expect("sound has no way");
+    let error = builder().spawn().await.expect_err("sound has no way");
     assert!(matches!(&error, Error::Media(why) if why.contains("TURN")), "{error}");
     // With one, it starts, and listens behind the relay only.
     let server = IceServer::turn("turn:127.0.0.1:9", "user", "secret");

@@ -29,6 +29,11 @@ pub const MAX_ANSWERS: usize = 8;
 /// How many names deep a `/dnsaddr` may lead. Default 4: the public ones of IPFS are two deep.
 pub const MAX_DEPTH: u8 = 4;
 
+/// How long a place at a relay is dialed at one address before another one of the same relay is tried, unless that fails. 1 s: three round
+/// trips of a bad mobile network, which a circuit takes. Four addresses of a relay are four ways to one place, each a circuit of which a
+/// relay allows few.
+const SAME_PLACE: Duration = Duration::from_secs(1);
+
 /// The prefix of a text that says what a `/dnsaddr` stands for (the multiaddress specification of `dnsaddr`).
 const DNSADDR: &str = "dnsaddr=";
 
@@ -425,7 +430,12 @@ impl Plan {
     fn ready_at(&self, waiting: &Waiting) -> Instant {
         let alone = !waiting.address.is_relayed() || !self.direct_is_left();
         let relays = self.began + self.config.address_delay.saturating_mul(self.config.direct_first);
-        let earliest = if alone { Instant::default() } else { relays };
+        let mut earliest = if alone { Instant::default() } else { relays };
+        if let Some(relay) = waiting.address.relay() {
+            let same = self.running.values().filter(|(address, _)| address.relay() == Some(relay));
+            let last = same.map(|(_, began)| *began + SAME_PLACE).max();
+            earliest = last.map_or(earliest, |last| last.max(earliest));
+        }
         waiting.behind.map_or(earliest, |(_, until)| until.max(earliest))
     }
 

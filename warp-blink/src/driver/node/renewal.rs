@@ -18,12 +18,9 @@ use super::address::{is_relayed, node_of, relay_of};
 use crate::time::Instant;
 
 /// How old a connection is that a newer one replaces. 2 s: two sides that dial each other at the same time have two connections
-/// within a round trip, and must not each close the other's.
+/// within a round trip, and must not each close the other's; and one side that dials several addresses, 200 ms after each other, has
+/// several, of which it keeps the first and gives the others up. Which one that is only it knows.
 const REPLACED_FROM: Duration = Duration::from_secs(2);
-
-/// How old a connection is that may still be another one of the same dialing. 250 ms: addresses that are dialed at the same time answer
-/// within a round trip of each other.
-const SAME_DIALING: Duration = Duration::from_millis(250);
 
 /// How old a circuit is when another one takes its place, where there is a conversation. 105 s: the relays of libp2p end it after 2
 /// minutes by default, and a dialing may take 10 s. They allow 30 in a row and one in two minutes, which is 6 hours of such renewals;
@@ -59,6 +56,8 @@ struct Connection {
     replaced: bool,
     /// When the peer last said something.
     spoke: Option<Instant>,
+    /// It is closed as one too many.
+    surplus: bool,
     /// Another one was asked for, to take the place of this circuit before it ends.
     renewed: bool,
 }
@@ -92,16 +91,10 @@ fn is_elsewhere(address: &Multiaddr) -> bool {
 }
 
 impl Renewal {
-    /// A connection with this peer is being made, and who dials. Those of before that it replaces, which are to be closed.
+    /// A connection with this peer is being made. Those of before that it replaces, which are to be closed.
     ///
     /// What leads over a relay replaces only what does so too, and only where nothing leads straight.
-    pub(super) fn replaces(
-        &mut self,
-        now: Instant,
-        peer: &PeerId,
-        dialed: bool,
-        to: &Multiaddr,
-    ) -> Vec<Replaced> {
+    pub(super) fn replaces(&mut self, now: Instant, peer: &PeerId, to: &Multiaddr) -> Vec<Replaced> {
         let relayed = is_relayed(to);
         let Some(known) = self.peers.get_mut(peer) else { return Vec::new() };
         if relayed && known.iter().any(|c| !c.replaced && !c.endpoint.is_relayed()) {
@@ -111,9 +104,7 @@ impl Renewal {
             let age = now.since(c.since);
             // What leads straight is better than any circuit, however young that is.
             let same = relayed || !c.endpoint.is_relayed();
-            !c.replaced
-                && same
-                && (age < SAME_DIALING || (age < REPLACED_FROM && c.endpoint.is_dialer() != dialed))
+            !c.replaced && same && age < REPLACED_FROM
         };
         if known.iter().any(stays) {
             return Vec::new();
@@ -125,6 +116,25 @@ impl Renewal {
             Replaced { id: c.id, endpoint: c.endpoint.clone(), remaining }
         });
         replaced.collect()
+    }
+
+    /// Connections that came too soon after another one that the same side had made, and are still there: it has lost the first one, or
+    /// does not tell them apart. These are to be closed: whoever needs one makes it again, and that replaces the first.
+    pub(super) fn surplus(&mut self, now: Instant) -> Vec<(PeerId, ConnectionId)> {
+        let mut surplus = Vec::new();
+        for (peer, known) in &mut self.peers {
+            let mut before: Vec<(bool, bool)> = Vec::new();
+            for c in known.iter_mut().filter(|c| !c.replaced) {
+                let kind = (c.endpoint.is_dialer(), c.endpoint.is_relayed());
+                if !before.contains(&kind) {
+                    before.push(kind);
+                } else if !c.surplus && now.since(c.since) >= REPLACED_FROM {
+                    c.surplus = true;
+                    surplus.push((*peer, c.id));
+                }
+            }
+        }
+        surplus
     }
 
     /// A connection is open. How many others gossip knows of.
@@ -144,6 +154,7 @@ impl Renewal {
             since: now,
             replaced: false,
             spoke: None,
+            surplus: false,
             renewed: false,
         });
         others
@@ -293,26 +304,41 @@ mod tests {
     fn a_later_connection_replaces_an_older_one_and_one_made_at_the_same_time_does_not() {
         let (mut all, peer) = (Renewal::default(), PeerId::random());
         let there: Multiaddr = "/ip4/192.0.2.1/tcp/1".parse().unwrap();
-        assert!(all.replaces(at(0), &peer, true, &there).is_empty());
+        assert!(all.replaces(at(0), &peer, &there).is_empty());
         assert_eq!(all.opened(at(0), peer, id(1), &dialed("/ip4/192.0.2.1/tcp/1")), 0);
-        assert!(all.replaces(at(200), &peer, true, &there).is_empty(), "two addresses answered");
-        assert!(all.replaces(at(1000), &peer, false, &there).is_empty(), "both have dialed");
+        assert!(all.replaces(at(200), &peer, &there).is_empty(), "two addresses answered");
+        assert!(all.replaces(at(1000), &peer, &there).is_empty(), "both have dialed");
         assert_eq!(all.opened(at(1000), peer, id(2), &accepted("/ip4/192.0.2.7/tcp/1")), 1);
-        assert!(all.replaces(at(2500), &peer, true, &there).is_empty(), "the second one is young");
+        assert!(all.replaces(at(2500), &peer, &there).is_empty(), "the second one is young");
         let relayed: Multiaddr = "/ip4/192.0.2.1/tcp/1/p2p-circuit".parse().unwrap();
-        assert!(all.replaces(at(3000), &peer, true, &relayed).is_empty(), "it is no better");
-        let replaced = all.replaces(at(3000), &peer, true, &there);
+        assert!(all.replaces(at(3000), &peer, &relayed).is_empty(), "it is no better");
+        let replaced = all.replaces(at(3000), &peer, &there);
         assert_eq!(
             replaced.iter().map(|r| (r.id, r.remaining)).collect::<Vec<_>>(),
             [(id(1), 1), (id(2), 0)]
         );
         assert_eq!(all.opened(at(3000), peer, id(3), &accepted("/ip4/192.0.2.7/tcp/1")), 0);
-        // It has moved again at once.
-        let replaced = all.replaces(at(3500), &peer, false, &there);
-        assert_eq!(replaced.iter().map(|r| (r.id, r.remaining)).collect::<Vec<_>>(), [(id(3), 0)]);
         assert_eq!((all.closed(&peer, id(1)), all.closed(&peer, id(2))), (None, None), "gossip knows");
-        assert_eq!(all.opened(at(3500), peer, id(4), &accepted("/ip4/192.0.2.7/tcp/1")), 0);
-        assert_eq!((all.closed(&peer, id(3)), all.closed(&peer, id(4))), (None, Some(0)));
+        // Several addresses have answered, one after the other, and the peer gives up all but the first; or it has moved at once, and
+        // the first one is dead. Which of the two it is shows later.
+        for (n, ms) in [(4, 3500), (5, 4900)] {
+            assert!(all.replaces(at(ms), &peer, &there).is_empty());
+            assert_eq!(all.opened(at(ms), peer, id(n), &accepted("/ip4/192.0.2.7/tcp/1")), n - 3);
+        }
+        assert_eq!(all.surplus(at(5400)), []);
+        assert_eq!(all.closed(&peer, id(4)), Some(2), "given up");
+        assert_eq!(all.surplus(at(6899)), []);
+        assert_eq!(all.surplus(at(6900)), [(peer, id(5))]);
+        assert_eq!((all.surplus(at(6900)), all.closed(&peer, id(5))), (vec![], Some(1)), "once");
+        // It makes another one, which is believed.
+        let replaced = all.replaces(at(7000), &peer, &there);
+        assert_eq!(replaced.iter().map(|r| (r.id, r.remaining)).collect::<Vec<_>>(), [(id(3), 0)]);
+        assert_eq!(all.opened(at(7000), peer, id(6), &accepted("/ip4/192.0.2.7/tcp/1")), 0);
+        // The other side has dialed as well.
+        assert_eq!(all.opened(at(7100), peer, id(7), &dialed("/ip4/192.0.2.1/tcp/1")), 1);
+        assert_eq!(all.surplus(at(20_000)), []);
+        assert_eq!((all.closed(&peer, id(3)), all.closed(&peer, id(6))), (None, Some(1)));
+        assert_eq!(all.closed(&peer, id(7)), Some(0));
         assert!(all.peers.is_empty() && all.closed(&peer, id(3)).is_none());
     }
 
@@ -398,15 +424,15 @@ mod tests {
         let circuit: Multiaddr = CIRCUIT_THERE.parse().unwrap();
         let straight: Multiaddr = "/ip4/192.0.2.1/tcp/1".parse().unwrap();
         all.opened(at(0), peer, id(1), &dialed(CIRCUIT_THERE));
-        assert!(all.replaces(at(100), &peer, true, &circuit).is_empty(), "of the same dialing");
-        let replaced = all.replaces(at(5000), &peer, true, &circuit);
+        assert!(all.replaces(at(100), &peer, &circuit).is_empty(), "of the same dialing");
+        let replaced = all.replaces(at(5000), &peer, &circuit);
         assert_eq!(replaced.iter().map(|r| (r.id, r.remaining)).collect::<Vec<_>>(), [(id(1), 0)]);
         all.opened(at(5000), peer, id(2), &dialed(CIRCUIT_THERE));
         // A hole was punched, right after the circuit opened.
-        let replaced = all.replaces(at(5100), &peer, true, &straight);
+        let replaced = all.replaces(at(5100), &peer, &straight);
         assert_eq!(replaced.iter().map(|r| r.id).collect::<Vec<_>>(), [id(2)]);
         all.opened(at(5100), peer, id(3), &dialed("/ip4/192.0.2.1/tcp/1"));
-        assert!(all.replaces(at(60_000), &peer, true, &circuit).is_empty(), "it is no better");
+        assert!(all.replaces(at(60_000), &peer, &circuit).is_empty(), "it is no better");
     }
 
     #[test]

@@ -207,8 +207,8 @@ impl Talk {
     }
 
     /// A connection of this peer is being made: what it replaces is over, for gossip at once.
-    fn replace(&mut self, peer_id: PeerId, dialed: bool, to: &Multiaddr) {
-        for old in self.renewal.replaces(clock::now(), &peer_id, dialed, to) {
+    fn replace(&mut self, peer_id: PeerId, to: &Multiaddr) {
+        for old in self.renewal.replaces(clock::now(), &peer_id, to) {
             debug!("an older connection gives way to a new one");
             self.gossip.on_swarm_event(FromSwarm::ConnectionClosed(ConnectionClosed {
                 peer_id,
@@ -337,7 +337,7 @@ impl NetworkBehaviour for Talk {
     ) -> Result<THandler<Self>, ConnectionDenied> {
         // Who was asked to dial back does so, and what is there stays.
         if !self.shared.is_asked(clock::now(), &peer) {
-            self.replace(peer, false, local_addr);
+            self.replace(peer, local_addr);
         }
         self.gossip.handle_established_inbound_connection(connection_id, peer, local_addr, remote_addr)
     }
@@ -355,7 +355,7 @@ impl NetworkBehaviour for Talk {
         }
         // From a new port: this node dials back, and what is there stays.
         if port_use == PortUse::Reuse {
-            self.replace(peer, true, addr);
+            self.replace(peer, addr);
         }
         self.gossip.handle_established_outbound_connection(connection_id, peer, addr, role_override, port_use)
     }
@@ -467,6 +467,10 @@ impl NetworkBehaviour for Talk {
                 debug!("a circuit is about to end: another one is opened");
                 let opts = DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(vec![circuit]);
                 self.out.push_back(ToSwarm::Dial { opts: opts.build() });
+            }
+            for (peer, connection) in self.renewal.surplus(clock::now()) {
+                debug!("one connection of several of a peer is closed");
+                self.out.push_back(close_one(peer, connection));
             }
             if self.out.is_empty() {
                 return Poll::Pending;
