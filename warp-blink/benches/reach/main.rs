@@ -92,14 +92,14 @@ async fn measure(phones: usize) {
     eprintln!("all have called after {:?}", start.elapsed());
     tokio::time::sleep(SETTLE_AGAIN).await;
     let met = idle("met", &town, empty).await;
-    // Each connection has two ends here.
-    let more = 2 * met.connections.saturating_sub(alone.connections) as u64;
-    if more > 0 {
-        println!("#reach connection_end_bytes {}", (met.kb.saturating_sub(alone.kb)) * 1024 / more);
-        println!(
-            "#reach connection_end_idle_ppb {}",
-            met.ppb.saturating_sub(alone.ppb) * phones as u64 / more
-        );
+    // Each connection has two ends here. Where the table of Kademlia still moves, there may be fewer than before: then this
+    // says nothing.
+    let more = met.connections.saturating_sub(alone.connections);
+    if more >= phones {
+        let ends = 2 * more as u64;
+        println!("#reach connection_end_bytes {}", met.kb.saturating_sub(alone.kb) * 1024 / ends);
+        let ppb = met.ppb.saturating_sub(alone.ppb) * phones as u64;
+        println!("#reach connection_end_idle_ppb {}", ppb / ends);
     }
 
     // People whom one knows and is not connected with.
