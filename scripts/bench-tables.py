@@ -388,18 +388,21 @@ def reach(times, counts):
                     text,
                     f"{2 * connections / (phones + 1):.1f}",
                     f"{figure[f'{name}/phone_kb']:,} kB",
+                    f"{figure[heap]:,} kB" if (heap := f"{name}/phone_heap_kb") in figure else "",
                     f"{figure[f'{name}/phone_idle_ppb'] / 1e7:.3f} %",
                     f"{figure[f'{name}/bootstrap_connections']:,}",
                     f"{figure[f'{name}/bootstrap_idle_ppb'] / 1e7:.2f} %",
                 ]
             )
-        head = ["a phone that does nothing", "connections", "memory", "of a core", "the bootstrap node's connections", "of a core"]
+        head = ["a phone that does nothing", "connections", "memory", "of that in use", "of a core", "the bootstrap node's connections", "of a core"]
         return table(head, rows)
 
     def each():
         start, found = (f"{figure[name] / 1e3:,.0f} ms of a core" for name in ["start_us", "found_cpu_us"])
         rows = [["a phone that starts", start], ["the same and its first minutes, in which it is found", found]]
-        rows.append(["a contact that is not connected", f"{figure['contact_bytes']:,} bytes"])
+        rows.append(["one of two who are among themselves, at rest", f"{figure['quiet/phone_idle_ppb'] / 1e7:.3f} % of a core"])
+        rows.append(["the same, on the heap", f"{figure['quiet/phone_heap_kb']:,} kB"])
+        rows.append(["a contact that is not connected, on the heap", f"{figure['contact_bytes']:,} bytes"])
         if "connection_end_bytes" in figure:
             rows.append(["one end of a connection that stays", f"{figure['connection_end_bytes'] / 1024:,.0f} kB"])
             rows.append(["the same, at rest", f"{figure['connection_end_idle_ppb'] / 1e7:.4f} % of a core"])

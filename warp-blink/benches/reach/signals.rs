@@ -7,7 +7,7 @@ use std::{
 };
 
 use warp_blink::{
-    Event,
+    Blink, Event,
     proto::{EffectKind, journal::Journal},
 };
 
@@ -17,7 +17,7 @@ use crate::town::{Town, wait};
 const TALK: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Default)]
-struct Paper(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Paper(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Paper {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -29,35 +29,36 @@ impl Write for Paper {
     }
 }
 
-/// Two who have never met: one calls, the other one answers, they talk and hang up.
-pub(crate) async fn count(town: &Town) {
+/// Two who write down what they send.
+pub(crate) async fn two(town: &Town) -> ([Blink; 2], [Paper; 2]) {
     let papers = [Paper::default(), Paper::default()];
     let phone = |n: usize| {
         let paper = papers[n].clone();
-        town.phone(town.phones.len() + n, |builder| builder.journal(paper, 1 << 20))
+        town.phone(n, |builder| builder.journal(paper, 1 << 20))
     };
-    let (caller, callee) = (phone(0).await, phone(1).await);
+    ([phone(0).await, phone(1).await], papers)
+}
+
+/// One calls, the other one answers, they talk and hang up.
+pub(crate) async fn count([caller, callee]: &[Blink; 2], papers: &[Paper; 2]) {
     let (his, heard, over) = (callee.events(), caller.events(), callee.events());
-    tokio::time::sleep(Duration::from_secs(20)).await;
     let call = caller.offer([callee.public_key()]).await.expect("an offer");
     wait(his, |e| matches!(e, Event::Incoming { .. }).then_some(())).await.expect("it rings");
     callee.answer(call).await.expect("answered");
     wait(heard, |e| matches!(e, Event::FirstAudio { .. }).then_some(())).await.expect("heard");
-    let until = counted(&papers);
+    let until = counted(papers);
     tokio::time::sleep(TALK).await;
-    let talked = counted(&papers);
+    let talked = counted(papers);
     caller.hang_up(call).await.expect("hung up");
     wait(over, |e| matches!(e, Event::Ended { .. }).then_some(())).await.expect("the end");
     // The last words are acknowledged.
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let whole = counted(&papers);
+    let whole = counted(papers);
     for (at, kind) in ["hello", "welcome", "session", "call_topic", "link"].into_iter().enumerate() {
         println!("#signals set_up/{kind} {}", until[at]);
         println!("#signals talk_30_s/{kind} {}", talked[at] - until[at]);
         println!("#signals end/{kind} {}", whole[at] - talked[at]);
     }
-    caller.shutdown().await;
-    callee.shutdown().await;
 }
 
 /// What both have sent so far, by kind.

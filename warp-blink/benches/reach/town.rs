@@ -108,8 +108,8 @@ impl Town {
     }
 
     /// Each phone has so many contacts more, whom it has never met.
-    pub(crate) async fn befriend(&self, contacts: usize) {
-        for phone in &self.phones {
+    pub(crate) async fn befriend(&self, phones: &[Blink], contacts: usize) {
+        for phone in phones {
             for number in 0..contacts {
                 let key = identity(STRANGERS + number).public();
                 phone.add_contact(key).await.expect("a contact");
