@@ -392,7 +392,7 @@ fn who_has_moved_between_two_calls_is_found_again() {
     for (option, name) in [("--key", "caller.key"), ("--store", "caller-store")] {
         known.extend([option.to_owned(), file(name)]);
     }
-    known.extend(["--duration".to_owned(), "2".into()]);
+    known.extend(["--duration".to_owned(), "8".into()]);
     for (number, at) in [(1, world.callee.v4(1)), (2, world.callee.v4(2))] {
         if number == 2 {
             callee.process().forget();
