@@ -165,7 +165,8 @@ impl IceServer {
         self
     }
 
-    fn is_turn(&self) -> bool {
+    /// Whether it relays (TURN), and does not only tell how others see this machine (STUN).
+    pub fn is_turn(&self) -> bool {
         self.target().is_some_and(|target| target.turn)
     }
 

@@ -116,9 +116,21 @@ impl<K: Clone + Ord + fmt::Debug + Send + Sync + 'static> Peers<K> {
     /// # Errors
     /// [`ConfigError`], as for [`Config`]; an empty list leaves connections that exist with what they have.
     pub fn set_ice_servers(&self, servers: Vec<IceServer>) -> Result<(), ConfigError> {
+        self.use_servers(servers, true)
+    }
+
+    /// The same for connections that begin or restart from now on; those that run keep what they have. For new credentials: where any
+    /// server has given nothing, the engine would give up all relayed paths. Errors as for [`set_ice_servers`](Self::set_ice_servers).
+    #[expect(clippy::missing_errors_doc, reason = "said in one line")]
+    pub fn renew_ice_servers(&self, servers: Vec<IceServer>) -> Result<(), ConfigError> {
+        self.use_servers(servers, false)
+    }
+
+    fn use_servers(&self, servers: Vec<IceServer>, wakes: bool) -> Result<(), ConfigError> {
         check_servers(&servers, self.handle.config.needs_relay())?;
-        self.handle.servers.send_modify(|config| {
+        self.handle.servers.send_if_modified(|config| {
             *config = Arc::new(Config { ice_servers: servers, ..Config::clone(config) });
+            wakes
         });
         Ok(())
     }

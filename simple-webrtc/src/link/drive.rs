@@ -29,6 +29,8 @@ const CLOSED_CHECK: Duration = Duration::from_millis(250);
 /// What a connection holds while it lives; everything in here is given back by `Link::close`.
 pub(super) struct Live {
     pub(super) connection: Arc<dyn Connection>,
+    /// With the servers of which it was told last.
+    pub(super) config: Arc<Config>,
     pub(super) inbox: Inbox,
     pub(super) steps: Steps,
     pub(super) negotiation: Negotiation,
@@ -78,8 +80,10 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
         if self.probe.connection.set(Arc::downgrade(&connection)).is_err() {
             tracing::error!("a link opened two connections");
         }
+        let config = self.servers.borrow().clone();
         let live = slot.insert(Live {
             connection,
+            config,
             inbox,
             steps,
             negotiation: Negotiation::new(matches!(self.role, Role::Dial)),
@@ -141,11 +145,9 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
                 Ok(()) = self.addresses.changed() => self.on_addresses(live).await?,
                 Ok(()) = self.servers.changed() => {
                     let config = self.servers.borrow_and_update().clone();
-                    let connection = live.connection.clone();
-                    match self.ask(live.steps.step(), connection.set_servers(&config)).await? {
-                        // They are used from the next description on.
-                        Ok(()) => live.negotiation.want_change(),
-                        Err(error) => tracing::warn!(?error, "the engine keeps the servers it has"),
+                    // They are used from the next description on.
+                    if self.use_servers(live, config).await? {
+                        live.negotiation.want_change();
                     }
                     self.offer_what_is_due(live).await?
                 }

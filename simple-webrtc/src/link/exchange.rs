@@ -1,10 +1,12 @@
 //! Descriptions and candidates, ours and the peer's.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::drive::Live;
 use super::negotiation::OnOffer;
 use super::{End, Link, Role, failed, now};
+use crate::config::Config;
 use crate::description::Description;
 use crate::event::{EventKind, LinkState};
 use crate::peers::Remote;
@@ -50,8 +52,26 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
             tracing::debug!(state = %live.steps.state(), "nothing to restart yet");
             return Ok(Vec::new());
         }
+        self.use_later_servers(live).await?;
         live.negotiation.want_restart();
         self.offer_what_is_due(live).await
+    }
+
+    /// Servers that were kept for the next beginning, which is now.
+    async fn use_later_servers(&mut self, live: &mut Live) -> Result<(), End> {
+        let config = self.servers.borrow().clone();
+        if !Arc::ptr_eq(&config, &live.config) {
+            self.use_servers(live, config).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells the engine of other servers. Whether it takes them.
+    pub(super) async fn use_servers(&mut self, live: &mut Live, config: Arc<Config>) -> Result<bool, End> {
+        let connection = live.connection.clone();
+        let taken = self.ask(live.steps.step(), connection.set_servers(&config)).await?;
+        live.config = config;
+        Ok(taken.inspect_err(|error| tracing::warn!(?error, "the engine keeps the servers it has")).is_ok())
     }
 
     pub(super) async fn on_remote(&mut self, live: &mut Live, remote: Remote) -> Result<Vec<LinkState>, End> {
@@ -70,6 +90,9 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
                         done.map_err(|error| failed(live.steps.step(), error.into()))?;
                         live.negotiation.rolled_back();
                         live.videos.rolled_back();
+                    }
+                    if live.negotiation.restarts(&offer) {
+                        self.use_later_servers(live).await?;
                     }
                     let mut states = self.answer(live, &offer).await?;
                     states.extend(self.offer_what_is_due(live).await?);

@@ -43,7 +43,11 @@ const NEARBY: Duration = Duration::from_secs(1);
 /// what is stored already, and one to store.
 const STORED: Duration = Duration::from_secs(30);
 
-/// How long the own record is waited for after one was found: until all have answered, since one that is overlooked drives
+/// How long what other devices have stored is looked for before the own record goes out. 2 s: the nodes that are there have answered, and
+/// for those that are not nobody waits. What was overlooked is seen when the record is looked after, and mended by whose it is.
+const BESIDE: Duration = Duration::from_secs(2);
+
+/// How long the own record is waited for after one was found, when it is looked after: until all have answered, since one that is overlooked drives
 /// another device out. A query ends by itself before that.
 const ALL: Duration = Duration::from_secs(15);
 
@@ -289,7 +293,8 @@ impl Seeker {
             let mut sequence = own.sequence;
             let storing = async {
                 let (who, wall) = (identity.public(), clock::unix());
-                let own = match newest_record(&*gossip, &who, ALL, &forged).await {
+                let reading = newest_record(&*gossip, &who, NEWER, &forged);
+                let own = match timeout(BESIDE, reading).await.unwrap_or_default() {
                     Some(known) => own.beside(gossip.node(), wall, known.sequence, devices(known)),
                     None => own,
                 };

@@ -301,7 +301,9 @@ impl Media for MemoryMedia {
             MediaCommand::Link { link, command } => self.link(link, &command),
             MediaCommand::Signal { link, frame } => self.signal(link, frame),
             MediaCommand::OpenChannel { link, options } => self.open_channel(link, options),
-            MediaCommand::Prepare { .. } | MediaCommand::SetIceServers(_) => Ok(()),
+            MediaCommand::Prepare { .. }
+            | MediaCommand::SetIceServers(_)
+            | MediaCommand::RenewIceServers(_) => Ok(()),
             MediaCommand::OpenAudio { call, .. } => self.audio(call, true),
             MediaCommand::CloseAudio { call } => self.audio(call, false),
             MediaCommand::SetMuted(_) | MediaCommand::SetDeafened(_) | MediaCommand::SetGain { .. } => Ok(()),

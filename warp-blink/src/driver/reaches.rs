@@ -210,7 +210,7 @@ impl Reaches {
         }
         self.told.insert(peer, (node, tried));
         if let Some((other, _)) = before.filter(|(n, _)| *n != node) {
-            self.let_go(now, other);
+            self.let_go(now, peer, other);
         }
         self.may_be_at(peer, node, false);
         if self.connected(&node).is_none() {
@@ -253,12 +253,16 @@ impl Reaches {
         let places = self.places.remove(&peer).unwrap_or_default().into_iter().map(|spot| spot.node);
         let nodes: BTreeSet<NodeId> = places.chain(told).chain([self.home(peer)]).collect();
         for node in nodes {
-            self.let_go(now, node);
+            self.let_go(now, peer, node);
         }
     }
 
-    fn let_go(&mut self, now: Instant, node: NodeId) {
-        if !self.anchors.contains(&node) {
+    /// A node is needed no more for the sake of this person.
+    fn let_go(&mut self, now: Instant, peer: PublicKey, node: NodeId) {
+        // Somebody else who is wanted may be there, whoever says so of the first.
+        let others = self.places.iter().filter(|(who, _)| **who != peer);
+        let needed = others.flat_map(|(_, spots)| spots).any(|spot| spot.node == node);
+        if !needed && !self.anchors.contains(&node) {
             for holder in [Holder::App, Holder::Visit] {
                 let effects = self.pool.release(now, &node, holder);
                 self.carry_out(effects);
@@ -402,7 +406,9 @@ impl Reaches {
             all.truncate(MAX_REACH_ADDRESSES);
             let config = self.config(&node, AFTER_MOVE);
             self.pool.renew(&node, config.clone());
-            self.connect(now, node, Holder::App, Addresses(all), config);
+            let held = called || self.pool.is_held_by(&node, Holder::App);
+            let holder = if held { Holder::App } else { Holder::Visit };
+            self.connect(now, node, holder, Addresses(all), config);
         }
         self.settled(now)
     }

@@ -46,6 +46,8 @@ pub enum MediaCommand {
     },
     /// Use these STUN and TURN servers from now on, in place of those before.
     SetIceServers(Vec<IceServer>),
+    /// The same servers with new credentials: for links that begin or restart from now on.
+    RenewIceServers(Vec<IceServer>),
     /// Open microphone and speaker. [`MediaInput::Started`] follows when they run.
     OpenAudio {
         /// For which call.

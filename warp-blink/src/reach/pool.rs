@@ -137,6 +137,11 @@ impl Pool {
         self.held.get(node).is_some_and(|held| !held.holders.is_empty())
     }
 
+    /// Whether this one holds the connection with this node.
+    pub fn is_held_by(&self, node: &NodeId, holder: Holder) -> bool {
+        self.held.get(node).is_some_and(|held| held.holders.contains(&holder))
+    }
+
     /// `holder` needs a connection, at these addresses or those that are known; again after a failure or a reset.
     ///
     /// # Errors

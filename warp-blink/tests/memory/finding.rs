@@ -34,10 +34,18 @@ async fn a_record_leads_to_a_node_of_another_key_and_without_one_nobody_is_asked
                     _ => None,
                 })
                 .await;
-            // His record goes out some seconds after his start.
+            // His record goes out a second after his start, and she asks again as long as she calls.
             let Some(cause) = there else { return call };
             assert!(cause.contains("asked in vain: signed records"), "{cause}");
-            assert_eq!(alice.ended(call).await.0, EndReason::Unreachable);
+            let ended = alice
+                .wait("that he is found, or she gives up", |e| match e {
+                    Event::Reached { .. } => Some(None),
+                    Event::Ended { call: of, reason, .. } if *of == call => Some(Some(*reason)),
+                    _ => None,
+                })
+                .await;
+            let Some(reason) = ended else { return call };
+            assert_eq!(reason, EndReason::Unreachable);
         }
     };
     let call = tokio::time::timeout(PATIENCE, tries).await.expect("he is found");

@@ -192,6 +192,23 @@ async fn servers_are_replaced_in_place() {
     a.silence().await;
 }
 
+/// What is only for later is told to the engine when a restart begins, by either side, and to nobody who runs.
+#[tokio::test(start_paused = true)]
+async fn new_credentials_for_later_leave_what_runs_alone() {
+    let mut a = Side::plain();
+    let fake = a.connected("b", 1).await;
+    a.peers.renew_ice_servers(vec![IceServer::turn("turn:host", "user", "fresh")]).expect("valid");
+    a.silence().await;
+    let told =
+        |calls: Vec<Call>| calls.into_iter().filter(|call| matches!(call, Call::SetServers(_))).count();
+    assert_eq!(told(fake.calls()), 0);
+    a.peers.restart(&"b", FIRST).expect("restart");
+    a.description().await;
+    let calls = fake.calls();
+    assert_eq!(calls[calls.len() - 2..], [Call::SetServers(1), Call::Offer { restart: true }]);
+    assert_eq!(told(calls), 1);
+}
+
 /// The end of a gathering that a restart has interrupted arrives after the restart: what is gathered then counts all the same.
 #[tokio::test(start_paused = true)]
 async fn the_end_of_the_gathering_before_does_not_end_the_one_after_a_restart() {

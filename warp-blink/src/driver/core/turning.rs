@@ -4,7 +4,7 @@ use simple_webrtc::IceServer;
 
 use super::Core;
 use crate::{
-    driver::{clock, workers::Reply},
+    driver::{clock, turn::Given, workers::Reply},
     event::Warning,
     id::{CallId, PublicKey},
     ports::media::{MediaCommand, MediaError},
@@ -47,8 +47,10 @@ impl Core {
     /// Uses what the packet of this step brought.
     pub(super) fn keep_turn(&mut self, friend: PublicKey) {
         let Some(pass) = self.vault.turn_pass(&friend) else { return };
-        if let Some(servers) = self.friends.given(clock::now(), friend, pass) {
-            self.use_servers(servers, None);
+        match self.friends.given(clock::now(), friend, pass) {
+            Some(Given::Others(servers)) => self.use_servers(servers, None),
+            Some(Given::Renewed(servers)) => self.media(MediaCommand::RenewIceServers(servers), None),
+            None => {}
         }
     }
 
@@ -69,7 +71,10 @@ impl Core {
     }
 
     pub(super) fn use_servers(&self, servers: Vec<IceServer>, reply: Option<Reply>) {
-        let command = MediaCommand::SetIceServers(servers);
+        self.media(MediaCommand::SetIceServers(servers), reply);
+    }
+
+    fn media(&self, command: MediaCommand, reply: Option<Reply>) {
         if let Err(full) = self.media_jobs.try_send((None, command, reply)) {
             tracing::warn!("links take no more work: other servers are used later");
             if let (_, _, Some(reply)) = full.into_inner() {

@@ -131,6 +131,9 @@ impl Media for RealMedia {
             MediaCommand::Prepare { connections } => {
                 return self.peers.prepare(connections).map_err(|e| MediaError::Failed(e.to_string()));
             }
+            MediaCommand::RenewIceServers(servers) => {
+                return self.peers.renew_ice_servers(servers).map_err(|e| MediaError::Failed(e.to_string()));
+            }
             MediaCommand::SetIceServers(servers) => {
                 return self.peers.set_ice_servers(servers).map_err(|e| MediaError::Failed(e.to_string()));
             }

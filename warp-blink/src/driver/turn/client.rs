@@ -20,6 +20,15 @@ const MAX_HELD: usize = 256;
 /// Something to be done with a link.
 type Doing = (EffectId, LinkId, LinkCommand);
 
+/// What comes of a friend's answer: all servers.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Given {
+    /// Others than before, for all links.
+    Others(Vec<IceServer>),
+    /// The same with new credentials. Those that run go on under the old ones, as long as their user has any that hold.
+    Renewed(Vec<IceServer>),
+}
+
 /// The friends who may relay for us, and what they gave.
 pub(crate) struct Friends {
     asker: Asker,
@@ -27,7 +36,7 @@ pub(crate) struct Friends {
     servers: Vec<IceServer>,
     passes: BTreeMap<PublicKey, TurnPass>,
     /// Whose servers are in use, in order. As long as there is a call none comes or goes: for another list of servers the engine gives up
-    /// every relayed path that it has; new credentials it takes as they come.
+    /// every relayed path that it has, and for new credentials too if any server has given it none. So these are for links that begin later.
     used: Vec<PublicKey>,
     /// What these gave holds no more, and goes with the call.
     over: BTreeSet<PublicKey>,
@@ -69,7 +78,8 @@ impl Friends {
 
     /// What has waited long enough.
     pub(crate) fn released(&mut self, now: Instant) -> VecDeque<Doing> {
-        let goes = self.held.len() >= MAX_HELD || self.asker.is_settled(now);
+        // Without a call there is nobody to wait for, and what is left is to be ended.
+        let goes = !self.wanted || self.held.len() >= MAX_HELD || self.asker.is_settled(now);
         if goes { std::mem::take(&mut self.held) } else { VecDeque::new() }
     }
 
@@ -103,22 +113,19 @@ impl Friends {
     }
 
     /// A friend has answered: the servers to be used from now on. Nobody else's answer is taken.
-    pub(crate) fn given(
-        &mut self,
-        now: Instant,
-        friend: PublicKey,
-        pass: TurnPass,
-    ) -> Option<Vec<IceServer>> {
+    pub(crate) fn given(&mut self, now: Instant, friend: PublicKey, pass: TurnPass) -> Option<Given> {
         if !self.asker.given(now, &friend, pass.life()) {
             return None;
         }
         self.passes.insert(friend, pass);
         self.over.remove(&friend);
         if self.used.contains(&friend) {
-            return Some(self.servers());
+            return Some(Given::Renewed(self.servers()));
         }
-        // Nothing is lost while no link has begun, or none of them has a relay of a friend.
-        self.choose(self.used.is_empty() || !self.asker.is_settled(now) || !self.held.is_empty())
+        // Nothing is lost while no link has begun, or none of them can have a relay.
+        let has_relay = !self.used.is_empty() || self.servers.iter().any(IceServer::is_turn);
+        let may_change = !has_relay || !self.asker.is_settled(now) || !self.held.is_empty();
+        self.choose(may_change).map(Given::Others)
     }
 
     /// The app uses others: all that are to be used from now on.
@@ -179,9 +186,9 @@ mod tests {
         assert_eq!(asked(&mut friends, 0), (vec![friend], None));
         let stranger = Identity::from_seed([2; 32]).public();
         assert_eq!(friends.given(at(0), stranger, pass("foreign")), None);
-        assert_eq!(friends.given(at(0), friend, pass("one")), Some(with("one")));
+        assert_eq!(friends.given(at(0), friend, pass("one")), Some(Given::Others(with("one"))));
         assert_eq!(asked(&mut friends, 300), (vec![friend], None));
-        assert_eq!(friends.given(at(300), friend, pass("two")), Some(with("two")));
+        assert_eq!(friends.given(at(300), friend, pass("two")), Some(Given::Renewed(with("two"))));
         assert_eq!(friends.set_wanted(at(300), false), None);
         assert_eq!(asked(&mut friends, 899), (vec![], None));
         assert_eq!(asked(&mut friends, 900), (vec![], Some(own())));
@@ -197,18 +204,34 @@ mod tests {
         let mut friends = Friends::new(keys, Vec::new());
         friends.set_wanted(at(0), true);
         assert_eq!(friends.on_time(at(0)).0.ask, [early, late]);
-        let servers = friends.given(at(0), early, pass("early")).unwrap();
-        assert_eq!(servers.len(), 1);
+        let given = friends.given(at(0), early, pass("early"));
+        assert!(matches!(given, Some(Given::Others(servers)) if servers.len() == 1));
         // Long after links have begun.
         friends.on_time(at(5));
         assert_eq!(friends.given(at(5), late, pass("late")), None);
         // New credentials come through all the same, and the old ones stay when they are over.
         assert_eq!(friends.on_time(at(300)).0.ask, [early]);
-        assert_eq!(friends.given(at(300), early, pass("newer")).unwrap().len(), 1);
+        let given = friends.given(at(300), early, pass("newer"));
+        assert!(matches!(given, Some(Given::Renewed(servers)) if servers.len() == 1));
         assert_eq!(friends.on_time(at(899)).1, None);
         assert_eq!(friends.on_time(at(900)).1, None, "they are of no use, and the others' paths are");
         let servers = friends.set_wanted(at(901), false).unwrap();
         assert_ne!(servers, [IceServer::turn("turn:203.0.114.7:3478", "newer", "password")]);
+    }
+
+    #[test]
+    fn a_friend_who_answers_late_takes_no_relay_of_the_app_away() {
+        let friend = Identity::from_seed([1; 32]).public();
+        for (server, taken) in [
+            (IceServer::stun("stun:example.net"), true),
+            (IceServer::turn("turn:example.net", "user", "secret"), false),
+        ] {
+            let mut friends = Friends::new([friend], vec![server]);
+            friends.set_wanted(at(0), true);
+            friends.on_time(at(0));
+            friends.on_time(at(30));
+            assert_eq!(friends.given(at(30), friend, pass("late")).is_some(), taken);
+        }
     }
 
     #[test]

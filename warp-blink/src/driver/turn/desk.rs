@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::{
     credentials::{Secret, name, parts},
-    message::{Message, REALM, USERNAME},
+    message::{Message, NONCE, REALM, USERNAME},
 };
 use crate::{
     driver::clock,
@@ -33,6 +33,9 @@ const MAX_ISSUED: usize = 64;
 struct Client {
     id: u64,
     user: User,
+    /// The name and the nonce that it showed last. They stay good as long as its user has any name that holds: nothing here is to be lost
+    /// because so many others have come since.
+    shown: Option<(String, String)>,
     /// Whom it may hear and send to.
     peers: BTreeSet<IpAddr>,
 }
@@ -127,9 +130,33 @@ impl Desk {
             // Refused, it is not admitted below.
             let _ = inner.office.grant(now, name, User::Named(who.to_owned()), Duration::from_secs(left));
         }
-        let user = inner.office.admits(now, name, has.is_some()).ok()?;
+        let shown = inner.clients.get(&from).and_then(|client| client.shown.as_ref());
+        let same = shown.is_some_and(|(shown, _)| shown == name);
+        let user = match (inner.office.admits(now, name, has.is_some()), &has) {
+            (Ok(user), _) => user.clone(),
+            // Forgotten for newer ones of the same user.
+            (Err(_), Some(owner)) if same && inner.office.is_vouched_for(now, owner) => owner.clone(),
+            (Err(_), _) => return None,
+        };
         // Nobody goes on with what is somebody else's.
-        has.is_none_or(|owner| owner == *user).then(|| user.clone())
+        if has.is_some_and(|owner| owner != user) {
+            return None;
+        }
+        if let Some(client) = inner.clients.get_mut(&from) {
+            client.shown = Some((name.to_owned(), message.text(NONCE).unwrap_or_default().to_owned()));
+        }
+        Some(user)
+    }
+
+    /// The nonces that those show who have an allocation.
+    pub(super) fn nonces(&self) -> BTreeSet<String> {
+        let inner = self.lock();
+        inner
+            .clients
+            .values()
+            .filter_map(|client| client.shown.as_ref())
+            .map(|(_, nonce)| nonce.clone())
+            .collect()
     }
 
     /// A new allocation: the name of it, until it is [released](Self::release).
@@ -139,7 +166,7 @@ impl Desk {
         inner.next += 1;
         let id = inner.next;
         inner.relays.insert(port);
-        inner.clients.insert(client, Client { id, user: user.clone(), peers: BTreeSet::new() });
+        inner.clients.insert(client, Client { id, user: user.clone(), shown: None, peers: BTreeSet::new() });
         Ok(id)
     }
 

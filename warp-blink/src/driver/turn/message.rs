@@ -22,6 +22,7 @@ pub(super) const MESSAGE_INTEGRITY: u16 = 0x0008;
 const ERROR_CODE: u16 = 0x0009;
 pub(super) const XOR_PEER_ADDRESS: u16 = 0x0012;
 pub(super) const REALM: u16 = 0x0014;
+pub(super) const NONCE: u16 = 0x0015;
 pub(super) const EVEN_PORT: u16 = 0x0018;
 pub(super) const RESERVATION_TOKEN: u16 = 0x0022;
 

@@ -16,6 +16,6 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use client::Friends;
+pub(crate) use client::{Friends, Given};
 pub use config::{TurnConfig, TurnError};
 pub use server::TurnServer;

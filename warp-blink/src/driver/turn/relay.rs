@@ -78,7 +78,11 @@ impl Conn for Relayed {
     /// Only what may come through: the server would write into the log who sent the rest.
     async fn recv_from(&self, buf: &mut [u8]) -> Result<(usize, SocketAddr)> {
         loop {
-            let (len, from) = self.socket.recv_from(buf).await?;
+            // What one peer's machine answers, or sends too much of, ends nothing; some systems say both as errors.
+            let Ok((len, from)) = self.socket.recv_from(buf).await else {
+                tokio::task::yield_now().await;
+                continue;
+            };
             let from = self.desk.outside(from);
             if self.desk.relays((self.client, self.id), from, len) {
                 return Ok((len, from));
@@ -142,7 +146,8 @@ impl RelayAddressGenerator for Sockets {
         let refused = |cause: String| turn::Error::Other(cause);
         let (client, user) = self.current.take().ok_or_else(|| refused("nobody asks".to_owned()))?;
         let bind: IpAddr = self.desk.bind;
-        if bind.is_ipv4() != use_ipv4 {
+        // Who asks for none is taken to ask for IPv4 (RFC 8656, section 7.2), and webrtc-rs never asks: a server that has IPv6 only gives that.
+        if bind.is_ipv4() && !use_ipv4 {
             return Err(refused("no address of this family".to_owned()));
         }
         let socket = UdpSocket::bind((bind, 0)).await.map_err(|e| refused(e.to_string()))?;

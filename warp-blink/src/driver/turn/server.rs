@@ -138,7 +138,7 @@ impl Loop {
                     for client in self.desk.over() {
                         self.delete(client).await;
                     }
-                    prune(&mut *self.nonces.lock().await, tokio::time::Instant::now());
+                    prune(&mut *self.nonces.lock().await, tokio::time::Instant::now(), || self.desk.nonces());
                 }
             }
         }

@@ -46,6 +46,8 @@ pub struct FindConfig {
     /// How long a change of address rests before it is published. Default 1 s: one change brings several addresses, one by one within
     /// tenths of a second, and who has just started is found by nobody before that.
     pub settle: Duration,
+    /// The same for the first record of a run. Default 0.25 s: nobody finds this node before that, and what comes later is in the next.
+    pub settle_first: Duration,
     /// In this time no more than three records are published. Default 30 s, for a network that comes and goes.
     pub between: Duration,
     /// How long after it was stored the own record is looked for, since another device may have put one in its place that does
@@ -74,6 +76,7 @@ impl Default for FindConfig {
             again_most: Duration::from_secs(300),
             life: Duration::from_secs(6 * 3600),
             settle: Duration::from_secs(1),
+            settle_first: Duration::from_millis(250),
             between: Duration::from_secs(30),
             review_after: Duration::from_secs(60),
             review_every: Duration::from_secs(3600),

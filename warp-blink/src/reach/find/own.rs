@@ -129,7 +129,8 @@ impl Own {
         }
         let full = self.made.len() >= BURST;
         let earliest = self.made.front().filter(|_| full).map_or(now, |made| *made + config.between);
-        self.due = Some(earliest.max(now + config.settle));
+        let settle = if self.made.is_empty() { config.settle_first } else { config.settle };
+        self.due = Some(earliest.max(now + settle));
     }
 
     /// A record of this identity was seen, which says that this node is there, or nothing of it. If that is not what was said

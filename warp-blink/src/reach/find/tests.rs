@@ -55,7 +55,7 @@ fn step(finder: &mut Finder, now: Instant, input: FindInput) -> Vec<FindEffect> 
 /// With longer times than the default, so that what happens in between can be told apart.
 fn calm() -> FindConfig {
     let five = Duration::from_secs(5);
-    FindConfig { settle: five, again_first: five, ..FindConfig::default() }
+    FindConfig { settle: five, settle_first: five, again_first: five, ..FindConfig::default() }
 }
 
 fn until(finder: &mut Finder, end: Instant) -> Vec<(Instant, FindEffect)> {

@@ -148,7 +148,10 @@ fn the_families_take_turns_and_ipv6_is_first() {
 
 #[test]
 fn direct_addresses_come_before_relayed_ones_but_only_so_many() {
-    let relayed = |n: u8| format!("/ip4/198.51.100.{n}/tcp/1/{}", relay());
+    let relayed = |n: u8| {
+        let relay = NodeKey::from_seed([n + 1; 32]).node_id();
+        format!("/ip4/198.51.100.{n}/tcp/1/p2p/{relay}/p2p-circuit")
+    };
     let (r, s) = (relayed(1), relayed(2));
     let mut few = Run::of(&ReachConfig::default(), &[&r, A, &s, B]);
     few.until(5000);
@@ -161,6 +164,21 @@ fn direct_addresses_come_before_relayed_ones_but_only_so_many() {
     assert_eq!(order, [&direct[0], &direct[1], &direct[2], &direct[3], &r, &direct[4], &s, &direct[5]]);
     // A relay alone begins at once.
     assert_eq!(Run::of(&ReachConfig::default(), &[&r]).began(&r), 0);
+}
+
+#[test]
+fn the_addresses_of_one_place_at_a_relay_come_one_after_the_other() {
+    let relayed = |n: u8| format!("/ip4/198.51.100.{n}/tcp/1/{}", relay());
+    let (r, s, t) = (relayed(1), relayed(2), relayed(3));
+    let mut run = Run::of(&ReachConfig::default(), &[&r, &s, &t]);
+    run.until(1500);
+    assert_eq!((run.began(&r), run.began(&s)), (0, 1000));
+    run.fail(&s);
+    assert_eq!(run.began(&t), 1500);
+    let mut refused = Run::of(&ReachConfig::default(), &[&r, &s]);
+    refused.until(30);
+    refused.fail(&r);
+    assert_eq!(refused.began(&s), 30);
 }
 
 #[test]

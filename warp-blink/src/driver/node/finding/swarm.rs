@@ -9,8 +9,8 @@ use libp2p_kad as kad;
 use rust_ipfs::{
     ConnectionId, Multiaddr, NetworkBehaviour, PeerId,
     swarm::{
-        ConnectionDenied, ConnectionHandler, ConnectionHandlerSelect, FromSwarm, THandler, THandlerInEvent,
-        THandlerOutEvent, ToSwarm,
+        ConnectionDenied, ConnectionHandler, ConnectionHandlerSelect, DialError, FromSwarm, THandler,
+        THandlerInEvent, THandlerOutEvent, ToSwarm,
         behaviour::toggle::Toggle,
         derive_prelude::{Either, Endpoint, PortUse},
     },
@@ -127,6 +127,9 @@ impl NetworkBehaviour for Finding {
             {
                 self.strangers.insert(new.peer_id, clock::now());
             }
+            // One that was needless: another dialing is under way.
+            FromSwarm::DialFailure(failure)
+                if matches!(failure.error, DialError::DialPeerConditionFalse(_)) => {}
             FromSwarm::DialFailure(failure) => {
                 if let Some(peer) = failure.peer_id {
                     self.dialed.remove(&peer);
