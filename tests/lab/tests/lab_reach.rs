@@ -232,7 +232,7 @@ fn both_hear(world: &World, talk: &Talk) {
 /// A call from one seat to another. `sound`: they must hear each other, not only ring.
 fn connects(name: &str, seats: [Seat; 2], help: Help, sound: bool) {
     let world = World::new(seats, help).expect("a lab");
-    let mut talk = world.call().expect("the phones start");
+    let talk = world.call().expect("the phones start");
     if !sound {
         let rings = talk.phones[1].process().wait_for("incoming", PATIENCE);
         let mut row = row(name, &world, &talk);
@@ -242,10 +242,15 @@ fn connects(name: &str, seats: [Seat; 2], help: Help, sound: bool) {
         rings.expect("it rings");
         return;
     }
-    both_hear(&world, &talk);
+    talks(name, &world, talk);
+}
+
+/// Both hear each other, and hang up in order.
+fn talks(name: &str, world: &World, mut talk: Talk) {
+    both_hear(world, &talk);
     let from = unix(SystemTime::now());
     talk_for(TALK);
-    let mut row = row(name, &world, &talk);
+    let mut row = row(name, world, &talk);
     let standing = talk.phones.each_ref().map(Phone::standing);
     row.note = format!("nodes {}; {}", standing.join(" and "), world.packets());
     let heard_by = talk.hang_up().expect("something to listen to");
@@ -283,6 +288,17 @@ rows! {
     symmetric_to_symmetric_with_a_relay: "symmetric - symmetric", [SYMMETRIC, SYMMETRIC], Help::Relay, true;
     a_caller_without_udp_with_a_relay: "cone without UDP - cone", [WITHOUT_UDP, CONE], Help::Relay, false;
     ipv6_alone_with_a_relay: "IPv6 alone", [Seat::V6, Seat::V6], Help::Relay, true;
+}
+
+/// The callee is called before its record is out: the caller asks again.
+#[test]
+#[ignore = "needs root: `make test-lab`"]
+fn who_is_called_as_soon_as_a_relay_keeps_a_place_is_found() {
+    let world = World::new([CONE, CONE], Help::Relay).expect("a lab");
+    let callee = Talk::callee(&world.lab, &world.callee, &world.known(1)).expect("the callee's phone starts");
+    callee.reachable().expect("it can be reached");
+    let talk = Talk::call(&world.lab, &world.caller, callee, &world.known(0)).expect("the phones start");
+    talks("cone - cone, called at once", &world, talk);
 }
 
 /// What both hosts exchanged straight, by the addresses of the packets.
