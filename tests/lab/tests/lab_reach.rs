@@ -294,7 +294,7 @@ rows! {
 #[test]
 #[ignore = "needs root: `make test-lab`"]
 fn who_is_called_as_soon_as_a_relay_keeps_a_place_is_found() {
-    let world = World::new([CONE, CONE], Help::Relay).expect("a lab");
+    let world = World::new([CONE, CONE], Help::Coturn).expect("a lab");
     let callee = Talk::callee(&world.lab, &world.callee, &world.known(1)).expect("the callee's phone starts");
     callee.reachable().expect("it can be reached");
     let talk = Talk::call(&world.lab, &world.caller, callee, &world.known(0)).expect("the phones start");
