@@ -229,17 +229,22 @@ fn both_hear(world: &World, talk: &Talk) {
     connected.expect("they hear each other");
 }
 
-/// A call from one seat to another. `sound`: they must hear each other, not only ring.
+/// A call from one seat to another. `sound`: they must hear each other. Otherwise it rings, and they are told why they do not.
 fn connects(name: &str, seats: [Seat; 2], help: Help, sound: bool) {
     let world = World::new(seats, help).expect("a lab");
     let talk = world.call().expect("the phones start");
     if !sound {
         let rings = talk.phones[1].process().wait_for("incoming", PATIENCE);
+        // Looking for a path takes half a minute.
+        let ends = talk.phones.each_ref().map(|phone| phone.process().wait_for("ended", 2 * PATIENCE));
         let mut row = row(name, &world, &talk);
         row.note = "a friend relays over UDP only".into();
         println!("{}", story(&talk));
         row.report().expect("the table can be written");
         rings.expect("it rings");
+        for end in ends {
+            assert_eq!(end.expect("it ends")["reason"], "failed", "both are told that there is no path");
+        }
         return;
     }
     talks(name, &world, talk);
@@ -290,7 +295,7 @@ rows! {
     ipv6_alone_with_a_relay: "IPv6 alone", [Seat::V6, Seat::V6], Help::Relay, true;
 }
 
-/// The callee is called before its record is out: the caller asks again.
+/// The callee is called before its record is out, which is a second after it has a place: the caller asks again.
 #[test]
 #[ignore = "needs root: `make test-lab`"]
 fn who_is_called_as_soon_as_a_relay_keeps_a_place_is_found() {
