@@ -23,6 +23,12 @@ use crate::{
     router::Router,
 };
 
+/// What all addresses of IPv4 begin with. The networks that RFC 2544 and RFC 5180 set aside for measurements would be right, but
+/// a relay passes nothing on to them, as to all that no host of the open network has. No packet leaves the namespaces.
+const V4: [u8; 2] = [198, 20];
+/// The same of IPv6.
+const V6: [u16; 3] = [0x2a00, 2, 0];
+
 /// Labs of this process.
 static LABS: AtomicU32 = AtomicU32::new(0);
 
@@ -96,7 +102,8 @@ impl Lab {
         // Numbers begin with 1, as those of addresses do; the router counts from 0.
         let next = self.router.with(|mesh, _| mesh.hosts()) + 1;
         let number = u8::try_from(next).map_err(|_| Error::Program("a lab has 255 hosts at most".into()))?;
-        let prefixes = vec![Prefix::V4([198, 18, number]), Prefix::V6([0x2001, 2, 0, u16::from(number)])];
+        let prefixes =
+            vec![Prefix::V4([V4[0], V4[1], number]), Prefix::V6([V6[0], V6[1], V6[2], u16::from(number)])];
         let index = self.router.join(device, prefixes)?;
         let mut host = Host { namespace, inside: None, number, index, addresses: BTreeSet::new() };
         host.add(1)?;
@@ -163,17 +170,16 @@ pub struct Host {
 }
 
 impl Host {
-    /// The k-th address of IPv4, whether the host has it now or not. The networks are those that RFC 2544 and RFC 5180 set
-    /// aside for measurements.
+    /// The k-th address of IPv4, whether the host has it now or not.
     #[must_use]
     pub fn v4(&self, k: u8) -> Ipv4Addr {
-        Ipv4Addr::new(198, 18, self.number, k)
+        Ipv4Addr::new(V4[0], V4[1], self.number, k)
     }
 
     /// The k-th address of IPv6.
     #[must_use]
     pub fn v6(&self, k: u8) -> Ipv6Addr {
-        Ipv6Addr::new(0x2001, 2, 0, u16::from(self.number), 0, 0, 0, u16::from(k))
+        Ipv6Addr::new(V6[0], V6[1], V6[2], u16::from(self.number), 0, 0, 0, u16::from(k))
     }
 
     /// Whether an address is one that this host can have.

@@ -42,7 +42,7 @@ pub use {
     bootstrap::Bootstrap,
     host::{Host, Lab},
     nat::Nat,
-    phone::{Heard, Phone, Signals, Talk, blink, unix},
+    phone::{Heard, Key, Phone, Signals, Talk, blink, unix},
     process::Process,
     relay::Relay,
     table::{Found, Row},

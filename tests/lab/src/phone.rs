@@ -4,6 +4,7 @@ use std::{
     env, iter,
     net::{Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
+    process::Command,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -47,6 +48,42 @@ pub fn blink() -> Result<PathBuf, Error> {
     path.ok_or_else(|| {
         Error::Program("there is no `blink` to test: run `make test-lab`, or set BLINK_BIN to it".into())
     })
+}
+
+/// A key that is there before its phone is, so that others can be told of it.
+#[derive(Debug)]
+pub struct Key {
+    file: PathBuf,
+    did: String,
+}
+
+impl Key {
+    /// Makes a new one.
+    ///
+    /// # Errors
+    /// If `blink` makes none.
+    pub fn new(lab: &Lab, name: &str) -> Result<Self, Error> {
+        let file = lab.directory().join(format!("{name}.key"));
+        let done = Command::new(blink()?).args(["id", "--json", "--key"]).arg(&file).output();
+        let done = done.map_err(Error::io("blink id"))?;
+        let line: Value = serde_json::from_slice(&done.stdout).unwrap_or_default();
+        let did = line["did"].as_str().ok_or_else(|| {
+            Error::Program(format!("`blink id` tells no key: {}", String::from_utf8_lossy(&done.stderr)))
+        })?;
+        Ok(Self { file, did: did.to_owned() })
+    }
+
+    /// What it is called by.
+    #[must_use]
+    pub fn did(&self) -> &str {
+        &self.did
+    }
+
+    /// What a phone of this key is told.
+    #[must_use]
+    pub fn option(&self) -> [String; 2] {
+        ["--key".into(), self.file.display().to_string()]
+    }
 }
 
 /// This moment on the clock of the events: Unix time in seconds.
