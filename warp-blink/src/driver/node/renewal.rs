@@ -118,14 +118,15 @@ impl Renewal {
         replaced.collect()
     }
 
-    /// Connections that came too soon after another one that the same side had made, and are still there: it has lost the first one, or
+    /// Connections that others have made here, and that came too soon after another one that the same side had made, and are still there: it has lost the first one, or
     /// does not tell them apart. These are to be closed: whoever needs one makes it again, and that replaces the first.
     pub(super) fn surplus(&mut self, now: Instant) -> Vec<(PeerId, ConnectionId)> {
         let mut surplus = Vec::new();
         for (peer, known) in &mut self.peers {
-            let mut before: Vec<(bool, bool)> = Vec::new();
-            for c in known.iter_mut().filter(|c| !c.replaced) {
-                let kind = (c.endpoint.is_dialer(), c.endpoint.is_relayed());
+            // Only one of the two sides decides, else each closes the other one, and none is left.
+            let mut before: Vec<bool> = Vec::new();
+            for c in known.iter_mut().filter(|c| !c.replaced && !c.endpoint.is_dialer()) {
+                let kind = c.endpoint.is_relayed();
                 if !before.contains(&kind) {
                     before.push(kind);
                 } else if !c.surplus && now.since(c.since) >= REPLACED_FROM {
@@ -334,6 +335,13 @@ mod tests {
         let replaced = all.replaces(at(7000), &peer, &there);
         assert_eq!(replaced.iter().map(|r| (r.id, r.remaining)).collect::<Vec<_>>(), [(id(3), 0)]);
         assert_eq!(all.opened(at(7000), peer, id(6), &accepted("/ip4/192.0.2.7/tcp/1")), 0);
+        // What this side has dialed is for the other one to judge.
+        let friend = PeerId::random();
+        for n in [8, 9] {
+            all.opened(at(7000), friend, id(n), &dialed("/ip4/192.0.2.1/tcp/1"));
+        }
+        assert_eq!(all.surplus(at(20_000)), []);
+        assert_eq!((all.closed(&friend, id(8)), all.closed(&friend, id(9))), (Some(1), Some(0)));
         // The other side has dialed as well.
         assert_eq!(all.opened(at(7100), peer, id(7), &dialed("/ip4/192.0.2.1/tcp/1")), 1);
         assert_eq!(all.surplus(at(20_000)), []);

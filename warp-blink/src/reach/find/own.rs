@@ -154,6 +154,10 @@ impl Own {
     pub(super) fn look_soon(&mut self, now: Instant, config: &FindConfig) {
         let soon = now + config.settle;
         self.review = self.review.map(|review| review.min(soon));
+        if self.failures > 0 {
+            // Nobody was there who would have stored it.
+            self.due = self.due.map(|due| due.min(soon));
+        }
     }
 
     /// Makes the record that is due, or looks after the last one.

@@ -89,15 +89,21 @@ fn a_record_that_nobody_stored_is_tried_again() {
     let mut finder = Finder::new(calm(), 0);
     let input = FindInput::Own { addresses: addresses(&[A]), wall: wall(0) };
     step(&mut finder, at(0), input);
-    let mut pauses = Vec::new();
+    let (mut pauses, mut last) = (Vec::new(), at(0));
     for _ in 0..7 {
         let due = finder.next_timeout().unwrap();
         assert_eq!(published(&until(&mut finder, due)).len(), 1);
         assert_eq!(finder.next_timeout(), None, "one at a time");
         step(&mut finder, due, FindInput::Published { sequence: 0, stored: false, jitter: J });
         pauses.push((finder.next_timeout().unwrap() - due).as_secs());
+        last = due;
     }
     assert_eq!(pauses, [10, 20, 40, 80, 160, 300, 300]);
+    // Somebody is back who may store it.
+    let now = last + Duration::from_secs(100);
+    let node = NodeKey::from_seed([1; 32]).node_id();
+    step(&mut finder, now, FindInput::Through { node, place: Place::Public });
+    assert_eq!(finder.next_timeout(), Some(now + Duration::from_secs(5)));
 }
 
 pub(super) fn seen(sequence: u64, here: Option<&[&str]>) -> FindInput {
