@@ -48,7 +48,7 @@ pub struct FindConfig {
     pub settle: Duration,
     /// The same for the first record of a run. Default 0.25 s: nobody finds this node before that, and what comes later is in the next.
     pub settle_first: Duration,
-    /// In this time no more than three records are published. Default 30 s, for a network that comes and goes.
+    /// In this time no more than six records are published. Default 30 s, for a network that comes and goes.
     pub between: Duration,
     /// How long after it was stored the own record is looked for, since another device may have put one in its place that does
     /// not name this node. Default 60 s: twice as long as storing takes at most, so that what ran beside it is over.

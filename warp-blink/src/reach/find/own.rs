@@ -13,8 +13,8 @@ use crate::{
 };
 
 /// So many records may follow each other without a pause: a node that starts has its own addresses, then a place at a relay, and then
-/// what others have confirmed.
-const BURST: usize = 3;
+/// what others have confirmed; and it may move in the same half minute, when all of that comes again.
+const BURST: usize = 6;
 
 /// The most other devices that an own record names: one less than a reader takes nodes.
 const MAX_OTHERS: usize = 3;
