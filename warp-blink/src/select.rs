@@ -5,8 +5,8 @@
 
 use crate::{
     event::{
-        CallSnapshot, ErrorNote, LinkState, LocalMedia, NodeState, ParticipantSnapshot, ParticipantState,
-        Phase, Presence, ResumableCall, Snapshot,
+        CallSnapshot, ErrorNote, Findable, LinkState, LocalMedia, NodeState, ParticipantSnapshot,
+        ParticipantState, Phase, Presence, ResumableCall, Snapshot,
     },
     id::{CallId, PublicKey},
     stats::LinkStats,
@@ -15,6 +15,11 @@ use crate::{
 /// What the node does, and why it is offline if it is.
 pub fn node() -> impl Fn(&Snapshot) -> NodeState + Send + Sync + 'static {
     |s| s.node.clone()
+}
+
+/// Whether people find this identity who know nothing but its key.
+pub fn findable() -> impl Fn(&Snapshot) -> Findable + Send + Sync + 'static {
+    |s| s.findable
 }
 
 /// The addresses on which the node listens.
@@ -302,5 +307,7 @@ mod tests {
         snapshot.local.open = true;
         assert!(media_enabled()(&snapshot) && local_media()(&snapshot).open);
         assert_eq!(node()(&snapshot), NodeState::Starting);
+        snapshot.findable = Findable::Published;
+        assert_eq!(findable()(&snapshot), Findable::Published);
     }
 }

@@ -8,7 +8,7 @@ use proto_kit::{A, B, Pair, SECOND, Wire, call_id, identities, offer, opens_audi
 use warp_blink::{
     config::Config,
     error::Rejected,
-    event::{EndReason, Mismatch, Phase},
+    event::{EndReason, Mismatch, Phase, Via},
     proto::{
         Command, EffectKind, Input, Outcome, TopicRef,
         signal::{Body, Hello, HelloKind, Lane, MediaFormat, Status},
@@ -154,6 +154,43 @@ fn a_callee_that_comes_online_in_time_rings() {
     pair.run();
     assert_eq!(pair.events(B), ["incoming"]);
     assert_eq!(pair.events(A), ["reached", "offering", "ringing"]);
+}
+
+/// Whoever is looked for in vain may be there a moment later, found by another path or having come by themselves. The app hears of it, as often
+/// as somebody may knock.
+#[test]
+fn who_is_there_after_all_is_told_as_reached() {
+    let mut pair = plain();
+    pair.sides[A].publish = Outcome::NoPeers;
+    pair.sides[A].reach = Outcome::Failed("no address answers".into());
+    pair.ring();
+    pair.pass(SECOND);
+    let inbox = Input::PeerSubscribed(TopicRef::Inbox { owner: pair.key(B), lane: Lane::Strangers });
+    // Somebody else listens where the callee would.
+    pair.feed(A, inbox.clone());
+    pair.run();
+    assert_eq!(pair.events(A).iter().filter(|e| e.starts_with("warning NotReached")).count(), 2);
+    pair.sides[A].reach = Outcome::Reached(Via::Relay);
+    pair.sides[A].publish = Outcome::Ok;
+    pair.feed(A, inbox.clone());
+    pair.feed(A, inbox.clone());
+    pair.run();
+    assert_eq!(pair.events(A), ["reached", "offering", "ringing"]);
+    assert_eq!(pair.phase(B, call_id(1)), Some(Phase::Incoming));
+}
+
+#[test]
+fn who_only_knocks_is_not_looked_for_without_end() {
+    let mut pair = plain();
+    pair.sides[A].publish = Outcome::NoPeers;
+    pair.sides[A].reach = Outcome::Failed("no address answers".into());
+    pair.ring();
+    let inbox = Input::PeerSubscribed(TopicRef::Inbox { owner: pair.key(B), lane: Lane::Strangers });
+    for _ in 0..20 {
+        pair.feed(A, inbox.clone());
+        pair.run();
+    }
+    assert_eq!(pair.events(A).len(), 4, "once, and three times again");
 }
 
 #[test]

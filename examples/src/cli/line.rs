@@ -41,6 +41,9 @@ pub(super) enum Line {
         #[serde(skip_serializing_if = "Option::is_none")]
         advice: Option<String>,
     },
+    Findable {
+        state: String,
+    },
     Reached {
         peer: PublicKey,
         via: String,

@@ -78,6 +78,11 @@ impl Output {
                 let advice = advice.as_ref().map(|advice| format!(" ({advice})")).unwrap_or_default();
                 format!("{state}{cause}.{advice}")
             }
+            Line::Findable { state } => match state.as_str() {
+                "published" => "Whoever has your key finds you.".to_owned(),
+                "not_stored" => "Whoever has only your key does not find you: no bootstrap node keeps where you are. Trying again.".to_owned(),
+                _ => return None,
+            },
             Line::Reached { ms, .. } => format!("Found their node in {ms} ms."),
             Line::Offering { peer, .. } => format!("Calling {peer} ..."),
             Line::Incoming { peer, .. } if self.control => {

@@ -8,7 +8,7 @@ use tokio::{
 };
 use warp_blink::{
     Blink, Event, Events, Other,
-    event::{EndReason, NodeState, Phase, Summary, Warning},
+    event::{EndReason, Findable, NodeState, Phase, Summary, Warning},
     id::{CallId, PublicKey},
 };
 
@@ -247,9 +247,18 @@ impl Session<'_> {
         self.write(&line)
     }
 
+    /// Where no bootstrap node is named nobody is to find this phone that way, and nothing is said of it.
+    fn on_findable(&mut self, state: Findable) -> Result<(), Failure> {
+        if self.common.bootstrap.is_empty() {
+            return Ok(());
+        }
+        self.write(&Line::Findable { state: name(&state).0 })
+    }
+
     fn on_event(&mut self, event: Event) -> Result<(), Failure> {
         match event {
             Event::Node { state } => self.on_node(&state),
+            Event::Findable { state } => self.on_findable(state),
             Event::Reached { peer, via, ms } => {
                 self.write(&Line::Reached { peer, via: name(&via).0.to_lowercase(), ms })
             }

@@ -139,6 +139,14 @@ impl Phone {
         self.process.wait_until("reachable `node`", PATIENCE, wanted).map(drop)
     }
 
+    /// Waits until others keep a record of where it is now.
+    ///
+    /// # Errors
+    /// If that does not come about.
+    pub fn published(&self) -> Result<(), Error> {
+        self.process.wait_for_last("findable", PATIENCE, |line| line["state"] == "published").map(drop)
+    }
+
     /// How it stands now in the network, as far as it has told.
     #[must_use]
     pub fn standing(&self) -> String {

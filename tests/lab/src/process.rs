@@ -102,11 +102,34 @@ impl Process {
         patience: Duration,
         wanted: impl Fn(&Value) -> bool,
     ) -> Result<Value, Error> {
+        self.wait_while(what, patience, |lines| lines.iter().find(|line| wanted(line)).cloned())
+    }
+
+    /// The last line with this `event`, as soon as it is `wanted`: how something stands now, and not how it once stood.
+    ///
+    /// # Errors
+    /// If it is not so within `patience`, or the program ends first.
+    pub fn wait_for_last(
+        &self,
+        event: &str,
+        patience: Duration,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Result<Value, Error> {
+        let last = |lines: &[Value]| lines.iter().rev().find(|line| line["event"] == event).cloned();
+        self.wait_while(event, patience, |lines| last(lines).filter(|line| wanted(line)))
+    }
+
+    fn wait_while(
+        &self,
+        what: &str,
+        patience: Duration,
+        pick: impl Fn(&[Value]) -> Option<Value>,
+    ) -> Result<Value, Error> {
         let until = Instant::now() + patience;
         let mut lines = self.said.lines.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if let Some(line) = lines.0.iter().find(|line| wanted(line)) {
-                return Ok(line.clone());
+            if let Some(line) = pick(&lines.0) {
+                return Ok(line);
             }
             let left = until.saturating_duration_since(Instant::now());
             if lines.1 || left.is_zero() {

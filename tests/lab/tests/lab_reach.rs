@@ -22,9 +22,6 @@ const WORST_DELAY: f64 = 0.4;
 const TALK: f64 = 6.0;
 /// What a start, a call or an end may take: ten times what they take on a busy machine with two cores.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Addresses are published when they have rested for a second (`FindConfig::settle`), and nothing tells when that is done: a few
-/// round trips of 50 ms later. So that the table says what finding somebody takes, not what waiting for that takes.
-const PUBLISHED: Duration = Duration::from_secs(2);
 
 /// Where somebody sits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,8 +154,7 @@ impl World {
 /// Waits until others can reach a phone, and are told so by the bootstrap node.
 fn findable(phone: &Phone) -> Result<(), Error> {
     phone.reachable()?;
-    thread::sleep(PUBLISHED);
-    Ok(())
+    phone.published()
 }
 
 /// Lets the call go on. Nothing is waited for: the sound of this time is what is listened to.
@@ -432,8 +428,7 @@ fn who_has_moved_between_two_calls_is_found_again() {
         if number == 2 {
             callee.process().forget();
             world.callee.change(2).expect("another address");
-            // The bootstrap node may have to be connected with anew, which no event tells of.
-            thread::sleep(PUBLISHED);
+            callee.published().expect("it says where it is now");
         }
         let call: Vec<String> =
             ["call".to_owned(), key.clone()].into_iter().chain(known.iter().cloned()).collect();

@@ -38,7 +38,7 @@ use super::{
 use crate::{
     config::Config,
     error::{Error, Rejected},
-    event::{ChannelId, Event, Snapshot},
+    event::{ChannelId, Event, Findable, Snapshot},
     id::{CallId, Identity, NodeId, PublicKey},
     ports::{
         gossip::Gossip,
@@ -152,6 +152,8 @@ struct Core {
     own_calls: (MayInvite, u8),
     results: mpsc::Sender<(EffectId, Outcome)>,
     reaches: Reaches,
+    /// What the machine was last told of the own record.
+    findable: Findable,
     /// The connections with contacts are kept.
     keeps_contacts: bool,
     goodbye: Duration,
@@ -252,6 +254,7 @@ pub(crate) async fn start(parts: Parts) -> Result<Running, Error> {
         own_calls: (parts.config.may_invite, parts.config.max_members.clamp(2, MAX_MEMBERS as u8)),
         results,
         reaches,
+        findable: Findable::default(),
         keeps_contacts: parts.keep_contacts,
         goodbye: parts.config.farewell.min(MAX_GOODBYE),
         gossip: parts.gossip,

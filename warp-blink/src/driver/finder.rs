@@ -21,6 +21,7 @@ use tokio::{
 use self::records::{devices, found, newest_record, sealed};
 use super::{clock, reaches::Answer, shelf::Shelf};
 use crate::{
+    event::Findable,
     id::{Identity, NodeId, PublicKey},
     ports::gossip::Gossip,
     reach::{
@@ -171,6 +172,11 @@ impl Seeker {
         ];
         let asked: Vec<&str> = sources.iter().filter(|(on, _)| *on).map(|(_, what)| *what).collect();
         if asked.is_empty() { String::new() } else { format!(" (asked in vain: {})", asked.join(", ")) }
+    }
+
+    /// Whether others find this identity by its key.
+    pub(super) fn findable(&self) -> Findable {
+        self.finder.findable()
     }
 
     /// Records that were found and are not of whom they should be.

@@ -26,6 +26,7 @@ use super::{
     finder::{Seeker, Tip},
 };
 use crate::{
+    event::Findable,
     id::{NodeId, PublicKey},
     ports::gossip::Gossip,
     proto::{EffectId, Outcome},
@@ -156,6 +157,11 @@ impl Reaches {
     /// Records of others than they say, among what was found.
     pub(super) fn forged(&self) -> u64 {
         self.seeker.forged()
+    }
+
+    /// Whether others find this identity by its key.
+    pub(super) fn findable(&self) -> Findable {
+        self.seeker.findable()
     }
 
     /// Remembers an address of a node.

@@ -19,7 +19,7 @@ pub use self::{
         LinkState, Mark, Milestone, ParticipantState, ParticipantSummary, Presence, Step, StepTime, Summary,
         steps,
     },
-    node::NodeState,
+    node::{Findable, NodeState},
     snapshot::{
         CallSnapshot, EndedCall, ErrorNote, LinkStatistics, LocalMedia, MAX_ENDED_CALLS, MAX_ERRORS,
         ParticipantSnapshot, Phase, ResumableCall, Snapshot, Statistics,
@@ -58,6 +58,11 @@ pub enum Event {
     Node {
         /// The new state.
         state: NodeState,
+    },
+    /// Whether people find this identity who know nothing but its key has changed.
+    Findable {
+        /// How it is now.
+        state: Findable,
     },
     /// The callee's node is connected.
     Reached {

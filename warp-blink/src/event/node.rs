@@ -40,6 +40,25 @@ pub enum NodeState {
     Public,
 }
 
+/// Whether people find this identity who know nothing but its key, and a bootstrap node that is named here too. Who was called before, was given an
+/// address or is in the same network (with mDNS) needs none of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Findable {
+    /// Nothing is told: that is switched off ([`Builder::publish`](crate::Builder::publish)), or there is no address yet that is worth telling.
+    #[default]
+    Hidden,
+    /// The record that says where this node is goes out, or will within seconds: there is none so far, or the last one says something else or
+    /// has got lost.
+    Publishing,
+    /// Others keep the record, and it says where this node is.
+    Published,
+    /// Nobody took the record when it was sent last; it is tried again, with growing pauses. No bootstrap node is named, or none can be
+    /// reached. What was stored before may still be there, and end within hours.
+    NotStored,
+}
+
 impl NodeState {
     /// Whether the node runs and reaches others.
     pub fn is_up(&self) -> bool {

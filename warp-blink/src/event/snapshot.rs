@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{EndReason, LinkState, Mark, NodeState, ParticipantState, Protection, Summary};
+use super::{EndReason, Findable, LinkState, Mark, NodeState, ParticipantState, Protection, Summary};
 use crate::{
     id::{CallId, NodeId, PublicKey},
     proto::signal::MediaFormat,
@@ -16,6 +16,8 @@ use crate::{
 pub struct Snapshot {
     /// The node's state.
     pub node: NodeState,
+    /// Whether people find this identity who know nothing but its key.
+    pub findable: Findable,
     /// The node's own id, once it runs.
     pub node_id: Option<NodeId>,
     /// The addresses that it listens on.

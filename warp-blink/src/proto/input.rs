@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config::Admission,
-    event::{ChannelId, DeviceKind, NodeState, PoorSide, Step, Warning},
+    event::{ChannelId, DeviceKind, Findable, NodeState, PoorSide, Step, Warning},
     id::{CallId, PublicKey},
     stats::{LinkStats, SoundStats},
     time::UnixTime,
@@ -296,6 +296,8 @@ pub enum Input {
     PeerSubscribed(TopicRef),
     /// The node changed.
     Node(NodeState),
+    /// Whether others find this identity by its key has changed.
+    Findable(Findable),
     /// Something about a link or a device.
     Media(MediaInput),
     /// An effect ended.

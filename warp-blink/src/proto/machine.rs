@@ -18,7 +18,7 @@ use super::{
 use crate::{
     config::{Config, PostQuantum},
     error::Rejected,
-    event::{EndedCall, ErrorNote, Event, LocalMedia, NodeState},
+    event::{EndedCall, ErrorNote, Event, Findable, LocalMedia, NodeState},
     id::{CallId, NodeId, PublicKey},
     stats::{Counters, SoundStats},
     time::{Instant, UnixTime},
@@ -60,6 +60,7 @@ pub struct Machine {
     pub(super) own: PublicKey,
     pub(super) node: NodeId,
     pub(super) node_state: NodeState,
+    pub(super) findable: Findable,
     pub(super) people: People,
     pub(super) memory: ReplayMemory,
     /// When the app was last told of a stranger's incompatible offer.
@@ -140,6 +141,7 @@ impl Machine {
             own,
             node,
             node_state: NodeState::Starting,
+            findable: Findable::default(),
             people: People::default(),
             // Without a memory nothing rings on its first message alone.
             memory: ReplayMemory::beginning(UnixTime::from_millis(u64::MAX)),
@@ -232,6 +234,7 @@ impl Machine {
                 }
                 Input::PeerSubscribed(topic) => machine.on_peer_subscribed(now, topic, out),
                 Input::Node(state) => machine.on_node(state, out),
+                Input::Findable(state) => machine.on_findable(state, out),
                 Input::Media(media) => machine.on_media(now, media, out),
                 Input::Done { effect, outcome } => machine.on_done(now, effect, outcome, out),
                 Input::Stopped { cause } => machine.on_stopped(now, cause, out),

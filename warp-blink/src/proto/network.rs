@@ -16,13 +16,17 @@ use super::{
 };
 use crate::{
     config::WhenBusy,
-    event::{EndReason, Event, Milestone, Mismatch, NodeState, Presence},
+    event::{EndReason, Event, Findable, Milestone, Mismatch, NodeState, Presence},
     id::{CallId, PublicKey},
     time::Instant,
 };
 
 /// Opus frame lengths that an answer may name, in milliseconds (RFC 7587 section 4.2, those of 10 ms and more).
 const FRAMES: [u8; 4] = [10, 20, 40, 60];
+
+/// Whoever was not reached is looked for again when they seem to be there, this often: anybody who knows a key can listen where its owner
+/// does, and each time that nobody is there is a warning.
+const SEEK_AGAIN: u32 = 3;
 
 /// The own state is told to new subscribers at most this often: four times a second, as an answer to a first message.
 const ANNOUNCE_EVERY: Duration = Duration::from_millis(250);
@@ -415,6 +419,7 @@ impl Machine {
                         hello.attempts = if lane == Lane::Contacts { 0 } else { AFTER_NOBODY };
                     }
                 }
+                self.reach_again(&owner, out);
                 self.deliver_notice(now, &owner, out);
             }
             TopicRef::Peer { call, owner } => {
@@ -434,6 +439,18 @@ impl Machine {
                     call.announce_at = Some(call.announce_at.map_or(free, |t| t.min(free)));
                 }
             }
+        }
+    }
+
+    /// Somebody listens where only they do, or somebody who knows their key. If they were looked for in vain, they are looked for again, so
+    /// that the app hears of it when they are there after all.
+    fn reach_again(&mut self, owner: &PublicKey, out: &mut Out<'_>) {
+        for call in self.calls.values_mut().filter(|c| !c.is_leaving()) {
+            let id = call.id;
+            let Some(p) = call.peers.get_mut(owner).filter(|p| p.sought_again < SEEK_AGAIN) else { continue };
+            let Some(since) = p.unreached.take() else { continue };
+            p.sought_again += 1;
+            out.push(Purpose::Reach { call: id, peer: *owner, since }, EffectKind::Reach { peer: *owner });
         }
     }
 
@@ -470,6 +487,12 @@ impl Machine {
         if self.node_state != state {
             self.node_state = state.clone();
             out.emit(Event::Node { state });
+        }
+    }
+
+    pub(super) fn on_findable(&mut self, state: Findable, out: &mut Out<'_>) {
+        if std::mem::replace(&mut self.findable, state) != state {
+            out.emit(Event::Findable { state });
         }
     }
 }

@@ -103,6 +103,10 @@ pub(super) struct Participant {
     pub(super) offering: bool,
     /// The app carries our offer as well, however long that takes.
     pub(super) exported: bool,
+    /// Nobody was found at the addresses that were known. Since when they were looked for.
+    pub(super) unreached: Option<Instant>,
+    /// How often they were looked for after that.
+    pub(super) sought_again: u32,
     /// The app was told that it joined, and not yet that it is gone.
     pub(super) joined: bool,
     /// What it last said came over the link, and not over gossip.
@@ -153,6 +157,8 @@ impl Participant {
             called: matches!(stage, Stage::Called { .. }),
             offering: false,
             exported: false,
+            unreached: None,
+            sought_again: 0,
             joined: false,
             heard_over_link: false,
             introduced: false,

@@ -11,6 +11,7 @@ impl Machine {
         calls.sort_by_key(|c| (c.since, c.id));
         Snapshot {
             node: self.node_state.clone(),
+            findable: self.findable,
             node_id: Some(self.node),
             addresses: Vec::new(),
             calls,

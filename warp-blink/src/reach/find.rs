@@ -23,6 +23,7 @@ pub use self::{
 };
 use super::{Address, Addresses, Jitter, MAX_REACH_ADDRESSES, Place};
 use crate::{
+    event::Findable,
     id::{NodeId, PublicKey},
     time::Instant,
 };
@@ -110,6 +111,11 @@ impl Finder {
     /// The number of the own record that was published last: to be stored.
     pub fn own_sequence(&self) -> u64 {
         self.own.sequence()
+    }
+
+    /// Whether others find this identity by its key.
+    pub fn findable(&self) -> Findable {
+        self.own.findable()
     }
 
     /// Answers that came too late or were too old.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use futures::StreamExt;
 use warp_blink::{
     Blink, Config, EndReason, Event, Memory, NodeKey,
-    event::Warning,
+    event::{Findable, Warning},
     id::NodeId,
     ports::gossip::{Gossip, GossipEvent},
     wire::{read_record, record_key},
@@ -22,34 +22,12 @@ async fn a_record_leads_to_a_node_of_another_key_and_without_one_nobody_is_asked
     let of = |seed| Blink::builder(identity(seed)).memory(&memory);
     let mut bob = Phone::of(of(2).node_key(node_key).bootstrap(through.clone())).await;
     let mut alice = Phone::of(of(3).bootstrap(through)).await;
-    let tries = async {
-        loop {
-            let call = alice.blink.offer([bob.key()]).await.unwrap();
-            let there = alice
-                .wait("whether he is found", |e| match e {
-                    Event::Reached { .. } => Some(None),
-                    Event::Warning { warning: Warning::NotReached { cause, .. } } => {
-                        Some(Some(cause.clone()))
-                    }
-                    _ => None,
-                })
-                .await;
-            // His record goes out a second after his start, and she asks again as long as she calls.
-            let Some(cause) = there else { return call };
-            assert!(cause.contains("asked in vain: signed records"), "{cause}");
-            let ended = alice
-                .wait("that he is found, or she gives up", |e| match e {
-                    // His node is there after all, and hears of the call.
-                    Event::Reached { .. } | Event::Offering { .. } => Some(None),
-                    Event::Ended { call: of, reason, .. } if *of == call => Some(Some(*reason)),
-                    _ => None,
-                })
-                .await;
-            let Some(reason) = ended else { return call };
-            assert_eq!(reason, EndReason::Unreachable);
-        }
-    };
-    let call = tokio::time::timeout(PATIENCE, tries).await.expect("he is found");
+    bob.wait("that his record is out", |e| {
+        matches!(e, Event::Findable { state: Findable::Published }).then_some(())
+    })
+    .await;
+    assert_eq!(bob.blink.snapshot().findable, Findable::Published);
+    let call = alice.blink.offer([bob.key()]).await.unwrap();
     assert_eq!(bob.incoming().await, call);
 
     let mut carol = Phone::start(&memory, 4, Config::default()).await;

@@ -12,6 +12,7 @@ use warp_blink::{
 pub(crate) fn short(event: &Event) -> String {
     match event {
         Event::Node { state } => format!("node {state:?}"),
+        Event::Findable { state } => format!("findable {state:?}"),
         Event::Reached { .. } => "reached".into(),
         Event::Offering { .. } => "offering".into(),
         Event::Incoming { .. } => "incoming".into(),

@@ -289,6 +289,7 @@ impl Core {
 fn name(event: &Event) -> &'static str {
     match event {
         Event::Node { .. } => "node",
+        Event::Findable { .. } => "findable",
         Event::Reached { .. } => "reached",
         Event::Offering { .. } => "offering",
         Event::Incoming { .. } => "incoming",

@@ -43,6 +43,7 @@ impl Core {
         let mut clock_at = clock::now() + CLOCK_EVERY;
         loop {
             self.ask_friends();
+            self.tell_findable();
             self.publish();
             let now = clock::now();
             if let Some((until, _)) = &stopping
@@ -222,6 +223,8 @@ impl Core {
             GossipEvent::Listening { .. } | GossipEvent::ListeningNoMore { .. } => self.reaches.on_own(now),
             GossipEvent::State(state) => {
                 self.reaches.on_own(now);
+                // Before it says that it is reached at an address: until others keep that they are told another one.
+                self.tell_findable();
                 self.on_node_state(state);
             }
             GossipEvent::Lagged { dropped } => tracing::warn!(dropped, "gossip events were dropped"),
@@ -249,6 +252,14 @@ impl Core {
                 Ok(input) => self.feed(input),
                 Err(turned) => post::Dropped::from(turned).count(&mut self.dropped),
             }
+        }
+    }
+
+    /// Tells the machine whether others find this identity, if that has changed.
+    fn tell_findable(&mut self) {
+        let findable = self.reaches.findable();
+        if std::mem::replace(&mut self.findable, findable) != findable {
+            self.feed(Input::Findable(findable));
         }
     }
 

@@ -8,6 +8,7 @@ use super::{
     types::OwnSeen,
 };
 use crate::{
+    event::Findable,
     id::NodeId,
     time::{Instant, UnixTime},
 };
@@ -104,6 +105,16 @@ impl Own {
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         // What is being stored is waited for.
         self.due.into_iter().chain(self.review).min().filter(|_| self.storing.is_none())
+    }
+
+    /// How it stands with the own record.
+    pub(super) fn findable(&self) -> Findable {
+        match &self.wanted {
+            None => Findable::Hidden,
+            Some(_) if self.failures > 0 => Findable::NotStored,
+            Some(_) if self.lost == 0 && self.stored == self.wanted => Findable::Published,
+            Some(_) => Findable::Publishing,
+        }
     }
 
     /// The own addresses have changed.

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    event::Findable,
     id::{Identity, NodeKey},
     reach::Place,
     time::UnixTime,

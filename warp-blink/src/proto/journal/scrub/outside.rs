@@ -7,9 +7,9 @@ use crate::{
     config::{Admission, Config, PostQuantum, PreConnect, TurnFor, WhenBusy},
     error::Rejected,
     event::{
-        Advice, ChannelId, DeviceKind, EndReason, Event, Failure, LinkState, LocalCause, Mark, Milestone,
-        Mismatch, NodeState, ParticipantState, ParticipantSummary, PoorSide, Presence, Step, Summary, Via,
-        Warning,
+        Advice, ChannelId, DeviceKind, EndReason, Event, Failure, Findable, LinkState, LocalCause, Mark,
+        Milestone, Mismatch, NodeState, ParticipantState, ParticipantSummary, PoorSide, Presence, Step,
+        Summary, Via, Warning,
     },
     id::CallId,
     proto::{
@@ -147,6 +147,7 @@ variants!(
 );
 variants!(enum Event {
     Node { state },
+    Findable { state },
     Channel { call, peer, channel, name },
     Quality { call, peer, poor },
     Reached { peer, via, ms },
@@ -184,6 +185,7 @@ variants!(enum Input {
     Clock(wall),
     PeerSubscribed(topic),
     Node(state),
+    Findable(state),
     Media(media),
     Done { effect, outcome },
     Stopped { cause },
@@ -224,6 +226,14 @@ variants!(enum MediaInput {
     Played { call, cause },
     Warning(warning),
 });
+variants!(
+    enum Findable {
+        Hidden,
+        Publishing,
+        Published,
+        NotStored,
+    }
+);
 variants!(enum Mismatch { PeerIsOlder { version }, PeerIsNewer { version }, Protection, Media });
 variants!(enum NodeState {
     Starting,

@@ -44,6 +44,41 @@ fn the_own_record_is_published_when_addresses_change_and_at_half_of_its_life() {
     assert_eq!(published(&until(&mut finder, half + Duration::from_secs(3 * 3600))).len(), 1);
 }
 
+/// What an app is told: a phone that says where it is before anybody has stored it, or that says so of an address that is gone, is called in vain.
+#[test]
+fn who_is_called_by_key_alone_is_told_whether_that_works() {
+    let mut finder = Finder::new(calm(), 0);
+    let own = |texts: &[&str]| FindInput::Own { addresses: addresses(texts), wall: wall(0) };
+    let end = |stored| FindInput::Published { sequence: 0, stored, jitter: J };
+    assert_eq!(finder.findable(), Findable::Hidden);
+    step(&mut finder, at(0), own(&["/ip4/127.0.0.1/tcp/1"]));
+    assert_eq!(finder.findable(), Findable::Hidden, "nobody is told that");
+    step(&mut finder, at(0), own(&[A]));
+    until(&mut finder, at(5000));
+    assert_eq!(finder.findable(), Findable::Publishing);
+    step(&mut finder, at(5000), end(false));
+    assert_eq!(finder.findable(), Findable::NotStored);
+    until(&mut finder, at(15_000));
+    assert_eq!(finder.findable(), Findable::NotStored, "until it is");
+    step(&mut finder, at(15_000), end(true));
+    assert_eq!(finder.findable(), Findable::Published);
+    // It moves, and while that is being said it moves on.
+    step(&mut finder, at(20_000), own(&[B]));
+    assert_eq!(finder.findable(), Findable::Publishing);
+    until(&mut finder, at(25_000));
+    step(&mut finder, at(25_000), own(&[A, B]));
+    step(&mut finder, at(25_000), end(true));
+    assert_eq!(finder.findable(), Findable::Publishing);
+    until(&mut finder, at(30_000));
+    step(&mut finder, at(30_000), end(true));
+    assert_eq!(finder.findable(), Findable::Published);
+    // Another device drives it out.
+    step(&mut finder, at(31_000), seen(u64::MAX / 2, None));
+    assert_eq!(finder.findable(), Findable::Publishing);
+    step(&mut finder, at(32_000), own(&[]));
+    assert_eq!(finder.findable(), Findable::Hidden);
+}
+
 #[test]
 fn addresses_that_are_gone_are_named_in_no_further_record() {
     let mut finder = Finder::new(calm(), 5);
