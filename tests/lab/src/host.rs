@@ -21,6 +21,7 @@ use crate::{
     packet::Protocol,
     process::Process,
     router::Router,
+    upnp,
 };
 
 /// What all addresses of IPv4 begin with. The networks that RFC 2544 and RFC 5180 set aside for measurements would be right, but
@@ -89,6 +90,9 @@ impl Lab {
         nat.set_up(&inside, &outside)?;
         let mut host = self.attach(outside)?;
         host.inside = Some(inside);
+        if nat == Nat::OpensPorts {
+            host.router = Some(upnp::start(&host.namespace, host.v4(1), self.directory())?);
+        }
         Ok(host)
     }
 
@@ -105,7 +109,8 @@ impl Lab {
         let prefixes =
             vec![Prefix::V4([V4[0], V4[1], number]), Prefix::V6([V6[0], V6[1], V6[2], u16::from(number)])];
         let index = self.router.join(device, prefixes)?;
-        let mut host = Host { namespace, inside: None, number, index, addresses: BTreeSet::new() };
+        let mut host =
+            Host { router: None, namespace, inside: None, number, index, addresses: BTreeSet::new() };
         host.add(1)?;
         Ok(host)
     }
@@ -160,6 +165,8 @@ impl Lab {
 /// A machine in the lab. Its network ends when it is dropped.
 #[derive(Debug)]
 pub struct Host {
+    /// What opens ports in the router, if something does. Ends before its network.
+    router: Option<Process>,
     /// Where the device is.
     namespace: Namespace,
     /// Where programs run, if that is another one: behind a NAT.

@@ -33,6 +33,8 @@ mod relay;
 mod router;
 #[cfg(target_os = "linux")]
 mod table;
+#[cfg(target_os = "linux")]
+mod upnp;
 
 pub use link::{Bursts, Conditions, Jitter, Late, Link, Rate};
 pub use mesh::Counters;

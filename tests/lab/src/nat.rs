@@ -3,6 +3,7 @@
 use crate::{
     Error,
     namespace::{DEVICE, Namespace},
+    upnp,
 };
 
 /// How the router of a host translates. Each lets in only what answers to something that went out, by address and port.
@@ -15,11 +16,14 @@ pub enum Nat {
     Symmetric,
     /// As [`Nat::Cone`], and drops all UDP.
     WithoutUdp,
+    /// As [`Nat::Cone`], and opens ports for those behind it who ask (UPnP).
+    OpensPorts,
 }
 
 /// The private network, the same behind every router, as at home.
 const HOST: &str = "192.168.1.2";
 const ROUTER: &str = "192.168.1.1";
+pub(crate) const NETWORK: &str = "192.168.1.0/24";
 
 impl Nat {
     /// Joins both and sets the rules. The device to the outside comes later.
@@ -42,17 +46,37 @@ impl Nat {
     fn rules(self) -> String {
         let masquerade = match self {
             // Keeps the port where it is free.
-            Self::Cone | Self::WithoutUdp => "masquerade",
+            Self::Cone | Self::WithoutUdp | Self::OpensPorts => "masquerade",
             Self::Symmetric => "masquerade fully-random",
         };
         let udp = if self == Self::WithoutUdp { "meta l4proto udp drop;" } else { "" };
+        // What was opened comes before everything else. Only `inet` is known to miniupnpd.
+        let [forward, dnat, snat] = upnp::CHAINS;
+        let (family, opened, translated, chains) = match self {
+            Self::OpensPorts => (
+                "inet",
+                format!("jump {forward};"),
+                format!("jump {snat};"),
+                format!(
+                    "chain {forward} {{ }}
+                    chain {dnat} {{ }}
+                    chain {snat} {{ }}
+                    chain incoming {{
+                        type nat hook prerouting priority -100;
+                        iifname \"{DEVICE}\" jump {dnat};
+                    }}"
+                ),
+            ),
+            _ => ("ip", String::new(), String::new(), String::new()),
+        };
         // A check of the peer that comes before our own must leave no entry for the router itself: else the masquerade
         // takes another port for ours, and no hole is punched.
         format!(
-            "table ip lab {{
-                chain outgoing {{ type nat hook postrouting priority 100; oifname \"{DEVICE}\" {masquerade}; }}
+            "table {family} {table} {{
+                {chains}
+                chain outgoing {{ type nat hook postrouting priority 100; {translated} oifname \"{DEVICE}\" {masquerade}; }}
                 chain through {{
-                    type filter hook forward priority 0; policy accept; {udp}
+                    type filter hook forward priority 0; policy accept; {udp} {opened}
                     iifname \"{DEVICE}\" ct state established,related accept;
                     iifname \"{DEVICE}\" drop;
                 }}
@@ -60,7 +84,8 @@ impl Nat {
                     type filter hook input priority 0;
                     iifname \"{DEVICE}\" meta l4proto udp ct state new drop;
                 }}
-            }}\n"
+            }}\n",
+            table = upnp::TABLE,
         )
     }
 }

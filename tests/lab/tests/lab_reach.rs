@@ -302,6 +302,23 @@ fn who_is_called_as_soon_as_a_relay_keeps_a_place_is_found() {
     talks("cone - cone, called at once", &world, talk);
 }
 
+/// A router that opens ports on request (UPnP) makes a phone as easy to reach as one in the open: no relay keeps a place for it, and who calls
+/// dials it straight.
+#[test]
+#[ignore = "needs root: `make test-lab`"]
+fn a_router_that_opens_ports_is_asked_and_whoever_is_behind_it_is_dialed_straight() {
+    let world = World::new([SYMMETRIC, Seat::Behind(Nat::OpensPorts)], Help::Coturn).expect("a lab");
+    let known = [world.known(1), vec!["--upnp".to_owned()]].concat();
+    let callee = Talk::callee(&world.lab, &world.callee, &known).expect("the callee's phone starts");
+    let public = callee.process().wait_for_last("node", PATIENCE, |line| line["state"] == "public");
+    public.expect("everybody reaches it");
+    callee.published().expect("it says so");
+    let talk = Talk::call(&world.lab, &world.caller, callee, &world.known(0)).expect("the phones start");
+    both_hear(&world, &talk);
+    assert_eq!(signals(&talk.phones[0]), "direct");
+    talks("symmetric - router that opens ports", &world, talk);
+}
+
 /// What both hosts exchanged straight, by the addresses of the packets.
 fn straight(world: &World) -> Vec<(IpAddr, IpAddr)> {
     let ends = |(from, to): &(IpAddr, IpAddr)| {

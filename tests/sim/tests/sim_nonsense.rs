@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, time::Duration};
 use proptest::prelude::*;
 use warp_blink::{
     config::{Admission, Config, PreConnect, WhenBusy},
-    event::{Event, NodeState, Step, Via, Warning},
+    event::{Event, Findable, NodeState, Step, Via, Warning},
     id::{CallId, Identity, NodeKey, PublicKey},
     proto::{
         Arrived, Command, EffectId, EffectKind, EngineLink, Input, Known, LinkCommand, LinkId, Machine,
@@ -268,6 +268,7 @@ fn moves() -> impl Strategy<Value = Move> {
         2 => call_message,
         1 => topics.prop_map(Input::PeerSubscribed),
         1 => Just(Input::Node(NodeState::Offline { cause: "no network".into() })),
+        1 => Just(Input::Findable(Findable::NotStored)),
         6 => media().prop_map(Input::Media),
         2 => Just(Input::Tick),
         1 => (call_ids(), rolls()).prop_map(|(call, roll)| {

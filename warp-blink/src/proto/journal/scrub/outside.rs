@@ -24,6 +24,7 @@ stays!(
     Advice,
     ChannelId,
     DeviceKind,
+    Findable,
     Gift,
     LocalCause,
     Milestone,
@@ -226,14 +227,6 @@ variants!(enum MediaInput {
     Played { call, cause },
     Warning(warning),
 });
-variants!(
-    enum Findable {
-        Hidden,
-        Publishing,
-        Published,
-        NotStored,
-    }
-);
 variants!(enum Mismatch { PeerIsOlder { version }, PeerIsNewer { version }, Protection, Media });
 variants!(enum NodeState {
     Starting,
