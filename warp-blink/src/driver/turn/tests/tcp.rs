@@ -182,7 +182,9 @@ async fn an_allocation_ends_with_its_connection_and_the_connection_with_nothing_
     // It is given back, and another one taken over the same connection, as somebody does who looks for a path anew.
     relayed.close().await.unwrap();
     until("the end of the first", || desk.used().0 == 0).await;
-    let _again = bounded("another one", client.allocate()).await.unwrap();
+    client.close().await.unwrap();
+    let again = over(stream.clone(), one.username(), one.password()).await;
+    let _relayed = bounded("another one", again.allocate()).await.unwrap();
     assert_eq!(desk.used().0, 1);
     // The network is gone, and says so.
     stream.write.lock().await.shutdown().await.unwrap();
