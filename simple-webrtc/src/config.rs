@@ -135,8 +135,8 @@ pub(crate) enum Transport {
     Tls,
 }
 
-/// Each is asked from each address of this machine, and each answer is a candidate.
-const MAX_SERVERS: usize = 16;
+/// The most servers of a connection. Each is asked from each address of this machine, and each answer is a candidate.
+pub const MAX_ICE_SERVERS: usize = 16;
 
 /// RFC 8489 section 8.6 and RFC 8656 section 5.
 const PORT: u16 = 3478;
@@ -361,8 +361,8 @@ pub(crate) fn check_servers(servers: &[IceServer], relay_only: bool) -> Result<(
             return Err(ConfigError::Credential { url: server.url.clone() });
         }
     }
-    if servers.len() > MAX_SERVERS {
-        return Err(ConfigError::TooManyServers { limit: MAX_SERVERS });
+    if servers.len() > MAX_ICE_SERVERS {
+        return Err(ConfigError::TooManyServers { limit: MAX_ICE_SERVERS });
     }
     if relay_only && !servers.iter().any(IceServer::is_turn) {
         return Err(ConfigError::NoRelay);

@@ -79,7 +79,7 @@ pub use channel::{
     Channel, ChannelOptions, ChannelSender, MAX_CHANNEL_NAME_BYTES, MAX_MESSAGE_BYTES, Message, Reliability,
     SendError,
 };
-pub use config::{Config, ConfigBuilder, ConfigError, IceServer, Timeouts};
+pub use config::{Config, ConfigBuilder, ConfigError, IceServer, MAX_ICE_SERVERS, Timeouts};
 pub use description::{
     Candidate, CandidateError, CandidateKind, Description, DescriptionError, DescriptionKind,
     MAX_CANDIDATE_BYTES, MAX_DESCRIPTION_BYTES,

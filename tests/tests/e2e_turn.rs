@@ -58,6 +58,23 @@ async fn two_who_show_no_address_talk_through_a_third() {
     }
 }
 
+/// Where no UDP comes through to the friend, whose machine is known by the same address over TCP.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_who_reach_the_third_over_tcp_alone_talk_all_the_same() {
+    let (of_alice, of_bob) = (fresh(), fresh());
+    let mut config = Config::default();
+    config.turn_for = TurnFor::Only([of_alice.public(), of_bob.public()].into());
+    let turn = TurnConfig::new((LOOPBACK, 0).into()).only_tcp();
+    let carol = Phone::built(Blink::builder(fresh()).config(config).turn_for_friends(turn), &[]).await;
+    let mut bob = Phone::built(relayed(&of_bob, &carol, Config::default()), &[&carol]).await;
+    let mut alice = Phone::built(relayed(&of_alice, &carol, Config::default()), &[&carol, &bob]).await;
+    let call = talk(&mut alice, &mut bob).await;
+    is_relayed(&alice).await;
+    is_relayed(&bob).await;
+    alice.blink.hang_up(call).await.unwrap();
+    assert_eq!(bob.ended(call).await.0, EndReason::HungUp);
+}
+
 /// Without being vouched for there is no relay, and without a relay no call: the friend's server does serve nobody else.
 #[tokio::test(flavor = "multi_thread")]
 async fn whom_the_friend_does_not_know_is_not_relayed() {

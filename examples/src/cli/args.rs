@@ -111,7 +111,7 @@ pub struct RelayArguments {
     /// Address to tell others beside those, such as that of a router that forwards a port; repeatable
     #[arg(long, value_name = "ADDR", value_parser = address)]
     pub announce: Vec<String>,
-    /// Serve TURN there over UDP, IP:PORT, for those whom --friends names
+    /// Serve TURN there over UDP and TCP, IP:PORT, for those whom --friends names
     #[arg(long, value_name = "ADDR", value_parser = udp, requires = "friends")]
     pub turn: Option<SocketAddr>,
     /// Under this IP others reach what --turn listens on, where that is another one

@@ -54,6 +54,7 @@ const OPTIONAL: &[(&str, &[&str])] = &[
             "getrandom",
             "rand",
             "rustix",
+            "socket2",
             "turn",
             "webrtc-util",
         ],

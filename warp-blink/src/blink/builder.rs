@@ -393,7 +393,8 @@ impl Builder {
             Some(config) => Some(TurnServer::start(config).await.map_err(|e| Error::Node(e.to_string()))?),
             None => None,
         };
-        let friends = Friends::new(self.friends.iter().copied(), self.servers.clone());
+        let relayed = self.relay_only || self.relayed_media;
+        let friends = Friends::new(self.friends.iter().copied(), self.servers.clone()).only_relayed(relayed);
         let node_key = self.node_key.unwrap_or_else(|| NodeKey::from(&self.identity));
         let (gossip, media): (Arc<dyn Gossip>, Arc<dyn Media>) = match self.carrier {
             Carrier::Memory(memory) => {
@@ -405,7 +406,6 @@ impl Builder {
                 let audio = tokio::task::spawn_blocking(move || audio.check().map(|()| audio))
                     .await
                     .map_err(|e| Error::Media(e.to_string()))??;
-                let relayed = self.relay_only || self.relayed_media;
                 let media = real_media(audio, self.ice, self.servers, (relayed, !self.friends.is_empty()))?;
                 let gossip: Arc<dyn Gossip> = match carrier {
                     Carrier::App(ipfs, link) => Arc::new(

@@ -23,7 +23,7 @@ pub const MAX_TURN_CREDENTIAL: usize = 64;
 const V4: u8 = 4;
 const V6: u8 = 6;
 
-/// Credentials for a TURN server, over UDP. They are for whoever was given them, and never passed on.
+/// Credentials for a TURN server, over UDP and TCP. They are for whoever was given them, and never passed on.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TurnPass {
     addresses: Vec<SocketAddr>,

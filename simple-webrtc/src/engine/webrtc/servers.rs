@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::tunnel::Exit;
 use super::{Outbox, Signal};
@@ -13,8 +14,13 @@ use crate::event::ServerProblem;
 const SUFFIX: &str = ".server.invalid";
 /// Requests whose answers are awaited; each socket has one at a time for each server.
 const REQUESTS: usize = 64;
+/// So much sooner paths are tried over UDP than over a stream to the same server. 0.5 s: twice what the checks of a relayed path take at
+/// a round trip of 100 ms. Whoever has no UDP does not wait.
+const HEAD_START: Duration = Duration::from_millis(500);
 
 const ALLOCATE: [u8; 2] = [0x00, 0x03];
+const SEND: [u8; 2] = [0x00, 0x16];
+const ALLOCATE_SUCCESS: [u8; 2] = [0x01, 0x03];
 const ALLOCATE_ERROR: [u8; 2] = [0x01, 0x13];
 const USERNAME: u16 = 0x0006;
 const ERROR_CODE: u16 = 0x0009;
@@ -39,6 +45,12 @@ struct Server {
     target: Target,
     addresses: Vec<SocketAddr>,
     answered: bool,
+    /// It has given a relayed address.
+    relays: bool,
+    /// When the first path through it was tried that had to give way.
+    tried: Option<Instant>,
+    /// What is wrong with it.
+    problem: Option<ServerProblem>,
     told: bool,
     /// Ways to it that were begun, one from each network of ours, and those of them that led nowhere.
     ways: u32,
@@ -47,7 +59,19 @@ struct Server {
 
 impl Server {
     fn new(target: Target) -> Self {
-        Self { target, addresses: Vec::new(), answered: false, told: false, ways: 0, closed: 0 }
+        let (addresses, answered, relays, tried, problem, told, ways, closed) = Default::default();
+        Self { target, addresses, answered, relays, tried, problem, told, ways, closed }
+    }
+
+    /// It begins anew.
+    fn forget(&mut self) {
+        (self.answered, self.relays, self.told) = (false, false, false);
+        (self.tried, self.problem, self.ways, self.closed) = (None, None, 0, 0);
+    }
+
+    /// The same port of the same machine: one server, over another transport or for another purpose.
+    fn is_twin(&self, target: &Target) -> bool {
+        self.target.host == target.host && self.target.port == target.port
     }
 }
 
@@ -88,20 +112,27 @@ impl Servers {
         let index: usize = name.split_once(SUFFIX)?.0.parse().ok()?;
         let mut inner = self.lock();
         let server = inner.servers.get_mut(index)?;
-        (server.answered, server.told, server.ways, server.closed) = (false, false, 0, 0);
+        server.forget();
+        let target = server.target.clone();
+        inner.servers.iter_mut().filter(|server| server.is_twin(&target)).for_each(|twin| twin.told = false);
+        let server = inner.servers.get_mut(index)?;
         let target = &server.target;
         if target.transport == Transport::Udp {
             return Some((index, Lookup::Name(format_host(&target.host, target.port))));
         }
         // Addresses of documentation (RFC 5737, RFC 3849): what goes there goes into a tunnel.
         let last = u8::try_from(index).ok()?;
-        let aliases = vec![
+        let mut aliases = vec![
             SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, last)), target.port),
             SocketAddr::new(
                 IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(last))),
                 target.port,
             ),
         ];
+        // From a socket of the other family it would be waited for until gathering has had its time.
+        if let Ok(ip) = target.host.parse::<IpAddr>() {
+            aliases.retain(|alias| alias.is_ipv4() == ip.is_ipv4());
+        }
         server.addresses.clone_from(&aliases);
         Some((index, Lookup::Aliases(aliases)))
     }
@@ -132,6 +163,31 @@ impl Servers {
         Some((index, exit))
     }
 
+    /// Whether this is a check of a path through a stream that has to give way: to the same server over UDP, which relays, and has not
+    /// had its head start. The engine, to which both are worth the same, would take whichever answers first. It checks again every 20 ms.
+    pub(super) fn gives_way(&self, now: Instant, to: SocketAddr, datagram: &[u8]) -> bool {
+        // What is sent before there is a channel, and STUN in one (RFC 8656 sections 11 and 12, RFC 7983).
+        let checks = match datagram.first() {
+            Some(0x40..=0x4f) => matches!(datagram.get(4), Some(0..=3)),
+            _ => datagram.starts_with(&SEND),
+        };
+        if !checks {
+            return false;
+        }
+        let mut inner = self.lock();
+        let is_udp = |server: &Server| server.target.transport == Transport::Udp;
+        let found = inner.servers.iter().position(|server| server.addresses.contains(&to) && !is_udp(server));
+        let Some(target) = found.and_then(|index| Some(inner.servers.get(index)?.target.clone())) else {
+            return false;
+        };
+        if !inner.servers.iter().any(|twin| twin.is_twin(&target) && is_udp(twin) && twin.relays) {
+            return false;
+        }
+        let Some(server) = found.and_then(|index| inner.servers.get_mut(index)) else { return false };
+        now.saturating_duration_since(*server.tried.get_or_insert(now)) < HEAD_START
+    }
+
+    /// What is told is that a machine is of no use, once: not that one of its transports does not come through while another does.
     pub(super) fn failed(&self, index: usize, problem: ServerProblem) {
         let mut inner = self.lock();
         let Some(server) = inner.servers.get_mut(index) else { return };
@@ -142,9 +198,24 @@ impl Servers {
                 return;
             }
         }
-        if !std::mem::replace(&mut server.told, true) {
-            self.outbox.put(Signal::ServerFailed { index, problem });
+        server.problem.get_or_insert(problem);
+        let target = server.target.clone();
+        let twins = || inner.servers.iter().enumerate().filter(|(_, server)| server.is_twin(&target));
+        let silent = problem == ServerProblem::Unreachable;
+        let is_enough = |(_, twin): (usize, &Server)| {
+            let works = if silent { twin.answered } else { twin.relays };
+            // It may answer over another transport yet.
+            let open = silent && twin.problem.is_none();
+            works || open || twin.told
+        };
+        if twins().any(is_enough) {
+            return;
         }
+        // What matters is that it does not relay.
+        let relay = twins().find(|(_, server)| silent && server.target.turn);
+        let index = relay.map_or(index, |(relay, _)| relay);
+        inner.servers.iter_mut().filter(|server| server.is_twin(&target)).for_each(|twin| twin.told = true);
+        self.outbox.put(Signal::ServerFailed { index, problem });
     }
 
     pub(super) fn sent(&self, datagram: &[u8]) {
@@ -169,6 +240,11 @@ impl Servers {
             }
         }
         let Some(index) = index else { return };
+        if datagram.starts_with(&ALLOCATE_SUCCESS)
+            && let Some(server) = inner.servers.get_mut(index)
+        {
+            server.relays = true;
+        }
         if !datagram.starts_with(&ALLOCATE_ERROR) {
             return;
         }
@@ -273,10 +349,108 @@ mod tests {
         assert_eq!(told(&mut inbox)[1..], [(1, ServerProblem::Refused { code: 486 })]);
     }
 
+    /// A friend's: addresses (STUN), and TURN over UDP and TCP, all at one port.
+    fn of_a_friend(inbox: &Inbox) -> (Servers, SocketAddr, SocketAddr) {
+        let turn = |url: &str| IceServer::turn(url, "user", "secret");
+        let servers = Servers::new(
+            &[
+                IceServer::stun("stun:192.0.2.9:3478"),
+                turn("turn:192.0.2.9:3478"),
+                turn("turn:192.0.2.9:3478?transport=tcp"),
+            ],
+            inbox.sender(),
+        );
+        let udp = "192.0.2.9:3478".parse().expect("an address");
+        servers.found(0, &[udp]);
+        servers.found(1, &[udp]);
+        let Some((2, Lookup::Aliases(aliases))) = servers.lookup(&format!("2{SUFFIX}")) else {
+            panic!("a tunnel")
+        };
+        // Nothing of the other family leads there.
+        assert_eq!(aliases, ["192.0.2.2:3478".parse::<SocketAddr>().expect("an address")]);
+        assert!(servers.exit(aliases[0]).is_some());
+        (servers, udp, aliases[0])
+    }
+
+    #[test]
+    fn a_transport_that_does_not_come_through_is_not_told_of_while_another_does() {
+        let mut inbox = Inbox::new();
+        let (servers, udp, tcp) = of_a_friend(&inbox);
+        // No UDP.
+        servers.received(tcp, &[1; 20]);
+        servers.time_is_up();
+        assert_eq!(told(&mut inbox), []);
+        // No TCP, which is known at once or at the end.
+        for late in [false, true] {
+            let (servers, _, _) = of_a_friend(&inbox);
+            if late {
+                servers.received(udp, &[1; 20]);
+            }
+            servers.failed(2, ServerProblem::Unreachable);
+            servers.received(udp, &[1; 20]);
+            servers.time_is_up();
+            assert_eq!(told(&mut inbox), [], "late {late}");
+        }
+    }
+
+    #[test]
+    fn a_machine_that_is_not_there_is_told_of_once() {
+        let mut inbox = Inbox::new();
+        for refused in [false, true] {
+            let (servers, ..) = of_a_friend(&inbox);
+            if refused {
+                servers.failed(2, ServerProblem::Unreachable);
+            }
+            let before = told(&mut inbox).len();
+            servers.time_is_up();
+            servers.time_is_up();
+            assert_eq!(told(&mut inbox)[before..], [(1, ServerProblem::Unreachable)], "refused {refused}");
+            // The next gathering is another matter.
+            assert!(servers.lookup(&format!("1{SUFFIX}")).is_some());
+            servers.failed(1, ServerProblem::Unresolved);
+            assert_eq!(told(&mut inbox)[before + 1..], [(1, ServerProblem::Unresolved)]);
+        }
+    }
+
+    #[test]
+    fn a_refusal_over_one_transport_is_not_told_of_where_the_other_relays() {
+        let mut inbox = Inbox::new();
+        let (servers, udp, _) = of_a_friend(&inbox);
+        let quota = ServerProblem::Refused { code: 486 };
+        servers.received(udp, &[&ALLOCATE_SUCCESS[..], &[0; 18]].concat());
+        servers.failed(2, quota);
+        assert_eq!(told(&mut inbox), []);
+        let (servers, ..) = of_a_friend(&inbox);
+        servers.failed(2, quota);
+        servers.failed(1, quota);
+        assert_eq!(told(&mut inbox), [(2, quota)], "one machine, told once");
+    }
+
+    #[test]
+    fn a_path_over_udp_is_tried_sooner_where_there_is_one() {
+        let inbox = Inbox::new();
+        let (servers, udp, tcp) = of_a_friend(&inbox);
+        let start = Instant::now();
+        let indication = [&SEND[..], &[0; 18]].concat();
+        let (check, sound) = ([0x40, 1, 0, 20, 0, 1], [0x40, 1, 0, 20, 0x80, 111]);
+        assert!(!servers.gives_way(start, tcp, &indication), "nothing is known to relay over UDP");
+        servers.received(udp, &[&ALLOCATE_SUCCESS[..], &[0; 18]].concat());
+        for check in [&indication[..], &check] {
+            assert!(servers.gives_way(start, tcp, check));
+            assert!(servers.gives_way(start + HEAD_START / 2, tcp, check));
+            assert!(!servers.gives_way(start, udp, check));
+            assert!(!servers.gives_way(start + HEAD_START, tcp, check));
+        }
+        // Requests for an address, or for leave to send, are none; nor is what is said.
+        for other in [&ALLOCATE[..], &[0, 8], &[0, 9], &sound] {
+            assert!(!servers.gives_way(start, tcp, other));
+        }
+    }
+
     #[test]
     fn a_server_is_out_of_reach_when_it_is_so_from_each_network_of_ours() {
         let mut inbox = Inbox::new();
-        let server = IceServer::turn("turn:192.0.2.9:3478?transport=tcp", "user", "secret");
+        let server = IceServer::turn("turn:example.net:3478?transport=tcp", "user", "secret");
         let servers = Servers::new(&[server], inbox.sender());
         let Some((0, Lookup::Aliases(aliases))) = servers.lookup(&format!("0{SUFFIX}")) else {
             panic!("a tunnel")

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use simple_webrtc::IceServer;
+use simple_webrtc::{IceServer, MAX_ICE_SERVERS};
 
 use crate::{
     id::PublicKey,
@@ -35,6 +35,8 @@ pub(crate) struct Friends {
     /// What the app named.
     servers: Vec<IceServer>,
     passes: BTreeMap<PublicKey, TurnPass>,
+    /// Only relayed addresses are shown, so nobody is asked for others.
+    only_relayed: bool,
     /// Whose servers are in use, in order. As long as there is a call none comes or goes: for another list of servers the engine gives up
     /// every relayed path that it has, and for new credentials too if any server has given it none. So these are for links that begin later.
     used: Vec<PublicKey>,
@@ -51,11 +53,18 @@ impl Friends {
             asker: Asker::new(friends),
             servers,
             passes: BTreeMap::new(),
+            only_relayed: false,
             used: Vec::new(),
             over: BTreeSet::new(),
             wanted: false,
             held: VecDeque::new(),
         }
+    }
+
+    /// Whether only relayed addresses are shown.
+    pub(crate) fn only_relayed(mut self, only_relayed: bool) -> Self {
+        self.only_relayed = only_relayed;
+        self
     }
 
     /// There is a call, or none any more. The servers to be used from now on, if they are others.
@@ -134,13 +143,31 @@ impl Friends {
         self.servers()
     }
 
-    /// The app's servers first, and in their places, so that what is known of them stays.
+    /// The app's servers first, and in their places, so that what is known of them stays. Then those of each friend, which all are one
+    /// machine at one port: who says under which address we are seen (STUN), and TURN over UDP and over TCP. Which of the two comes
+    /// through only trying tells, and a friend serves both.
+    ///
+    /// Where that is more than a connection takes, who relays comes before who only tells addresses, and UDP before TCP.
     fn servers(&self) -> Vec<IceServer> {
-        let of_friends = self.used.iter().filter_map(|friend| self.passes.get(friend)).flat_map(|pass| {
-            let urls = pass.addresses().iter().map(|address| format!("turn:{address}"));
-            urls.map(|url| IceServer::turn(url, pass.username(), pass.password()))
-        });
-        self.servers.iter().cloned().chain(of_friends).collect()
+        let passes = || self.used.iter().filter_map(|friend| self.passes.get(friend));
+        let of_friends = || passes().flat_map(|pass| pass.addresses().iter().map(move |at| (at, pass)));
+        let count = of_friends().count();
+        let mut room = MAX_ICE_SERVERS.saturating_sub(self.servers.len());
+        let mut fit = |wanted: usize| {
+            let fit = wanted.min(room);
+            room -= fit;
+            fit
+        };
+        let (udp, tcp) = (fit(count), fit(count));
+        let stun = fit(if self.only_relayed { 0 } else { count });
+        let mut servers = self.servers.clone();
+        for (n, (at, pass)) in of_friends().enumerate() {
+            let turn = |url: String| IceServer::turn(url, pass.username(), pass.password());
+            servers.extend((n < stun).then(|| IceServer::stun(format!("stun:{at}"))));
+            servers.extend((n < udp).then(|| turn(format!("turn:{at}"))));
+            servers.extend((n < tcp).then(|| turn(format!("turn:{at}?transport=tcp"))));
+        }
+        servers
     }
 }
 
@@ -166,6 +193,25 @@ mod tests {
         TurnPass::new([at], name, "password", Duration::from_secs(600)).unwrap()
     }
 
+    fn effect(id: u64) -> EffectId {
+        serde_json::from_value(id.into()).unwrap()
+    }
+
+    /// Something to be done with the link of a call.
+    fn doing(id: u64, n: u8, peer: PublicKey, command: LinkCommand) -> Doing {
+        (effect(id), LinkId { call: CallId::from_bytes([n; 16]), peer, generation: 1 }, command)
+    }
+
+    /// What comes of a pass.
+    fn servers_of(name: &str) -> [IceServer; 3] {
+        let turn = |url: &str| IceServer::turn(url, name, "password");
+        [
+            IceServer::stun("stun:203.0.114.7:3478"),
+            turn("turn:203.0.114.7:3478"),
+            turn("turn:203.0.114.7:3478?transport=tcp"),
+        ]
+    }
+
     fn asked(friends: &mut Friends, second: u64) -> (Vec<PublicKey>, Option<Vec<IceServer>>) {
         let (wishes, servers) = friends.on_time(at(second));
         (wishes.ask, servers)
@@ -177,7 +223,7 @@ mod tests {
         let own = || vec![IceServer::stun("stun:example.net")];
         let with = |name: &str| {
             let mut servers = own();
-            servers.push(IceServer::turn("turn:203.0.114.7:3478", name, "password"));
+            servers.extend(servers_of(name));
             servers
         };
         let mut friends = Friends::new([friend], own());
@@ -205,18 +251,60 @@ mod tests {
         friends.set_wanted(at(0), true);
         assert_eq!(friends.on_time(at(0)).0.ask, [early, late]);
         let given = friends.given(at(0), early, pass("early"));
-        assert!(matches!(given, Some(Given::Others(servers)) if servers.len() == 1));
+        assert!(matches!(given, Some(Given::Others(servers)) if servers == servers_of("early")));
         // Long after links have begun.
         friends.on_time(at(5));
         assert_eq!(friends.given(at(5), late, pass("late")), None);
         // New credentials come through all the same, and the old ones stay when they are over.
         assert_eq!(friends.on_time(at(300)).0.ask, [early]);
         let given = friends.given(at(300), early, pass("newer"));
-        assert!(matches!(given, Some(Given::Renewed(servers)) if servers.len() == 1));
+        assert!(matches!(given, Some(Given::Renewed(servers)) if servers == servers_of("newer")));
         assert_eq!(friends.on_time(at(899)).1, None);
         assert_eq!(friends.on_time(at(900)).1, None, "they are of no use, and the others' paths are");
         let servers = friends.set_wanted(at(901), false).unwrap();
-        assert_ne!(servers, [IceServer::turn("turn:203.0.114.7:3478", "newer", "password")]);
+        assert_eq!(servers, [], "what the two gave is over");
+    }
+
+    /// Nobody need say under which address it is seen who shows none.
+    #[test]
+    fn who_shows_relayed_addresses_only_asks_for_no_others() {
+        let friend = Identity::from_seed([1; 32]).public();
+        let mut friends = Friends::new([friend], Vec::new()).only_relayed(true);
+        friends.set_wanted(at(0), true);
+        friends.on_time(at(0));
+        let servers = servers_of("one")[1..].to_vec();
+        assert_eq!(friends.given(at(0), friend, pass("one")), Some(Given::Others(servers)));
+    }
+
+    /// Four friends with an address of each family, and some servers of the app: what they have most of gives way.
+    #[test]
+    fn no_more_servers_are_used_than_a_connection_takes() {
+        let keys = [1, 2, 3, 4].map(|n| Identity::from_seed([n; 32]).public());
+        let addresses = ["203.0.114.7:3478", "[2a00::7]:3478"].map(|at| at.parse().unwrap());
+        for (own, [stun, udp, tcp]) in
+            [(0, [0, 8, 8]), (4, [0, 8, 4]), (10, [0, 6, 0]), (16, [0; 3]), (40, [0; 3])]
+        {
+            let own = vec![IceServer::stun("stun:example.net"); own];
+            let mut friends = Friends::new(keys, own.clone());
+            friends.set_wanted(at(0), true);
+            friends.on_time(at(0));
+            // It waits, so that whoever answers is in time.
+            assert!(friends.link(at(0), doing(1, 1, keys[0], LinkCommand::Dial)).is_none());
+            let mut servers = own.clone();
+            for key in keys {
+                let pass = TurnPass::new(addresses, "name", "password", Duration::from_secs(600)).unwrap();
+                if let Some(Given::Others(others)) = friends.given(at(0), key, pass) {
+                    servers = others;
+                }
+            }
+            assert_eq!(servers[..own.len()], own);
+            assert!(servers.len() <= MAX_ICE_SERVERS.max(own.len()));
+            let shown: Vec<String> =
+                servers[own.len()..].iter().map(|server| format!("{server:?}")).collect();
+            let count = |what: &str| shown.iter().filter(|server| server.contains(what)).count();
+            let found = [count("stun:"), count("turn:") - count("=tcp"), count("=tcp")];
+            assert_eq!(found, [stun, udp, tcp], "beside {}", own.len());
+        }
     }
 
     #[test]
@@ -238,9 +326,7 @@ mod tests {
     #[test]
     fn a_link_that_waits_keeps_its_order_and_others_go_on() {
         let friend = Identity::from_seed([1; 32]).public();
-        let link = |n: u8| LinkId { call: CallId::from_bytes([n; 16]), peer: friend, generation: 1 };
-        let effect = |id: u64| serde_json::from_value::<EffectId>(id.into()).unwrap();
-        let doing = |id: u64, n: u8, command| (effect(id), link(n), command);
+        let doing = |id: u64, n: u8, command| doing(id, n, friend, command);
         let mut none = Friends::new([], Vec::new());
         assert!(none.link(at(0), doing(1, 1, LinkCommand::Dial)).is_some());
         let mut friends = Friends::new([friend], Vec::new());

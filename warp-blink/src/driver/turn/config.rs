@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::proto::turn::TurnLimits;
 
-/// A TURN server for friends, over UDP. Nothing runs unless an app asks for it:
+/// A TURN server for friends, over UDP and TCP, which also says to whoever asks under which address they are seen (STUN). Nothing runs unless an app asks for it:
 /// [`Builder::turn_for_friends`](crate::Builder::turn_for_friends).
 #[derive(Clone)]
 pub struct TurnConfig {
@@ -19,13 +19,16 @@ pub struct TurnConfig {
     pub(super) limits: TurnLimits,
     /// For tests: these are relayed to, whatever they are.
     pub(super) allowed: Vec<IpAddr>,
+    /// For tests: nothing is heard over UDP.
+    pub(super) only_tcp: bool,
 }
 
 impl TurnConfig {
-    /// Listens here; each allocation takes a port that the system chooses beside it. Usual is port 3478 (RFC 8656 section 5); 0
-    /// lets the system choose.
+    /// Listens here, over UDP and TCP; each allocation takes a UDP port that the system chooses beside it. Usual is port 3478 (RFC 8656
+    /// section 5); 0 lets the system choose.
     pub fn new(listen: SocketAddr) -> Self {
-        Self { listen, public: None, secret: None, limits: TurnLimits::default(), allowed: Vec::new() }
+        let (public, secret, limits, allowed) = Default::default();
+        Self { listen, public, secret, limits, allowed, only_tcp: false }
     }
 
     /// Under this address others reach the machine, where that is not the address it listens on: behind a NAT that passes all
@@ -54,6 +57,13 @@ impl TurnConfig {
         self.allowed.push(address);
         self
     }
+
+    /// For tests: hears nothing over UDP, as behind a firewall that lets none of it in.
+    #[doc(hidden)]
+    pub fn only_tcp(mut self) -> Self {
+        self.only_tcp = true;
+        self
+    }
 }
 
 impl fmt::Debug for TurnConfig {
@@ -76,7 +86,7 @@ pub enum TurnError {
     /// The shared secret is too short to be one: 16 characters at least.
     #[error("the secret of the TURN server is too short: give 16 characters or more")]
     WeakSecret,
-    /// The system does not let it listen there.
+    /// The system does not let it listen there, over UDP or over TCP.
     #[error("TURN cannot listen on {at}: {cause}")]
     Listen {
         /// Where.

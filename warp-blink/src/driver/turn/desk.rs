@@ -28,6 +28,21 @@ const MAX_PEERS: usize = 64;
 /// The most askings whose answer may still have to be repeated. Each is forgotten with its session, seconds later.
 const MAX_ISSUED: usize = 64;
 
+/// How somebody talks with the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Transport {
+    Udp,
+    Tcp,
+}
+
+/// Who talks with the server: what of the 5-tuple (RFC 8656 section 3) differs from one to the other. One address over both transports is
+/// two clients, and neither is taken for the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Tuple {
+    pub(super) transport: Transport,
+    pub(super) address: SocketAddr,
+}
+
 /// Somebody who has an allocation, or is about to.
 #[derive(Debug)]
 struct Client {
@@ -43,7 +58,7 @@ struct Client {
 #[derive(Debug)]
 struct Inner {
     office: Office,
-    clients: BTreeMap<SocketAddr, Client>,
+    clients: BTreeMap<Tuple, Client>,
     /// Ports that are relayed through.
     relays: BTreeSet<u16>,
     next: u64,
@@ -112,7 +127,7 @@ impl Desk {
     }
 
     /// Who made a request, if it was made with credentials that hold.
-    pub(super) fn authenticate(&self, message: &Message<'_>, from: SocketAddr) -> Option<User> {
+    pub(super) fn authenticate(&self, message: &Message<'_>, from: Tuple) -> Option<User> {
         let (name, realm) = (message.text(USERNAME)?, message.text(REALM)?);
         let password = self.secret.password(name);
         let key = Zeroizing::new(turn::auth::generate_auth_key(name, realm, &password));
@@ -160,7 +175,7 @@ impl Desk {
     }
 
     /// A new allocation: the name of it, until it is [released](Self::release).
-    pub(super) fn allocate(&self, client: SocketAddr, user: &User, port: u16) -> Result<u64, Refused> {
+    pub(super) fn allocate(&self, client: Tuple, user: &User, port: u16) -> Result<u64, Refused> {
         let mut inner = self.lock();
         inner.office.allocate(clock::now(), user)?;
         inner.next += 1;
@@ -170,7 +185,7 @@ impl Desk {
         Ok(id)
     }
 
-    pub(super) fn release(&self, client: SocketAddr, user: &User, id: u64, port: u16) {
+    pub(super) fn release(&self, client: Tuple, user: &User, id: u64, port: u16) {
         let mut inner = self.lock();
         inner.office.release(user);
         inner.relays.remove(&port);
@@ -180,12 +195,12 @@ impl Desk {
     }
 
     /// Whether somebody has an allocation.
-    pub(super) fn is_client(&self, address: SocketAddr) -> bool {
-        self.lock().clients.contains_key(&address)
+    pub(super) fn is_client(&self, client: Tuple) -> bool {
+        self.lock().clients.contains_key(&client)
     }
 
     /// Whether a client may send to these and hear them. From then on it does.
-    pub(super) fn permit(&self, client: SocketAddr, peers: &[SocketAddr]) -> bool {
+    pub(super) fn permit(&self, client: Tuple, peers: &[SocketAddr]) -> bool {
         if !peers.iter().all(|peer| self.may_be_peer(peer.ip())) {
             return false;
         }
@@ -207,7 +222,7 @@ impl Desk {
 
     /// Whether something goes to that place, or comes from it, through the allocation of this client. Of this machine only
     /// other allocations do: two people who both are relayed here meet so.
-    fn passes(inner: &Inner, this: &Self, client: SocketAddr, id: u64, peer: SocketAddr) -> bool {
+    fn passes(inner: &Inner, this: &Self, client: Tuple, id: u64, peer: SocketAddr) -> bool {
         let has_permission =
             inner.clients.get(&client).is_some_and(|c| c.id == id && c.peers.contains(&peer.ip()));
         let here = peer.ip() == this.public.ip() && inner.relays.contains(&peer.port());
@@ -216,7 +231,7 @@ impl Desk {
     }
 
     /// Whether so many bytes pass between a client and that place. Counts them if so.
-    pub(super) fn relays(&self, (client, id): (SocketAddr, u64), peer: SocketAddr, bytes: usize) -> bool {
+    pub(super) fn relays(&self, (client, id): (Tuple, u64), peer: SocketAddr, bytes: usize) -> bool {
         let mut inner = self.lock();
         if !Self::passes(&inner, self, client, id, peer) {
             return false;
@@ -252,11 +267,18 @@ impl Desk {
         SocketAddr::new(self.public.ip(), port)
     }
 
-    /// Clients whose allocations are over: nobody vouches for them any more, or they have used up what they may.
-    pub(super) fn over(&self) -> Vec<SocketAddr> {
+    /// Clients of one transport whose allocations are over: nobody vouches for them any more, or they have used up what they may.
+    pub(super) fn over(&self, transport: Transport) -> Vec<Tuple> {
         let (inner, now) = (self.lock(), clock::now());
-        let over = inner.clients.iter().filter(|(_, c)| inner.office.goes_on(now, &c.user).is_err());
-        over.map(|(address, _)| *address).collect()
+        let of_it = inner.clients.iter().filter(|(tuple, _)| tuple.transport == transport);
+        let over = of_it.filter(|(_, c)| inner.office.goes_on(now, &c.user).is_err());
+        over.map(|(tuple, _)| *tuple).collect()
+    }
+
+    /// Whether somebody has an allocation, and goes on having it.
+    pub(super) fn goes_on(&self, client: Tuple) -> Option<bool> {
+        let (inner, now) = (self.lock(), clock::now());
+        inner.clients.get(&client).map(|c| inner.office.goes_on(now, &c.user).is_ok())
     }
 
     /// Allocations, and bytes relayed since counting began.

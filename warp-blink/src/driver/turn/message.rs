@@ -6,14 +6,15 @@ use hmac::Mac;
 
 use super::credentials::mac;
 
+pub(super) const BINDING: u16 = 0x0001;
 pub(super) const ALLOCATE: u16 = 0x0003;
 pub(super) const REFRESH: u16 = 0x0004;
 pub(super) const CREATE_PERMISSION: u16 = 0x0008;
 pub(super) const CHANNEL_BIND: u16 = 0x0009;
 pub(super) const SEND: u16 = 0x0016;
 
-const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
-const HEADER: usize = 20;
+pub(super) const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
+pub(super) const HEADER: usize = 20;
 /// The bit of an error response in the type of its request.
 const ERROR: u16 = 0x0110;
 
@@ -25,6 +26,9 @@ pub(super) const REALM: u16 = 0x0014;
 pub(super) const NONCE: u16 = 0x0015;
 pub(super) const EVEN_PORT: u16 = 0x0018;
 pub(super) const RESERVATION_TOKEN: u16 = 0x0022;
+
+/// From here on an attribute may be passed over by whoever does not know it (RFC 8489 section 14).
+const OPTIONAL: u16 = 0x8000;
 
 const INTEGRITY_LEN: usize = 20;
 
@@ -53,6 +57,11 @@ impl<'a> Message<'a> {
     /// The first value of an attribute.
     pub(super) fn attribute(&self, wanted: u16) -> Option<&'a [u8]> {
         self.attributes().find(|(kind, ..)| *kind == wanted).map(|(_, value, _)| value)
+    }
+
+    /// Whether there is anything in it that may not be passed over.
+    pub(super) fn demands(&self) -> bool {
+        self.attributes().any(|(kind, ..)| kind < OPTIONAL)
     }
 
     pub(super) fn text(&self, wanted: u16) -> Option<&'a str> {

@@ -11,7 +11,7 @@ use tokio::net::UdpSocket;
 use turn::relay::RelayAddressGenerator;
 use webrtc_util::{Conn, Error, Result};
 
-use super::desk::Desk;
+use super::desk::{Desk, Tuple};
 use crate::proto::turn::User;
 
 /// The socket that the server listens on. What cannot be sent is as good as lost on the way: the server would write the address into
@@ -55,7 +55,7 @@ impl Conn for Listening {
 struct Relayed {
     socket: UdpSocket,
     desk: Arc<Desk>,
-    client: SocketAddr,
+    client: Tuple,
     user: User,
     id: u64,
     port: u16,
@@ -112,16 +112,17 @@ impl Conn for Relayed {
     }
 }
 
-/// For whom the server allocates now. Requests are handled one after the other, and the server does not say for whom it asks.
+/// For whom the server allocates now. Requests of one [`Serving`](super::serving::Serving) are handled one after the other, and the server
+/// does not say for whom it asks.
 #[derive(Debug, Default)]
-pub(super) struct Current(Mutex<Option<(SocketAddr, User)>>);
+pub(super) struct Current(Mutex<Option<(Tuple, User)>>);
 
 impl Current {
-    pub(super) fn set(&self, whom: Option<(SocketAddr, User)>) {
+    pub(super) fn set(&self, whom: Option<(Tuple, User)>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = whom;
     }
 
-    fn take(&self) -> Option<(SocketAddr, User)> {
+    fn take(&self) -> Option<(Tuple, User)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

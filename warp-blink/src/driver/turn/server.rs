@@ -1,43 +1,33 @@
-//! The loop of the server: one task, one request after the other.
+//! The server as a whole: where it listens, and its loop over UDP. [`streams`](super::streams) is the one over TCP.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{net::UdpSocket, sync::Mutex, task::JoinHandle, time::MissedTickBehavior};
-use turn::{
-    allocation::{
-        allocation_manager::{Manager, ManagerConfig},
-        five_tuple::FiveTuple,
-    },
-    proto::PROTO_UDP,
-    server::request::Request,
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    task::JoinHandle,
+    time::MissedTickBehavior,
 };
-use webrtc_util::Conn;
 
 use super::{
     config::{TurnConfig, TurnError},
     credentials::Secret,
-    desk::Desk,
-    gate::{Gate, Verdict, prune},
-    relay::{Current, Listening, Sockets},
+    desk::{Desk, Transport},
+    framing::MAX_MESSAGE,
+    relay::Listening,
+    serving::{Serving, Shared},
+    streams,
 };
-use crate::driver::clock;
-
-/// Says nothing of whose it is: it goes over the network in clear.
-const REALM: &str = "blink";
 
 /// The shortest secret that is shared.
 const MIN_SECRET: usize = 16;
 
-/// The largest datagram that comes: RFC 8656 leaves the size to the path, and no path of a call carries more than 1,500.
-const MAX_DATAGRAM: usize = 2048;
+/// Ports that are tried where none is named: any one of them may be taken over TCP.
+const PORTS: usize = 16;
 
 /// How often it is looked whose allocations are over.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// How long a channel stays without being asked for again (RFC 8656 section 12).
-const CHANNEL_LIFE: Duration = Duration::from_secs(600);
-
-/// A running TURN server. It ends when it is dropped, with all that is relayed.
+/// A running TURN server, over UDP and TCP. It ends when it is dropped, with all that is relayed.
 ///
 /// Alone it serves those who have credentials made with [`TurnConfig::shared_secret`]; friends are given theirs by a phone
 /// ([`Builder::turn_for_friends`](crate::Builder::turn_for_friends)).
@@ -45,7 +35,7 @@ const CHANNEL_LIFE: Duration = Duration::from_secs(600);
 pub struct TurnServer {
     desk: Arc<Desk>,
     address: SocketAddr,
-    task: JoinHandle<()>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 impl TurnServer {
@@ -54,7 +44,7 @@ impl TurnServer {
     /// # Errors
     /// See [`TurnError`].
     pub async fn start(config: TurnConfig) -> Result<Self, TurnError> {
-        let TurnConfig { listen, public, secret, limits, allowed } = config;
+        let TurnConfig { listen, public, secret, limits, allowed, only_tcp } = config;
         let public = match public {
             Some(public) if public.is_ipv4() != listen.is_ipv4() => return Err(TurnError::Family),
             Some(public) => public,
@@ -69,26 +59,20 @@ impl TurnServer {
             Some(secret) => (Secret::new(secret.as_bytes()), true),
             None => (Secret::random().map_err(|_| TurnError::Randomness)?, false),
         };
+        let (socket, listener) = listen_on(listen).await?;
         let cannot = |e: std::io::Error| TurnError::Listen { at: listen, cause: e.to_string() };
-        let socket = Arc::new(UdpSocket::bind(listen).await.map_err(cannot)?);
         let local = socket.local_addr().map_err(cannot)?;
         let address = SocketAddr::new(public, local.port());
         let desk = Arc::new(Desk::new(limits, secret, (address, listen.ip()), allowed));
-        let current = Arc::new(Current::default());
-        let sockets = Sockets { desk: desk.clone(), current: current.clone() };
-        let manager =
-            Manager::new(ManagerConfig { relay_addr_generator: Box::new(sockets), alloc_close_notify: None });
-        let this = Loop {
-            socket: socket.clone(),
-            conn: Arc::new(Listening(socket)),
-            local,
-            desk: desk.clone(),
-            current,
-            manager: Arc::new(manager),
-            nonces: Arc::default(),
-            gate: Gate::new(clock::now()),
-        };
-        Ok(Self { desk, address, task: tokio::spawn(this.run()) })
+        let shared = Arc::new(Shared::new(desk.clone()));
+        let socket = Arc::new(socket);
+        let conn = Arc::new(Listening(socket.clone()));
+        let serving = Serving::new(shared.clone(), Transport::Udp, conn, local);
+        let tasks = [
+            tokio::spawn(datagrams(socket, serving, shared.clone(), !only_tcp)),
+            tokio::spawn(streams::serve(listener, shared)),
+        ];
+        Ok(Self { desk, address, tasks })
     }
 
     /// What it grants, and to whom.
@@ -104,73 +88,55 @@ impl TurnServer {
 
 impl Drop for TurnServer {
     fn drop(&mut self) {
-        self.task.abort();
+        for task in &self.tasks {
+            task.abort();
+        }
     }
 }
 
-struct Loop {
-    socket: Arc<UdpSocket>,
-    conn: Arc<dyn Conn + Send + Sync>,
-    local: SocketAddr,
-    desk: Arc<Desk>,
-    current: Arc<Current>,
-    manager: Arc<Manager>,
-    nonces: Arc<Mutex<HashMap<String, tokio::time::Instant>>>,
-    gate: Gate,
-}
-
-impl Loop {
-    async fn run(mut self) {
-        let mut buffer = vec![0; MAX_DATAGRAM];
-        let mut look = tokio::time::interval(LOOK_EVERY);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                received = self.socket.recv_from(&mut buffer) => match received {
-                    Ok((len, from)) => self.take(from, &buffer[..len]).await,
-                    // Some systems tell here of what could not be delivered; the socket works.
-                    Err(error) => {
-                        tracing::debug!(kind = ?error.kind(), "the TURN socket told of an error");
-                        tokio::task::yield_now().await;
-                    }
-                },
-                _ = look.tick() => {
-                    for client in self.desk.over() {
-                        self.delete(client).await;
-                    }
-                    prune(&mut *self.nonces.lock().await, tokio::time::Instant::now(), || self.desk.nonces());
+/// Both on one port, which is the system's to choose if none is named.
+async fn listen_on(listen: SocketAddr) -> Result<(UdpSocket, TcpListener), TurnError> {
+    let cannot =
+        |over: &str, e: std::io::Error| TurnError::Listen { at: listen, cause: format!("{over}: {e}") };
+    let mut tries = if listen.port() == 0 { PORTS } else { 1 };
+    loop {
+        let socket = UdpSocket::bind(listen).await.map_err(|e| cannot("UDP", e))?;
+        let local = socket.local_addr().map_err(|e| cannot("UDP", e))?;
+        match TcpListener::bind(local).await {
+            Ok(listener) => return Ok((socket, listener)),
+            Err(error) => {
+                // Somebody else has this one over TCP.
+                tries -= 1;
+                if tries == 0 {
+                    return Err(cannot("TCP", error));
                 }
             }
         }
     }
+}
 
-    async fn take(&mut self, from: SocketAddr, datagram: &[u8]) {
-        match self.gate.look(clock::now(), &self.desk, from, datagram) {
-            Verdict::Drop => return,
-            Verdict::Refuse(answer) => {
-                let _ = self.socket.send_to(&answer, from).await;
-                return;
+/// The server over UDP, and what is done for both from time to time.
+async fn datagrams(socket: Arc<UdpSocket>, mut serving: Serving, shared: Arc<Shared>, hears: bool) {
+    let mut buffer = vec![0; MAX_MESSAGE];
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            received = socket.recv_from(&mut buffer) => match received {
+                Ok((len, from)) if hears => serving.take(from, &buffer[..len]).await,
+                Ok(_) => {}
+                // Some systems tell here of what could not be delivered; the socket works.
+                Err(error) => {
+                    tracing::debug!(kind = ?error.kind(), "the TURN socket told of an error");
+                    tokio::task::yield_now().await;
+                }
+            },
+            _ = look.tick() => {
+                for client in shared.desk.over(Transport::Udp) {
+                    serving.delete(client.address).await;
+                }
+                shared.prune().await;
             }
-            Verdict::Pass(user) => self.current.set(user.map(|user| (from, user))),
         }
-        let mut request = Request {
-            conn: self.conn.clone(),
-            src_addr: from,
-            buff: datagram.to_vec(),
-            allocation_manager: self.manager.clone(),
-            nonces: self.nonces.clone(),
-            auth_handler: self.desk.clone(),
-            realm: REALM.to_owned(),
-            channel_bind_timeout: CHANNEL_LIFE,
-        };
-        if let Err(error) = request.handle_request().await {
-            tracing::trace!(%error, "a TURN request was not carried out");
-        }
-        self.current.set(None);
-    }
-
-    async fn delete(&self, client: SocketAddr) {
-        let five_tuple = FiveTuple { protocol: PROTO_UDP, src_addr: client, dst_addr: self.local };
-        self.manager.delete_allocation(&five_tuple).await;
     }
 }

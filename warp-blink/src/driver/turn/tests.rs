@@ -14,6 +14,8 @@ use crate::{
     wire::TurnPass,
 };
 
+mod tcp;
+
 /// Only what hangs reaches it.
 const STUCK: Duration = Duration::from_secs(20);
 
@@ -272,9 +274,12 @@ async fn strangers_and_nonsense_are_not_answered() {
         message.extend([7; 12]);
         message
     };
-    // A binding request, as to a STUN server; what needs an allocation; data; and nothing at all.
+    // A check of one end of a call by the other, which demands more than a server does; what needs an allocation; data; and nothing at all.
+    let mut check = header(1);
+    check.extend([0, 6, 0, 4, b'a', b':', b'b', b'c']);
+    check[3] = 8;
     for nonsense in
-        [header(1), header(4), header(8), header(9), header(0x16), vec![0x40, 0, 0, 0], vec![], vec![0; 3]]
+        [check, header(4), header(8), header(9), header(0x16), vec![0x40, 0, 0, 0], vec![], vec![0; 3]]
     {
         stranger.send_to(&nonsense, server.address()).await.unwrap();
     }
@@ -285,6 +290,36 @@ async fn strangers_and_nonsense_are_not_answered() {
     assert_eq!(buffer[..2], [0x01, 0x13], "an error response to Allocate");
     assert!(len < 200, "{len}");
     assert!(stranger.try_recv_from(&mut buffer).is_err());
+}
+
+/// What STUN is for (RFC 8489), for everybody: so often, and not more bytes than it takes.
+#[tokio::test]
+async fn whoever_asks_is_told_under_which_address_it_is_seen_so_often_and_no_more() {
+    let server = server(TurnLimits::default()).await;
+    let stranger = UdpSocket::bind(loopback()).await.unwrap();
+    let mut request = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42];
+    request.extend([7; 12]);
+    stranger.send_to(&request, server.address()).await.unwrap();
+    let mut buffer = [0; 512];
+    let (len, _) = bounded("an answer", stranger.recv_from(&mut buffer)).await.unwrap();
+    assert_eq!((len, &buffer[..2]), (40, &[0x01, 0x01][..]), "20 bytes were asked");
+    let SocketAddr::V4(own) = stranger.local_addr().unwrap() else { panic!("of IPv4") };
+    let mut expected = vec![0, 0x20, 0, 8, 0, 1];
+    expected.extend((own.port() ^ 0x2112).to_be_bytes());
+    expected.extend((own.ip().to_bits() ^ 0x2112_a442).to_be_bytes());
+    assert_eq!(buffer[20..32], expected);
+    // A burst is 100, and what is asked beyond it takes nothing from those who come to be relayed.
+    for _ in 0..1000 {
+        stranger.send_to(&request, server.address()).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    let one = pass(&server, 1, 1);
+    assert!(is_given(&server, one.username(), one.password()).await);
+    let mut answers = 0;
+    while stranger.try_recv_from(&mut buffer).is_ok() {
+        answers += 1;
+    }
+    assert!((1..500).contains(&answers), "{answers} of 1000");
 }
 
 #[tokio::test]

@@ -32,10 +32,11 @@ pub struct TurnLimits {
     /// How long credentials hold. Default and most 10 minutes: PROTOCOL's, and the default life of an allocation (RFC 8656
     /// section 3.2). They are asked for anew while a call lives.
     pub life: Duration,
-    /// Allocations of one user at a time. Default 16: a call between two makes one for each address of a machine, of which
-    /// there are one to three, and twice as many while it looks for another path; a group call one for each member.
+    /// Allocations of one user at a time. Default 32: a connection makes two, over UDP and TCP, for each address of a machine, of which
+    /// there are one to three, and twice as many while it looks for another path, so a call between two needs 2 to 12; one of sixteen from
+    /// a machine with one address 30.
     pub allocations_each: usize,
-    /// Allocations of all at a time. Default 128: each holds a socket and about 10 kB.
+    /// Allocations of all at a time. Default 256: each holds a socket and about 10 kB, one over TCP two sockets and 74 kB at most.
     pub allocations: usize,
     /// Bytes relayed for one user within [`window`](Self::window), in both directions. Default 1 GiB: sound of 40 kb/s with
     /// its headers is 7.5 kB/s each way, so 20 hours of it.
@@ -74,8 +75,8 @@ impl Default for TurnLimits {
     fn default() -> Self {
         Self {
             life: Self::MAX_LIFE,
-            allocations_each: 16,
-            allocations: 128,
+            allocations_each: 32,
+            allocations: 256,
             bytes_each: 1 << 30,
             bytes: 16 << 30,
             window: Duration::from_secs(24 * 3600),
