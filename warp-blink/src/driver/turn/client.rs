@@ -25,7 +25,8 @@ type Doing = (EffectId, LinkId, LinkCommand);
 pub(crate) enum Given {
     /// Others than before, for all links.
     Others(Vec<IceServer>),
-    /// The same with new credentials. Those that run go on under the old ones, as long as their user has any that hold.
+    /// For links that begin or restart from now on: the same with new credentials, or more. Those that run go on as they are, under the old
+    /// credentials as long as their user has any that hold.
     Renewed(Vec<IceServer>),
 }
 
@@ -36,11 +37,15 @@ pub(crate) struct Friends {
     servers: Vec<IceServer>,
     passes: BTreeMap<PublicKey, TurnPass>,
     /// Whose servers are in use, in order. As long as there is a call none comes or goes: for another list of servers the engine gives up
-    /// every relayed path that it has, and for new credentials too if any server has given it none. So these are for links that begin later.
+    /// every relayed path that it has, and for new credentials too if any server has given it none.
     used: Vec<PublicKey>,
+    /// Who has answered since, in order. A link that begins uses theirs too, and one that restarts, which has given up its path already.
+    late: Vec<PublicKey>,
     /// What these gave holds no more, and goes with the call.
     over: BTreeSet<PublicKey>,
     wanted: bool,
+    /// A link of this call has begun, with what was there by then.
+    begun: bool,
     /// Links that wait for the first answer, each with all that is to be done, in order.
     held: VecDeque<Doing>,
 }
@@ -52,8 +57,10 @@ impl Friends {
             servers,
             passes: BTreeMap::new(),
             used: Vec::new(),
+            late: Vec::new(),
             over: BTreeSet::new(),
             wanted: false,
+            begun: false,
             held: VecDeque::new(),
         }
     }
@@ -62,6 +69,7 @@ impl Friends {
     pub(crate) fn set_wanted(&mut self, now: Instant, wanted: bool) -> Option<Vec<IceServer>> {
         self.asker.set_wanted(now, wanted);
         self.wanted = wanted;
+        self.begun &= wanted;
         self.choose(!wanted)
     }
 
@@ -73,6 +81,7 @@ impl Friends {
             self.held.push_back(doing);
             return None;
         }
+        self.begun |= begins;
         Some(doing)
     }
 
@@ -80,7 +89,9 @@ impl Friends {
     pub(crate) fn released(&mut self, now: Instant) -> VecDeque<Doing> {
         // Without a call there is nobody to wait for, and what is left is to be ended.
         let goes = !self.wanted || self.held.len() >= MAX_HELD || self.asker.is_settled(now);
-        if goes { std::mem::take(&mut self.held) } else { VecDeque::new() }
+        let released = if goes { std::mem::take(&mut self.held) } else { VecDeque::new() };
+        self.begun |= self.wanted && !released.is_empty();
+        released
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
@@ -97,13 +108,15 @@ impl Friends {
 
     /// Chooses whose servers are used, if they may be others now. All servers, if they are.
     fn choose(&mut self, may_change: bool) -> Option<Vec<IceServer>> {
-        let stays = |friend: &PublicKey| self.wanted && self.used.contains(friend);
+        let stays =
+            |friend: &PublicKey| self.wanted && (self.used.contains(friend) || self.late.contains(friend));
         self.passes.retain(|friend, _| !self.over.contains(friend) || stays(friend));
         let given = self.passes.keys().copied();
-        if !may_change || given.clone().eq(self.used.iter().copied()) {
+        if !may_change || (self.late.is_empty() && given.clone().eq(self.used.iter().copied())) {
             return None;
         }
         self.used = given.collect();
+        self.late.clear();
         Some(self.servers())
     }
 
@@ -119,16 +132,19 @@ impl Friends {
         }
         self.passes.insert(friend, pass);
         self.over.remove(&friend);
-        if self.used.contains(&friend) {
-            return Some(Given::Renewed(self.servers()));
+        if self.used.contains(&friend) || self.late.contains(&friend) {
+            return Some(Given::Renewed(self.later()));
         }
         // Nothing is lost while no link has begun, or none of them can have a relay.
         let has_relay = !self.used.is_empty() || self.servers.iter().any(IceServer::is_turn);
-        let may_change = !has_relay || !self.asker.is_settled(now) || !self.held.is_empty();
-        self.choose(may_change).map(Given::Others)
+        if !has_relay || !self.begun {
+            return self.choose(true).map(Given::Others);
+        }
+        self.late.push(friend);
+        Some(Given::Renewed(self.later()))
     }
 
-    /// The app uses others: all that are to be used from now on.
+    /// The app uses others: all that are to be used from now on, by links that run as well, of which most have nothing of the late ones.
     pub(crate) fn set_servers(&mut self, servers: Vec<IceServer>) -> Vec<IceServer> {
         self.servers = servers;
         self.servers()
@@ -136,11 +152,19 @@ impl Friends {
 
     /// The app's servers first, and in their places, so that what is known of them stays.
     fn servers(&self) -> Vec<IceServer> {
-        let of_friends = self.used.iter().filter_map(|friend| self.passes.get(friend)).flat_map(|pass| {
+        self.servers.iter().cloned().chain(self.of_friends(&self.used)).collect()
+    }
+
+    /// The same with those who answered late, behind the others.
+    fn later(&self) -> Vec<IceServer> {
+        self.servers().into_iter().chain(self.of_friends(&self.late)).collect()
+    }
+
+    fn of_friends(&self, friends: &[PublicKey]) -> impl Iterator<Item = IceServer> {
+        friends.iter().filter_map(|friend| self.passes.get(friend)).flat_map(|pass| {
             let urls = pass.addresses().iter().map(|address| format!("turn:{address}"));
             urls.map(|url| IceServer::turn(url, pass.username(), pass.password()))
-        });
-        self.servers.iter().cloned().chain(of_friends).collect()
+        })
     }
 }
 
@@ -195,6 +219,40 @@ mod tests {
         assert_eq!(friends.set_servers(Vec::new()), Vec::new());
     }
 
+    /// A link begins, at once.
+    fn begins(friends: &mut Friends, second: u64) {
+        let link = LinkId {
+            call: CallId::from_bytes([7; 16]),
+            peer: Identity::from_seed([7; 32]).public(),
+            generation: 1,
+        };
+        let effect = serde_json::from_value::<EffectId>(7.into()).unwrap();
+        assert!(friends.link(at(second), (effect, link, LinkCommand::Dial)).is_some());
+    }
+
+    /// While it still rings nothing has begun that could be lost, also when there is nobody left to wait for.
+    #[test]
+    fn all_who_answer_before_a_link_begins_are_used() {
+        let keys = [1, 2, 3].map(|n| Identity::from_seed([n; 32]).public());
+        let mut friends = Friends::new(keys, Vec::new());
+        friends.set_wanted(at(0), true);
+        friends.on_time(at(0));
+        for (answers, friend) in keys.into_iter().enumerate() {
+            let given = friends.given(at(1), friend, pass("name"));
+            assert!(matches!(given, Some(Given::Others(servers)) if servers.len() == answers + 1));
+        }
+        // In the next call, too.
+        begins(&mut friends, 2);
+        friends.set_wanted(at(3), false);
+        friends.on_time(at(601));
+        friends.set_wanted(at(602), true);
+        assert_eq!(friends.on_time(at(602)).0.ask.len(), 3);
+        for (answers, friend) in keys.into_iter().enumerate() {
+            let given = friends.given(at(603), friend, pass("name"));
+            assert!(matches!(given, Some(Given::Others(servers)) if servers.len() == answers + 1));
+        }
+    }
+
     /// For another list of servers the engine would give up what it has.
     #[test]
     fn during_a_call_no_server_comes_or_goes() {
@@ -206,17 +264,43 @@ mod tests {
         assert_eq!(friends.on_time(at(0)).0.ask, [early, late]);
         let given = friends.given(at(0), early, pass("early"));
         assert!(matches!(given, Some(Given::Others(servers)) if servers.len() == 1));
-        // Long after links have begun.
         friends.on_time(at(5));
-        assert_eq!(friends.given(at(5), late, pass("late")), None);
+        begins(&mut friends, 5);
+        let server = |name: &str| IceServer::turn("turn:203.0.114.7:3478", name, "password");
+        let given = friends.given(at(5), late, pass("late"));
+        assert_eq!(given, Some(Given::Renewed(vec![server("early"), server("late")])), "for a restart");
         // New credentials come through all the same, and the old ones stay when they are over.
         assert_eq!(friends.on_time(at(300)).0.ask, [early]);
         let given = friends.given(at(300), early, pass("newer"));
-        assert!(matches!(given, Some(Given::Renewed(servers)) if servers.len() == 1));
+        assert_eq!(given, Some(Given::Renewed(vec![server("newer"), server("late")])));
+        assert_eq!(friends.on_time(at(305)).0.ask, [late]);
+        let given = friends.given(at(305), late, pass("later"));
+        assert_eq!(given, Some(Given::Renewed(vec![server("newer"), server("later")])));
         assert_eq!(friends.on_time(at(899)).1, None);
-        assert_eq!(friends.on_time(at(900)).1, None, "they are of no use, and the others' paths are");
-        let servers = friends.set_wanted(at(901), false).unwrap();
-        assert_ne!(servers, [IceServer::turn("turn:203.0.114.7:3478", "newer", "password")]);
+        assert_eq!(friends.on_time(at(904)).1, None, "they are of no use, and the others' paths are");
+        // What is over goes, in its place or behind.
+        let servers = friends.set_wanted(at(904), false).unwrap();
+        assert_eq!(servers, [server("later")]);
+        assert_eq!(friends.on_time(at(905)).1, Some(Vec::new()));
+    }
+
+    /// Nothing of whoever answered late is left when the call and what was given are over.
+    #[test]
+    fn what_came_too_late_goes_with_the_call() {
+        let mut keys = [1, 2].map(|n| Identity::from_seed([n; 32]).public());
+        keys.sort();
+        let [late, early] = keys;
+        let mut friends = Friends::new(keys, Vec::new());
+        friends.set_wanted(at(0), true);
+        friends.on_time(at(0));
+        friends.given(at(0), early, pass("early"));
+        friends.on_time(at(5));
+        begins(&mut friends, 5);
+        assert!(matches!(friends.given(at(5), late, pass("late")), Some(Given::Renewed(s)) if s.len() == 2));
+        // The next call has both, in order.
+        let servers = friends.set_wanted(at(6), false).unwrap();
+        let server = |name: &str| IceServer::turn("turn:203.0.114.7:3478", name, "password");
+        assert_eq!(servers, [server("late"), server("early")]);
     }
 
     #[test]
@@ -229,9 +313,11 @@ mod tests {
             let mut friends = Friends::new([friend], vec![server]);
             friends.set_wanted(at(0), true);
             friends.on_time(at(0));
-            // Links have long begun.
             friends.on_time(at(10));
-            assert_eq!(friends.given(at(10), friend, pass("late")).is_some(), taken);
+            begins(&mut friends, 10);
+            let given = friends.given(at(10), friend, pass("late"));
+            assert_eq!(matches!(given, Some(Given::Others(_))), taken);
+            assert!(given.is_some(), "a link that restarts takes it in any case");
         }
     }
 
