@@ -119,8 +119,8 @@ impl<K: Clone + Ord + fmt::Debug + Send + Sync + 'static> Peers<K> {
         self.use_servers(servers, true)
     }
 
-    /// The same for connections that begin or restart from now on; those that run keep what they have. For new credentials: where any
-    /// server has given nothing, the engine would give up all relayed paths. Errors as for [`set_ice_servers`](Self::set_ice_servers).
+    /// The same for connections that begin or restart from now on; those that run keep what they have. For new credentials and further
+    /// servers: for these, or where any server has given nothing, the engine would give up all relayed paths. Errors as for [`set_ice_servers`](Self::set_ice_servers).
     #[expect(clippy::missing_errors_doc, reason = "said in one line")]
     pub fn renew_ice_servers(&self, servers: Vec<IceServer>) -> Result<(), ConfigError> {
         self.use_servers(servers, false)

@@ -33,6 +33,8 @@ mod quality_tests;
 mod red;
 #[cfg(test)]
 mod relay;
+#[cfg(test)]
+mod relay_tests;
 mod repairs;
 mod reports;
 mod role;

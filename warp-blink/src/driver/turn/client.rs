@@ -25,7 +25,8 @@ type Doing = (EffectId, LinkId, LinkCommand);
 pub(crate) enum Given {
     /// Others than before, for all links.
     Others(Vec<IceServer>),
-    /// The same with new credentials. Those that run go on under the old ones, as long as their user has any that hold.
+    /// For links that begin or restart from now on: the same with new credentials, or more. Those that run go on as they are, under the old
+    /// credentials as long as their user has any that hold.
     Renewed(Vec<IceServer>),
 }
 
@@ -38,11 +39,15 @@ pub(crate) struct Friends {
     /// Only relayed addresses are shown, so nobody is asked for others.
     only_relayed: bool,
     /// Whose servers are in use, in order. As long as there is a call none comes or goes: for another list of servers the engine gives up
-    /// every relayed path that it has, and for new credentials too if any server has given it none. So these are for links that begin later.
+    /// every relayed path that it has, and for new credentials too if any server has given it none.
     used: Vec<PublicKey>,
+    /// Who has answered since, in order. A link that begins uses theirs too, and one that restarts, which has given up its path already.
+    late: Vec<PublicKey>,
     /// What these gave holds no more, and goes with the call.
     over: BTreeSet<PublicKey>,
     wanted: bool,
+    /// A link of this call has begun, with what was there by then.
+    begun: bool,
     /// Links that wait for the first answer, each with all that is to be done, in order.
     held: VecDeque<Doing>,
 }
@@ -55,8 +60,10 @@ impl Friends {
             passes: BTreeMap::new(),
             only_relayed: false,
             used: Vec::new(),
+            late: Vec::new(),
             over: BTreeSet::new(),
             wanted: false,
+            begun: false,
             held: VecDeque::new(),
         }
     }
@@ -71,6 +78,7 @@ impl Friends {
     pub(crate) fn set_wanted(&mut self, now: Instant, wanted: bool) -> Option<Vec<IceServer>> {
         self.asker.set_wanted(now, wanted);
         self.wanted = wanted;
+        self.begun &= wanted;
         self.choose(!wanted)
     }
 
@@ -82,6 +90,7 @@ impl Friends {
             self.held.push_back(doing);
             return None;
         }
+        self.begun |= begins;
         Some(doing)
     }
 
@@ -89,7 +98,9 @@ impl Friends {
     pub(crate) fn released(&mut self, now: Instant) -> VecDeque<Doing> {
         // Without a call there is nobody to wait for, and what is left is to be ended.
         let goes = !self.wanted || self.held.len() >= MAX_HELD || self.asker.is_settled(now);
-        if goes { std::mem::take(&mut self.held) } else { VecDeque::new() }
+        let released = if goes { std::mem::take(&mut self.held) } else { VecDeque::new() };
+        self.begun |= self.wanted && !released.is_empty();
+        released
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
@@ -106,13 +117,15 @@ impl Friends {
 
     /// Chooses whose servers are used, if they may be others now. All servers, if they are.
     fn choose(&mut self, may_change: bool) -> Option<Vec<IceServer>> {
-        let stays = |friend: &PublicKey| self.wanted && self.used.contains(friend);
+        let stays =
+            |friend: &PublicKey| self.wanted && (self.used.contains(friend) || self.late.contains(friend));
         self.passes.retain(|friend, _| !self.over.contains(friend) || stays(friend));
         let given = self.passes.keys().copied();
-        if !may_change || given.clone().eq(self.used.iter().copied()) {
+        if !may_change || (self.late.is_empty() && given.clone().eq(self.used.iter().copied())) {
             return None;
         }
         self.used = given.collect();
+        self.late.clear();
         Some(self.servers())
     }
 
@@ -128,16 +141,19 @@ impl Friends {
         }
         self.passes.insert(friend, pass);
         self.over.remove(&friend);
-        if self.used.contains(&friend) {
-            return Some(Given::Renewed(self.servers()));
+        if self.used.contains(&friend) || self.late.contains(&friend) {
+            return Some(Given::Renewed(self.later()));
         }
         // Nothing is lost while no link has begun, or none of them can have a relay.
         let has_relay = !self.used.is_empty() || self.servers.iter().any(IceServer::is_turn);
-        let may_change = !has_relay || !self.asker.is_settled(now) || !self.held.is_empty();
-        self.choose(may_change).map(Given::Others)
+        if !has_relay || !self.begun {
+            return self.choose(true).map(Given::Others);
+        }
+        self.late.push(friend);
+        Some(Given::Renewed(self.later()))
     }
 
-    /// The app uses others: all that are to be used from now on.
+    /// The app uses others: all that are to be used from now on, by links that run as well, of which most have nothing of the late ones.
     pub(crate) fn set_servers(&mut self, servers: Vec<IceServer>) -> Vec<IceServer> {
         self.servers = servers;
         self.servers()
@@ -149,7 +165,16 @@ impl Friends {
     ///
     /// Where that is more than a connection takes, who relays comes before who only tells addresses, and UDP before TCP.
     fn servers(&self) -> Vec<IceServer> {
-        let passes = || self.used.iter().filter_map(|friend| self.passes.get(friend));
+        self.with_those_of(&self.used, &[])
+    }
+
+    /// The same with those who answered late, behind the others.
+    fn later(&self) -> Vec<IceServer> {
+        self.with_those_of(&self.used, &self.late)
+    }
+
+    fn with_those_of(&self, friends: &[PublicKey], more: &[PublicKey]) -> Vec<IceServer> {
+        let passes = || friends.iter().chain(more).filter_map(|friend| self.passes.get(friend));
         let of_friends = || passes().flat_map(|pass| pass.addresses().iter().map(move |at| (at, pass)));
         let count = of_friends().count();
         let mut room = MAX_ICE_SERVERS.saturating_sub(self.servers.len());
@@ -241,6 +266,35 @@ mod tests {
         assert_eq!(friends.set_servers(Vec::new()), Vec::new());
     }
 
+    /// A link begins, at once.
+    fn begins(friends: &mut Friends, second: u64) {
+        let peer = Identity::from_seed([7; 32]).public();
+        assert!(friends.link(at(second), doing(7, 7, peer, LinkCommand::Dial)).is_some());
+    }
+
+    /// While it still rings nothing has begun that could be lost, also when there is nobody left to wait for.
+    #[test]
+    fn all_who_answer_before_a_link_begins_are_used() {
+        let keys = [1, 2, 3].map(|n| Identity::from_seed([n; 32]).public());
+        let mut friends = Friends::new(keys, Vec::new());
+        friends.set_wanted(at(0), true);
+        friends.on_time(at(0));
+        for (answers, friend) in keys.into_iter().enumerate() {
+            let given = friends.given(at(1), friend, pass("name"));
+            assert!(matches!(given, Some(Given::Others(servers)) if servers.len() == 3 * (answers + 1)));
+        }
+        // In the next call, too.
+        begins(&mut friends, 2);
+        friends.set_wanted(at(3), false);
+        friends.on_time(at(601));
+        friends.set_wanted(at(602), true);
+        assert_eq!(friends.on_time(at(602)).0.ask.len(), 3);
+        for (answers, friend) in keys.into_iter().enumerate() {
+            let given = friends.given(at(603), friend, pass("name"));
+            assert!(matches!(given, Some(Given::Others(servers)) if servers.len() == 3 * (answers + 1)));
+        }
+    }
+
     /// For another list of servers the engine would give up what it has.
     #[test]
     fn during_a_call_no_server_comes_or_goes() {
@@ -252,17 +306,45 @@ mod tests {
         assert_eq!(friends.on_time(at(0)).0.ask, [early, late]);
         let given = friends.given(at(0), early, pass("early"));
         assert!(matches!(given, Some(Given::Others(servers)) if servers == servers_of("early")));
-        // Long after links have begun.
         friends.on_time(at(5));
-        assert_eq!(friends.given(at(5), late, pass("late")), None);
+        begins(&mut friends, 5);
+        let both = |one: &str, other: &str| [servers_of(one), servers_of(other)].concat();
+        let given = friends.given(at(5), late, pass("late"));
+        assert_eq!(given, Some(Given::Renewed(both("early", "late"))), "for a restart");
         // New credentials come through all the same, and the old ones stay when they are over.
         assert_eq!(friends.on_time(at(300)).0.ask, [early]);
         let given = friends.given(at(300), early, pass("newer"));
-        assert!(matches!(given, Some(Given::Renewed(servers)) if servers == servers_of("newer")));
+        assert_eq!(given, Some(Given::Renewed(both("newer", "late"))));
+        assert_eq!(friends.on_time(at(305)).0.ask, [late]);
+        let given = friends.given(at(305), late, pass("later"));
+        assert_eq!(given, Some(Given::Renewed(both("newer", "later"))));
         assert_eq!(friends.on_time(at(899)).1, None);
-        assert_eq!(friends.on_time(at(900)).1, None, "they are of no use, and the others' paths are");
-        let servers = friends.set_wanted(at(901), false).unwrap();
-        assert_eq!(servers, [], "what the two gave is over");
+        assert_eq!(friends.on_time(at(904)).1, None, "they are of no use, and the others' paths are");
+        // What is over goes, in its place or behind.
+        let servers = friends.set_wanted(at(904), false).unwrap();
+        assert_eq!(servers, servers_of("later"));
+        assert_eq!(friends.on_time(at(905)).1, Some(Vec::new()));
+    }
+
+    /// Nothing of whoever answered late is left when the call and what was given are over.
+    #[test]
+    fn what_came_too_late_goes_with_the_call() {
+        let mut keys = [1, 2].map(|n| Identity::from_seed([n; 32]).public());
+        keys.sort();
+        let [late, early] = keys;
+        let both = |one: &str, other: &str| [servers_of(one), servers_of(other)].concat();
+        let mut friends = Friends::new(keys, Vec::new());
+        friends.set_wanted(at(0), true);
+        friends.on_time(at(0));
+        friends.given(at(0), early, pass("early"));
+        friends.on_time(at(5));
+        begins(&mut friends, 5);
+        assert!(
+            matches!(friends.given(at(5), late, pass("late")), Some(Given::Renewed(s)) if s == both("early", "late"))
+        );
+        // The next call has both, in order.
+        let servers = friends.set_wanted(at(6), false).unwrap();
+        assert_eq!(servers, both("late", "early"));
     }
 
     /// Nobody need say under which address it is seen who shows none.
@@ -317,9 +399,11 @@ mod tests {
             let mut friends = Friends::new([friend], vec![server]);
             friends.set_wanted(at(0), true);
             friends.on_time(at(0));
-            // Links have long begun.
             friends.on_time(at(10));
-            assert_eq!(friends.given(at(10), friend, pass("late")).is_some(), taken);
+            begins(&mut friends, 10);
+            let given = friends.given(at(10), friend, pass("late"));
+            assert_eq!(matches!(given, Some(Given::Others(_))), taken);
+            assert!(given.is_some(), "a link that restarts takes it in any case");
         }
     }
 

@@ -21,7 +21,7 @@ const AGAIN: [Duration; 4] =
 const HOLD: Duration = Duration::from_secs(3);
 
 /// Once one has answered, the others are given so long: two friends differ by a round trip or two. A server that comes later is
-/// of no use to links that have begun, since the engine gives up what it has for it.
+/// of use to links that have begun only when they restart, since the engine gives up what it has for it.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// Somebody who may relay for us.
