@@ -317,7 +317,7 @@ fn a_router_that_opens_ports_is_asked_and_whoever_is_behind_it_is_dialed_straigh
     let talk = Talk::call(&world.lab, &world.caller, callee, &world.known(0)).expect("the phones start");
     both_hear(&world, &talk);
     assert_eq!(signals(&talk.phones[0]), "direct");
-    talks("symmetric - router that opens ports", &world, talk);
+    talks("symmetric - router that opens ports", &world, talk, Sound::Relayed);
 }
 
 /// What both hosts exchanged straight, by the addresses of the packets.
