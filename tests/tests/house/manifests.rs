@@ -46,6 +46,7 @@ const OPTIONAL: &[(&str, &[&str])] = &[
             "libp2p-relay",
             "libp2p-ping",
             "libp2p-upnp",
+            "hickory-resolver",
             "tokio",
             "tokio-util",
             "tokio-stream",

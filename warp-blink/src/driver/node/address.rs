@@ -1,22 +1,14 @@
 //! Addresses of nodes: texts that people copy, and what can be dialed.
 
-use std::{
-    error::Error,
-    fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    str::FromStr,
-    time::Duration,
-};
+use std::{error::Error, fmt, net::IpAddr, str::FromStr};
 
 use rust_ipfs::{Multiaddr, PeerId, Protocol};
 
+use super::names::RESOLVE;
 use crate::{
     id::NodeId,
-    ports::gossip::{AddressFailure, Answers, MAX_ADDRESSES, Question, ResolveError},
+    ports::gossip::{AddressFailure, MAX_ADDRESSES},
 };
-
-/// How long a name may take to resolve. The resolver of glibc tries each server for 5 s.
-const RESOLVE: Duration = Duration::from_secs(5);
 
 /// The most addresses that one name stands for.
 const MAX_RESOLVED: usize = 4;
@@ -174,7 +166,7 @@ pub(super) async fn resolve(address: Multiaddr) -> Result<Vec<Multiaddr>, String
         Some(Protocol::Dns4(name)) => (name.into_owned(), IpAddr::is_ipv4),
         Some(Protocol::Dns6(name)) => (name.into_owned(), IpAddr::is_ipv6),
         Some(Protocol::Dnsaddr(_)) => {
-            return Err("/dnsaddr/ is not supported: give the address that it stands for".into());
+            return Err("/dnsaddr/ stands for several addresses: ask for them, and give those".into());
         }
         _ => return Ok(vec![address]),
     };
@@ -189,52 +181,6 @@ pub(super) async fn resolve(address: Multiaddr) -> Result<Vec<Multiaddr>, String
         .filter_map(|ip| address.replace(0, |_| Some(Protocol::from(ip))))
         .collect();
     if addresses.is_empty() { Err("the name has no address of that kind".into()) } else { Ok(addresses) }
-}
-
-/// Asks the system's resolver. It gives both families at once, of which each question takes its own.
-pub(super) async fn lookup(question: &Question) -> Result<Answers, ResolveError> {
-    let (Question::Ip4(name) | Question::Ip6(name)) = question else {
-        return Err(ResolveError::Failed(
-            "/dnsaddr/ is not supported: give the address that it stands for".into(),
-        ));
-    };
-    // RFC 6761, section 6.4: such a name never exists, and no server need be asked.
-    if name.trim_end_matches('.').rsplit('.').next().is_some_and(|top| top.eq_ignore_ascii_case("invalid")) {
-        return Err(ResolveError::NoSuchName("names under .invalid never exist".into()));
-    }
-    let found = tokio::time::timeout(RESOLVE, tokio::net::lookup_host((name.as_str(), 0))).await;
-    let found = found.map_err(|_| ResolveError::Failed(format!("no answer within {RESOLVE:?}")))?;
-    let ips: Vec<IpAddr> = found.map_err(|error| no_such_name(&error))?.map(|socket| socket.ip()).collect();
-    Ok(match question {
-        Question::Ip4(_) => Answers::Ip4(ips.iter().filter_map(ip4).collect()),
-        _ => Answers::Ip6(ips.iter().filter_map(ip6).collect()),
-    })
-}
-
-fn ip4(ip: &IpAddr) -> Option<Ipv4Addr> {
-    match ip {
-        IpAddr::V4(ip) => Some(*ip),
-        IpAddr::V6(_) => None,
-    }
-}
-
-fn ip6(ip: &IpAddr) -> Option<Ipv6Addr> {
-    match ip {
-        IpAddr::V6(ip) => Some(*ip),
-        IpAddr::V4(_) => None,
-    }
-}
-
-/// The resolver's error, of which the standard library keeps only the words: those of glibc and musl, and of BSD and macOS,
-/// for EAI_NONAME. A resolver that cannot be asked says something else.
-fn no_such_name(error: &std::io::Error) -> ResolveError {
-    let words = error.to_string();
-    let none = ["Name or service not known", "Name does not resolve", "nodename nor servname provided"];
-    if none.iter().any(|said| words.contains(said)) {
-        ResolveError::NoSuchName(words)
-    } else {
-        ResolveError::Failed(words)
-    }
 }
 
 /// The innermost reason of an error, where the operating system's own words are, cut to a readable length.

@@ -18,7 +18,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{
-    address::{dialable, lookup, node_of, peer_of},
+    address::{dialable, node_of, peer_of},
     link::{Command, Find, NodeLink, Shared},
 };
 use crate::{
@@ -216,7 +216,7 @@ impl Gossip for IpfsGossip {
     }
 
     async fn resolve(&self, question: &Question) -> Result<Answers, ResolveError> {
-        lookup(question).await
+        super::names::lookup(question).await
     }
 
     async fn records(&self, name: [u8; 32]) -> BoxStream<'static, Bytes> {

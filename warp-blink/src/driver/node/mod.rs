@@ -36,6 +36,7 @@ mod finding;
 mod gate;
 mod gossip;
 mod link;
+mod names;
 mod own;
 mod records;
 mod relay_node;
