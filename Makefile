@@ -44,7 +44,7 @@ test-turn: setup ## relayed calls through a real coturn on this machine, which i
 test-browser: setup ## calls with real Chromium and Firefox ESR, without a window; installs them if they are missing (Debian)
 	@scripts/browser.sh
 
-test-lab: setup ## calls through networks that fail, in namespaces: needs root and Linux, installs coturn, miniupnpd and nftables if missing
+test-lab: setup ## calls through networks that fail, in namespaces: needs root and Linux, installs coturn, dnsmasq, miniupnpd and nftables if missing
 	@scripts/lab.sh
 
 test-interop: setup ## gossip with a real js-libp2p node, which npm installs at the first time; Node.js is installed if missing (Debian)

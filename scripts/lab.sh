@@ -24,6 +24,7 @@ command -v nft >/dev/null || missing+=(nftables)
 command -v sysctl >/dev/null || missing+=(procps)
 command -v turnserver >/dev/null || missing+=(coturn)
 command -v openssl >/dev/null || missing+=(openssl)
+command -v dnsmasq >/dev/null || missing+=(dnsmasq-base)
 command -v miniupnpd >/dev/null || missing+=(miniupnpd-nftables)
 command -v setpriv >/dev/null || missing+=(util-linux)
 if [ ${#missing[@]} -ne 0 ]; then

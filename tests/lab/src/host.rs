@@ -266,6 +266,14 @@ impl Host {
         self.inside.as_ref().unwrap_or(&self.namespace)
     }
 
+    /// Has the programs that are started from now on ask this server for names.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn resolves_at(&self, server: IpAddr) -> Result<(), Error> {
+        self.programs().resolves_at(server)
+    }
+
     /// Starts a program on this host. Its standard error goes to a file.
     ///
     /// # Errors

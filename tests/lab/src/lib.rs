@@ -20,6 +20,8 @@ mod bootstrap;
 #[cfg(target_os = "linux")]
 mod host;
 #[cfg(target_os = "linux")]
+mod names;
+#[cfg(target_os = "linux")]
 mod namespace;
 #[cfg(target_os = "linux")]
 mod nat;
@@ -43,6 +45,7 @@ pub use mesh::Counters;
 pub use {
     bootstrap::Bootstrap,
     host::{Host, Lab},
+    names::Names,
     nat::Nat,
     phone::{Heard, Key, Phone, Signals, Talk, blink, unix},
     process::Process,

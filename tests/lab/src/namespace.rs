@@ -4,6 +4,7 @@ use std::{
     env,
     fs::{self, File},
     io::{self, Write as _},
+    net::IpAddr,
     os::fd::AsFd as _,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -19,6 +20,9 @@ use crate::Error;
 pub(crate) const PREFIX: &str = "blink-lab-";
 /// The device that leads to the router.
 pub(crate) const DEVICE: &str = "em0";
+
+/// What is in the directory of a namespace below this one is seen by programs in it in place of what is in `/etc` (ip-netns(8)).
+const FILES: &str = "/etc/netns";
 
 /// A network stack of its own, until it is dropped.
 #[derive(Debug)]
@@ -68,6 +72,14 @@ impl Namespace {
         thread::Builder::new().name(self.name.clone()).spawn(inside).map_err(Error::io("a thread"))
     }
 
+    /// Lets the programs in here ask this server for names.
+    pub(crate) fn resolves_at(&self, server: IpAddr) -> Result<(), Error> {
+        let directory = Path::new(FILES).join(&self.name);
+        let what = directory.display().to_string();
+        fs::create_dir_all(&directory).map_err(Error::io(&what))?;
+        fs::write(directory.join("resolv.conf"), format!("nameserver {server}\n")).map_err(Error::io(&what))
+    }
+
     /// The device to the router, which lives as long as the namespace.
     pub(crate) fn device(&self) -> Result<Iface, Error> {
         let open = self.run(|| Iface::without_packet_info(DEVICE, Mode::Tun))?;
@@ -82,6 +94,8 @@ impl Drop for Namespace {
         // An open device keeps its namespace alive, so it goes first; some have none.
         let _ = command("ip", &["-netns", &self.name, "link", "del", DEVICE], "");
         let _ = command("ip", &["netns", "del", &self.name], "");
+        // Most have none.
+        let _ = fs::remove_dir_all(Path::new(FILES).join(&self.name));
     }
 }
 

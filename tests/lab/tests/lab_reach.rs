@@ -10,7 +10,7 @@ use std::{
 };
 
 use blink_lab::{
-    Bootstrap, Conditions, Error, Found, Host, Key, Lab, Nat, Phone, Relay, Talk, sound::Moment, unix,
+    Bootstrap, Conditions, Error, Found, Host, Key, Lab, Names, Nat, Phone, Relay, Talk, sound::Moment, unix,
 };
 
 /// Milliseconds one way between two homes: enough for every round trip that is one too many to show. To what is in between
@@ -318,6 +318,30 @@ fn a_router_that_opens_ports_is_asked_and_whoever_is_behind_it_is_dialed_straigh
     both_hear(&world, &talk);
     assert_eq!(signals(&talk.phones[0]), "direct");
     talks("symmetric - router that opens ports", &world, talk, Sound::Relayed);
+}
+
+/// A name stands for all addresses of a bootstrap node (`/dnsaddr`): what the texts of it say, which a real DNS server gives.
+#[test]
+#[ignore = "needs root: `make test-lab`"]
+fn a_bootstrap_node_is_known_by_name_alone() {
+    let world = World::new([OPEN, OPEN], Help::Coturn).expect("a lab");
+    let addresses = world.bootstrap.at(world.middle.v4(1).into());
+    let texts: Vec<String> = addresses.iter().map(|address| format!("dnsaddr={address}")).collect();
+    let names =
+        Names::start(&world.lab, &world.middle, "_dnsaddr.boot.example", &texts).expect("a DNS server");
+    let (_, node) = addresses[0].rsplit_once('/').expect("a node");
+    let known = [0, 1].map(|end| {
+        let mut known = Vec::from(world.keys[end].option());
+        known.extend(["--bootstrap".to_owned(), format!("/dnsaddr/boot.example/p2p/{node}")]);
+        known
+    });
+    for host in [&world.caller, &world.callee] {
+        host.resolves_at(names.address()).expect("a resolver");
+    }
+    let callee = Talk::callee(&world.lab, &world.callee, &known[1]).expect("the callee's phone starts");
+    findable(&callee).expect("it can be reached");
+    let talk = Talk::call(&world.lab, &world.caller, callee, &known[0]).expect("the phones start");
+    talks("open - open, by name", &world, talk, Sound::Straight);
 }
 
 /// What both hosts exchanged straight, by the addresses of the packets.
