@@ -21,7 +21,7 @@ async fn a_record_leads_to_a_node_of_another_key_and_without_one_nobody_is_asked
     let node_key = NodeKey::from_seed([9; 32]);
     let of = |seed| Blink::builder(identity(seed)).memory(&memory);
     let mut bob = Phone::of(of(2).node_key(node_key).bootstrap(through.clone())).await;
-    let mut alice = Phone::of(of(3).bootstrap(through)).await;
+    let alice = Phone::of(of(3).bootstrap(through)).await;
     bob.wait("that his record is out", |e| {
         matches!(e, Event::Findable { state: Findable::Published }).then_some(())
     })
