@@ -165,6 +165,11 @@ impl IceServer {
         self
     }
 
+    /// Where it is: the URL that it was made of. Without what it is used with.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Whether it relays (TURN), and does not only tell how others see this machine (STUN).
     pub fn is_turn(&self) -> bool {
         self.target().is_some_and(|target| target.turn)

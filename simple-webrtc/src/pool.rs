@@ -32,7 +32,8 @@ pub(crate) struct Prepared {
     pub(crate) signaling: Arc<dyn RawChannel>,
     pub(crate) offer: Description,
     pub(crate) gathering_until: Instant,
-    config: Arc<Config>,
+    /// What it was made with.
+    pub(crate) config: Arc<Config>,
     addresses: BTreeSet<IpAddr>,
     made: Instant,
 }

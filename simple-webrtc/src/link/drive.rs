@@ -66,21 +66,20 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
     pub(super) async fn drive(&mut self, slot: &mut Option<Live>) -> Result<Infallible, End> {
         let steps = Steps::new(now());
         self.emit_state(steps.state()).await?;
-        let (connection, inbox, ready) = match self.prepared.take() {
+        let (connection, inbox, config, ready) = match self.prepared.take() {
             // It has the servers of when it was dialled; others since then are still to come.
-            Some(Prepared { connection, inbox, signaling, offer, gathering_until, .. }) => {
-                (connection, inbox, Some((signaling, offer, gathering_until)))
+            Some(Prepared { connection, inbox, signaling, offer, gathering_until, config, .. }) => {
+                (connection, inbox, config, Some((signaling, offer, gathering_until)))
             }
             None => {
                 let config = self.servers.borrow_and_update().clone();
                 let inbox = Inbox::new();
-                (self.open(config, &inbox, &steps).await?, inbox, None)
+                (self.open(config.clone(), &inbox, &steps).await?, inbox, config, None)
             }
         };
         if self.probe.connection.set(Arc::downgrade(&connection)).is_err() {
             tracing::error!("a link opened two connections");
         }
-        let config = self.servers.borrow().clone();
         let live = slot.insert(Live {
             connection,
             config,
@@ -249,8 +248,9 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
             }
             Signal::ServerFailed { index, problem } => {
                 live.server_problem.get_or_insert(problem);
-                let config = self.servers.borrow().clone();
-                let url = config.ice_servers.get(index).map(|server| server.url.clone()).unwrap_or_default();
+                // Of those that this link has: others may have come since.
+                let url =
+                    live.config.ice_servers.get(index).map(|server| server.url.clone()).unwrap_or_default();
                 self.emit(EventKind::ServerFailed { url, problem }).await?;
                 return Ok(Vec::new());
             }

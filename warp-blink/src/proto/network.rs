@@ -419,7 +419,7 @@ impl Machine {
                         hello.attempts = if lane == Lane::Contacts { 0 } else { AFTER_NOBODY };
                     }
                 }
-                self.reach_again(&owner, out);
+                self.reach_again(now, &owner, out);
                 self.deliver_notice(now, &owner, out);
             }
             TopicRef::Peer { call, owner } => {
@@ -444,13 +444,16 @@ impl Machine {
 
     /// Somebody listens where only they do, or somebody who knows their key. If they were looked for in vain, they are looked for again, so
     /// that the app hears of it when they are there after all.
-    fn reach_again(&mut self, owner: &PublicKey, out: &mut Out<'_>) {
+    fn reach_again(&mut self, now: Instant, owner: &PublicKey, out: &mut Out<'_>) {
         for call in self.calls.values_mut().filter(|c| !c.is_leaving()) {
             let id = call.id;
             let Some(p) = call.peers.get_mut(owner).filter(|p| p.sought_again < SEEK_AGAIN) else { continue };
-            let Some(since) = p.unreached.take() else { continue };
-            p.sought_again += 1;
-            out.push(Purpose::Reach { call: id, peer: *owner, since }, EffectKind::Reach { peer: *owner });
+            // Who has been met came by themselves.
+            if std::mem::take(&mut p.unreached) && p.session.is_none() {
+                p.sought_again += 1;
+                let purpose = Purpose::Reach { call: id, peer: *owner, since: now };
+                out.push(purpose, EffectKind::Reach { peer: *owner });
+            }
         }
     }
 

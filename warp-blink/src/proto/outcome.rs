@@ -100,7 +100,7 @@ impl Machine {
                         let from_now = now + self.config.reach_timeout;
                         if let Some(p) = self.peer_mut(id, &key) {
                             p.mark(now, Milestone::Reached);
-                            p.unreached = None;
+                            p.unreached = false;
                             // Its node is there, so it is a slow path that the offer has to cross, and not a phone that is off.
                             if let Stage::Called { reach_until, .. } = &mut p.stage {
                                 *reach_until = (*reach_until).max(from_now);
@@ -115,7 +115,7 @@ impl Machine {
                         self.note_warning(now, &warning);
                         out.emit(Event::Warning { warning });
                         if let Some(p) = self.peer_mut(id, &key) {
-                            p.unreached = Some(since);
+                            p.unreached = true;
                         }
                         // Somebody may still have taken the offer over a path that this node does not know of.
                         if let Some(p) = self.peer_mut(id, &key).filter(|p| !p.exported)

@@ -103,8 +103,8 @@ pub(super) struct Participant {
     pub(super) offering: bool,
     /// The app carries our offer as well, however long that takes.
     pub(super) exported: bool,
-    /// Nobody was found at the addresses that were known. Since when they were looked for.
-    pub(super) unreached: Option<Instant>,
+    /// Nobody was found at the addresses that were known.
+    pub(super) unreached: bool,
     /// How often they were looked for after that.
     pub(super) sought_again: u32,
     /// The app was told that it joined, and not yet that it is gone.
@@ -157,7 +157,7 @@ impl Participant {
             called: matches!(stage, Stage::Called { .. }),
             offering: false,
             exported: false,
-            unreached: None,
+            unreached: false,
             sought_again: 0,
             joined: false,
             heard_over_link: false,

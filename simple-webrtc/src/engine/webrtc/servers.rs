@@ -206,7 +206,9 @@ impl Servers {
             let works = if silent { twin.answered } else { twin.relays };
             // It may answer over another transport yet.
             let open = silent && twin.problem.is_none();
-            works || open || twin.told
+            // Who tells addresses there is no help to whom wants to be relayed.
+            let helps = twin.target.turn || !target.turn;
+            (helps && (works || open)) || twin.told
         };
         if twins().any(is_enough) {
             return;
@@ -391,6 +393,19 @@ mod tests {
             servers.time_is_up();
             assert_eq!(told(&mut inbox), [], "late {late}");
         }
+    }
+
+    #[test]
+    fn who_tells_addresses_is_no_help_to_whom_wants_to_be_relayed() {
+        let mut inbox = Inbox::new();
+        let turn = IceServer::turn("turn:192.0.2.9:3478?transport=tcp", "user", "secret");
+        let servers = Servers::new(&[IceServer::stun("stun:192.0.2.9:3478"), turn], inbox.sender());
+        let at = "192.0.2.9:3478".parse().expect("an address");
+        servers.found(0, &[at]);
+        assert!(servers.lookup(&format!("1{SUFFIX}")).is_some());
+        servers.received(at, &[1; 20]);
+        servers.time_is_up();
+        assert_eq!(told(&mut inbox), [(1, ServerProblem::Unreachable)]);
     }
 
     #[test]

@@ -153,8 +153,18 @@ impl Friends {
         Some(Given::Renewed(self.later()))
     }
 
-    /// The app uses others: all that are to be used from now on, by links that run as well, of which most have nothing of the late ones.
+    /// The app uses others: all that are to be used from now on, by links that run as well.
+    ///
+    /// For another list the engine gives up what it has in any case, so who answered late is in it too. New credentials of the same servers
+    /// leave running links as they are; then a link that restarts has nothing of the late ones until one of the friends has answered again, which is
+    /// within five minutes.
     pub(crate) fn set_servers(&mut self, servers: Vec<IceServer>) -> Vec<IceServer> {
+        fn urls(servers: &[IceServer]) -> impl Iterator<Item = &str> {
+            servers.iter().map(IceServer::url)
+        }
+        if !urls(&servers).eq(urls(&self.servers)) {
+            self.used.append(&mut self.late);
+        }
         self.servers = servers;
         self.servers()
     }
@@ -163,7 +173,7 @@ impl Friends {
     /// machine at one port: who says under which address we are seen (STUN), and TURN over UDP and over TCP. Which of the two comes
     /// through only trying tells, and a friend serves both.
     ///
-    /// Where that is more than a connection takes, who relays comes before who only tells addresses, and UDP before TCP.
+    /// Where that is more than a connection takes, who relays comes before who only tells addresses, of whom one is enough, and UDP before TCP.
     fn servers(&self) -> Vec<IceServer> {
         self.with_those_of(&self.used, &[])
     }
@@ -183,8 +193,9 @@ impl Friends {
             room -= fit;
             fit
         };
-        let (udp, tcp) = (fit(count), fit(count));
-        let stun = fit(if self.only_relayed { 0 } else { count });
+        let stuns = if self.only_relayed { 0 } else { count };
+        let (udp, one, tcp) = (fit(count), fit(stuns.min(1)), fit(count));
+        let stun = one + fit(stuns - stuns.min(1));
         let mut servers = self.servers.clone();
         for (n, (at, pass)) in of_friends().enumerate() {
             let turn = |url: String| IceServer::turn(url, pass.username(), pass.password());
@@ -347,6 +358,27 @@ mod tests {
         assert_eq!(servers, both("late", "early"));
     }
 
+    /// The app's own servers change in mid-call: who answered late is still there for a link that looks for another path.
+    #[test]
+    fn other_servers_of_the_app_take_nobody_away() {
+        let mut keys = [1, 2].map(|n| Identity::from_seed([n; 32]).public());
+        keys.sort();
+        let [early, late] = keys;
+        let own = |url: &str, password: &str| vec![IceServer::turn(url, "app", password)];
+        let mut friends = Friends::new(keys, own("turn:one.example", "old"));
+        friends.set_wanted(at(0), true);
+        friends.on_time(at(0));
+        friends.given(at(0), early, pass("early"));
+        friends.on_time(at(5));
+        begins(&mut friends, 5);
+        friends.given(at(5), late, pass("late"));
+        // New credentials of the same: links that run go on with what they have.
+        let servers = friends.set_servers(own("turn:one.example", "new"));
+        assert_eq!(servers[1..], servers_of("early"));
+        let servers = friends.set_servers(own("turn:two.example", "new"));
+        assert_eq!(servers[1..], [servers_of("early"), servers_of("late")].concat());
+    }
+
     /// Nobody need say under which address it is seen who shows none.
     #[test]
     fn who_shows_relayed_addresses_only_asks_for_no_others() {
@@ -364,7 +396,7 @@ mod tests {
         let keys = [1, 2, 3, 4].map(|n| Identity::from_seed([n; 32]).public());
         let addresses = ["203.0.114.7:3478", "[2a00::7]:3478"].map(|at| at.parse().unwrap());
         for (own, [stun, udp, tcp]) in
-            [(0, [0, 8, 8]), (4, [0, 8, 4]), (10, [0, 6, 0]), (16, [0; 3]), (40, [0; 3])]
+            [(0, [1, 8, 7]), (4, [1, 8, 3]), (10, [0, 6, 0]), (16, [0; 3]), (40, [0; 3])]
         {
             let own = vec![IceServer::stun("stun:example.net"); own];
             let mut friends = Friends::new(keys, own.clone());

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    desk::{Desk, Tuple},
+    desk::{Desk, Transport, Tuple},
     message::{
         ALLOCATE, BINDING, CHANNEL_BIND, CREATE_PERMISSION, EVEN_PORT, MESSAGE_INTEGRITY, Message, REFRESH,
         RESERVATION_TOKEN, SEND,
@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{proto::turn::User, time::Instant};
 
-/// First requests of strangers that are answered: so many at once, and so many a second after that. Each answer names a nonce that is
-/// kept for a minute, so there are 3,100 at most. A phone sends one over each transport for each of its addresses and links.
+/// First requests of strangers that are answered over each transport: so many at once, and so many a second after that. Each answer names a
+/// nonce that is kept for a minute, so there are 6,200 at most. A phone sends one over each transport for each of its addresses and links.
 ///
 /// As many Binding requests besides (RFC 8489), which need no credentials: each is answered with 40 bytes (52 over IPv6) for its 20, with the
 /// headers of IP and UDP 1.4 times (1.5) what came. So whoever forges a sender has 5 kB a second sent there.
@@ -23,7 +23,7 @@ const BURST: u32 = 100;
 const PER_SECOND: u32 = 50;
 
 /// Nonces are looked through when there are more than this, which is more than strangers can make in the time they are kept for.
-pub(super) const MAX_NONCES: usize = 4096;
+pub(super) const MAX_NONCES: usize = 8192;
 const NONCE_KEPT: Duration = Duration::from_secs(60);
 
 /// RFC 8656 section 18.13 and RFC 8489 section 14.8.
@@ -42,11 +42,12 @@ pub(super) enum Verdict {
     Pass(Option<User>),
 }
 
-/// How much of strangers is let in, over both transports together.
+/// How much of strangers is let in.
 #[derive(Debug)]
 pub(super) struct Gate {
-    /// First requests. Somebody who asks for addresses only takes nothing from those who come to be relayed.
-    first: Bucket,
+    /// First requests over UDP, whose senders may be forged, and over TCP. Somebody who asks for addresses only takes nothing from those
+    /// who come to be relayed.
+    first: [Bucket; 2],
     bindings: Bucket,
 }
 
@@ -58,7 +59,7 @@ struct Bucket {
 
 impl Gate {
     pub(super) fn new(now: Instant) -> Self {
-        Self { first: Bucket::new(now), bindings: Bucket::new(now) }
+        Self { first: [Bucket::new(now), Bucket::new(now)], bindings: Bucket::new(now) }
     }
 
     /// Looks at a message of somebody: a datagram, or what one would be of a stream.
@@ -82,12 +83,17 @@ impl Gate {
             // What needs an allocation needs it first.
             _ => return Verdict::Drop,
         }
+        let [over_udp, over_tcp] = &mut self.first;
+        let first = match from.transport {
+            Transport::Udp => over_udp,
+            Transport::Tcp => over_tcp,
+        };
         if message.attribute(MESSAGE_INTEGRITY).is_none() {
             // It asks for a nonce.
-            return if known || self.first.takes_one(now) { Verdict::Pass(None) } else { Verdict::Drop };
+            return if known || first.takes_one(now) { Verdict::Pass(None) } else { Verdict::Drop };
         }
         let Some(user) = desk.authenticate(&message, from) else {
-            return if known || self.first.takes_one(now) {
+            return if known || first.takes_one(now) {
                 Verdict::Refuse(message.refusal(UNAUTHORIZED))
             } else {
                 Verdict::Drop

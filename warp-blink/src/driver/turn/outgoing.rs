@@ -26,6 +26,10 @@ const LATE: Duration = Duration::from_millis(400);
 /// The most bytes that wait: 400 ms at 1.3 Mbit/s, a small picture. Beyond that the oldest goes.
 const MAX_WAITING: usize = 64 * 1024;
 
+/// The most messages that wait: 64 KiB of a picture are 55, and 400 ms of sound with its reports 40. Beyond that the oldest goes: each takes
+/// memory of its own, however short it is.
+const MAX_MESSAGES: usize = 256;
+
 /// Nothing of a message has gone for so long: nobody reads. As long as a call looks for another path
 /// ([`Config::reconnect_window`](crate::Config::reconnect_window)), so that a network that returns finds what it had.
 const STUCK: Duration = Duration::from_secs(60);
@@ -41,7 +45,7 @@ impl Waiting {
     fn push(&mut self, now: Instant, message: Vec<u8>) {
         self.bytes += message.len();
         self.messages.push_back((now, message));
-        while self.bytes > MAX_WAITING && self.take().is_some() {}
+        while (self.bytes > MAX_WAITING || self.messages.len() > MAX_MESSAGES) && self.take().is_some() {}
     }
 
     /// The oldest that is worth sending.

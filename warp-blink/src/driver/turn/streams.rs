@@ -4,7 +4,7 @@
 //! strangers there are so many at a time. Everybody else is bounded as over UDP, by [`TurnLimits`](crate::proto::turn::TurnLimits).
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -13,6 +13,7 @@ use std::{
 use tokio::{
     io::AsyncReadExt,
     net::{TcpListener, TcpStream, tcp::OwnedReadHalf},
+    sync::Notify,
     task::JoinSet,
     time::{self, Instant, MissedTickBehavior},
 };
@@ -26,9 +27,10 @@ use super::{
 };
 
 /// Connections of strangers at a time, in all and of one address (of one network of 64 bits over IPv6, which is what one home has). A
-/// phone has one for each of its addresses and links, and is a stranger for three round trips.
-pub(super) const STRANGERS: usize = 128;
-pub(super) const STRANGERS_EACH: usize = 16;
+/// phone has one for each of its addresses and links, 15 for an address in a call of sixteen, and behind one router there may be four such; it
+/// is a stranger for three round trips. Beyond that the oldest goes, of the address that has most: who floods drives itself out first.
+pub(super) const STRANGERS: usize = 256;
+pub(super) const STRANGERS_EACH: usize = 64;
 
 /// So long somebody may be a stranger. 10 s: more than twice what three round trips take over the slowest paths of calls, with a packet
 /// lost and sent again after 1 s and 2 s (RFC 6298).
@@ -56,10 +58,8 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, from)) => {
-                    // Who finds no place is closed.
-                    if let Some(place) = strangers.enter(from.ip()) {
-                        connections.spawn(connection(stream, from, shared.clone(), place));
-                    }
+                    let place = strangers.enter(from.ip());
+                    connections.spawn(connection(stream, from, shared.clone(), place));
                 }
                 Err(error) => {
                     tracing::debug!(kind = ?error.kind(), "a TURN connection was not taken");
@@ -114,7 +114,10 @@ impl Connection {
         let mut look = time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let leave = self.state.leave();
+            let mut looks = self.state.place.is_some();
             tokio::select! {
+                () = leave.notified() => return,
                 read = stream.read(frames.room()) => match read {
                     Ok(0) | Err(_) => return,
                     Ok(bytes) => {
@@ -124,7 +127,10 @@ impl Connection {
                         }
                     }
                 },
-                _ = look.tick() => {}
+                _ = look.tick() => looks = true,
+            }
+            if !looks {
+                continue;
             }
             let goes_on = self.serving.desk().goes_on(self.tuple);
             if !self.state.looks(Instant::now(), goes_on) {
@@ -159,6 +165,11 @@ impl State {
         Self { strangers, network, place: Some(place), since: now, messages: 0, heard: now }
     }
 
+    /// Told when it has to make room. Who has an allocation never is.
+    fn leave(&self) -> Arc<Notify> {
+        self.place.as_ref().map(|place| place.leave.clone()).unwrap_or_default()
+    }
+
     /// Something came.
     fn heard(&mut self, now: Instant) -> Result<(), Broken> {
         self.heard = now;
@@ -176,8 +187,8 @@ impl State {
             None if self.place.is_none() => {
                 // It has given back what it had, and may ask for another one.
                 self.since = now;
-                self.place = self.strangers.enter(self.network);
-                self.place.is_some()
+                self.place = Some(self.strangers.enter(self.network));
+                true
             }
             None => now - self.since < PATIENCE,
         }
@@ -186,21 +197,28 @@ impl State {
 
 /// Who has no allocation, by network.
 #[derive(Debug, Default)]
-struct Strangers(Mutex<BTreeMap<IpAddr, usize>>);
+struct Strangers(Mutex<BTreeMap<IpAddr, VecDeque<Arc<Notify>>>>);
 
 impl Strangers {
-    fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+    fn enter(self: &Arc<Self>, address: IpAddr) -> Place {
         let network = network(address);
         let mut inner = self.lock();
-        let (all, of_it) = (inner.values().sum::<usize>(), inner.get(&network).copied().unwrap_or(0));
-        if all >= STRANGERS || of_it >= STRANGERS_EACH {
-            return None;
+        let of_it = inner.get(&network).map_or(0, VecDeque::len);
+        let all = inner.values().map(VecDeque::len).sum::<usize>();
+        let most = || inner.iter().max_by_key(|(_, places)| places.len()).map(|(network, _)| *network);
+        let full = if of_it >= STRANGERS_EACH { Some(network) } else { most().filter(|_| all >= STRANGERS) };
+        if let Some(full) = full {
+            if let Some(oldest) = inner.get_mut(&full).and_then(VecDeque::pop_front) {
+                oldest.notify_one();
+            }
+            inner.retain(|_, places| !places.is_empty());
         }
-        inner.insert(network, of_it + 1);
-        Some(Place { strangers: self.clone(), network })
+        let leave = Arc::<Notify>::default();
+        inner.entry(network).or_default().push_back(leave.clone());
+        Place { strangers: self.clone(), network, leave }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<IpAddr, usize>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<IpAddr, VecDeque<Arc<Notify>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -217,35 +235,43 @@ fn network(address: IpAddr) -> IpAddr {
 struct Place {
     strangers: Arc<Strangers>,
     network: IpAddr,
+    /// Somebody else needs it.
+    leave: Arc<Notify>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut inner = self.strangers.lock();
-        let left = inner.get(&self.network).map_or(0, |places| places.saturating_sub(1));
-        if left == 0 {
-            inner.remove(&self.network);
-        } else {
-            inner.insert(self.network, left);
+        if let Some(places) = inner.get_mut(&self.network) {
+            places.retain(|place| !Arc::ptr_eq(place, &self.leave));
         }
+        inner.retain(|_, places| !places.is_empty());
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
 
     #[test]
-    fn strangers_are_so_many_and_no_more() {
+    fn strangers_are_so_many_and_whoever_has_most_makes_room() {
         let strangers = Arc::<Strangers>::default();
         let of = |n: u32| IpAddr::V4(std::net::Ipv4Addr::from_bits(0xcb00_7100 + n));
-        let mut places: Vec<Place> = (0..100).filter_map(|_| strangers.enter(of(1))).collect();
-        assert_eq!(places.len(), STRANGERS_EACH, "of one address");
-        places.extend((2..1000).filter_map(|n| strangers.enter(of(n))));
-        assert_eq!(places.len(), STRANGERS, "of all");
-        places.truncate(1);
-        assert!(strangers.enter(of(1)).is_some());
-        drop(places);
+        let count = |n: u32| strangers.lock().get(&of(n)).map_or(0, VecDeque::len);
+        let all = || strangers.lock().values().map(VecDeque::len).sum::<usize>();
+        let told = |place: &Place| place.leave.notified().now_or_never().is_some();
+        let friend = strangers.enter(of(1));
+        let mut flood: Vec<Place> = (0..1000).map(|_| strangers.enter(of(2))).collect();
+        assert_eq!((count(2), all()), (STRANGERS_EACH, STRANGERS_EACH + 1), "of one address");
+        assert!(flood[..1000 - STRANGERS_EACH].iter().all(told), "the oldest go");
+        assert!(!flood[1000 - STRANGERS_EACH..].iter().any(told));
+        flood.extend((3..3 + STRANGERS as u32 - 1).map(|n| strangers.enter(of(n))));
+        assert_eq!((all(), count(1)), (STRANGERS, 1), "of all");
+        assert!(!told(&friend), "who is one of few stays");
+        drop(flood);
+        drop(friend);
         assert!(strangers.lock().is_empty(), "nothing is kept of those who are gone");
     }
 
@@ -261,7 +287,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_stays_a_stranger_has_ten_seconds() {
         let strangers = Arc::<Strangers>::default();
-        let mut state = State::new(strangers.enter([127, 0, 0, 1].into()).unwrap());
+        let mut state = State::new(strangers.enter([127, 0, 0, 1].into()));
         let begun = Instant::now();
         assert!(state.looks(begun + PATIENCE - Duration::from_millis(1), None));
         // Talking makes nobody a friend.
@@ -276,7 +302,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_has_an_allocation_stays_while_it_is_heard() {
         let strangers = Arc::<Strangers>::default();
-        let mut state = State::new(strangers.enter([127, 0, 0, 1].into()).unwrap());
+        let mut state = State::new(strangers.enter([127, 0, 0, 1].into()));
         let begun = Instant::now();
         assert!(state.looks(begun, Some(true)));
         assert!(strangers.lock().is_empty(), "it takes no stranger's place");

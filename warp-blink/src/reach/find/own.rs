@@ -81,6 +81,8 @@ pub(super) struct Own {
     failures: u32,
     /// How often in a row it was not.
     lost: u32,
+    /// It was not there when it was looked for last, and was not stored since.
+    missing: bool,
 }
 
 impl Own {
@@ -95,6 +97,7 @@ impl Own {
             review: None,
             failures: 0,
             lost: 0,
+            missing: false,
         }
     }
 
@@ -112,7 +115,7 @@ impl Own {
         match &self.wanted {
             None => Findable::Hidden,
             Some(_) if self.failures > 0 => Findable::NotStored,
-            Some(_) if self.lost == 0 && self.stored == self.wanted => Findable::Published,
+            Some(_) if !self.missing && self.stored == self.wanted => Findable::Published,
             Some(_) => Findable::Publishing,
         }
     }
@@ -153,10 +156,11 @@ impl Own {
         }
         let Some(stored) = self.stored.as_ref().filter(|_| self.storing.is_none()) else { return };
         if seen.here.as_ref().is_some_and(|here| here.0 == *stored) {
-            self.lost = 0;
+            (self.lost, self.missing) = (0, false);
             return;
         }
         self.lost += 1;
+        self.missing = true;
         let again = now + backoff(config.between, config.again_most, self.lost, jitter);
         self.due = Some(again.min(self.due.unwrap_or(again)));
     }
@@ -221,7 +225,7 @@ impl Own {
         self.sequence = self.sequence.max(sequence);
         let Some(storing) = self.storing.take() else { return };
         if stored {
-            self.failures = 0;
+            (self.failures, self.missing) = (0, false);
             self.stored = Some(storing);
             self.review = Some(now + config.review_after);
             return;

@@ -75,7 +75,14 @@ fn who_is_called_by_key_alone_is_told_whether_that_works() {
     // Another device drives it out.
     step(&mut finder, at(31_000), seen(u64::MAX / 2, None));
     assert_eq!(finder.findable(), Findable::Publishing);
-    step(&mut finder, at(32_000), own(&[]));
+    // It is there again as soon as somebody has taken it, and not only when that was looked after.
+    let again = finder.next_timeout().unwrap();
+    until(&mut finder, again);
+    step(&mut finder, again, end(true));
+    assert_eq!(finder.findable(), Findable::Published);
+    step(&mut finder, again, seen(u64::MAX / 2 + 9, None));
+    assert_eq!(finder.findable(), Findable::Publishing);
+    step(&mut finder, again, own(&[]));
     assert_eq!(finder.findable(), Findable::Hidden);
 }
 
