@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Words for whole calls, and scores and tables of what became of them. Run by scripts/calls.sh, which brings what this needs.
 
-`words` writes what both sides say, `report` scores the recordings of a run of `blink-lab` and prints its table; with `--docs`
+`words` writes what both sides say, `report` scores the recordings of a run of `lab-calls` and prints its table; with `--docs`
 it also writes docs/benchmarks-calls.md, its plots and the JSON beside them.
 """
 
@@ -163,7 +163,7 @@ def gather(calls):
             # Both hear each other when the later one does.
             both = [max(call["offer_to_audio_ms"]) for call in late]
             of["offer_to_audio_ms"] = round(statistics.median(both), 2) if both else None
-            for key in ["delay_ms", "delay_p95_ms", "pesq", "wire_kbps", "lost_pct", "back_ms", "later_ms"]:
+            for key in ["delay_ms", "delay_p95_ms", "pesq", "wire_kbps", "udp_kbps", "lost_pct", "back_ms", "later_ms"]:
                 of[key] = middle(key, whole)
             # Losses fall here or there: the mean says more than the middle.
             concealed = list(flat(call.get("concealed_pct") for call in whole))
@@ -206,38 +206,48 @@ COLUMNS = [
     ("concealed %", "conc. %", ">"),
     ("lost %", "lost %", ">"),
     ("kb/s on the wire", "wire kb/s", ">"),
+    ("of them UDP", "UDP", ">"),
     ("CPU, % of a core", "CPU %", ">"),
 ]
+SOUND = 8  # columns from here on are of a call that runs
 LEGEND = """
 ring: from the offer until it rings. early: from accepting until audio, connected while it rang; late: connected after
 accepting (Chromium has only that); both: then from the offer until both hear. delay: mouth to ear; 95 %: what so many of its
 values are below. PESQ-WB: the median of all sentences. conc.: share of sound that was made up. wire: what one side
-sends, from the IP header on. CPU: of one side, in percent of a core. Two numbers: at the caller, at the callee."""
+sends, from the IP header on; UDP: without signals, of blink. CPU: of one side, in percent of a core. Two numbers: at the caller, at the callee."""
+
+
+def each(found):
+    """By profile, the peers in turns."""
+    for profile, peers in found.items():
+        for peer in PEERS:
+            if peer in peers:
+                yield profile, peer, peers[peer]
 
 
 def rows(found, names):
-    for profile, peers in found.items():
-        for peer, of in peers.items():
-            rtt = of["rtt_ms"]
-            low_high = of["pesq_range"]
-            yield [
-                names[profile],
-                PEERS[peer] + ("" if not of["failed"] else f" ({of['failed']} failed)"),
-                text(of["offer_to_ring_ms"]),
-                pair(of["early_accept_to_audio_ms"]),
-                trips(of["early_accept_to_audio_ms"], rtt),
-                pair(of["accept_to_audio_ms"]),
-                trips(of["accept_to_audio_ms"], rtt),
-                text(of["offer_to_audio_ms"]),
-                text(of["delay_ms"]),
-                text(of["delay_p95_ms"]),
-                text(of["pesq"], 2),
-                "" if not low_high else f"{low_high[0]:.2f} to {low_high[1]:.2f}",
-                text(of["concealed_pct"], 2),
-                text(of["lost_pct"], 1),
-                text(of["wire_kbps"]),
-                text(of["cpu_pct"], 1),
-            ]
+    for profile, peer, of in each(found):
+        rtt = of["rtt_ms"]
+        low_high = of["pesq_range"]
+        yield [
+            names[profile],
+            PEERS[peer] + ("" if not of["failed"] else f" ({of['failed']} failed)"),
+            text(of["offer_to_ring_ms"]),
+            pair(of["early_accept_to_audio_ms"]),
+            trips(of["early_accept_to_audio_ms"], rtt),
+            pair(of["accept_to_audio_ms"]),
+            trips(of["accept_to_audio_ms"], rtt),
+            text(of["offer_to_audio_ms"]),
+            text(of["delay_ms"]),
+            text(of["delay_p95_ms"]),
+            text(of["pesq"], 2),
+            "" if not low_high else f"{low_high[0]:.2f} to {low_high[1]:.2f}",
+            text(of["concealed_pct"], 2),
+            text(of["lost_pct"], 1),
+            text(of["wire_kbps"]),
+            text(of["udp_kbps"]),
+            text(of["cpu_pct"], 1),
+        ]
 
 
 def markdown(head, sides, lines):
@@ -258,10 +268,9 @@ def plain(head, sides, lines):
 
 
 def outages(found, names):
-    for profile, peers in found.items():
-        for peer, of in peers.items():
-            if of["back_ms"] is not None or of["later_ms"] is not None:
-                yield f"{names[profile]}, {PEERS[peer]}: audio back {text(of['back_ms']) or '?'} ms after the link, mouth to ear then {text(of['later_ms']) or '?'} ms"
+    for profile, peer, of in each(found):
+        if of["back_ms"] is not None or of["later_ms"] is not None:
+            yield f"{names[profile]}, {PEERS[peer]}: audio back {text(of['back_ms']) or '?'} ms after the link, mouth to ear then {text(of['later_ms']) or '?'} ms"
 
 
 RATIOS = ["network", "offer to audio both ways", "mouth to ear", "PESQ-WB: difference", "concealed", "wire", "CPU"]
@@ -299,20 +308,31 @@ def docs(calls, found, names, seeds):
     record = {"machine": machine, "seeds": seeds, "profiles": names, "found": found, "calls": calls}
     (folder / "calls.json").write_text(json.dumps(record, indent=1) + "\n")
     series = {PEERS[peer]: peer for peer in PEERS}
-    for file, title, key, low in [
+    plots = [
         ("calls-pesq.svg", "PESQ-WB: the higher the better", "pesq", 1.0),
         ("calls-delay.svg", "Mouth to ear, ms: the lower the better", "delay_ms", 0.0),
         ("calls-set-up.svg", "Offer to audio both ways, ms: the lower the better", "offer_to_audio_ms", 0.0),
         ("calls-wire.svg", "On the wire, kb/s", "wire_kbps", 0.0),
         ("calls-cpu.svg", "Processor, % of a core: the lower the better", "cpu_pct", 0.0),
-    ]:
+    ]
+    for file, title, key, low in plots:
         values = {name: [found[profile][peer][key] for profile in names] for name, peer in series.items()}
         (folder / file).write_text(plot.bars(title, list(names.values()), values, low), encoding="utf-8")
-    page_columns = [name for name, _, _ in COLUMNS], [side for _, _, side in COLUMNS]
+    every = list(rows(found, names))
+
+    def part(first, last):
+        """A table of the network, who, and these columns."""
+        kept = [0, 1, *range(first, last)]
+        columns = [COLUMNS[k] for k in kept]
+        lines = [[line[k] for k in kept] for line in every]
+        return markdown([name for name, _, _ in columns], [side for _, _, side in columns], lines)
+
     made = {
         "calls machine": f"{machine}; {seeds} seeds, {len(calls)} calls, of which {sum('error' in call for call in calls)} failed and {sum(map(disturbed, whole))} were disturbed.",
-        "calls": markdown(*page_columns, rows(found, names)),
+        "calls set-up": part(2, SOUND),
+        "calls sound": part(SOUND, len(COLUMNS)),
         "calls ratios": markdown(RATIOS, BY_NUMBER, ratios(found, names)),
+        "calls plots": "\n\n".join(f"![{title}](benchmarks/{file})" for file, title, _, _ in plots),
         "calls outages": "\n".join(f"- {line}" for line in outages(found, names)),
     }
     page = ROOT / "docs/benchmarks-calls.md"
@@ -322,6 +342,7 @@ def docs(calls, found, names, seeds):
         if start not in content:
             sys.exit(f"calls.py: docs/benchmarks-calls.md has no place for {name}")
         before, rest = content.split(start)
+        figures = figures or "None."
         content = before + start + figures + "\n<!-- end -->" + rest.split("<!-- end -->", 1)[1]
     page.write_text(content, encoding="utf-8")
 

@@ -29,15 +29,15 @@ work=$build/audio-quality
 out=${OUT:-$build/$target}
 speech_ready "$work"
 if [ -n "${BLINK_BIN:-}" ]; then
-    "$cargo" build --quiet --locked -p blink-lab --bin blink-lab
+    "$cargo" build --quiet --locked -p blink-lab --bin lab-calls
 elif [ "$mode" = bench ]; then
     # What the processor does is worth nothing without optimisation.
     "$cargo" build --locked --release -p blink-examples --bin blink
-    "$cargo" build --quiet --locked -p blink-lab --bin blink-lab
+    "$cargo" build --quiet --locked -p blink-lab --bin lab-calls
     BLINK_BIN=$build/release/blink
 else
     # The whole workspace, so that this rebuilds nothing that the tests have built, and the other way round.
-    "$cargo" build --workspace --locked --bin blink --bin blink-lab --test house
+    "$cargo" build --workspace --locked --bin blink --bin lab-calls --test house
     BLINK_BIN=$build/debug/blink
 fi
 export BLINK_BIN
@@ -47,7 +47,7 @@ python=$work/venv/bin/python
 options=(--words "$work/words" --out "$out" --with "$with" --profile "${PROFILE:-}")
 options+=(--seed "${SEED:-1}" --seeds "${SEEDS:-1}" --set-ups "${SET_UPS:-1}")
 status=0
-"$build/debug/blink-lab" "${options[@]}" || status=$?
+"$build/debug/lab-calls" "${options[@]}" || status=$?
 # Wrong options: nothing was measured.
 [ $status -le 1 ] || exit $status
 docs=()

@@ -3,7 +3,7 @@
 import html
 import math
 
-WIDTH, LEFT, TOP, ROW, BAR = 760, 210, 44, 40, 13
+WIDTH, LEFT, TOP, ROW, BAR = 760, 230, 44, 40, 13
 COLOURS = ["#2f6fbf", "#d9822b"]
 
 

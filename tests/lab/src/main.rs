@@ -1,7 +1,7 @@
 //! Measures whole calls over emulated networks, and writes a line of JSON for each. `make lab` and `make bench-calls` run it.
 //!
 //! ```text
-//! blink-lab --words DIR --out DIR [--profile NAME,NAME] [--seed N] [--seeds N] [--with blink,chromium] [--set-ups N]
+//! lab-calls --words DIR --out DIR [--profile NAME,NAME] [--seed N] [--seeds N] [--with blink,chromium] [--set-ups N]
 //! ```
 
 #[cfg(target_os = "linux")]
@@ -10,7 +10,7 @@ fn main() -> std::process::ExitCode {
         Ok(true) => std::process::ExitCode::SUCCESS,
         Ok(false) => std::process::ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("blink-lab: {error}");
+            eprintln!("lab-calls: {error}");
             std::process::ExitCode::from(2)
         }
     }
@@ -18,7 +18,7 @@ fn main() -> std::process::ExitCode {
 
 #[cfg(not(target_os = "linux"))]
 fn main() -> std::process::ExitCode {
-    eprintln!("blink-lab: network namespaces are Linux's: there is no lab on this system");
+    eprintln!("lab-calls: network namespaces are Linux's: there is no lab on this system");
     std::process::ExitCode::from(2)
 }
 

@@ -27,6 +27,8 @@ pub struct Counters {
     pub twice: u64,
     /// Bytes of the packets that came in, from the IP header on.
     pub bytes: u64,
+    /// Those of them that were in packets of UDP: media, where signals go over TCP.
+    pub udp: u64,
     /// Packets that were handed over, copies included.
     pub left: u64,
     /// Those of them that were handed over more than [`LATE`] after their time: the machine was busy with something else.
@@ -179,6 +181,9 @@ impl Mesh {
         let fate = link.pass(now, packet.len());
         counters.entered += 1;
         counters.bytes += packet.len() as u64;
+        if header.protocol == Protocol::Udp {
+            counters.udp += packet.len() as u64;
+        }
         match fate {
             Fate::At(_) => {}
             Fate::Twice(..) => counters.twice += 1,
@@ -264,12 +269,13 @@ mod tests {
         for mark in 0..3 {
             mesh.enter(MS * 10, 0, &packet(A, B, 17, mark));
         }
+        mesh.enter(MS * 80, 0, &packet(A, B, 6, 3));
         // In time, just in time, and when the machine comes back to it.
         for at in [MS * 60, MS * 60 + LATE, MS * 75] {
             assert!(mesh.leave(at).is_some());
         }
-        let Counters { bytes, left, late, latest, .. } = mesh.counters(0, 1);
-        assert_eq!((bytes, left, late, latest), (63, 3, 1, MS * 15));
+        let Counters { bytes, udp, left, late, latest, .. } = mesh.counters(0, 1);
+        assert_eq!((bytes, udp, left, late, latest), (84, 63, 3, 1, MS * 15));
         assert_eq!(mesh.counters(1, 0), Counters::default());
     }
 

@@ -61,7 +61,6 @@ impl Profile {
                 outage: Some(Duration::from_secs(5)),
                 ..Self::new("outage5", "50 ms, outage of 5 s", far())
             },
-            Self::new("rate100", "50 ms, 100 kb/s", narrow(100_000)),
             Self::new("rate60", "50 ms, 60 kb/s", narrow(60_000)),
             Self::new("rate40", "50 ms, 40 kb/s", narrow(40_000)),
             Self::new(
@@ -134,7 +133,7 @@ mod tests {
     #[test]
     fn a_narrow_place_passes_what_it_can_and_holds_the_rest_for_its_queue_at_most() {
         // 160 bytes every 20 ms are 64 kb/s.
-        for (name, passes) in [("rate100", 1.0), ("rate60", 60.0 / 64.0), ("rate40", 40.0 / 64.0)] {
+        for (name, passes) in [("rate60", 60.0 / 64.0), ("rate40", 40.0 / 64.0)] {
             let profile = &Profile::named(name).expect("it is there")[0];
             let fates = minute(profile, 3, 160);
             let through: Vec<_> =

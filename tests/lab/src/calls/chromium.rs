@@ -113,7 +113,7 @@ pub(super) fn call(world: &World<'_>) -> Result<(SetUp, Box<dyn Pair>), Error> {
     let heard = browsers.both("heard", PATIENCE)?;
     let offer = browsers.wait(0, "offering", ANSWER)?;
     let accept = browsers.wait(1, "accepted", ANSWER)?;
-    Ok((SetUp { offer, ring: None, accept, heard }, Box::new(browsers)))
+    Ok((SetUp { offer, accept, heard, ..SetUp::default() }, Box::new(browsers)))
 }
 
 impl Browsers {

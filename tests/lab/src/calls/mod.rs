@@ -94,19 +94,25 @@ impl World<'_> {
 const SIDES: [&str; 2] = ["caller", "callee"];
 
 /// How a call came about. Times are of one clock, in seconds; of the caller and of the callee.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct SetUp {
     offer: f64,
     ring: Option<f64>,
     accept: f64,
     heard: [f64; 2],
+    /// What the connection did and when, if that is told.
+    steps: [Vec<(String, f64)>; 2],
 }
 
 impl SetUp {
-    fn json(self, early: bool) -> Value {
+    fn json(&self, early: bool) -> Value {
         let after = |from: f64| self.heard.map(|at| milliseconds(at - from));
+        let steps = |side: &Vec<(String, f64)>| -> Vec<_> {
+            side.iter().map(|(what, at)| json!([what, milliseconds(at - self.offer)])).collect()
+        };
         json!({
             "early": early,
+            "steps_ms": self.steps.each_ref().map(steps),
             "offer_to_ring_ms": self.ring.map(|ring| milliseconds(ring - self.offer)),
             "accept_to_audio_ms": after(self.accept),
             "offer_to_audio_ms": after(self.offer),
@@ -132,7 +138,7 @@ struct Recording {
     file: PathBuf,
     /// Unix time of its sample 0.
     from: f64,
-    /// Unix time of sample 0 of what this side itself said.
+    /// Unix time at which sample 0 of what this side itself said was handed over.
     mouth: f64,
 }
 

@@ -74,11 +74,15 @@ pub(super) fn measure(world: &World<'_>, mut pair: Box<dyn Pair>) -> Result<Valu
     until(began + words.end);
     let (to, after) = sent(world);
     let concealed = share(pair.played()?, played);
-    let wire = [0, 1].map(|side| {
-        tenths((after[side].bytes - before[side].bytes) as f64 * 8.0 / 1000.0 / (to - from).max(0.001))
-    });
+    let rate = |of: fn(&Counters) -> u64| {
+        [0, 1].map(|side| {
+            tenths((of(&after[side]) - of(&before[side])) as f64 * 8.0 / 1000.0 / (to - from).max(0.001))
+        })
+    };
+    let (wire, media) = (rate(|sent| sent.bytes), rate(|sent| sent.udp));
     let lost = [0, 1].map(|side| lost(&before[side], &after[side]));
-    let mut line = json!({"wire_kbps": wire, "concealed_pct": concealed, "lost_pct": lost});
+    let mut line =
+        json!({"wire_kbps": wire, "udp_kbps": media, "concealed_pct": concealed, "lost_pct": lost});
     let mut gone = None;
     if let Some(outage) = world.profile.outage {
         until(began + words.end + THROUGH);
