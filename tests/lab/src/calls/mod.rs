@@ -242,3 +242,41 @@ fn now() -> f64 {
 fn way(conditions: &Conditions) -> f64 {
     conditions.delay.as_secs_f64()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_a_set_up_are_from_what_they_say() {
+        let set_up = SetUp {
+            offer: 100.0,
+            ring: Some(100.1),
+            accept: 103.0,
+            heard: [103.2, 103.15],
+            steps: [vec![("connected".into(), 102.0)], Vec::new()],
+        };
+        let wanted = json!({
+            "early": true,
+            "offer_to_ring_ms": 100.0,
+            "accept_to_audio_ms": [200.0, 150.0],
+            "offer_to_audio_ms": [3200.0, 3150.0],
+            "steps_ms": [[["connected", 2000.0]], []],
+        });
+        assert_eq!(set_up.json(true), wanted);
+    }
+
+    #[test]
+    fn a_layout_is_read_and_a_half_one_refused() {
+        let folder = tempfile::tempdir().expect("a directory");
+        assert!(Words::read(folder.path()).is_err(), "there is none");
+        let write = |text: &str| std::fs::write(folder.path().join("layout.json"), text).expect("written");
+        write(r#"{"begin": 6.5, "end": 23.5, "until": 37.5}"#);
+        let words = Words::read(folder.path()).expect("whole");
+        assert_eq!((words.begin, words.end, words.until), (6.5, 23.5, 37.5));
+        assert!(words.files[1].ends_with("callee.wav"));
+        write(r#"{"begin": 6.5, "until": 37.5}"#);
+        let error = Words::read(folder.path()).expect_err("half").to_string();
+        assert!(error.contains("`end`"), "{error}");
+    }
+}

@@ -68,6 +68,10 @@ fn hundredths(value: f64) -> f64 {
 /// Goes through a call to its end.
 pub(super) fn measure(world: &World<'_>, mut pair: Box<dyn Pair>) -> Result<Value, Error> {
     let (began, words) = (pair.began(), world.words);
+    let rest = world.profile.outage.map_or(LOOK, |outage| outage.as_secs_f64() + SETTLED + LISTEN);
+    if words.end + THROUGH + rest > words.until {
+        return Err(Error::Program("there are not words enough for such a call".into()));
+    }
     until(began + words.begin);
     let (from, before) = sent(world);
     let (played, quiet) = (pair.played()?, Taken::take(pair.processes()));
