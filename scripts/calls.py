@@ -25,7 +25,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 FILE_RATE = 48_000
 # Seconds: a call settles; each sentence that is scored, with the quiet at both ends (ITU-T P.862.3: 8 to 12 s); words
 # without pauses, in which an outage may come and after which nobody has to wait for the next word.
-SETTLE, SENTENCE, TALK = 6.5, 8.5, 14.0
+SETTLE, SENTENCE, TALK = 5.5, 8.5, 14.0
 # Recordings of one book: what settles the call, the sentences, and the talk. None comes again within ten seconds, so each
 # moment of a call is unlike those around it.
 SAID = {

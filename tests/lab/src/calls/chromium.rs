@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// What a start or a connection may take.
-const PATIENCE: f64 = 45.0;
+const PATIENCE: f64 = 30.0;
 /// Orders are carried out so soon, and sound is sent.
 const ANSWER: f64 = 10.0;
 
