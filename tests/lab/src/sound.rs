@@ -161,6 +161,7 @@ impl Ear {
         let rate = f64::from(RATE);
         // A sample of `heard` is at this place of `said`, if there were no delay.
         let shift = ((heard_from - said_from) * rate).round() as i64;
+        let said = Said::new(said);
         let mut found = Vec::new();
         let mut last: Option<usize> = None;
         for start in (0..heard.len().saturating_sub(self.window)).step_by(self.hop) {
@@ -171,10 +172,10 @@ impl Ear {
             let place = start as i64 + shift;
             // Where it was found before, in case that nothing has changed by more than 20 ms; else anywhere.
             let near =
-                last.and_then(|delay| best(said, piece, place, delay.saturating_sub(AGREE)..delay + AGREE));
+                last.and_then(|delay| said.best(piece, place, delay.saturating_sub(AGREE)..delay + AGREE));
             let near = near.filter(|(_, alike)| *alike >= ALIKE);
             let any =
-                near.or_else(|| best(said, piece, place, 0..LATEST)).filter(|(_, alike)| *alike >= ALIKE);
+                near.or_else(|| said.best(piece, place, 0..LATEST)).filter(|(_, alike)| *alike >= ALIKE);
             if let Some((delay, _)) = any {
                 last = Some(delay);
                 found.push(Moment { at: heard_from + start as f64 / rate, delay: delay as f64 / rate });
@@ -205,6 +206,7 @@ impl Ear {
     ) -> Option<f64> {
         let rate = f64::from(RATE);
         let Self { window, hop, .. } = Self::NOISE;
+        let said = Said::new(said);
         let shift = ((heard_from - said_from) * rate).round() as i64;
         let about = (delay * rate).round() as usize;
         let begin = ((from - heard_from).max(0.0) * rate) as usize;
@@ -212,7 +214,7 @@ impl Ear {
         let mut starts = starts.filter(|start| {
             let piece = &heard[*start..start + window];
             let place = *start as i64 + shift;
-            let near = || best(said, piece, place, about.saturating_sub(AGREE)..about + AGREE);
+            let near = || said.best(piece, place, about.saturating_sub(AGREE)..about + AGREE);
             level(piece) >= QUIET && near().is_some_and(|(_, alike)| alike >= ALIKE)
         });
         starts.next().map(|start| heard_from + start as f64 / rate)
@@ -223,27 +225,53 @@ fn level(samples: &[f32]) -> f64 {
     (samples.iter().map(|s| f64::from(*s).powi(2)).sum::<f64>() / samples.len() as f64).sqrt()
 }
 
-/// The delay in this range at which `piece`, heard at `place`, is most like what was said, and how much.
-fn best(said: &[f32], piece: &[f32], place: i64, delays: std::ops::Range<usize>) -> Option<(usize, f64)> {
-    let own: f32 = piece.iter().map(|s| s * s).sum();
-    let mut best: Option<(usize, f64)> = None;
-    for delay in delays {
-        let Ok(from) = usize::try_from(place - delay as i64) else { continue };
-        let Some(original) = said.get(from..from + piece.len()) else { continue };
-        let (mut both, mut other) = (0.0_f32, 0.0_f32);
-        for (a, b) in piece.iter().zip(original) {
-            both += a * b;
-            other += b * b;
+/// What was said, and the energy of all of it up to each sample.
+struct Said<'a> {
+    samples: &'a [f32],
+    energy: Vec<f64>,
+}
+
+impl<'a> Said<'a> {
+    fn new(samples: &'a [f32]) -> Self {
+        let mut sum = 0.0;
+        let sums = samples.iter().map(|sample| {
+            sum += f64::from(*sample).powi(2);
+            sum
+        });
+        Self { samples, energy: [0.0].into_iter().chain(sums).collect() }
+    }
+
+    /// The delay in this range at which `piece`, heard at `place`, is most like what was said, and how much.
+    fn best(&self, piece: &[f32], place: i64, delays: std::ops::Range<usize>) -> Option<(usize, f64)> {
+        let own = f64::from(product(piece, piece));
+        let mut best: Option<(usize, f64)> = None;
+        for delay in delays {
+            let Ok(from) = usize::try_from(place - delay as i64) else { continue };
+            let Some(original) = self.samples.get(from..from + piece.len()) else { continue };
+            let other = self.energy[from + piece.len()] - self.energy[from];
+            if other <= 1e-9 {
+                continue;
+            }
+            let alike = f64::from(product(piece, original)) / (own * other).sqrt();
+            if best.is_none_or(|(_, most)| alike > most) {
+                best = Some((delay, alike));
+            }
         }
-        if other <= 1e-9 {
-            continue;
-        }
-        let alike = f64::from(both) / f64::from(own * other).sqrt();
-        if best.is_none_or(|(_, most)| alike > most) {
-            best = Some((delay, alike));
+        best
+    }
+}
+
+/// The sum of products, in eight sums that do not wait for each other: nearly all time of the ear is spent here.
+fn product(one: &[f32], other: &[f32]) -> f32 {
+    let mut sums = [0.0_f32; 8];
+    let (ones, others) = (one.chunks_exact(8), other.chunks_exact(8));
+    let rest: f32 = ones.remainder().iter().zip(others.remainder()).map(|(a, b)| a * b).sum();
+    for (a, b) in ones.zip(others) {
+        for k in 0..8 {
+            sums[k] += a[k] * b[k];
         }
     }
-    best
+    sums.iter().sum::<f32>() + rest
 }
 
 /// The middle one of some delays between two times, in seconds. `None`: nothing was heard there.
@@ -297,7 +325,8 @@ mod tests {
         let path = folder.path().join("said.wav");
         write(&path, &said).expect("written");
         let read = read(&path).expect("read");
-        let (delay, alike) = best(&said, &read[20_000..22_000], 20_000, 0..15_000).expect("it is there");
+        let (delay, alike) =
+            Said::new(&said).best(&read[20_000..22_000], 20_000, 0..15_000).expect("it is there");
         assert!(delay <= 1 && alike > 0.9, "{delay} {alike}");
         // Another seed is somebody else.
         let moments = recognise(&speech(2, 10), 0.0, &said, 0.5);
@@ -334,7 +363,7 @@ mod tests {
         let narrow = narrow(&stretched, 1, 44_100);
         assert!(narrow.len().abs_diff(said.len()) <= 1);
         let late = &said[16_000..24_000];
-        let (delay, alike) = best(&narrow, late, 16_000, 0..10_000).expect("it is there");
+        let (delay, alike) = Said::new(&narrow).best(late, 16_000, 0..10_000).expect("it is there");
         assert!(delay <= 1 && alike > 0.95, "{delay} {alike}");
     }
 

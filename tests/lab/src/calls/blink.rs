@@ -1,6 +1,10 @@
 //! Two `blink` commands.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 
@@ -10,10 +14,11 @@ use crate::{
     phone::{Signals, blink},
 };
 
-/// What a start, a connection or an end may take: at 20 % loss TCP sends the same again and again.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// What a set-up may take, the start of both included: three times what it takes where 20 % is lost and TCP sends the same again and
+/// again. Nobody waits for longer, and a call that does not come about must not take more time than one that does.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// What hanging up may take.
-const END: Duration = Duration::from_secs(10);
+const END: Duration = Duration::from_secs(5);
 /// Nodes reach each other as in the other tests of the lab; the docs say so.
 const SIGNALS: [Signals; 2] = [Signals::Tcp, Signals::Tcp6];
 
@@ -31,6 +36,8 @@ struct Blinks {
 /// The first host calls the second. `early`: the second accepts as soon as it is connected; else it accepts at once, and they
 /// connect only then.
 pub(super) fn call(world: &World<'_>, early: bool) -> Result<(SetUp, Box<dyn Pair>), Error> {
+    let until = Instant::now() + PATIENCE;
+    let left = || until.saturating_duration_since(Instant::now());
     let signals = SIGNALS[usize::from(world.profile.v6)];
     let listen = ["--listen".into(), signals.multiaddr(None)];
     let ears = [0, 1].map(|side| world.file(side, ".wav"));
@@ -46,25 +53,25 @@ pub(super) fn call(world: &World<'_>, early: bool) -> Result<(SetUp, Box<dyn Pai
     let accept = ["--accept", if early { "none" } else { "all" }];
     let answer = ["answer", "--once"].iter().chain(&accept).map(|text| (*text).to_owned());
     let mut callee = start(1, &answer.collect::<Vec<_>>())?;
-    let ready = callee.wait_for("ready", PATIENCE)?;
+    let ready = callee.wait_for("ready", left())?;
     let text = |field: &str| ready[field].as_str().unwrap_or_default().to_owned();
     let node = format!("{}/p2p/{}", signals.multiaddr(Some(&world.hosts[1])), text("peer_id"));
     let caller = start(0, &["call".into(), text("did"), "--peer".into(), node])?;
-    let ring = callee.wait_for("incoming", PATIENCE)?;
+    let ring = callee.wait_for("incoming", left())?;
     if early {
         for phone in [&caller, &callee] {
             let connected = |line: &Value| line["event"] == "link" && line["state"] == "connected";
-            phone.wait_until("connected `link`", PATIENCE, connected)?;
+            phone.wait_until("connected `link`", left(), connected)?;
         }
         callee.tell(r#"{"do":"accept"}"#)?;
     }
     let at = |line: &Value| line["t"].as_f64().unwrap_or_default();
-    let accepted = callee.wait_for("accepted", PATIENCE)?;
+    let accepted = callee.wait_for("accepted", left())?;
     let mut blinks = Blinks { phones: [caller, callee], ears, began: [[0.0; 2]; 2] };
     let mut set_up = SetUp { ring: Some(at(&ring)), accept: at(&accepted), ..SetUp::default() };
     for side in [0, 1] {
-        set_up.heard[side] = at(&blinks.phones[side].wait_for("first_audio", PATIENCE)?);
-        let started = blinks.phones[side].wait_for("media_started", PATIENCE)?;
+        set_up.heard[side] = at(&blinks.phones[side].wait_for("first_audio", left())?);
+        let started = blinks.phones[side].wait_for("media_started", left())?;
         let number = |field: &str| started[field].as_f64().unwrap_or_default();
         blinks.began[side] = [number("mic_t") + STEP, number("speaker_t")];
     }
@@ -78,7 +85,7 @@ pub(super) fn call(world: &World<'_>, early: bool) -> Result<(SetUp, Box<dyn Pai
             (what.to_owned(), at(line))
         }));
     }
-    set_up.offer = at(&blinks.phones[0].wait_for("offering", PATIENCE)?);
+    set_up.offer = at(&blinks.phones[0].wait_for("offering", left())?);
     Ok((set_up, Box::new(blinks)))
 }
 
@@ -97,7 +104,7 @@ impl Pair for Blinks {
             let wanted = |line: &Value| {
                 line["snapshot"].is_object() && line["t"].as_f64().is_some_and(|told| told >= since)
             };
-            let line = phone.wait_until("snapshot", PATIENCE, wanted)?;
+            let line = phone.wait_until("snapshot", END, wanted)?;
             *played = sound(&line["snapshot"]).ok_or_else(|| {
                 Error::Program("the snapshot of `blink` has no `concealed_ms` and `played_ms`".into())
             })?;

@@ -23,8 +23,8 @@ use crate::{
     sound::{self, Ear},
 };
 
-/// What a start or a connection may take.
-const PATIENCE: f64 = 30.0;
+/// What a start or a connection may take, as with the other.
+const PATIENCE: f64 = 20.0;
 /// Orders are carried out so soon, and sound is sent.
 const ANSWER: f64 = 10.0;
 
