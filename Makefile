@@ -15,13 +15,10 @@ STEP := scripts/step.sh
 ALL := --workspace --locked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-turn test-browser test-lab test-interop test-devices lint fmt doc fuzz sim bench audio-quality clean-demo
+.PHONY: help setup demo test test-turn test-browser test-lab lab test-interop test-devices lint fmt doc fuzz sim bench bench-calls audio-quality clean-demo
 
 # How long each fuzz target runs.
 SECONDS ?= 60
-
-# How many seeds decide on the losses of each case of `make audio-quality`.
-SEEDS ?= 3
 
 help: ## list all targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -46,6 +43,9 @@ test-browser: setup ## calls with real Chromium and Firefox ESR, without a windo
 
 test-lab: setup ## calls through networks that fail, in namespaces: needs root and Linux, installs coturn, dnsmasq, miniupnpd and nftables if missing
 	@scripts/lab.sh
+
+lab: setup ## whole calls of blink over emulated networks, and a table of them (PROFILE=lan,loss10 SEED=1 SEEDS=1): needs root and Linux
+	@scripts/calls.sh lab
 
 test-interop: setup ## gossip with a real js-libp2p node, which npm installs at the first time; Node.js is installed if missing (Debian)
 	@scripts/interop.sh
@@ -75,8 +75,11 @@ sim: setup ## random lives of 2 to 16 phones, in virtual time (RUNS=10000, FROM=
 bench: setup ## measure what messages, the call machine, connections, sound and being found cost, and write docs/benchmarks.md
 	@scripts/bench.sh
 
+bench-calls: setup ## the same calls with blink and headless Chromium in turns, and write docs/benchmarks-calls.md: needs root and Linux
+	@scripts/calls.sh bench
+
 audio-quality: setup ## score real speech (PESQ) that went through calls over lossy networks, and write docs/audio-quality.md (SEEDS=3)
-	@SEEDS=$(SEEDS) scripts/audio-quality.sh
+	@scripts/audio-quality.sh
 
 clean-demo: ## remove what the demo wrote
 	@rm -rf demo

@@ -15,15 +15,13 @@ import pathlib
 import statistics
 import subprocess
 import sys
-import wave
 
 import numpy as np
 import pesq
 
-RATE = 16_000
+from speech import BOOK, EDGE, NOISE, PROMPT, RATE, narrow, offset, piece, read, write
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-BOOK = "usr/share/pocketsphinx/test/data/librivox/sense_and_sensibility_01_austen_64kb-{}.wav"
-PROMPT = "usr/share/sounds/alsa/{}.wav"
 # What is said: by name of the recording, the rate, the warm-up and the sentences, each of pieces with pauses between,
 # 8 to 10 s with the quiet at both ends (ITU-T P.862.3 section 7: 8 to 12 s, 40 to 80 % of it speech).
 SPEECH = {
@@ -40,9 +38,6 @@ SPEECH = {
 }
 WARM_UP = 5.0  # seconds: two reports of RTCP, and what the jitter buffer needs for its first judgement
 PAUSE = 0.4
-EDGE = 0.7  # quiet at both ends of a sentence
-LEVEL = -26.0  # dBov while somebody speaks (ITU-T P.862.3)
-NOISE = -72.0  # dBov under everything: a quiet room, not digital silence
 
 
 @dataclasses.dataclass
@@ -73,56 +68,6 @@ VARIANTS = {
     "classic_rich": {**CLASSIC, "bitrate": 52_000},
 }
 DELAY = 40.0  # ms, fixed, of the network
-
-def read(path, rate):
-    with wave.open(str(path)) as file:
-        if (file.getnchannels(), file.getsampwidth(), file.getframerate()) != (1, 2, rate):
-            sys.exit(f"{path}: expected one channel of 16 bits at {rate} Hz")
-        return np.frombuffer(file.readframes(file.getnframes()), dtype="<i2").astype(np.float64) / 32768
-
-
-def write(path, samples, rate):
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes(np.clip(np.round(samples * 32767), -32768, 32767).astype("<i2").tobytes())
-
-
-def active_level(signal, rate):
-    """dBov of the 20 ms frames within 25 dB of the loudest."""
-    size = rate // 50
-    power = (signal[: len(signal) // size * size].reshape(-1, size) ** 2).mean(axis=1)
-    return 10 * np.log10(power[power > power.max() * 10**-2.5].mean())
-
-
-def piece(path, rate):
-    """A recording without its constant offset and quiet ends, faded, at the level."""
-    signal = read(path, rate)
-    # A high-pass of 50 Hz: the offset and the rumble of the originals.
-    spectrum = np.fft.rfft(signal)
-    hertz = np.fft.rfftfreq(len(signal), 1 / rate)
-    signal = np.fft.irfft(spectrum * np.clip((hertz - 30) / 40, 0, 1), len(signal))
-    size = rate // 50
-    power = (signal[: len(signal) // size * size].reshape(-1, size) ** 2).mean(axis=1)
-    loud = np.nonzero(power > power.max() * 1e-3)[0]
-    signal = signal[max(0, loud[0] - 3) * size : (loud[-1] + 4) * size].copy()
-    fade = np.linspace(0, 1, size)
-    signal[:size] *= fade
-    signal[-size:] *= fade[::-1]
-    return signal * 10 ** ((LEVEL - active_level(signal, rate)) / 20)
-
-
-def narrow(signal, rate):
-    """The same at 16 kHz."""
-    if rate == RATE:
-        return signal
-    factor = rate // RATE
-    # A windowed sinc: flat to 7.3 kHz, 80 dB down from 8 kHz on.
-    n = np.arange(-480, 481)
-    cut = 7650 / rate * 2
-    taps = cut * np.sinc(cut * n) * np.kaiser(len(n), 8)
-    return np.convolve(signal, taps / taps.sum(), mode="same")[::factor]
 
 
 def compose(work):
@@ -166,14 +111,6 @@ def compose(work):
                 sys.exit(f"{name}, sentence {n}: {share:.0%} of it is speech")
         made[name] = {"file": str(file), "reference": reference, "marks": marks, "warm": warm_up}
     return made
-
-
-def offset(reference, heard):
-    """By how many samples `heard` is later."""
-    n = 1 << (len(reference) + len(heard)).bit_length()
-    product = np.fft.rfft(heard, n) * np.conj(np.fft.rfft(reference, n))
-    found = int(np.argmax(np.fft.irfft(product, n)))
-    return found if found < n // 2 else found - n
 
 
 def call(program, work, speech, settings, label):

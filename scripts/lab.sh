@@ -5,38 +5,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-say() { printf '%s\n' "$*" >&2; }
-
-if [ "$(id -u)" -ne 0 ]; then
-    say "The lab makes network namespaces and devices, which only root may. Run this as root:"
-    say "    sudo env \"PATH=\$PATH\" make test-lab"
-    exit 1
-fi
-if [ ! -c /dev/net/tun ]; then
-    say "This kernel has no TUN devices (/dev/net/tun): try 'modprobe tun'. A container has to be given the device."
-    exit 1
-fi
-
-# Debian's packages; chrt and setpriv are in util-linux, which every Debian has.
-missing=()
-command -v ip >/dev/null || missing+=(iproute2)
-command -v nft >/dev/null || missing+=(nftables)
-command -v sysctl >/dev/null || missing+=(procps)
-command -v turnserver >/dev/null || missing+=(coturn)
-command -v openssl >/dev/null || missing+=(openssl)
-command -v dnsmasq >/dev/null || missing+=(dnsmasq-base)
-command -v miniupnpd >/dev/null || missing+=(miniupnpd-nftables)
-command -v setpriv >/dev/null || missing+=(util-linux)
-if [ ${#missing[@]} -ne 0 ]; then
-    if ! command -v apt-get >/dev/null; then
-        say "${missing[*]} (Debian's names): missing, and this machine has no apt-get. Install them and run this again."
-        exit 1
-    fi
-    env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" >&2 || {
-        say "${missing[*]} could not be installed: run 'apt-get update', then 'apt-get install ${missing[*]}' and this again."
-        exit 1
-    }
-fi
+. scripts/ready.sh
+lab_ready test-lab nft:nftables sysctl:procps turnserver:coturn openssl:openssl dnsmasq:dnsmasq-base miniupnpd:miniupnpd-nftables
 
 # The whole workspace, so that this rebuilds nothing that the tests have built, and the other way round.
 cargo=${CARGO:-cargo}

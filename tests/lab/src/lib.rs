@@ -8,15 +8,19 @@
 //! - [`link`], [`packet`], [`mesh`]: pure, tested without root.
 //! - `host`, `router`, `nat`: namespaces, devices and the threads that carry packets.
 //! - [`sound`]: a signal that is known at every moment, and an ear that finds it again in a recording.
+//! - [`profile`]: the networks that whole calls are measured over; `calls`: those calls, with `blink` and with Chromium.
 //! - `phone`, `bootstrap`, `relay`: the `blink` command, as a phone and as a node in between, and coturn as processes in hosts.
 
 pub mod link;
 pub mod mesh;
 pub mod packet;
+pub mod profile;
 pub mod sound;
 
 #[cfg(target_os = "linux")]
 mod bootstrap;
+#[cfg(target_os = "linux")]
+pub mod calls;
 #[cfg(target_os = "linux")]
 mod host;
 #[cfg(target_os = "linux")]
@@ -40,6 +44,7 @@ mod upnp;
 
 pub use link::{Bursts, Conditions, Jitter, Late, Link, Rate};
 pub use mesh::Counters;
+pub use profile::Profile;
 
 #[cfg(target_os = "linux")]
 pub use {

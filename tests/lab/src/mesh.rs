@@ -25,7 +25,21 @@ pub struct Counters {
     pub down: u64,
     /// Packets that came twice.
     pub twice: u64,
+    /// Bytes of the packets that came in, from the IP header on.
+    pub bytes: u64,
+    /// Those of them that were in packets of UDP: media, where signals go over TCP.
+    pub udp: u64,
+    /// Packets that were handed over, copies included.
+    pub left: u64,
+    /// Those of them that were handed over more than [`LATE`] after their time: the machine was busy with something else.
+    pub late: u64,
+    /// The longest such delay, late or not.
+    pub latest: Duration,
 }
+
+/// A packet that the lab itself holds back for longer is late: a quarter of the usual frame of 20 ms, which a jitter buffer
+/// takes for the network's doing.
+pub const LATE: Duration = Duration::from_millis(5);
 
 /// A packet on its way.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +47,7 @@ struct Travelling {
     leaves: Duration,
     /// In the order of entry, where times are the same.
     order: u64,
+    from: usize,
     to: usize,
     bytes: Vec<u8>,
 }
@@ -165,6 +180,10 @@ impl Mesh {
         let (link, counters) = self.link(from, to);
         let fate = link.pass(now, packet.len());
         counters.entered += 1;
+        counters.bytes += packet.len() as u64;
+        if header.protocol == Protocol::Udp {
+            counters.udp += packet.len() as u64;
+        }
         match fate {
             Fate::At(_) => {}
             Fate::Twice(..) => counters.twice += 1,
@@ -173,7 +192,7 @@ impl Mesh {
         }
         for leaves in fate.departures() {
             self.order += 1;
-            let travelling = Travelling { leaves, order: self.order, to, bytes: packet.to_vec() };
+            let travelling = Travelling { leaves, order: self.order, from, to, bytes: packet.to_vec() };
             self.travelling.push(Reverse(travelling));
         }
     }
@@ -190,6 +209,11 @@ impl Mesh {
             return None;
         }
         let Reverse(packet) = self.travelling.pop()?;
+        let (_, counters) = self.link(packet.from, packet.to);
+        let waited = now.saturating_sub(packet.leaves);
+        counters.left += 1;
+        counters.late += u64::from(waited > LATE);
+        counters.latest = counters.latest.max(waited);
         Some((packet.to, packet.bytes))
     }
 }
@@ -236,6 +260,23 @@ mod tests {
         assert_eq!(all(&mut mesh, MS * 59), [(0, 3)]);
         assert_eq!(all(&mut mesh, MS * 60), [(1, 1), (1, 2)]);
         assert_eq!(mesh.counters(0, 1).entered, 2);
+    }
+
+    #[test]
+    fn a_link_knows_its_bytes_and_what_the_lab_itself_holds_back() {
+        let mut mesh = two();
+        mesh.change(0, 1, Conditions::delayed(50));
+        for mark in 0..3 {
+            mesh.enter(MS * 10, 0, &packet(A, B, 17, mark));
+        }
+        mesh.enter(MS * 80, 0, &packet(A, B, 6, 3));
+        // In time, just in time, and when the machine comes back to it.
+        for at in [MS * 60, MS * 60 + LATE, MS * 75] {
+            assert!(mesh.leave(at).is_some());
+        }
+        let Counters { bytes, udp, left, late, latest, .. } = mesh.counters(0, 1);
+        assert_eq!((bytes, udp, left, late, latest), (84, 63, 3, 1, MS * 15));
+        assert_eq!(mesh.counters(1, 0), Counters::default());
     }
 
     #[test]

@@ -204,7 +204,7 @@ pub enum Signals {
 
 impl Signals {
     /// Where the node of a host is with its first address, or on any.
-    fn multiaddr(self, host: Option<&Host>) -> String {
+    pub(crate) fn multiaddr(self, host: Option<&Host>) -> String {
         let v4 = host.map_or(Ipv4Addr::UNSPECIFIED, |host| host.v4(1));
         match self {
             Self::Tcp => format!("/ip4/{v4}/tcp/{PORT}"),

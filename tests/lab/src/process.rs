@@ -73,6 +73,12 @@ impl Process {
         Ok(process)
     }
 
+    /// The number that the system knows it by.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// All lines so far.
     #[must_use]
     pub fn lines(&self) -> Vec<Value> {

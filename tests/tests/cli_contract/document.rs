@@ -196,7 +196,7 @@ fn the_contract_is_read_whole() {
     assert!(c.not_built.is_empty(), "{:?}", c.not_built);
     assert_eq!((c.reasons.len(), c.link_states.len(), c.steps.len()), (12, 13, 6), "{c:?}");
     assert_eq!(c.participant_states.len(), 14, "{:?}", c.participant_states);
-    assert_eq!((c.events.len(), c.commands.len()), (28, 28), "{:?}", c.events.keys());
+    assert_eq!((c.events.len(), c.commands.len()), (29, 28), "{:?}", c.events.keys());
     let ended = |name: &str| c.events["ended"].iter().find(|f| f.name == name).cloned();
     let by = Field { name: "by".into(), kind: "key".into(), null: true, optional: false };
     assert_eq!(ended("by"), Some(by));
