@@ -165,6 +165,7 @@ fn who_crashed_comes_back_to_the_call() {
     let call = alice.until("offering")["call"].clone();
     alice.until("first_audio");
     bob.until("first_audio");
+    folder.until_there("store/resume-1.sealed");
     alice.crash();
     bob.until_which("link", |line| line["state"] == "reconnecting");
     // Without being asked to, it only says so.

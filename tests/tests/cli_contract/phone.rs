@@ -74,6 +74,15 @@ impl Folder {
         Self(path)
     }
 
+    /// Waits until a file is there: what was said to be kept is on the disk a moment later, on a busy one more than that.
+    pub(crate) fn until_there(&self, name: &str) {
+        let until = Instant::now() + DEADLINE;
+        while !self.0.join(name).exists() {
+            assert!(Instant::now() < until, "{name} was not written");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     pub(crate) fn path(&self, name: &str) -> String {
         self.0.join(name).to_str().expect("the target folder has a name in UTF-8").to_owned()
     }
