@@ -24,10 +24,6 @@ use crate::{
 /// Opus frame lengths that an answer may name, in milliseconds (RFC 7587 section 4.2, those of 10 ms and more).
 const FRAMES: [u8; 4] = [10, 20, 40, 60];
 
-/// Whoever was not reached is looked for again when they seem to be there, this often: anybody who knows a key can listen where its owner
-/// does, and each time that nobody is there is a warning.
-const SEEK_AGAIN: u32 = 3;
-
 /// The own state is told to new subscribers at most this often: four times a second, as an answer to a first message.
 const ANNOUNCE_EVERY: Duration = Duration::from_millis(250);
 
@@ -438,21 +434,6 @@ impl Machine {
                     let free = call.announced_at.map_or(now, |t| (t + ANNOUNCE_EVERY).max(now));
                     call.announce_at = Some(call.announce_at.map_or(free, |t| t.min(free)));
                 }
-            }
-        }
-    }
-
-    /// Somebody listens where only they do, or somebody who knows their key. If they were looked for in vain, they are looked for again, so
-    /// that the app hears of it when they are there after all.
-    fn reach_again(&mut self, now: Instant, owner: &PublicKey, out: &mut Out<'_>) {
-        for call in self.calls.values_mut().filter(|c| !c.is_leaving()) {
-            let id = call.id;
-            let Some(p) = call.peers.get_mut(owner).filter(|p| p.sought_again < SEEK_AGAIN) else { continue };
-            // Who has been met came by themselves.
-            if std::mem::take(&mut p.unreached) && p.session.is_none() {
-                p.sought_again += 1;
-                let purpose = Purpose::Reach { call: id, peer: *owner, since: now };
-                out.push(purpose, EffectKind::Reach { peer: *owner });
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    effect::{EffectId, Gift, Outcome},
+    effect::{EffectId, EffectKind, Gift, Outcome},
     input::{EngineLink, MediaInput},
     machine::{Machine, Out, Purpose},
     participant::Stage,
@@ -12,12 +12,17 @@ use super::{
 };
 use crate::{
     event::{Event, Milestone, Step, Warning},
+    id::PublicKey,
     time::Instant,
 };
 
 /// How long an offer still looks for its callee after no known address of it answered: it may be the callee that
 /// connects, or its node may have a key of its own. A subscription arrives within one heartbeat of gossipsub (1 s).
 const REACH_GRACE: Duration = Duration::from_secs(3);
+
+/// Whoever was not reached is looked for again when they seem to be there, this often: anybody who knows a key can listen where its owner
+/// does, and each time that nobody is there is a warning.
+const SEEK_AGAIN: u32 = 3;
 
 impl Machine {
     pub(super) fn on_done(&mut self, now: Instant, effect: EffectId, outcome: Outcome, out: &mut Out<'_>) {
@@ -143,6 +148,21 @@ impl Machine {
                     self.note_warning(now, &warning);
                     out.emit(Event::Warning { warning });
                 }
+            }
+        }
+    }
+
+    /// Somebody listens where only they do, or somebody who knows their key. If they were looked for in vain, they are looked for again, so
+    /// that the app hears of it when they are there after all.
+    pub(super) fn reach_again(&mut self, now: Instant, owner: &PublicKey, out: &mut Out<'_>) {
+        for call in self.calls.values_mut().filter(|c| !c.is_leaving()) {
+            let id = call.id;
+            let Some(p) = call.peers.get_mut(owner).filter(|p| p.sought_again < SEEK_AGAIN) else { continue };
+            // Who has been met came by themselves.
+            if std::mem::take(&mut p.unreached) && p.session.is_none() {
+                p.sought_again += 1;
+                let purpose = Purpose::Reach { call: id, peer: *owner, since: now };
+                out.push(purpose, EffectKind::Reach { peer: *owner });
             }
         }
     }
