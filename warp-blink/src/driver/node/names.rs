@@ -9,6 +9,7 @@ use hickory_resolver::{
     TokioResolver,
     config::{ResolverConfig, ResolverOpts},
     name_server::TokioConnectionProvider,
+    proto::{ProtoError, ProtoErrorKind, op::ResponseCode},
     system_conf::read_system_conf,
 };
 
@@ -59,10 +60,13 @@ async fn texts(
     let provider = TokioConnectionProvider::default();
     let resolver = TokioResolver::builder_with_config(config, provider).with_options(options).build();
     let found = resolver.txt_lookup(name).await.map_err(|error| {
-        if error.is_nx_domain() || error.is_no_records_found() {
-            ResolveError::NoSuchName("no such name, or it has no texts".to_owned())
-        } else {
-            ResolveError::Failed(error.to_string())
+        // "Nothing found" is also what it makes of a server that failed, which may pass.
+        let none = [ResponseCode::NXDomain, ResponseCode::NoError];
+        match error.proto().map(ProtoError::kind) {
+            Some(ProtoErrorKind::NoRecordsFound { response_code, .. }) if none.contains(response_code) => {
+                ResolveError::NoSuchName("no such name, or it has no texts".to_owned())
+            }
+            _ => ResolveError::Failed(error.to_string()),
         }
     })?;
     let whole = |text: &hickory_resolver::proto::rr::rdata::TXT| {
@@ -105,7 +109,7 @@ mod tests {
     use hickory_resolver::{
         config::NameServerConfig,
         proto::{
-            op::{Message, MessageType, ResponseCode},
+            op::{Message, MessageType},
             rr::{RData, Record, RecordType, rdata::TXT},
             serialize::binary::BinEncodable,
             xfer::Protocol,
