@@ -118,7 +118,7 @@ impl Scene {
     /// In the middle of a call one of the two stands still, or nothing passes between them. It goes on.
     fn trouble(&mut self, report: &mut Report) -> Result<(), String> {
         let Self { caller, callee, luck, .. } = self;
-        match luck.below(4) {
+        let noticed = match luck.below(4) {
             0 => pair::stop(caller, callee, luck.seconds(3.0, 5.0))?,
             1 => pair::stop(callee, caller, luck.seconds(3.0, 5.0))?,
             _ => {
@@ -127,8 +127,8 @@ impl Scene {
                 report.count("cut");
                 return Ok(());
             }
-        }
-        report.count("stopped");
+        };
+        report.count(if noticed { "stopped, and noticed" } else { "stopped, and not noticed" });
         Ok(())
     }
 

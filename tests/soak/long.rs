@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{Read as _, Seek as _, SeekFrom},
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -15,7 +16,7 @@ use blink_tests::{
         trend::{Bound, median},
     },
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     child::{Child, multiaddr},
@@ -26,13 +27,16 @@ use crate::{
 
 /// What each side's network loses.
 const LOSS: f64 = 0.05;
-/// What the receivers must see of it, in percent, as the median: else nothing was tested.
-const SEEN: std::ops::RangeInclusive<f64> = 2.5..=8.0;
+/// What the receivers must see of it: packets that were never there, and those that were sent again and came after later
+/// ones, which on loopback are nearly all. Else nothing was tested.
+const SEEN: RangeInclusive<f64> = 0.025..=0.08;
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(2);
 /// Between two things that go wrong, at most twice as much: often enough that minutes have some, and seldom enough that most
 /// of an hour is quiet.
 const QUIET: f64 = 30.0;
+/// A process stands still for no longer than this.
+const STOP: Duration = Duration::from_secs(5);
 /// For so long after one the delay may be larger: what was held back is played, and shortened away.
 const HEALING: Duration = Duration::from_secs(15);
 /// The piece of a file that is listened to: two chirps at least.
@@ -79,8 +83,8 @@ pub(crate) fn run(arguments: &Arguments, time: Duration, report: &mut Report) ->
         if start.elapsed() >= next && start.elapsed() + 2 * HEALING < time {
             let time = luck.seconds(3.0, 9.0);
             match luck.below(3) {
-                0 => pair::stop(&caller, &callee, time.min(Duration::from_secs(5)))?,
-                1 => pair::stop(&callee, &caller, time.min(Duration::from_secs(5)))?,
+                0 => pair::stop(&mut caller, &mut callee, time.min(STOP)).map(drop)?,
+                1 => pair::stop(&mut callee, &mut caller, time.min(STOP)).map(drop)?,
                 _ => pair::cut([&mut caller, &mut callee], &proxy, time)?,
             }
             report.count("in the long call");
@@ -95,12 +99,15 @@ pub(crate) fn run(arguments: &Arguments, time: Duration, report: &mut Report) ->
         }
         for (phone, direction) in [&mut callee, &mut caller].into_iter().zip(&directions) {
             let sample = phone.sample()?;
-            losses.extend(sample["loss_pct"].as_f64());
+            losses.extend(seen(&sample["sound"]));
             if let Some(buffer) = sample["jitter_buffer_ms"].as_f64() {
                 report.figure("long call", phone.name, BUFFER.0, buffer, BUFFER.1);
             }
             if let Some(delay) = delay(direction)? {
                 report.figure("long call", direction.name, DELAY.0, delay, DELAY.1);
+                if let Some(target) = sample["sound"]["jitter_target_ms"].as_f64() {
+                    report.figure("long call", direction.name, BEYOND.0, delay - target, BEYOND.1);
+                }
             }
         }
         if start.elapsed().as_secs() % 600 < LOOK.as_secs() {
@@ -111,9 +118,9 @@ pub(crate) fn run(arguments: &Arguments, time: Duration, report: &mut Report) ->
     pair::hang_up(&mut caller, &callee)?;
     report.judge("long call", WARM);
     let loss = median(&losses).ok_or("nobody has told how much is lost")?;
-    report.tell("loss seen in the long call, %, median", loss);
+    report.tell("loss seen in the long call, %", loss * 100.0);
     if !SEEN.contains(&loss) {
-        return Err(format!("{loss} % were lost, not about {} %", LOSS * 100.0));
+        return Err(format!("{loss} of all packets were lost, not about {LOSS}"));
     }
     Ok(())
 }
@@ -121,13 +128,23 @@ pub(crate) fn run(arguments: &Arguments, time: Duration, report: &mut Report) ->
 /// A frame and a half: the buffer moves in frames of 20 ms, to and fro. Clocks that differ by 500 millionths collect 60 ms
 /// between the thirds of a call of three minutes if nobody makes up for it.
 const DELAY: (&str, Bound) = ("mouth to ear, ms", Bound { least: 30.0, share: 0.0 });
+/// The buffer aims at the delay that the jitter needs, which grows on a machine that has become busy. What lies beyond that is
+/// nobody's wish, whatever the machine does.
+const BEYOND: (&str, Bound) = ("beyond the buffer's aim, ms", Bound { least: 30.0, share: 0.0 });
 const BUFFER: (&str, Bound) = ("jitter buffer, ms", Bound { least: 30.0, share: 0.0 });
+
+/// The share of the packets that the network lost, as the receiver saw it. `None`: nothing has come yet.
+fn seen(sound: &Value) -> Option<f64> {
+    let number = |field: &str| sound[field].as_f64();
+    let lost = number("lost")? + number("reordered")?;
+    Some(lost / (number("received")? + number("lost")?)).filter(|share| share.is_finite())
+}
 
 /// What the caller says and the callee hears, and the other way round.
 fn directions(phones: [&Child; 2], heard: [PathBuf; 2], drift: i32) -> Result<[Direction; 2], String> {
     let [caller, callee] = phones.map(|phone| phone.wait("media_started"));
     let (caller, callee) = (caller?, callee?);
-    let clock = |line: &serde_json::Value, field: &str, pace: f64| {
+    let clock = |line: &Value, field: &str, pace: f64| {
         let us = line[field].as_f64().ok_or_else(|| format!("no {field} in {line}"))?;
         Ok::<_, String>(Clock { from: us / 1e6, pace })
     };

@@ -1,6 +1,9 @@
 //! What is done with two phones, one of which calls the other.
 
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use blink_tests::e2e::Proxy;
 use serde_json::{Value, json};
@@ -49,8 +52,8 @@ pub(crate) fn hang_up(caller: &mut Child, callee: &Child) -> Result<(), String> 
     Ok(())
 }
 
-/// Nothing passes between the two for so long: neither sound nor what goes through the proxy. Both notice, and both are
-/// connected again.
+/// Nothing passes between the two for so long: neither sound nor what goes through the proxy. Both notice, both are connected
+/// again, and hear each other.
 pub(crate) fn cut(phones: [&mut Child; 2], proxy: &Proxy, time: Duration) -> Result<(), String> {
     let [one, other] = phones;
     one.forget();
@@ -63,26 +66,50 @@ pub(crate) fn cut(phones: [&mut Child; 2], proxy: &Proxy, time: Duration) -> Res
             thread::sleep(time);
         }
     }
-    noticed([&*one, &*other])
+    for phone in [&*one, &*other] {
+        phone.link("reconnecting", NOTICED)?;
+    }
+    for phone in [one, other] {
+        phone.link("connected", PATIENCE)?;
+        flows(phone)?;
+    }
+    Ok(())
 }
 
-/// One of the two stands still for so long. The other one notices, and both are connected again.
-pub(crate) fn stop(stopped: &Child, other: &Child, time: Duration) -> Result<(), String> {
+/// One of the two stands still for so long, and the call goes on. Whether the other one has told of it.
+pub(crate) fn stop(stopped: &mut Child, other: &mut Child, time: Duration) -> Result<bool, String> {
     stopped.forget();
     other.forget();
     stopped.stop_for(time)?;
     // Who stood still may find all that it missed at once, and notice nothing.
-    noticed([other])
+    let noticed = other.link("reconnecting", Duration::ZERO).is_ok();
+    if noticed {
+        other.link("connected", PATIENCE)?;
+    }
+    for phone in [stopped, other] {
+        flows(phone)?;
+    }
+    Ok(noticed)
 }
 
-fn noticed<const N: usize>(phones: [&Child; N]) -> Result<(), String> {
-    for phone in phones {
-        phone.link("reconnecting", NOTICED)?;
+/// Waits until sound comes: fifty packets, which are a second.
+fn flows(phone: &mut Child) -> Result<(), String> {
+    let until = Instant::now() + PATIENCE;
+    let first = phone.sample()?;
+    let count = |sample: &Value| sample["sound"]["received"].as_u64().unwrap_or_default();
+    loop {
+        let now = phone.sample()?;
+        // After devices were opened anew they begin anew.
+        let more = count(&now).checked_sub(count(&first)).unwrap_or_else(|| count(&now));
+        if more >= 50 {
+            return Ok(());
+        }
+        if Instant::now() >= until {
+            return Err(format!("{}: no sound comes; before {first}, now {now}", phone.name));
+        }
+        // The figures are made once a second.
+        thread::sleep(Duration::from_millis(200));
     }
-    for phone in phones {
-        phone.link("connected", PATIENCE)?;
-    }
-    Ok(())
 }
 
 /// That somebody is gone is noticed, and who is left hangs up.

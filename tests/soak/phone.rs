@@ -161,9 +161,9 @@ fn sample(blink: &Blink) -> Value {
         "calls": snapshot.calls.len(),
         "sent": statistics.counters.sent,
         "resent": statistics.counters.resent,
-        "loss_pct": link.and_then(|link| link.loss_pct),
         "jitter_buffer_ms": link.and_then(|link| link.jitter_buffer_ms),
-        "concealed_pct": link.and_then(|link| link.concealed_pct),
+        "sound": link.and_then(|link| link.sound.as_deref()),
+        "link": snapshot.calls.first().and_then(|call| Some(call.participants.first()?.link.name())),
     })
 }
 

@@ -142,11 +142,11 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "\n{:10} {:17} {:26} {:>5} {:>10} {:>10} {:>8} {:>8}",
+            "\n{:10} {:17} {:27} {:>5} {:>10} {:>10} {:>8} {:>8}",
             "part", "whose", "what", "n", "after", "at the end", "growth", "allowed"
         )?;
         for ((part, whose, what), Series { values, trend, .. }) in &self.series {
-            write!(f, "{part:10} {whose:17} {what:26} {:>5} ", values.len())?;
+            write!(f, "{part:10} {whose:17} {what:27} {:>5} ", values.len())?;
             match trend {
                 Some(Some(trend)) => {
                     let Trend { first, last, allowed, .. } = trend;
