@@ -118,13 +118,14 @@ impl Scene {
     /// In the middle of a call one of the two stands still, or nothing passes between them. It goes on.
     fn trouble(&mut self, report: &mut Report) -> Result<(), String> {
         let Self { caller, callee, luck, .. } = self;
+        pair::settled([&mut *caller, &mut *callee])?;
         let noticed = match luck.below(4) {
             0 => pair::stop(caller, callee, luck.seconds(3.0, 5.0))?,
             1 => pair::stop(callee, caller, luck.seconds(3.0, 5.0))?,
             _ => {
                 // Beyond six seconds another path is asked for, which is another half of what could leak.
-                pair::cut([caller, callee], &self.to_callee, luck.seconds(3.0, 9.0))?;
-                report.count("cut");
+                let noticed = pair::cut([caller, callee], &self.to_callee, luck.seconds(3.0, 9.0))?;
+                report.count(if noticed { "cut, and noticed" } else { "cut, and not noticed by both" });
                 return Ok(());
             }
         };
@@ -137,6 +138,7 @@ impl Scene {
         let Self { caller, callee, victim, luck, .. } = self;
         let left = if luck.below(2) == 0 { caller } else { callee };
         pair::call(left, victim)?;
+        pair::settled([&mut *left, &mut *victim])?;
         left.forget();
         victim.kill();
         pair::bereaved(left)?;

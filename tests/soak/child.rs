@@ -131,6 +131,11 @@ impl Child {
         })
     }
 
+    /// Whether it has told that nothing comes.
+    pub(crate) fn tells_of_silence(&self) -> bool {
+        self.link("reconnecting", Duration::ZERO).is_ok()
+    }
+
     fn wait_for(
         &self,
         what: &str,

@@ -85,7 +85,7 @@ pub(crate) fn run(arguments: &Arguments, time: Duration, report: &mut Report) ->
             match luck.below(3) {
                 0 => pair::stop(&mut caller, &mut callee, time.min(STOP)).map(drop)?,
                 1 => pair::stop(&mut callee, &mut caller, time.min(STOP)).map(drop)?,
-                _ => pair::cut([&mut caller, &mut callee], &proxy, time)?,
+                _ => pair::cut([&mut caller, &mut callee], &proxy, time).map(drop)?,
             }
             report.count("in the long call");
             next = start.elapsed() + luck.seconds(QUIET, 2.0 * QUIET);

@@ -52,9 +52,9 @@ pub(crate) fn hang_up(caller: &mut Child, callee: &Child) -> Result<(), String> 
     Ok(())
 }
 
-/// Nothing passes between the two for so long: neither sound nor what goes through the proxy. Both notice, both are connected
-/// again, and hear each other.
-pub(crate) fn cut(phones: [&mut Child; 2], proxy: &Proxy, time: Duration) -> Result<(), String> {
+/// Nothing passes between the two for so long: neither sound nor what goes through the proxy. Afterwards they hear each other
+/// again. Whether both have told of it.
+pub(crate) fn cut(phones: [&mut Child; 2], proxy: &Proxy, time: Duration) -> Result<bool, String> {
     let [one, other] = phones;
     one.forget();
     other.forget();
@@ -66,10 +66,19 @@ pub(crate) fn cut(phones: [&mut Child; 2], proxy: &Proxy, time: Duration) -> Res
             thread::sleep(time);
         }
     }
-    for phone in [&*one, &*other] {
-        phone.link("reconnecting", NOTICED)?;
-    }
+    let noticed = one.tells_of_silence() && other.tells_of_silence();
     for phone in [one, other] {
+        if phone.tells_of_silence() {
+            phone.link("connected", PATIENCE)?;
+        }
+        flows(phone)?;
+    }
+    Ok(noticed)
+}
+
+/// Both are connected, and sound goes both ways: the middle of a call.
+pub(crate) fn settled(phones: [&mut Child; 2]) -> Result<(), String> {
+    for phone in phones {
         phone.link("connected", PATIENCE)?;
         flows(phone)?;
     }
@@ -82,7 +91,7 @@ pub(crate) fn stop(stopped: &mut Child, other: &mut Child, time: Duration) -> Re
     other.forget();
     stopped.stop_for(time)?;
     // Who stood still may find all that it missed at once, and notice nothing.
-    let noticed = other.link("reconnecting", Duration::ZERO).is_ok();
+    let noticed = other.tells_of_silence();
     if noticed {
         other.link("connected", PATIENCE)?;
     }
