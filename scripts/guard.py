@@ -91,7 +91,7 @@ def counted(program, path, rounds):
     # Behind the names of modules, which are nobody's business.
     command += ["--bench", "--color", "never", f"(^|::){path}$", "--sample-count", "1", "--sample-size", str(rounds)]
     done = run(command, stderr=subprocess.PIPE)
-    name = path.rsplit("::", 1)[-1].rsplit("/", 1)[-1]
+    name = path.rsplit("::", 1)[-1]
     if not any(re.match(rf"[│ ]*[├╰]─ {re.escape(name)} +\d", line) for line in done.stdout.splitlines()):
         sys.exit(f"guard.py: there is no benchmark {path}:\n{done.stdout}")
     total = re.search(r"I\s+refs:\s+([\d,]+)", done.stderr)
