@@ -15,7 +15,7 @@ STEP := scripts/step.sh
 ALL := --workspace --locked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-turn test-browser test-lab lab test-interop test-devices lint fmt doc fuzz sim bench bench-calls audio-quality clean-demo
+.PHONY: help setup demo test test-turn test-browser test-lab lab test-interop test-devices lint fmt doc fuzz sim bench bench-calls guard soak check-all audio-quality clean-demo
 
 # How long each fuzz target runs.
 SECONDS ?= 60
@@ -41,8 +41,8 @@ test-turn: setup ## relayed calls through a real coturn on this machine, which i
 test-browser: setup ## calls with real Chromium and Firefox ESR, without a window; installs them if they are missing (Debian)
 	@scripts/browser.sh
 
-test-lab: setup ## calls through networks that fail, in namespaces: needs root and Linux, installs coturn, dnsmasq, miniupnpd and nftables if missing
-	@scripts/lab.sh
+test-lab: setup ## calls through networks that fail, in namespaces: needs root and Linux, installs coturn, dnsmasq, miniupnpd and nftables if missing (NAMES=outage)
+	@scripts/lab.sh $(NAMES)
 
 lab: setup ## whole calls of blink over emulated networks, and a table of them (PROFILE=lan,loss10 SEED=1 SEEDS=1): needs root and Linux
 	@scripts/calls.sh lab
@@ -72,14 +72,24 @@ fuzz: setup ## run each fuzz target for SECONDS=60 and print a table; not part o
 sim: setup ## random lives of 2 to 16 phones, in virtual time (RUNS=10000, FROM=20000; SEED=17 shows one)
 	@$(CARGO) run --release --locked --quiet -p blink-sim
 
-bench: setup ## measure what messages, the call machine, connections, sound and being found cost, and write docs/benchmarks.md
-	@scripts/bench.sh
+bench: setup ## measure what messages, the call machine, connections, sound and being found cost, and write docs/benchmarks.md (TRY=1: once, and write nothing)
+	@scripts/bench.sh $(if $(TRY),try)
 
 bench-calls: setup ## the same calls with blink and headless Chromium in turns, and write docs/benchmarks-calls.md: needs root and Linux
 	@scripts/calls.sh bench
 
-audio-quality: setup ## score real speech (PESQ) that went through calls over lossy networks, and write docs/audio-quality.md (SEEDS=3)
-	@scripts/audio-quality.sh
+guard: setup ## compare instructions, allocations, messages and bytes with what is recorded in tests/guard/limits.json (RECORD=1 records anew)
+	@RECORD=$(RECORD) ONLY=$(ONLY) scripts/guard.sh
+
+soak: setup ## many calls and a long one, with processes stopped and killed and links cut: nothing may grow (CALLS=1000 HOURS=1 is the whole); Linux
+	@$(STEP) "build soak" $(CARGO) build $(ALL) --bin soak --test house
+	@$(TARGET)/debug/soak $(if $(CALLS),--calls $(CALLS)) $(if $(HOURS),--hours $(HOURS)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) --out $(TARGET)/soak.json
+
+check-all: setup ## every check that CI leaves out, and one table; each in ten minutes (SKIP="test-lab" ONLY="lint sim" LIMIT=600)
+	@SKIP="$(SKIP)" ONLY="$(ONLY)" LIMIT=$(LIMIT) scripts/check-all.sh
+
+audio-quality: setup ## score real speech (PESQ) that went through calls over lossy networks, and write docs/audio-quality.md (SEEDS=3; CHECK=1: write nothing)
+	@scripts/audio-quality.sh $(if $(CHECK),--check)
 
 clean-demo: ## remove what the demo wrote
 	@rm -rf demo

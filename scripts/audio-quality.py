@@ -190,12 +190,22 @@ def table(results, seeds):
     return "\n".join(rows)
 
 
+def write(results, seeds):
+    record = {"seeds": seeds, "pesq": "0.0.4, wideband", "cases": results}
+    (ROOT / "docs/benchmarks/audio-quality.json").write_text(json.dumps(record, indent=2) + "\n")
+    page = ROOT / "docs/audio-quality.md"
+    text = page.read_text(encoding="utf-8")
+    head, rest = text.split("<!-- figures: quality -->\n")
+    page.write_text(f"{head}<!-- figures: quality -->\n{table(results, seeds)}\n{rest[rest.index('<!-- end -->'):]}", encoding="utf-8")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--work", type=pathlib.Path, required=True)
     parser.add_argument("--program", required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", default="")
+    parser.add_argument("--check", action="store_true", help="judge, and write nothing")
     parser.add_argument("--set", action="append", default=[], help="name=value for the program, instead of all variants")
     options = parser.parse_args()
     made = compose(options.work)
@@ -221,12 +231,8 @@ def main():
             print(f"{name:10} {variant:12} {json.dumps(found)}", flush=True)
     if options.only or options.set:
         return
-    record = {"seeds": options.seeds, "pesq": "0.0.4, wideband", "cases": results}
-    (ROOT / "docs/benchmarks/audio-quality.json").write_text(json.dumps(record, indent=2) + "\n")
-    page = ROOT / "docs/audio-quality.md"
-    text = page.read_text(encoding="utf-8")
-    head, rest = text.split("<!-- figures: quality -->\n")
-    page.write_text(f"{head}<!-- figures: quality -->\n{table(results, options.seeds)}\n{rest[rest.index('<!-- end -->'):]}", encoding="utf-8")
+    if not options.check:
+        write(results, options.seeds)
     missed = [
         f"{case.name}: {results[case.name]['red']}"
         for case in CASES

@@ -5,6 +5,7 @@
 #   make audio-quality              three seeds, some minutes
 #   make audio-quality SEEDS=15     more; the committed figures say how many
 #   scripts/audio-quality.sh --only bursts     cases whose name has this in it; writes nothing
+#   scripts/audio-quality.sh --check           judges, and writes nothing
 #
 # What it needs beside Python 3, a C compiler and Debian's apt-get comes into target/audio-quality: nothing is installed.
 set -euo pipefail

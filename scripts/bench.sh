@@ -2,6 +2,8 @@
 # Measures in release what messages, the machine, connections, sound and being found cost, and writes the figures into
 # docs/benchmarks.md and the JSON beside it. `bench.sh wire`, `proto`, `links`, `audio` and `reach` measure one of them and leave the others' figures
 # as they are. Any other arguments are those of the first two (a filter, --min-time 1): with them, nothing is written.
+# `bench.sh try` runs each of the first two and of sound once, and being found with two phones, built as the tests are: whether they
+# work, in minutes. It writes nothing.
 # Take figures in a quiet moment: a busy machine shows in the median first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,6 +19,10 @@ case "${1:-}" in
     links) all=() audio= reach= ;;
     audio) all=() links= reach= ;;
     reach) all=() links= audio= ;;
+    try)
+        cargo test --workspace --locked --bench wire --bench proto --bench audio -- --test
+        exec cargo test --workspace --locked --bench reach -- --phones 0
+        ;;
     *) exec cargo bench --quiet "${package[@]}" "${all[@]/#/--bench=}" -- --color never "$@" ;;
 esac
 command -v python3 >/dev/null || { echo "bench.sh: the tables are written by python3, which is not here" >&2; exit 1; }

@@ -2,6 +2,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::faults::Faults;
+
 /// How connections are made. Built by [`Config::builder`]; `Config::default()` gathers on every address but loopback,
 /// with no ICE server.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +16,7 @@ pub struct Config {
     pub(crate) redundancy: bool,
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: Limits,
+    pub(crate) faults: Option<Faults>,
 }
 
 impl Config {
@@ -312,6 +315,13 @@ impl ConfigBuilder {
     /// reports more than it can hold fails as overloaded.
     pub fn event_capacity(mut self, events: usize) -> Self {
         self.config.limits.events = events;
+        self
+    }
+
+    /// For tests: the network that connections meet has these faults.
+    #[doc(hidden)]
+    pub fn faults(mut self, faults: Faults) -> Self {
+        self.config.faults = Some(faults);
         self
     }
 

@@ -56,6 +56,7 @@ mod description;
 mod engine;
 mod error;
 mod event;
+mod faults;
 mod link;
 mod log_limit;
 mod loss;
@@ -86,6 +87,8 @@ pub use description::{
 };
 pub use error::{Error, FrameTooLarge};
 pub use event::{Event, EventKind, Events, FailReason, Generation, LinkState, ServerProblem, Step};
+#[doc(hidden)]
+pub use faults::Faults;
 pub use log_limit::{LogLimit, LogVerdict};
 pub use peers::{Peers, Remote};
 pub use quality::{Conditions, PoorSide, Quality, Rating};

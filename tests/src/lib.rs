@@ -1,3 +1,4 @@
 //! Helpers of the multi-node tests.
 
 pub mod e2e;
+pub mod soak;

@@ -74,6 +74,9 @@ pub use proto::{
     Other,
     signal::{AppData, MayInvite, MediaFormat},
 };
+#[cfg(feature = "node")]
+#[doc(hidden)]
+pub use simple_webrtc::Faults;
 /// A STUN or TURN server: see [`Builder::ice_server`].
 #[cfg(feature = "node")]
 pub use simple_webrtc::IceServer;

@@ -51,6 +51,8 @@ pub struct Builder {
     muted: bool,
     /// Whether ticks may wait for a disk: they are not bound to a clock.
     lockstep: bool,
+    /// By how much this engine's clock is faster than the machine's, in millionths.
+    clock_error: i32,
     encoding: encoding::Encoding,
     on_frame: OnFrame,
     on_event: OnEvent,
@@ -81,6 +83,7 @@ impl Default for Builder {
             automute: false,
             muted: false,
             lockstep: true,
+            clock_error: 0,
             encoding: encoding::Encoding::default(),
             on_frame: Box::new(|_| {}),
             on_event: Box::new(|_| {}),
@@ -167,6 +170,14 @@ impl Builder {
         self
     }
 
+    /// For tests: the engine's thread ticks by a clock that is faster than the machine's by so many millionths, 10,000 at most, as on
+    /// another machine; slower if negative. To whoever hears it, it is a clock that drifts.
+    #[doc(hidden)]
+    pub fn clock_error(mut self, ppm: i32) -> Self {
+        self.clock_error = ppm.clamp(-10_000, 10_000);
+        self
+    }
+
     /// Opens the source and the sink and starts the engine's thread. Opening a device may take a second or two.
     ///
     /// A missing or refused microphone or speaker is no error: the engine runs without it, says so with
@@ -177,7 +188,8 @@ impl Builder {
     /// or no thread.
     pub fn start(mut self) -> Result<Engine, Error> {
         self.lockstep = false;
-        Engine::start(self.build(Instant::now(), SystemTime::now())?)
+        let period = thread::period(self.clock_error);
+        Engine::start(self.build(Instant::now(), SystemTime::now())?, period)
     }
 
     /// Makes the engine without its thread: the caller calls [`Core::tick`] for every 10 ms, with times that may be

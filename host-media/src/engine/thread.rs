@@ -44,12 +44,15 @@ impl Engine {
         Builder::default()
     }
 
-    pub(super) fn start(core: Core) -> Result<Self, Error> {
-        Self::start_by(core, |work| std::thread::Builder::new().name("host-media".to_owned()).spawn(work))
+    pub(super) fn start(core: Core, period: Duration) -> Result<Self, Error> {
+        Self::start_by(core, period, |work| {
+            std::thread::Builder::new().name("host-media".to_owned()).spawn(work)
+        })
     }
 
     fn start_by(
         mut core: Core,
+        period: Duration,
         spawn: impl FnOnce(Work) -> std::io::Result<JoinHandle<Result<(), Error>>>,
     ) -> Result<Self, Error> {
         let controls = core.controls();
@@ -64,7 +67,7 @@ impl Engine {
             let last = last;
             let mut core = core;
             shared.raised.store(priority::raise(), Ordering::Relaxed);
-            run(&mut core, &stopped);
+            run(&mut core, &stopped, period);
             let closed = core.close_devices();
             // Whoever waits for devices only does not wait for the disk.
             drop(last);
@@ -174,8 +177,13 @@ fn start_desk(desk: Desk, stop: &Arc<AtomicBool>) -> Result<Receiver<()>, Error>
     Ok(end)
 }
 
+/// How far apart the ticks of a clock are that is faster by so many millionths, by the machine's clock.
+pub(super) fn period(clock_error: i32) -> Duration {
+    TICK.mul_f64(1.0 - f64::from(clock_error) / 1e6)
+}
+
 /// Ticks at absolute times, so that lateness never adds up.
-fn run(core: &mut Core, stop: &AtomicBool) {
+fn run(core: &mut Core, stop: &AtomicBool, period: Duration) {
     let mut next = Instant::now();
     while !stop.load(Ordering::Acquire) {
         let now = Instant::now();
@@ -185,15 +193,15 @@ fn run(core: &mut Core, stop: &AtomicBool) {
             std::thread::sleep(early);
             continue;
         }
-        let behind = (now - next).as_nanos() / TICK.as_nanos();
+        let behind = (now - next).as_nanos() / period.as_nanos();
         let behind = u64::try_from(behind).unwrap_or(u64::MAX);
         if behind > CATCH_UP {
             tracing::warn!(ms = behind * 10, "the audio thread stood still");
             core.skip(behind);
-            next += TICK * u32::try_from(behind).unwrap_or(u32::MAX);
+            next += period * u32::try_from(behind).unwrap_or(u32::MAX);
         }
         core.tick(next);
-        next += TICK;
+        next += period;
     }
 }
 
@@ -224,9 +232,17 @@ mod tests {
     fn without_a_thread_for_the_ticks_there_is_none_for_devices() {
         let core = silent().build(Instant::now(), SystemTime::now()).unwrap();
         let controls = core.controls();
-        let refused = Engine::start_by(core, |_work| Err(std::io::Error::other("no thread"))).unwrap_err();
+        let refused =
+            Engine::start_by(core, TICK, |_work| Err(std::io::Error::other("no thread"))).unwrap_err();
         assert!(matches!(refused, Error::Thread(_)), "{refused}");
         assert!(alone(&controls), "the thread for devices goes on");
+    }
+
+    #[test]
+    fn a_clock_without_error_ticks_as_it_should_and_a_fast_one_sooner() {
+        assert_eq!(period(0), TICK);
+        assert_eq!(period(500), Duration::from_micros(9_995));
+        assert_eq!(period(-500), Duration::from_micros(10_005));
     }
 
     #[test]

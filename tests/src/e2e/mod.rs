@@ -2,12 +2,14 @@
 
 pub mod phone;
 mod process;
+mod proxy;
 mod sound;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use self::{
     process::{Process, command},
+    proxy::Proxy,
     sound::{Speech, write_wav},
 };
 

@@ -170,3 +170,9 @@ fn every_make_target_is_documented_and_every_documented_one_exists() {
     );
     none(TEXTS.iter().flat_map(|(name, text)| manifests::make_mentions(name, text, &targets)).collect());
 }
+
+#[test]
+fn every_make_target_is_checked_or_is_no_check() {
+    let targets = manifests::make_targets(&read("Makefile"));
+    none(manifests::all_checked(&read("scripts/check-all.sh"), &targets));
+}

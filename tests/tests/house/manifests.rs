@@ -242,6 +242,27 @@ pub(crate) fn make_targets(makefile: &str) -> BTreeMap<String, bool> {
     found
 }
 
+/// The names in an array of a script of the shell, each entry up to one of these characters.
+fn array(script: &str, name: &str, end: &[char]) -> Vec<String> {
+    let begin = format!("{name}=(");
+    let entries = script.lines().skip_while(|line| *line != begin).skip(1).take_while(|line| *line != ")");
+    let entries = entries.map(|line| line.trim().trim_start_matches('"'));
+    entries.map(|entry| entry.split(end).next().unwrap_or_default().to_owned()).collect()
+}
+
+/// Every target is checked by scripts/check-all.sh, or stands there with the reason why not.
+pub(crate) fn all_checked(script: &str, targets: &BTreeMap<String, bool>) -> Vec<String> {
+    let mut named = array(script, "CHECKS", &['|']);
+    named.extend(array(script, "NOT_HERE", &[':']));
+    let missing = targets.keys().filter(|target| !named.contains(target));
+    let mut found: Vec<String> = missing
+        .map(|target| format!("scripts/check-all.sh: `{target}` is neither in CHECKS nor in NOT_HERE"))
+        .collect();
+    let unknown = named.iter().filter(|name| !targets.contains_key(*name));
+    found.extend(unknown.map(|name| format!("scripts/check-all.sh: the Makefile has no target `{name}`")));
+    found
+}
+
 /// `make something` as a reader would type it: in backticks, or as a command of a script or of a fenced block.
 pub(crate) fn make_mentions(file: &str, text: &str, targets: &BTreeMap<String, bool>) -> Vec<String> {
     let document = file.ends_with(".md");
@@ -389,6 +410,16 @@ mod tests {
         for bad in ["", "[profile.dev]\ndebug = 1\n", "[profile.release]\ndebug = false\n"] {
             assert_eq!(debug_information("a", bad).len(), 1, "{bad}");
         }
+    }
+
+    #[test]
+    fn check_rule_finds_forgotten_and_unknown_targets() {
+        let targets = make_targets("a: ## x\nb-c: a ## y\nd: ## z\n");
+        let script = "CHECKS=(\n    \"a|X=1|root\"\n    \"b-c||\"\n)\nNOT_HERE=(\n    \"d: why\"\n)\n";
+        assert_eq!(all_checked(script, &targets), [""; 0]);
+        assert_eq!(all_checked(&script.replace("\"d: why\"", ""), &targets).len(), 2, "d, and an empty name");
+        assert_eq!(all_checked(&script.replace("a|", "e|"), &targets).len(), 2, "a, and e");
+        assert_eq!(all_checked("", &targets).len(), 3);
     }
 
     #[test]

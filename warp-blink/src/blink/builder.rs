@@ -4,16 +4,16 @@ use std::{net::IpAddr, sync::Arc};
 
 use futures::future::BoxFuture;
 use rust_ipfs::Ipfs;
-use simple_webrtc::IceServer;
+use simple_webrtc::{Faults, IceServer};
 
-use super::Blink;
+use super::{Blink, real::real_media};
 use crate::{
     config::{Admission, Config},
     driver::{
         core::{self, Parts},
         diary::Recording,
         door::{Ask, Caller},
-        media::{Audio, RealMedia},
+        media::Audio,
         memory_gossip::MemoryHub,
         memory_media::MemoryLinks,
         node::{AddressError, IpfsGossip, NodeAddress, NodeConfig, NodeFinding, NodeLink, RelayConfig},
@@ -73,6 +73,7 @@ pub struct Builder {
     blocked: Vec<PublicKey>,
     ask: Option<Ask>,
     lossy: bool,
+    faults: Option<Faults>,
     recording: Option<Recording>,
     #[cfg(test)]
     tap: crate::driver::hoard::Tap,
@@ -109,6 +110,7 @@ impl Builder {
             blocked: Vec::new(),
             ask: None,
             lossy: false,
+            faults: None,
             recording: None,
             #[cfg(test)]
             tap: Default::default(),
@@ -341,6 +343,13 @@ impl Builder {
         self
     }
 
+    /// For tests: the network that sound meets has these faults.
+    #[doc(hidden)]
+    pub fn faults(mut self, faults: Faults) -> Self {
+        self.faults = Some(faults);
+        self
+    }
+
     /// Remembers here what should outlive a restart: addresses of nodes, the contact token, what peers gave of theirs, which
     /// calls rang on their first message, the calls that a later run can [resume](Blink::resume) (for a day), and whom to tell
     /// of a call that they missed (for a week). Entries are sealed under a key of the identity before the store sees them.
@@ -406,7 +415,8 @@ impl Builder {
                 let audio = tokio::task::spawn_blocking(move || audio.check().map(|()| audio))
                     .await
                     .map_err(|e| Error::Media(e.to_string()))??;
-                let media = real_media(audio, self.ice, self.servers, (relayed, !self.friends.is_empty()))?;
+                let relayed = (relayed, !self.friends.is_empty());
+                let media = real_media(audio, self.ice, self.servers, relayed, self.faults)?;
                 let gossip: Arc<dyn Gossip> = match carrier {
                     Carrier::App(ipfs, link) => Arc::new(
                         IpfsGossip::attach(*ipfs, link).await.map_err(|e| Error::Node(e.to_string()))?,
@@ -473,23 +483,6 @@ pub(super) fn address(text: &str) -> Result<(NodeId, String), Error> {
 fn nearest(bootstrap: &[(NodeId, String)]) -> Place {
     let places = bootstrap.iter().filter_map(|(_, text)| Address::parse(text).ok()).map(|a| a.first_hop());
     places.map(|place| place.min(Place::Public)).max().unwrap_or(Place::Public)
-}
-
-fn real_media(
-    audio: Audio,
-    ice: Vec<IpAddr>,
-    servers: Vec<IceServer>,
-    (relay_only, relays_follow): (bool, bool),
-) -> Result<RealMedia, Error> {
-    // Whether any is sent is decided by what is lost.
-    let config = simple_webrtc::Config::builder().redundancy(true);
-    let mut config = config.relay_only(relay_only).relays_follow(relays_follow);
-    if !ice.is_empty() {
-        config = config.addresses(ice);
-    }
-    let config = servers.into_iter().fold(config, simple_webrtc::ConfigBuilder::ice_server);
-    let config = config.build().map_err(|e| Error::Media(e.to_string()))?;
-    RealMedia::start(config, audio).map_err(|e| Error::Media(e.to_string()))
 }
 
 impl std::fmt::Debug for Builder {

@@ -4,6 +4,7 @@ mod builder;
 mod call;
 mod calls;
 mod events;
+mod real;
 mod sound;
 mod watch;
 

@@ -13,6 +13,7 @@ mod channel_tests;
 #[cfg(test)]
 mod chaos_tests;
 mod checks;
+mod faulty;
 mod handler;
 mod handshake;
 #[cfg(test)]
@@ -145,7 +146,11 @@ impl WebrtcConnection {
         #[cfg(test)]
         own.paces.lock().expect("not poisoned").push(pace.clone());
         let watch = Arc::new(Watch::new(pace.clone(), outbox.clone(), servers.clone(), meter.clone()));
-        let runtime = runtime::Watched::new(outbox.clone(), own.sockets.clone(), watch.clone());
+        let sockets = match config.faults.clone() {
+            Some(faults) => Arc::new(faulty::Faulty { sockets: own.sockets.clone(), faults }),
+            None => own.sockets.clone(),
+        };
+        let runtime = runtime::Watched::new(outbox.clone(), sockets, watch.clone());
         let engine = PeerConnectionBuilder::new()
             .with_configuration(settings::configuration(config))
             .with_setting_engine(settings::setting_engine(config))

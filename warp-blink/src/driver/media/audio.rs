@@ -19,6 +19,7 @@ pub struct Audio {
     pub(crate) automute: bool,
     pub(crate) dtx: bool,
     pub(crate) record: Option<PathBuf>,
+    pub(crate) clock_error: i32,
 }
 
 impl Audio {
@@ -35,7 +36,7 @@ impl Audio {
 
     /// This source and this sink.
     pub fn new(source: SourceSpec, sink: SinkSpec) -> Self {
-        Self { source, sink, processing: None, automute: false, dtx: false, record: None }
+        Self { source, sink, processing: None, automute: false, dtx: false, record: None, clock_error: 0 }
     }
 
     /// Which of echo cancellation, noise suppression, gain control and high-pass filter are used. Default: all for a
@@ -70,6 +71,14 @@ impl Audio {
     #[must_use]
     pub fn record(mut self, folder: impl Into<PathBuf>) -> Self {
         self.record = Some(folder.into());
+        self
+    }
+
+    /// For tests: the sound's clock is faster than the machine's by so many millionths, as on another machine; slower if negative.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn clock_error(mut self, ppm: i32) -> Self {
+        self.clock_error = ppm;
         self
     }
 

@@ -86,6 +86,7 @@ impl Sound {
             .bitrate(format.max_bitrate)
             .automute(audio.automute)
             .dtx(audio.dtx)
+            .clock_error(audio.clock_error)
             // Whether the user is muted is known for certain when it is installed, and copies of frames outlive a frame.
             .muted(true)
             .on_frame(move |frame| {
