@@ -215,6 +215,15 @@ impl Socket {
         *timer = None;
     }
 
+    /// Whether it is no check that was sent a moment ago. What is held back counts as lost: the engine asks again anyway.
+    fn may_check(&self, now: std::time::Instant, transmit: &Transmit<'_>, to_server: bool) -> bool {
+        let Transmit { destination, contents, .. } = transmit;
+        match (Pairs::concerns(contents), self.socket.local_addr()) {
+            (true, Ok(own)) => self.watch.pairs.may_leave(now, own, *destination, contents, to_server),
+            _ => true,
+        }
+    }
+
     fn check_sent(&self, transmit: &Transmit<'_>, to_server: bool) {
         if let (true, Ok(own)) = (Pairs::concerns(transmit.contents), self.socket.local_addr()) {
             let now = Instant::now().into_std();
@@ -267,6 +276,9 @@ impl AsyncUdpSocket for Socket {
         let to_server = self.watch.servers.contains(transmit.destination);
         let now = Instant::now().into_std();
         if to_server && self.watch.servers.gives_way(now, transmit.destination, transmit.contents) {
+            return Poll::Ready(Ok(transmit.contents.len()));
+        }
+        if !self.may_check(now, transmit, to_server) {
             return Poll::Ready(Ok(transmit.contents.len()));
         }
         if to_server && self.takes_tunnel(transmit) {

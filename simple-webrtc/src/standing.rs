@@ -1,0 +1,107 @@
+//! Whether a queue stands on the path, as its round trips show.
+//!
+//! [`crate::trend`] sees a queue fill up by the packets that are sent. It misses one that was full before the first of them, because the
+//! handshake and the signals of a call had to wait there too. The checks of the path have seen it empty, and the round trip knows.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// Round trips are compared with the shortest of this time and the same before: 60 s. Who lets a queue stand for longer is taken at its word.
+const MEMORY: Duration = Duration::from_secs(60);
+/// A queue is what all round trips of so long have in common, of so many at least. 2.5 s and 3: checks are answered twice a second and
+/// reports once, and one that was held up by a machine or a radio is not alone in it.
+const LATELY: (Duration, usize) = (Duration::from_millis(2_500), 3);
+/// The most that are remembered of that time: thrice as many as come.
+const MOST: usize = 24;
+/// What counts as a queue that stands. 200 ms: as in [`crate::trend`], half of what ITU-T G.114 allows for the whole way.
+const STANDS: Duration = Duration::from_millis(200);
+
+/// The round trips of one path.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Standing {
+    lately: VecDeque<(Instant, Duration)>,
+    /// The shortest of the present period, which began then, and of the one before.
+    least: Option<(Instant, Duration)>,
+    before: Option<Duration>,
+}
+
+impl Standing {
+    pub(crate) fn on_round_trip(&mut self, now: Instant, trip: Duration) {
+        self.least = Some(match self.least {
+            Some((began, least)) if now.saturating_duration_since(began) < MEMORY => (began, least.min(trip)),
+            past => {
+                self.before = past.map(|(_, least)| least);
+                (now, trip)
+            }
+        });
+        if self.lately.len() >= MOST {
+            self.lately.pop_front();
+        }
+        self.lately.push_back((now, trip));
+    }
+
+    /// It is another path from now on.
+    pub(crate) fn forget(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Whether something has waited all the time lately, in one direction or the other.
+    pub(crate) fn stands(&self, now: Instant) -> bool {
+        let (time, count) = LATELY;
+        let lately = self.lately.iter().filter(|(at, _)| now.saturating_duration_since(*at) <= time);
+        let shortest = lately.clone().map(|(_, trip)| *trip).min().filter(|_| lately.count() >= count);
+        let empty = self.least.map(|(_, least)| self.before.map_or(least, |before| before.min(least)));
+        shortest.zip(empty).is_some_and(|(shortest, empty)| shortest > empty + STANDS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three round trips a second, from one second to another.
+    fn feed(
+        standing: &mut Standing,
+        start: Instant,
+        seconds: std::ops::Range<u64>,
+        trip: impl Fn(u64) -> u64,
+    ) {
+        for n in seconds.start * 3..seconds.end * 3 {
+            standing.on_round_trip(start + Duration::from_millis(n * 333), Duration::from_millis(trip(n)));
+        }
+    }
+
+    #[test]
+    fn a_queue_that_stands_is_known_by_what_the_checks_saw_before() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut standing = Standing::default();
+        assert!(!standing.stands(start));
+        feed(&mut standing, start, 0..1, |_| 110);
+        feed(&mut standing, start, 1..3, |n| 900 + n % 100);
+        assert!(!standing.stands(at(3)), "one of the last 2.5 s was short");
+        feed(&mut standing, start, 3..30, |n| 900 + n % 100);
+        assert!(standing.stands(at(30)));
+        assert!(!standing.stands(at(40)), "nothing is known of lately");
+        feed(&mut standing, start, 40..43, |_| 110);
+        assert!(!standing.stands(at(43)));
+        feed(&mut standing, start, 43..50, |_| 600);
+        assert!(standing.stands(at(50)));
+        standing.forget();
+        feed(&mut standing, start, 50..60, |_| 600);
+        assert!(!standing.stands(at(60)), "another path is as long as it is");
+    }
+
+    #[test]
+    fn jitter_is_no_queue_and_a_longer_path_is_none_after_two_minutes() {
+        let start = Instant::now();
+        let mut standing = Standing::default();
+        for second in 0..60 {
+            feed(&mut standing, start, second..second + 1, |n| 100 + n * 7_919 % 500);
+            assert!(!standing.stands(start + Duration::from_secs(second + 1)), "second {second}");
+        }
+        feed(&mut standing, start, 60..200, |_| 400);
+        assert!(!standing.stands(start + Duration::from_secs(200)));
+        assert!(standing.lately.len() <= MOST);
+    }
+}
