@@ -55,6 +55,17 @@ pub(crate) struct Fate {
     pub(crate) came: Option<Duration>,
 }
 
+/// How long packets wait on their way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delay {
+    /// As long as ever.
+    Even,
+    /// Longer and longer ([`crate::trend`]).
+    Grows,
+    /// As long as a full queue lasts ([`crate::standing`]), in one direction or the other.
+    Stands,
+}
+
 /// The way to the peer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Congestion {
@@ -76,14 +87,8 @@ pub(crate) struct Congestion {
 }
 
 impl Congestion {
-    /// What the peer says of single packets, whether their delay grows, and how many bits a second are being sent.
-    pub(crate) fn on_feedback(
-        &mut self,
-        now: Instant,
-        fates: &[Fate],
-        delay_grows: bool,
-        sending: Option<u64>,
-    ) {
+    /// What the peer says of single packets, how long they wait, and how many bits a second are being sent.
+    pub(crate) fn on_feedback(&mut self, now: Instant, fates: &[Fate], delay: Delay, sending: Option<u64>) {
         self.heard = Some(now);
         self.cause.on_feedback(now, fates, sending);
         for fate in fates {
@@ -104,11 +109,13 @@ impl Congestion {
         let enough = self.fresh.packets() >= ENOUGH;
         let loss = self.fresh.loss().filter(|_| enough).map_or(0.0, |loss| loss.share);
         let sending = sending.map(|rate| rate as f64);
-        if delay_grows {
+        // A queue that stands and overflows is full. Which direction it is in the losses say.
+        let full = delay == Delay::Stands && loss > HEAVY_LOSS;
+        if full || delay == Delay::Grows {
             // What a weak radio loses has been through the queue.
-            let lost = if self.cause.is_ours() { loss } else { 0.0 };
+            let lost = if full || self.cause.is_ours() { loss } else { 0.0 };
             let carried = sending.zip(self.pace()).map(|(rate, pace)| rate * pace * (1.0 - lost));
-            tracing::debug!(loss, carried, limit = self.limit, "packets wait longer and longer on their way");
+            tracing::debug!(loss, carried, limit = self.limit, "packets wait on their way");
             self.decrease(now, carried.map(|rate| rate * DECREASE));
         } else if loss > HEAVY_LOSS {
             self.on_heavy_loss(now, loss, sending);
@@ -229,7 +236,8 @@ mod tests {
                     Fate { left, arrived, came: arrived.then_some(came) }
                 })
                 .collect();
-            congestion.on_feedback(from + Duration::from_millis(n * 200), &fates, delay_grows, Some(40_000));
+            let delay = if delay_grows { Delay::Grows } else { Delay::Even };
+            congestion.on_feedback(from + Duration::from_millis(n * 200), &fates, delay, Some(40_000));
         }
         from + Duration::from_secs(seconds)
     }
@@ -316,12 +324,55 @@ mod tests {
                 })
                 .collect();
             lost.extend(fates.iter().map(|fate| !fate.arrived));
-            congestion.on_feedback(now, &fates, false, Some(sent as u64));
+            congestion.on_feedback(now, &fates, Delay::Even, Some(sent as u64));
         }
         let late = &lost[lost.len() / 2..];
         let share = late.iter().filter(|lost| **lost).count() as f64 / late.len() as f64;
         assert!(share < HEAVY_LOSS * 1.3, "{share} of what is sent in the second half minute");
         assert!(sent > 25_000.0, "and it is used: {sent}");
+    }
+
+    #[test]
+    fn a_queue_that_was_full_before_anything_was_sent_is_emptied() {
+        // Carries 55 kbit/s and holds 27,500 bits; before the first packet others had filled it.
+        let mut congestion = Congestion::default();
+        let start = Instant::now();
+        let (carries, most, mut trend) = (55_000.0, 27_500.0, crate::trend::Trend::default());
+        let (mut queue, mut lost, mut sent): (f64, Vec<(u64, bool)>, f64) = (most, Vec::new(), 80_000.0);
+        for n in 0..5 * 30_u64 {
+            let now = start + Duration::from_millis(n * 200);
+            sent = congestion.limit().map_or(80_000.0, |limit| f64::from(limit).min(80_000.0));
+            let fates: Vec<Fate> = (0..10)
+                .map(|p| {
+                    queue = (queue - carries * 0.02).max(0.0);
+                    let arrived = queue + sent * 0.02 <= most;
+                    queue += if arrived { sent * 0.02 } else { 0.0 };
+                    let left = now + Duration::from_millis(p * 20);
+                    let came = left.duration_since(start) + Duration::from_secs_f64(queue / carries);
+                    lost.push((n, !arrived));
+                    Fate { left, arrived, came: arrived.then_some(came) }
+                })
+                .collect();
+            let ways = fates.iter().filter_map(|fate| Some((fate.left, fate.came?)));
+            let delay = match (trend.on_report(ways), queue > 0.2 * carries) {
+                (true, _) => Delay::Grows,
+                (_, true) => Delay::Stands,
+                _ => Delay::Even,
+            };
+            congestion.on_feedback(now, &fates, delay, Some(sent as u64));
+        }
+        let late = lost.iter().filter(|(n, _)| *n >= 50);
+        let share = late.clone().filter(|(_, lost)| *lost).count() as f64 / late.count() as f64;
+        assert!(share < 0.05, "{share} after ten seconds");
+        assert!(sent > 35_000.0, "and it is used: {sent}");
+        // Where nothing is lost this way, the queue is in the other direction.
+        let mut congestion = Congestion::default();
+        for n in 0..50 {
+            let now = start + Duration::from_millis(n * 200);
+            let fates = [Fate { left: now, arrived: true, came: Some(now - start) }; 10];
+            congestion.on_feedback(now, &fates, Delay::Stands, Some(40_000));
+        }
+        assert_eq!(congestion.limit(), None);
     }
 
     #[test]
@@ -350,7 +401,12 @@ mod tests {
                         Fate { left: start + came, arrived, came: arrived.then_some(came) }
                     })
                     .collect();
-                congestion.on_feedback(start + Duration::from_millis(n * 200), &fates, false, Some(60_000));
+                congestion.on_feedback(
+                    start + Duration::from_millis(n * 200),
+                    &fates,
+                    Delay::Even,
+                    Some(60_000),
+                );
             }
             assert_eq!(congestion.limit(), None, "seed {seed}");
         }

@@ -69,6 +69,7 @@ mod queue;
 mod rate;
 mod reception;
 mod sink;
+mod standing;
 mod stats;
 mod steps;
 mod track;

@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::congestion::{Congestion, Fate};
+use crate::congestion::{Congestion, Delay, Fate};
 use crate::loss::Loss;
 use crate::rate::Rate;
+use crate::standing::Standing;
 use crate::stats::{Repairs, Reported};
 use crate::track::{AUDIO_CLOCK_RATE, TrackKind, VIDEO_CLOCK_RATE};
 
@@ -50,6 +51,7 @@ struct Inner {
     /// The same from the checks of the path.
     checked: Option<(Instant, Duration)>,
     repairs: Repairs,
+    standing: Standing,
     congestion: Congestion,
 }
 
@@ -142,7 +144,9 @@ impl Meter {
         if let (Some((_, sent)), true) = (sent, report.last_sender_report != 0) {
             let kept = Duration::from_secs_f64(f64::from(report.delay) / 65_536.0);
             // The peer's clock may be coarse; a round trip cannot be negative.
-            inner.round_trip = Some((now, now.saturating_duration_since(*sent).saturating_sub(kept)));
+            let trip = now.saturating_duration_since(*sent).saturating_sub(kept);
+            inner.round_trip = Some((now, trip));
+            inner.standing.on_round_trip(now, trip);
         }
         let clock = if kind == TrackKind::Audio { AUDIO_CLOCK_RATE } else { VIDEO_CLOCK_RATE };
         let loss = f64::from(report.fraction_lost) / 256.0;
@@ -164,12 +168,24 @@ impl Meter {
         let mut inner = self.lock();
         let [sound, videos] = [0, 1].map(|kind: usize| inner.sent[kind].bits_per_second(now));
         let sending = sound.into_iter().chain(videos).reduce(|a, b| a + b);
-        inner.congestion.on_feedback(now, fates, delay_grows, sending);
+        let delay = match (delay_grows, inner.standing.stands(now)) {
+            (true, _) => Delay::Grows,
+            (_, true) => Delay::Stands,
+            _ => Delay::Even,
+        };
+        inner.congestion.on_feedback(now, fates, delay, sending);
     }
 
     /// A check of the path in use was answered.
     pub(crate) fn on_checked(&self, now: Instant, round_trip: Duration) {
-        self.lock().checked = Some((now, round_trip));
+        let mut inner = self.lock();
+        inner.checked = Some((now, round_trip));
+        inner.standing.on_round_trip(now, round_trip);
+    }
+
+    /// What was known of the time a path takes is of another one.
+    pub(crate) fn on_path_lost(&self) {
+        self.lock().standing.forget();
     }
 
     /// Packets that we ask the peer for again, and those that then came.
@@ -193,6 +209,12 @@ impl Meter {
             at.filter(|(at, _)| now.saturating_duration_since(*at) <= REPORT_LASTS).map(|(_, trip)| trip)
         };
         known(&inner.round_trip).or_else(|| known(&inner.checked))
+    }
+
+    /// Whether this is a source of sound and more packets would make the path worse.
+    pub(crate) fn is_sound_congested(&self, now: Instant, ssrc: u32) -> bool {
+        let inner = self.lock();
+        of(&inner.local, ssrc) == Some(TrackKind::Audio) && inner.congestion.is_congested(now)
     }
 
     pub(crate) fn measured(&self, now: Instant) -> Measured {
