@@ -12,11 +12,11 @@
 
 use super::{
     call::Call,
-    delivery::Schedule,
     effect::{EffectKind, LinkId, SessionNo},
     input::EngineLink,
     machine::{Machine, Out},
     participant::Participant,
+    schedule::Schedule,
     signal::{Binding, Body, Fingerprint, Packet, Progress},
 };
 use crate::{

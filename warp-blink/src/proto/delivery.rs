@@ -6,29 +6,15 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::signal::{Body, Packet};
+use super::{
+    round_trip::RoundTrip,
+    schedule::Schedule,
+    signal::{Body, Packet},
+};
 use crate::{id::CallId, time::Instant};
 
-/// Waits before sending again, the last one repeating: 250 ms is a round trip over one gossip hop on a slow network,
-/// then doubling (RFC 6298 section 5.5) up to 4 s so that a returning network is used soon.
-const RESEND: [Duration; 5] = [
-    Duration::from_millis(250),
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(4),
-];
-
-/// Waits after a publish that found no subscriber. A subscription takes one exchange between neighbours; measured on
-/// loopback it is there after 5 to 60 ms.
-const NO_PEERS: [Duration; 4] = [
-    Duration::from_millis(20),
-    Duration::from_millis(50),
-    Duration::from_millis(100),
-    Duration::from_millis(200),
-];
-
-/// At most one bare acknowledgement in this time.
+/// At most one bare acknowledgement in this time, or in a quarter of a round trip where that is more: on a slow path each costs as much
+/// as a message.
 const ACK_EVERY: Duration = Duration::from_millis(50);
 
 /// How many messages may wait before candidates are dropped: a description, an answer, and the candidates of a
@@ -42,56 +28,14 @@ const STUCK: u32 = 8;
 /// Messages sent ahead of the oldest unacknowledged one.
 const WINDOW: u32 = 32;
 
-/// When something is sent next, and how often it was.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Schedule {
-    pub(super) next: Option<Instant>,
-    pub(super) sent: u32,
-    missed: usize,
-}
-
-impl Schedule {
-    pub(super) fn at(now: Instant) -> Self {
-        Self { next: Some(now), sent: 0, missed: 0 }
-    }
-
-    pub(super) fn is_due(&self, now: Instant) -> bool {
-        self.next.is_some_and(|t| t <= now)
-    }
-
-    /// Counts one transmission and sets the time of the next.
-    pub(super) fn transmitted(&mut self, now: Instant) {
-        let wait = RESEND[(self.sent as usize).min(RESEND.len() - 1)];
-        self.sent = self.sent.saturating_add(1);
-        self.next = Some(now + wait);
-    }
-
-    /// Takes back one transmission that found nobody. From the last step of its ladder on it waits as a resend does.
-    pub(super) fn found_nobody(&mut self, now: Instant) {
-        self.sent = self.sent.saturating_sub(1);
-        let late = self.missed.saturating_sub(NO_PEERS.len()).min(RESEND.len() - 1);
-        let wait = NO_PEERS.get(self.missed).copied().unwrap_or(RESEND[late]);
-        self.missed = self.missed.saturating_add(1);
-        self.next = Some(now + wait);
-    }
-
-    /// Somebody subscribed: if nobody was there before, go at once. Says whether it does.
-    pub(super) fn somebody_came(&mut self, now: Instant) -> bool {
-        let goes = self.missed > 0 && self.sent == 0;
-        if goes {
-            self.missed = 0;
-            self.next = Some(now);
-        }
-        goes
-    }
-}
-
 #[derive(Clone, Debug, PartialEq)]
 struct Waiting {
     seq: u32,
     generation: u32,
     body: Body,
     schedule: Schedule,
+    /// When it was sent for the first time.
+    since: Option<Instant>,
 }
 
 /// What became of a received sequence number.
@@ -115,6 +59,7 @@ pub(super) struct Delivery {
     bits: u32,
     ack_at: Option<Instant>,
     last_ack: Option<Instant>,
+    trip: RoundTrip,
 }
 
 /// Takes a received sequence number into what has arrived.
@@ -160,6 +105,7 @@ impl Delivery {
             bits: 0,
             ack_at: None,
             last_ack: None,
+            trip: RoundTrip::default(),
         }
     }
 
@@ -195,7 +141,8 @@ impl Delivery {
     }
 
     fn enqueue(&mut self, now: Instant, generation: u32, body: Body) {
-        self.queue.push_back(Waiting { seq: self.next_seq, generation, body, schedule: Schedule::at(now) });
+        let schedule = Schedule::at(now);
+        self.queue.push_back(Waiting { seq: self.next_seq, generation, body, schedule, since: None });
         self.next_seq += 1;
     }
 
@@ -251,7 +198,8 @@ impl Delivery {
     pub(super) fn receive(&mut self, now: Instant, seq: u32) -> Received {
         let received = receive(&mut self.cumulative, &mut self.bits, seq);
         if received != Received::TooFar {
-            let ack_at = self.last_ack.map_or(now, |t| (t + ACK_EVERY).max(now));
+            let every = ACK_EVERY.max(self.trip.quarter());
+            let ack_at = self.last_ack.map_or(now, |t| (t + every).max(now));
             self.ack_at = self.ack_at.or(Some(ack_at));
         }
         received
@@ -265,23 +213,37 @@ impl Delivery {
         self.next_seq = 1;
         for waiting in &mut self.queue {
             waiting.seq = self.next_seq;
-            waiting.schedule = Schedule::at(now);
+            (waiting.schedule, waiting.since) = (Schedule::at(now), None);
             self.next_seq += 1;
         }
         received
     }
 
+    /// An answer came so long after what it answers was first sent, before there was a session: see [`RoundTrip::took`].
+    pub(super) fn answered(&mut self, time: Duration, again: bool) {
+        self.trip.took(time, again);
+    }
+
     /// Takes an acknowledgement; how many messages it settled.
-    pub(super) fn acknowledged(&mut self, ack: u32, bits: u32) -> u64 {
+    pub(super) fn acknowledged(&mut self, now: Instant, ack: u32, bits: u32) -> u64 {
         let before = self.queue.len();
+        let mut took = None;
         self.queue.retain(|w| {
             let settled = w.seq <= ack
                 || (w.seq >= ack.saturating_add(2)
                     && w.seq - ack - 2 < 32
                     && bits >> (w.seq - ack - 2) & 1 == 1);
             // An acknowledgement of something never sent is nonsense.
-            !(settled && w.schedule.sent > 0)
+            let settled = settled && w.schedule.sent > 0;
+            if let Some(since) = w.since.filter(|_| settled) {
+                // The last one has waited for the least of them.
+                took = Some((now.since(since), w.schedule.sent > 1));
+            }
+            !settled
         });
+        if let Some((time, again)) = took {
+            self.trip.took(time, again);
+        }
         (before - self.queue.len()) as u64
     }
 
@@ -298,10 +260,12 @@ impl Delivery {
         let limit = self.limit();
         let (call, ack, ack_bits) = (self.call, self.cumulative, self.bits);
         let bare = self.unnumbered(0, Body::Ack);
+        let trip = self.trip;
         let mut out: Vec<Due> = Vec::new();
         for w in self.queue.iter_mut().take_while(|w| w.seq < limit).filter(|w| w.schedule.is_due(now)) {
             let again = w.schedule.sent > 0;
-            w.schedule.transmitted(now);
+            w.schedule.transmitted_over(now, trip);
+            w.since = w.since.or(Some(now));
             let packet =
                 Packet { seq: w.seq, ack, ack_bits, call, generation: w.generation, body: w.body.clone() };
             out.push(Due { packet, again });
@@ -330,6 +294,7 @@ impl Delivery {
     pub(super) fn found_nobody(&mut self, now: Instant, seq: u32) {
         if let Some(w) = self.queue.iter_mut().find(|w| w.seq == seq) {
             w.schedule.found_nobody(now);
+            w.since = w.since.filter(|_| w.schedule.sent > 0);
         }
     }
 
@@ -350,7 +315,7 @@ impl Delivery {
     /// There is a way again: everything that waits is sent at once, as if for the first time.
     pub(super) fn send_anew(&mut self, now: Instant) {
         for waiting in &mut self.queue {
-            waiting.schedule = Schedule::at(now);
+            (waiting.schedule, waiting.since) = (Schedule::at(now), None);
         }
     }
 
@@ -392,8 +357,30 @@ mod tests {
             times.extend(d.due(t).iter().map(|_| t.as_micros() / 1000));
         }
         assert_eq!(times, [0, 250, 750, 1750, 3750, 7750, 11_750]);
-        assert_eq!(d.acknowledged(1, 0), 1);
+        assert_eq!(d.acknowledged(at(0), 1, 0), 1);
         assert_eq!(d.next_timeout(), None);
+    }
+
+    #[test]
+    fn on_a_slow_path_nothing_is_sent_again_before_its_acknowledgement_can_be_there() {
+        let mut d = delivery();
+        d.answered(Duration::from_millis(900), true);
+        let mut sent = 0;
+        for n in 0..20 {
+            let now = n * 1_000;
+            d.push(at(now), 0, Body::Confirm);
+            for ms in (now..now + 900).step_by(50) {
+                sent += d.due(at(ms)).len();
+            }
+            d.acknowledged(at(now + 900), n as u32 + 1, 0);
+        }
+        assert_eq!((sent, d.queued()), (20, 0));
+        // Nor are acknowledgements said more often than that helps.
+        d.receive(at(30_000), 1);
+        assert_eq!(d.due(at(30_000)).len(), 1);
+        d.receive(at(30_010), 2);
+        let next = d.next_timeout().unwrap().since(at(30_000)).as_millis();
+        assert!((200..=225).contains(&next), "{next}");
     }
 
     #[test]
@@ -444,9 +431,9 @@ mod tests {
             d.push(at(0), 0, Body::Confirm);
         }
         d.due(at(0));
-        assert_eq!(d.acknowledged(1, 0b101), 3); // 1, 3 and 5
+        assert_eq!(d.acknowledged(at(0), 1, 0b101), 3); // 1, 3 and 5
         assert_eq!(d.queue.iter().map(|w| w.seq).collect::<Vec<_>>(), [2, 4]);
-        assert_eq!(d.acknowledged(u32::MAX, u32::MAX), 2);
+        assert_eq!(d.acknowledged(at(0), u32::MAX, u32::MAX), 2);
     }
 
     #[test]
@@ -456,7 +443,7 @@ mod tests {
             d.push(at(0), 0, body);
         }
         d.due(at(0));
-        d.acknowledged(1, 0);
+        d.acknowledged(at(0), 1, 0);
         d.receive(at(0), 1);
         d.receive(at(0), 3);
         assert_eq!(d.restart(at(10)), (1, 0b1));
@@ -473,7 +460,7 @@ mod tests {
             d.push(at(0), 0, Body::Confirm);
         }
         assert_eq!(d.due(at(0)).len(), WINDOW as usize);
-        assert_eq!(d.acknowledged(100, 0), u64::from(WINDOW));
+        assert_eq!(d.acknowledged(at(0), 100, 0), u64::from(WINDOW));
         assert_eq!(d.queued(), 8);
     }
 }

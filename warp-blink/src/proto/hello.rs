@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use super::{
     call::{Call, State},
-    delivery::Schedule,
     effect::{EffectKind, SessionNo},
     ending::Ending,
     input::Arrived,
     machine::{ARRIVING, MAX_CALLS, Machine, Out, Purpose},
     participant::{Participant, Stage, WelcomeOut},
+    schedule::Schedule,
     sessions::Held,
     signal::{Body, Hello, HelloKind, MediaFormat, SUITE_CLASSICAL, SUITE_HYBRID, Status, VERSION, Welcome},
     turning::TurnErrand,
@@ -247,8 +247,10 @@ impl Machine {
             self.counters.unexpected += 1;
             return;
         };
-        if let Some(p) = self.peer_mut(id, &from) {
-            p.hello = None;
+        if let Some(p) = self.peer_mut(id, &from)
+            && let Some(hello) = p.hello.take()
+        {
+            hello.answered(now, &mut p.delivery);
         }
         if self.peer(id, &from).is_some_and(Participant::is_called) {
             self.tell_offering(id, &from, out);

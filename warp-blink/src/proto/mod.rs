@@ -86,6 +86,8 @@ mod recordings;
 mod replay;
 mod restarting;
 mod resume;
+mod round_trip;
+mod schedule;
 mod sessions;
 pub mod signal;
 mod snapshot;

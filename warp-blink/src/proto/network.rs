@@ -9,7 +9,7 @@ use super::{
     effect::{EffectKind, Gift, SessionNo, TopicRef},
     ending::Ending,
     machine::{MAX_CALLS, Machine, Out, Purpose},
-    participant::{Participant, Stage},
+    participant::{Participant, Stage, WelcomeOut},
     people::AFTER_NOBODY,
     sessions::Held,
     signal::{Body, CallBody, EpochId, HelloKind, Lane, MediaFormat, Packet},
@@ -64,7 +64,11 @@ impl Machine {
         let mut invited = None;
         if let Some((kind, suite)) = answered {
             // The first message under a session that the other side opened: it is no replay.
-            invited = p.welcome.take().and_then(|welcome| welcome.invites);
+            let welcome = p.welcome.take();
+            if let Some((sent, again)) = welcome.as_ref().and_then(WelcomeOut::sent) {
+                p.delivery.answered(now.since(sent), again);
+            }
+            invited = welcome.and_then(|welcome| welcome.invites);
             let held = Held { no: session, kind, ours: false };
             let dropped = p.confirmed(now, held);
             if p.session == Some(held) {
@@ -82,7 +86,7 @@ impl Machine {
             self.on_old_packet(now, from, session, packet, out);
             return;
         }
-        let settled = p.delivery.acknowledged(packet.ack, packet.ack_bits);
+        let settled = p.delivery.acknowledged(now, packet.ack, packet.ack_bits);
         if packet.seq > 0 {
             p.heard_over_link = over_link;
         }

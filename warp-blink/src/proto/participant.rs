@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::{
-    delivery::{Delivery, Schedule},
+    delivery::Delivery,
     effect::SessionNo,
     link::Link,
     machine::ARRIVING,
+    schedule::Schedule,
     sessions::{Held, Retired},
     signal::{Announce, EpochId, Hello, HelloKind, Welcome},
 };
@@ -42,6 +43,13 @@ impl HelloOut {
         Self { hello, suite, session, attempts: 0, schedule: Schedule::at(now), published: false, since: now }
     }
 
+    /// The answer is here: so long do signals and their answers take, unless it found nobody at first.
+    pub(super) fn answered(&self, now: Instant, delivery: &mut Delivery) {
+        if self.attempts == self.schedule.sent {
+            delivery.answered(now.since(self.since), self.attempts > 1);
+        }
+    }
+
     /// On its way for six transmissions and more.
     pub(super) fn is_old(&self, now: Instant) -> bool {
         now.since(self.since) >= PATIENCE
@@ -62,6 +70,11 @@ pub(super) struct WelcomeOut {
 }
 
 impl WelcomeOut {
+    /// When it was sent last, and whether that was again.
+    pub(super) fn sent(&self) -> Option<(Instant, bool)> {
+        self.last.map(|last| (last, self.schedule.sent > 1))
+    }
+
     /// Its receiver has had the time to confirm it.
     pub(super) fn is_old(&self, now: Instant) -> bool {
         now.since(self.since) >= ARRIVING
