@@ -207,6 +207,15 @@ impl Host {
         self.exchange(&old, &[])
     }
 
+    /// The same with those of IPv6.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn only_v4(&mut self) -> Result<(), Error> {
+        let old: Vec<_> = self.addresses.iter().copied().filter(IpAddr::is_ipv6).collect();
+        self.exchange(&old, &[])
+    }
+
     /// Gives the host its k-th addresses, one of each family, beside those that it has.
     ///
     /// # Errors

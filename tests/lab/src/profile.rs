@@ -16,7 +16,7 @@ pub struct Profile {
     pub conditions: Conditions,
     /// Nothing passes for so long, once in a call.
     pub outage: Option<Duration>,
-    /// The hosts have addresses of IPv6 alone.
+    /// The hosts have addresses of IPv6 alone, else of IPv4 alone.
     pub v6: bool,
 }
 
