@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 /// Round trips are compared with the shortest of this time and the same before: 60 s. Who lets a queue stand for longer is taken at its word.
 const MEMORY: Duration = Duration::from_secs(60);
-/// A queue is what all round trips of so long have in common, of so many at least. 2.5 s and 3: checks are answered twice a second and
-/// reports once, and one that was held up by a machine or a radio is not alone in it.
-const LATELY: (Duration, usize) = (Duration::from_millis(2_500), 3);
-/// The most that are remembered of that time: thrice as many as come.
+/// A queue is what all round trips of so long have in common, of so many at least. 4 s and 3: checks are answered twice a second and
+/// reports once, and where half of everything is lost each way one of four comes. One that was held up by a machine or a radio is not
+/// alone in it.
+const LATELY: (Duration, usize) = (Duration::from_secs(4), 3);
+/// The most that are remembered of that time: twice as many as come.
 const MOST: usize = 24;
 /// What counts as a queue that stands. 200 ms: as in [`crate::trend`], half of what ITU-T G.114 allows for the whole way.
 const STANDS: Duration = Duration::from_millis(200);
@@ -79,7 +80,7 @@ mod tests {
         assert!(!standing.stands(start));
         feed(&mut standing, start, 0..1, |_| 110);
         feed(&mut standing, start, 1..3, |n| 900 + n % 100);
-        assert!(!standing.stands(at(3)), "one of the last 2.5 s was short");
+        assert!(!standing.stands(at(3)), "one of the last 4 s was short");
         feed(&mut standing, start, 3..30, |n| 900 + n % 100);
         assert!(standing.stands(at(30)));
         assert!(!standing.stands(at(40)), "nothing is known of lately");

@@ -26,6 +26,10 @@ const UNKNOWN: Duration = Duration::from_millis(100);
 const MOST: Duration = Duration::from_secs(1);
 /// How often something is sent again. 8: for some 6 s, in which the engine's own repetitions begin it anew.
 const ROUNDS: u32 = 8;
+/// What carries SCTP is not sent again beyond one time if it is longer than this. 1,400 bytes: what opens association and channel is far
+/// below, and the first messages may be more; before a narrow place they wait longer than any round trip says, and four times as much
+/// waits four times as long. SCTP itself sends again after a second.
+const SHORT: usize = 1_400;
 /// What is sent so long after a flight began is the engine's own repetition: it replaces what is kept. Below its 1 s, and more than
 /// anything needs to write one flight.
 const ENGINE: Duration = Duration::from_millis(900);
@@ -114,8 +118,16 @@ impl Handshake {
             return &[];
         }
         self.rounds += 1;
-        self.next = (self.rounds < ROUNDS).then(|| now + self.wait(round_trip));
+        let rounds = if self.is_long() { 1 } else { ROUNDS };
+        self.next = (self.rounds < rounds).then(|| now + self.wait(round_trip));
         &self.flight
+    }
+
+    /// Whether these are messages, and many.
+    fn is_long(&self) -> bool {
+        let carries = |datagram: &[u8]| content(datagram) == Some(APPLICATION_DATA);
+        let bytes: usize = self.flight.iter().map(|(_, datagram)| datagram.len()).sum();
+        bytes > SHORT && self.flight.iter().all(|(_, datagram)| carries(datagram))
     }
 
     /// A quarter more than the round trip, so that what is only on its way is not sent again, and each time twice as long (RFC 6347
@@ -222,6 +234,22 @@ mod tests {
         }
         assert_eq!((one.next(), one.carried), (None, MAX_CARRIED));
         assert!(one.heard.len() <= MAX_HEARD && one.flight.len() <= MAX_DATAGRAMS);
+    }
+
+    #[test]
+    fn long_messages_are_sent_again_once() {
+        let start = Instant::now();
+        let mut one = Handshake::default();
+        for n in 0..3 {
+            one.sent(start, TO, &[record(APPLICATION_DATA, n), vec![0; 600]].concat(), TRIP);
+        }
+        assert_eq!(repeats(&mut one, start), [(ms(100), 3)]);
+        // A certificate is as long, and has nobody else who sends it again soon.
+        let mut other = Handshake::default();
+        for n in 0..3 {
+            other.sent(start, TO, &[record(HANDSHAKE, n), vec![0; 600]].concat(), TRIP);
+        }
+        assert_eq!(repeats(&mut other, start).len(), ROUNDS as usize);
     }
 
     #[test]

@@ -36,6 +36,10 @@ const IN_VAIN: Duration = Duration::from_millis(300);
 /// How often a packet is asked for. 4: at 20 % loss in both directions, three of a thousand packets never come (a request
 /// stays without answer with 0.36; 0.36^4 is 1.7 %, of the 20 % that were lost).
 const TRIES: u8 = 4;
+/// Packets that may be asked for with each that comes, and at once. Half of one: enough for 25 % of loss with two requests each, on the
+/// short paths where packets are asked for; beyond that it is redundancy that helps. Where half of everything was lost before a place of
+/// 40 kbit/s, requests alone were 43 kbit/s (measured in the lab). The second: those of a gap that can be filled.
+const ASKS: (f64, f64) = (0.5, HISTORY as f64);
 /// Packets that are asked for at once, and sent ones that can be had again. 64: 1.3 s of speech at 20 ms. What is older comes
 /// too late for any jitter buffer; and a gap that is wider is an outage, of which only the end is of use.
 pub(super) const HISTORY: u16 = 64;
@@ -61,6 +65,8 @@ struct Stream {
     missing: BTreeMap<u64, Missing>,
     /// Whether the last packet brought copies.
     redundant: bool,
+    /// So many packets may be asked for.
+    asks: f64,
 }
 
 struct Missing {
@@ -78,6 +84,8 @@ impl Repairs {
 impl Stream {
     /// Whether the packet had been asked for.
     fn on_packet(&mut self, now: Instant, sequence: u16) -> bool {
+        let (each, most) = ASKS;
+        self.asks = (self.asks + each).min(most);
         let Some(highest) = self.highest else {
             // One cycle up leaves room for what was sent before.
             self.highest = Some(u64::from(sequence) + (1 << 16));
@@ -103,13 +111,19 @@ impl Stream {
             self.missing.clear();
         }
         self.missing.retain(|_, missing| missing.due > now || missing.asked < TRIES);
-        let due = self.missing.iter_mut().filter(|(_, missing)| missing.due <= now);
-        due.map(|(number, missing)| {
+        // The newest first, which are the likeliest to come in time. Others wait as if they had been asked for.
+        let due = self.missing.iter_mut().rev().filter(|(_, missing)| missing.due <= now);
+        let mut asked: Vec<u16> = Vec::new();
+        for (number, missing) in due {
             missing.asked += 1;
             missing.due = now + again;
-            *number as u16
-        })
-        .collect()
+            if self.asks >= 1.0 {
+                self.asks -= 1.0;
+                asked.push(*number as u16);
+            }
+        }
+        asked.reverse();
+        asked
     }
 }
 
@@ -198,6 +212,7 @@ impl Look for Repairs {
                 highest: None,
                 missing: BTreeMap::new(),
                 redundant: false,
+                asks: ASKS.1,
             });
         }
     }
@@ -213,7 +228,7 @@ mod tests {
     use crate::track::TrackKind;
 
     fn stream() -> Stream {
-        Stream { ssrc: 1, highest: None, missing: BTreeMap::new(), redundant: false }
+        Stream { ssrc: 1, highest: None, missing: BTreeMap::new(), redundant: false, asks: ASKS.1 }
     }
 
     #[test]
@@ -274,6 +289,21 @@ mod tests {
         }
         let asked = stream.due(now + PATIENCE, PATIENCE, false, false);
         assert_eq!(asked.first().zip(asked.last()), Some((&(14_000 - HISTORY), &13_999)));
+    }
+
+    #[test]
+    fn where_half_is_lost_not_everything_is_asked_for() {
+        let start = Instant::now();
+        let mut stream = stream();
+        let mut asked = 0;
+        for n in 0..1_000_u16 {
+            let now = start + Duration::from_millis(20) * u32::from(n);
+            if n % 2 == 0 {
+                stream.on_packet(now, n);
+            }
+            asked += stream.due(now + PATIENCE, Duration::from_millis(40), false, false).len();
+        }
+        assert!((250..=250 + usize::from(HISTORY)).contains(&asked), "{asked}");
     }
 
     #[test]
