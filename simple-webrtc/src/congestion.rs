@@ -31,6 +31,9 @@ const OF_THE_PATH: (f64, f64) = (0.35, 80_000.0);
 /// So many packets must have been heard of since the last decrease before their loss counts as heavy. 150: 3 s of speech; of 25 a
 /// path that loses a fifth by chance loses more than a third each minute, and one that loses in bursts far more often.
 const ENOUGH: usize = 150;
+/// Or so many, of which so large a share was lost: 1 s of speech and 45 %. By chance a path that loses a fifth comes to that in one of
+/// 100,000 seconds.
+const SURELY: (usize, f64) = (50, 0.45);
 /// Losses in a row beyond these are an outage, which says nothing of what may be sent after it: half a second of speech.
 const OUTAGE: usize = 25;
 /// Between two decreases: what is sent has to be heard of first. 1 s: a feedback interval, and a round trip with a full
@@ -106,8 +109,11 @@ impl Congestion {
         while self.arrived.len() > MOST || self.arrived.front().is_some_and(|(came, _)| old(came)) {
             self.arrived.pop_front();
         }
-        let enough = self.fresh.packets() >= ENOUGH;
-        let loss = self.fresh.loss().filter(|_| enough).map_or(0.0, |loss| loss.share);
+        let (few, most) = SURELY;
+        let packets = self.fresh.packets();
+        let loss = self.fresh.loss().map_or(0.0, |loss| loss.share);
+        let enough = packets >= ENOUGH || packets >= few && loss >= most;
+        let loss = if enough { loss } else { 0.0 };
         let sending = sending.map(|rate| rate as f64);
         // A queue that stands and overflows is full. Which direction it is in the losses say.
         let full = delay == Delay::Stands && loss > HEAVY_LOSS;

@@ -50,6 +50,8 @@ struct Inner {
     round_trip: Option<(Instant, Duration)>,
     /// The same from the checks of the path.
     checked: Option<(Instant, Duration)>,
+    /// When anything of the peer's sound, videos or reports came last.
+    came: Option<Instant>,
     repairs: Repairs,
     standing: Standing,
     congestion: Congestion,
@@ -122,6 +124,7 @@ impl Meter {
 
     pub(crate) fn on_received(&self, now: Instant, ssrc: u32, bytes: usize) {
         let mut inner = self.lock();
+        inner.came = Some(now);
         let Some(kind) = of(&inner.remote, ssrc) else { return };
         inner.received[index(kind)].on_bytes(now, bytes);
     }
@@ -166,6 +169,7 @@ impl Meter {
     /// The peer says what became of single packets.
     pub(crate) fn on_fates(&self, now: Instant, fates: &[Fate], delay_grows: bool) {
         let mut inner = self.lock();
+        inner.came = Some(now);
         let [sound, videos] = [0, 1].map(|kind: usize| inner.sent[kind].bits_per_second(now));
         let sending = sound.into_iter().chain(videos).reduce(|a, b| a + b);
         let delay = match (delay_grows, inner.standing.stands(now)) {
@@ -209,6 +213,11 @@ impl Meter {
             at.filter(|(at, _)| now.saturating_duration_since(*at) <= REPORT_LASTS).map(|(_, trip)| trip)
         };
         known(&inner.round_trip).or_else(|| known(&inner.checked))
+    }
+
+    /// Whether the peer was heard within so long, checks of the path apart.
+    pub(crate) fn hears(&self, now: Instant, within: Duration) -> bool {
+        self.lock().came.is_some_and(|at| now.saturating_duration_since(at) < within)
     }
 
     /// Whether this is a source of sound and more packets would make the path worse.

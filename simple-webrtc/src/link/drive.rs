@@ -26,6 +26,10 @@ use crate::track::Subscription;
 /// How often to look whether the peer has closed, should a sign of it have been missed.
 const CLOSED_CHECK: Duration = Duration::from_millis(250);
 
+/// Whoever was heard so lately is not silent, whatever became of the checks. 500 ms: two of the intervals in which peers report on what
+/// they hear, and some. Where half of everything is lost each way, one of ten silences of checks (1.5 s) is chance.
+const HEARD: Duration = Duration::from_millis(500);
+
 /// What a connection holds while it lives; everything in here is given back by `Link::close`.
 pub(super) struct Live {
     pub(super) connection: Arc<dyn Connection>,
@@ -59,6 +63,8 @@ pub(super) struct Live {
     /// Channels that were open before it was told that the connection is. There are no more than there are places.
     pub(super) early: Vec<Channel>,
     pub(super) judging: Judging,
+    /// The engine misses answers to its checks, and the peer is heard all the same.
+    pub(super) unanswered: bool,
 }
 
 impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
@@ -103,6 +109,7 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
             last_words: None,
             early: Vec::new(),
             judging: Judging::default(),
+            unanswered: false,
         });
         let states = match ready {
             Some((signaling, offer, gathering_until)) => {
@@ -158,7 +165,12 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
                     live.gathering_timed_out = true;
                     Vec::new()
                 }
-                _ = closed_check.tick() => self.look_for_close(live).await?,
+                _ = closed_check.tick() => {
+                    if live.unanswered && !live.connection.meter().hears(now(), HEARD) {
+                        live.inbox.sender().put(Signal::PathSilent);
+                    }
+                    self.look_for_close(live).await?
+                }
                 _ = judging.tick() => {
                     self.judge(live).await?;
                     Vec::new()
@@ -278,10 +290,20 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
                 }
                 Observation::PathFound
             }
-            Signal::PathFound => Observation::PathFound,
+            Signal::PathFound => {
+                live.unanswered = false;
+                Observation::PathFound
+            }
             Signal::PathSilent => match self.dtls(live).await? {
                 Dtls::Closed => Observation::RemoteClosed,
-                _ => Observation::PathSilent,
+                _ if live.connection.meter().hears(now(), HEARD) => {
+                    live.unanswered = true;
+                    return Ok(Vec::new());
+                }
+                _ => {
+                    live.unanswered = false;
+                    Observation::PathSilent
+                }
             },
             // A handshake that the peer ends with close_notify makes the engine report a connection, too.
             Signal::Secured => match self.dtls(live).await? {

@@ -2,12 +2,17 @@
 
 use super::*;
 use crate::LinkState::*;
-use crate::engine::Signal;
+use crate::engine::{Connection as _, Signal};
 
 const FIRST: Generation = Generation(1);
 
 fn restarts(fake: &Fake) -> usize {
     fake.calls().iter().filter(|call| **call == Call::Offer { restart: true }).count()
+}
+
+/// Something of the peer's sound comes.
+fn heard(fake: &Fake) {
+    fake.meter().on_received(crate::link::now(), 1, 100);
 }
 
 /// A connection that was accepted and is up.
@@ -44,6 +49,26 @@ async fn a_restart_shows_itself_offers_and_is_over_with_the_next_path() {
     assert_eq!(a.state().await, Connected);
     assert!(fake.calls().contains(&Call::Candidate(candidate(7, Some("theirs-2")))));
     a.silence().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_heard_is_not_silent_whatever_becomes_of_the_checks() {
+    let mut a = Side::plain();
+    let fake = a.connected("b", 1).await;
+    for _ in 0..8 {
+        heard(&fake);
+        fake.signal(Signal::PathSilent);
+        time::sleep(Duration::from_millis(400)).await;
+        heard(&fake);
+        time::sleep(Duration::from_millis(400)).await;
+        fake.signal(Signal::PathFound);
+    }
+    a.silence().await;
+    heard(&fake);
+    fake.signal(Signal::PathSilent);
+    let (state, after) = took(a.state()).await;
+    assert_eq!(state, Disconnected);
+    assert!((500..=750).contains(&after.as_millis()), "when nothing is heard any more: {after:?}");
 }
 
 #[tokio::test(start_paused = true)]
