@@ -17,6 +17,14 @@ def megabytes(kb):
     return f"{kb / 1024:.1f} MB"
 
 
+def memory(of, prefix=""):
+    """Resident, the same with shared pages in parts, and of it heap and stacks."""
+    return " / ".join(f"{of(f'{prefix}{name}_kb') / 1024:.1f}" for name in ["rss", "pss", "heap"])
+
+
+MEMORY = "memory, MB"
+
+
 def a_second(milli):
     per_second = milli / 1e3
     return f"{per_second:,.0f}" if per_second >= 100 else f"{per_second:.2g}"
@@ -32,7 +40,7 @@ def scale(counts, table):
 
     def goals():
         rows = []
-        for name, text in [("plain", "as files are sent"), ("processed", "with all voice processing")]:
+        for name, text in [("plain", "without voice processing"), ("processed", "with all voice processing")]:
             ppm = figure[f"talkers/{MOST_TALKERS}/{name}_cpu_ppm"]
             reached = "yes" if ppm <= CORE else "**no**"
             rows.append([f"a whole node in a call of {MOST_TALKERS + 1}, {text}", "one core", f"{ppm / CORE:.2f} cores", reached])
@@ -50,8 +58,7 @@ def scale(counts, table):
                     str(n),
                     core(of("cpu_ppm")),
                     core(of("cpu_most_ppm")),
-                    megabytes(of("rss_kb")),
-                    megabytes(of("pss_kb")),
+                    memory(of),
                     f"{of('gossip_messages'):,}",
                     f"{of('gossip_bytes') / 1024:,.0f}",
                     f"{of('link_messages'):,}",
@@ -60,7 +67,7 @@ def scale(counts, table):
                     f"{of('heard_us') / 1e3:,.0f}",
                 ]
             )
-        head = ["nodes", "of a core, each", "the busiest", "memory, each", "of that its own", "messages on gossip", "kB", "over links", "kB"]
+        head = ["nodes", "of a core, each", "the busiest", MEMORY, "messages on gossip", "kB", "over links", "kB"]
         return table([*head, "all joined, ms", "all hear all, ms"], rows)
 
     def talkers():
@@ -74,13 +81,12 @@ def scale(counts, table):
                     core(of("processed_cpu_ppm")),
                     core(of("plain_cpu_ppm") // n),
                     f"{max(of('plain_concealed_ppm'), of('processed_concealed_ppm')) / 1e4:.2f} %",
-                    megabytes(of("rss_kb")),
-                    megabytes(of("pss_kb")),
+                    memory(of),
                     f"{of('threads'):,}",
                     f"{of('sockets'):,}",
                 ]
             )
-        head = ["who talk to it", "of a core", "with processing", "without, by talker", "made up", "memory", "of that its own", "threads", "sockets"]
+        head = ["who talk to it", "of a core", "with processing", "without, by talker", "made up", MEMORY, "threads", "sockets"]
         return table(head, rows)
 
     def contacts():
@@ -93,21 +99,18 @@ def scale(counts, table):
                     f"{of('online'):,}",
                     core(of("cpu_ppm")),
                     *(a_second(of(f"{way}_{what}_milli")) for way in ["in", "out"] for what in ["messages", "bytes"]),
-                    megabytes(of("rss_kb")),
-                    megabytes(of("pss_kb")),
-                    megabytes(of("call/rss_kb")),
-                    megabytes(of("call/pss_kb")),
+                    memory(of),
+                    memory(of, "call/"),
                 ]
             )
-        head = ["contacts", "online", "of a core", "messages in a second", "bytes", "messages out", "bytes", "memory", "of that its own"]
-        return table([*head, "memory in a call", "of that its own"], rows)
+        head = ["contacts", "online", "of a core", "messages in a second", "bytes", "messages out", "bytes", MEMORY]
+        return table([*head, "with one call"], rows)
 
     def alone():
         of = lambda name: figure[f"alone/{name}"]
         rows = [["processor", core(of("cpu_ppm")) + " of a core"]]
         rows.append(["times that a thread is woken up", f"{a_second(of('wakeups_milli'))} a second"])
-        rows.append(["memory", megabytes(of("rss_kb"))])
-        rows.append(["of that its own: what is shared counts in parts", megabytes(of("pss_kb"))])
+        rows.append([MEMORY, memory(of)])
         rows += [[text, f"{of(name):,}"] for name, text in [("threads", "threads"), ("sockets", "sockets"), ("tasks", "tasks")]]
         return table(["a node that knows nobody", "takes"], rows)
 

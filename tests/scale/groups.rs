@@ -57,6 +57,7 @@ fn call(scale: &Scale, nodes: u32) -> Result<(), String> {
         ("rss_kb", held.iter().map(|held| held.rss_kb).collect::<Vec<_>>()),
         ("peak_kb", held.iter().map(|held| held.peak_kb).collect()),
         ("pss_kb", held.iter().map(|held| held.pss_kb).collect()),
+        ("heap_kb", held.iter().map(|held| held.heap_kb).collect()),
     ] {
         tell(of(name), median(of_one));
     }

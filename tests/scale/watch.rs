@@ -97,6 +97,7 @@ pub(crate) fn tell_memory(name: &str, held: &Held) {
     tell(format_args!("{name}/rss_kb"), held.rss_kb);
     tell(format_args!("{name}/peak_kb"), held.peak_kb);
     tell(format_args!("{name}/pss_kb"), held.pss_kb);
+    tell(format_args!("{name}/heap_kb"), held.heap_kb);
 }
 
 /// Packets of 20 ms that come from each who talks, in a second; the statistics are made once a second, so a second may be missing.

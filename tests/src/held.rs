@@ -11,6 +11,8 @@ pub struct Held {
     pub peak_kb: u64,
     /// The same with each shared page divided by those who share it.
     pub pss_kb: u64,
+    /// Of the resident memory what no file holds: heap and stacks.
+    pub heap_kb: u64,
     /// Open files of all kinds.
     pub files: u64,
     /// Of these, sockets.
@@ -40,6 +42,7 @@ impl Held {
         let mut held = Self {
             rss_kb: find("VmRSS")?,
             peak_kb: find("VmHWM")?,
+            heap_kb: find("RssAnon")?,
             threads: find("Threads")?,
             ..Self::default()
         };
@@ -79,6 +82,7 @@ mod tests {
     fn what_this_process_does_is_seen() {
         let before = Held::of(std::process::id()).unwrap();
         assert!(before.rss_kb > 0 && before.peak_kb >= before.rss_kb / 2 && before.pss_kb > 0, "{before:?}");
+        assert!((1..before.rss_kb).contains(&before.heap_kb), "{before:?}");
         // More than tests beside this one close meanwhile.
         let sockets: Vec<_> = (0..40).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
         thread::sleep(Duration::from_millis(1));
