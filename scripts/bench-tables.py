@@ -427,7 +427,7 @@ RUNS = {
     "audio": (audio, 20, {}),
     "proto": (proto, 80, {"effects": 70, "nonsense": 70, "inputs": 6, "held": 9}),
     "reach": (reach, 0, {"reach": 25, "signals": 15}),
-    "scale": (lambda _, counts: scale_tables.scale(counts, table), 0, {"scale": 160}),
+    "scale": (lambda _, counts: scale_tables.scale(counts, table), 0, {"scale": 170}),
     "links": (
         links,
         0,

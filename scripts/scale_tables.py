@@ -59,6 +59,8 @@ def scale(counts, table):
                     core(of("cpu_ppm")),
                     core(of("cpu_most_ppm")),
                     memory(of),
+                    f"{of('signals'):,}",
+                    f"{of('signals_again'):,}",
                     f"{of('gossip_messages'):,}",
                     f"{of('gossip_bytes') / 1024:,.0f}",
                     f"{of('link_messages'):,}",
@@ -67,7 +69,7 @@ def scale(counts, table):
                     f"{of('heard_us') / 1e3:,.0f}",
                 ]
             )
-        head = ["nodes", "of a core, each", "the busiest", MEMORY, "messages on gossip", "kB", "over links", "kB"]
+        head = ["nodes", "of a core, each", "the busiest", MEMORY, "signals", "sent again", "messages on gossip", "kB", "over links", "kB"]
         return table([*head, "all joined, ms", "all hear all, ms"], rows)
 
     def talkers():

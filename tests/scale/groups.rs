@@ -41,6 +41,8 @@ fn call(scale: &Scale, nodes: u32) -> Result<(), String> {
     tell(of("gossip_bytes"), after.published.bytes - before.published.bytes);
     tell(of("link_messages"), after.over_links.messages - before.over_links.messages);
     tell(of("link_bytes"), after.over_links.bytes - before.over_links.bytes);
+    tell(of("signals"), after.sent - before.sent);
+    tell(of("signals_again"), after.resent - before.resent);
     thread::sleep(scale.settle);
     let done = look_at(&mut all.iter_mut().collect::<Vec<_>>(), scale.look)?;
     for done in &done {
@@ -69,6 +71,8 @@ fn sum(all: &mut [Child]) -> Result<Sample, String> {
     let mut sum = Sample::default();
     for child in all {
         let sample = child.sample()?;
+        sum.sent += sample.sent;
+        sum.resent += sample.resent;
         for (sum, of) in [(&mut sum.published, sample.published), (&mut sum.over_links, sample.over_links)] {
             sum.messages += of.messages;
             sum.bytes += of.bytes;

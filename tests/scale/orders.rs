@@ -43,6 +43,9 @@ pub(crate) struct Sample {
     pub(crate) connected: u64,
     /// What it gave to gossip, and somebody took.
     pub(crate) published: Tally,
+    /// Signals that it sent, by any way, and sent again because no acknowledgement came.
+    pub(crate) sent: u64,
+    pub(crate) resent: u64,
     /// Messages of gossip for it.
     pub(crate) heard_of: u64,
     /// Signals that it sent over links.

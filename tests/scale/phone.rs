@@ -141,7 +141,7 @@ async fn perform(order: Order, blink: &Blink, counted: Option<&Counted>) -> Resu
             if let Some(counted) = counted {
                 counted.fill(&mut sample);
             }
-            sound(blink, &mut sample);
+            statistics(blink, &mut sample);
             return say("sample", json!({"of": sample}));
         }
     }
@@ -159,8 +159,10 @@ pub(crate) fn tasks() -> u64 {
     Handle::current().metrics().num_alive_tasks() as u64
 }
 
-fn sound(blink: &Blink, sample: &mut Sample) {
+fn statistics(blink: &Blink, sample: &mut Sample) {
     let snapshot = blink.snapshot();
+    let counters = &snapshot.statistics.counters;
+    (sample.sent, sample.resent) = (counters.sent, counters.resent);
     for sound in snapshot.statistics.links.iter().filter_map(|link| link.stats.sound.as_deref()) {
         sample.talkers += 1;
         sample.packets += sound.received;

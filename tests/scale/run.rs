@@ -108,16 +108,15 @@ fn measure(arguments: &Arguments) -> Result<(), String> {
     let scale = if arguments.tiny { Scale::tiny(speech) } else { Scale::whole(speech) };
     watch::tell("optimised", u8::from(!cfg!(debug_assertions)));
     watch::tell("cores", thread::available_parallelism().map_or(1, usize::from));
-    let parts: [(Part, fn(&Scale) -> Result<(), String>); 4] = [
-        (Part::Alone, alone::measure),
-        (Part::Groups, groups::measure),
-        (Part::Talkers, talkers::measure),
-        (Part::Contacts, contacts::measure),
-    ];
-    for (part, measure) in parts {
+    for part in [Part::Alone, Part::Groups, Part::Talkers, Part::Contacts] {
         if arguments.only.is_empty() || arguments.only.contains(&part) {
             eprintln!("{part:?} ...");
-            measure(&scale)?;
+            match part {
+                Part::Alone => alone::measure(&scale),
+                Part::Groups => groups::measure(&scale),
+                Part::Talkers => talkers::measure(&scale),
+                Part::Contacts => contacts::measure(&scale),
+            }?;
         }
     }
     watch::conclude();
