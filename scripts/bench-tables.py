@@ -14,6 +14,8 @@ import re
 import subprocess
 import sys
 
+import scale_tables
+
 UNITS = {"ps": 1e-3, "ns": 1.0, "µs": 1e3, "ms": 1e6, "s": 1e9}
 ROW = re.compile(r"^([│ ]*[├╰]─ )(\S+) +(.*)$")
 TIME = re.compile(r"([\d.]+) (ps|ns|µs|ms|s)\b")
@@ -425,6 +427,7 @@ RUNS = {
     "audio": (audio, 20, {}),
     "proto": (proto, 80, {"effects": 70, "nonsense": 70, "inputs": 6, "held": 9}),
     "reach": (reach, 0, {"reach": 25, "signals": 15}),
+    "scale": (lambda _, counts: scale_tables.scale(counts, table), 0, {"scale": 170}),
     "links": (
         links,
         0,
@@ -455,12 +458,16 @@ def main():
         record = {"machine": machine, **counts, "times": times}
         made = RUNS[output.name][0](times, counts)
         made[f"{output.name} machine"] = "{processor}, {cores} cores, Rust {rustc}.".format(**machine)
-        if output.name == "reach":
+        if output.name in ("reach", "scale"):
             # These cannot be taken in a moment, nor by everybody: when and how they were taken belongs to them.
             today = datetime.date.today().isoformat()
             record["machine"] = {**machine, "date": today}
-            how = "in release" if counts["reach"]["optimised"] else "in the profile of the tests, which optimises less"
-            made["reach machine"] = made["reach machine"][:-1] + f"; {counts['reach']['phones']} phones, {today}, {how}."
+            if output.name == "reach":
+                how = "in release" if counts["reach"]["optimised"] else "in the profile of the tests, which optimises less"
+                how = f"{counts['reach']['phones']} phones, {today}, {how}"
+            else:
+                how = f"{today}, {scale_tables.how(counts)}"
+            made[f"{output.name} machine"] = made[f"{output.name} machine"][:-1] + f"; {how}."
         (DOCS / "benchmarks").mkdir(exist_ok=True)
         json_file = DOCS / "benchmarks" / f"{output.name}.json"
         json_file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

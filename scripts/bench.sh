@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Measures in release what messages, the machine, connections, sound and being found cost, and writes the figures into
-# docs/benchmarks.md and the JSON beside it. `bench.sh wire`, `proto`, `links`, `audio` and `reach` measure one of them and leave the others' figures
-# as they are. Any other arguments are those of the first two (a filter, --min-time 1): with them, nothing is written.
-# `bench.sh try` runs each of the first two and of sound once, and being found with two phones, built as the tests are: whether they
-# work, in minutes. It writes nothing.
+# Measures in release what messages, the machine, connections, sound, being found and many people cost, and writes the figures into
+# docs/benchmarks.md, and the JSON and the plots beside it. `bench.sh wire`, `proto`, `links`, `audio`, `reach` and `scale` measure one
+# of them and leave the others' figures as they are; `bench.sh plots` makes the plots anew of what was measured before.
+# Any other arguments are those of the first two (a filter, --min-time 1): with them, nothing is written.
+# `bench.sh try` runs each of the first two and of sound once, being found with two phones, and the smallest of each kind of call, built
+# as the tests are: whether they work, in minutes. It writes nothing.
 # Take figures in a quiet moment: a busy machine shows in the median first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,15 +14,21 @@ all=(wire proto)
 links=yes
 audio=yes
 reach=yes
+scale=yes
 case "${1:-}" in
     "") ;;
-    wire | proto) all=("$1") links= audio= reach= ;;
-    links) all=() audio= reach= ;;
-    audio) all=() links= reach= ;;
-    reach) all=() links= audio= ;;
+    wire | proto) all=("$1") links= audio= reach= scale= ;;
+    links) all=() audio= reach= scale= ;;
+    audio) all=() links= reach= scale= ;;
+    reach) all=() links= audio= scale= ;;
+    scale) all=() links= audio= reach= ;;
+    plots) exec python3 scripts/bench_plots.py ;;
     try)
         cargo test --workspace --locked --bench wire --bench proto --bench audio -- --test
-        exec cargo test --workspace --locked --bench reach -- --phones 0
+        cargo test --workspace --locked --bench reach -- --phones 0
+        # With a test, so that the features of dependencies are those of the tests.
+        cargo build --workspace --locked --bin scale --test house
+        exec "${CARGO_TARGET_DIR:-target}/debug/scale" --try
         ;;
     *) exec cargo bench --quiet "${package[@]}" "${all[@]/#/--bench=}" -- --color never "$@" ;;
 esac
@@ -52,4 +59,9 @@ if [ -n "$reach" ]; then
     ulimit -S -n "$(ulimit -H -n)"
     cargo bench --quiet --locked -p warp-blink --bench reach -- --phones "$phones" | tee "$out/reach"
 fi
+if [ -n "$scale" ]; then
+    cargo build --quiet --release --locked -p blink-tests --bin scale
+    "${CARGO_TARGET_DIR:-target}/release/scale" | tee "$out/scale"
+fi
 python3 scripts/bench-tables.py "$out"/*
+python3 scripts/bench_plots.py

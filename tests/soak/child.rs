@@ -1,15 +1,14 @@
 //! A phone as the soak sees it: a process that says lines, is told lines, and takes memory and files.
 
 use std::{
-    env, fs,
-    io::{BufRead as _, BufReader, Write as _},
+    env,
     net::{Ipv4Addr, SocketAddr},
-    process::{self, ChildStdin, Command, Stdio},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    process::Command,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use blink_tests::{e2e::Spoken, held::Held};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use warp_blink::{NodeKey, PublicKey};
@@ -24,24 +23,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Child {
     pub(crate) name: &'static str,
     seed: u8,
-    process: process::Child,
-    input: Option<ChildStdin>,
-    said: Arc<Said>,
+    process: Spoken,
     /// Where its node listens.
     pub(crate) address: SocketAddr,
-}
-
-#[derive(Debug, Default)]
-struct Said {
-    /// Lines that nobody has forgotten, and whether it has ended.
-    lines: Mutex<(Vec<Value>, bool)>,
-    more: Condvar,
-}
-
-impl Said {
-    fn lock(&self) -> MutexGuard<'_, (Vec<Value>, bool)> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// What a process takes at a moment.
@@ -80,28 +64,14 @@ impl Child {
         peers: &[String],
     ) -> Result<Self, String> {
         let soak = env::current_exe().map_err(|error| error.to_string())?;
-        let mut process = Command::new(soak)
+        let mut command = Command::new(soak);
+        command
             .args(["phone", "--seed", &seed.to_string(), "--luck", &luck.to_string()])
             .args(["--fast", &fast.to_string()])
-            .args(peers.iter().flat_map(|peer| ["--peer", peer.as_str()]))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|error| format!("{name}: {error}"))?;
-        let said = Arc::new(Said::default());
-        let (input, output, into) = (process.stdin.take(), process.stdout.take(), said.clone());
-        thread::spawn(move || {
-            for line in output.into_iter().flat_map(|output| BufReader::new(output).lines()) {
-                let Ok(line) = line else { break };
-                let value = serde_json::from_str(&line).unwrap_or(Value::String(line));
-                into.lock().0.push(value);
-                into.more.notify_all();
-            }
-            into.lock().1 = true;
-            into.more.notify_all();
-        });
+            .args(peers.iter().flat_map(|peer| ["--peer", peer.as_str()]));
+        let process = Spoken::start(name, &mut command)?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let mut child = Self { name, seed, process, input, said, address };
+        let mut child = Self { name, seed, process, address };
         let ready = child.wait("ready")?;
         let listens = ready["addresses"][0].as_str().unwrap_or_default();
         let port = listens.split('/').nth(4).and_then(|port| port.parse().ok());
@@ -116,17 +86,17 @@ impl Child {
 
     /// What it has said so far is not waited for any more.
     pub(crate) fn forget(&self) {
-        self.said.lock().0.clear();
+        self.process.forget();
     }
 
     /// The first line of this event, as soon as it is there.
     pub(crate) fn wait(&self, event: &str) -> Result<Value, String> {
-        self.wait_for(event, PATIENCE, |line| line["event"] == event)
+        self.process.wait(event, PATIENCE, |line| line["event"] == event)
     }
 
     /// The link is in this state, now or soon.
     pub(crate) fn link(&self, state: &str, patience: Duration) -> Result<Value, String> {
-        self.wait_for(&format!("link {state}"), patience, |line| {
+        self.process.wait(&format!("link {state}"), patience, |line| {
             line["event"] == "link" && line["state"]["state"] == state
         })
     }
@@ -136,58 +106,22 @@ impl Child {
         self.link("reconnecting", Duration::ZERO).is_ok()
     }
 
-    fn wait_for(
-        &self,
-        what: &str,
-        patience: Duration,
-        wanted: impl Fn(&Value) -> bool,
-    ) -> Result<Value, String> {
-        let until = Instant::now() + patience;
-        let mut lines = self.said.lock();
-        loop {
-            if let Some(line) = lines.0.iter().find(|line| wanted(line)) {
-                return Ok(line.clone());
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            if lines.1 || left.is_zero() {
-                let said: Vec<_> = lines.0.iter().map(|line| format!("\n    {line}")).collect();
-                let why = if lines.1 { "it has ended" } else { "time is over" };
-                return Err(format!("{}: no {what}: {why}; it said{}", self.name, said.concat()));
-            }
-            lines = self.said.more.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-
     /// Has it do something.
     pub(crate) fn tell(&mut self, order: &Value) -> Result<(), String> {
-        let Some(input) = &mut self.input else { return Ok(()) };
-        writeln!(input, "{order}").and_then(|()| input.flush()).map_err(|e| format!("{}: {e}", self.name))
+        self.process.tell(order)
     }
 
     /// What it tells of itself.
     pub(crate) fn sample(&mut self) -> Result<Value, String> {
-        self.said.lock().0.retain(|line| line["event"] != "sample");
-        self.tell(&json!({"do": "sample"}))?;
-        self.wait("sample")
+        self.process.ask(&json!({"do": "sample"}), "sample", PATIENCE)
     }
 
     /// What it takes.
     pub(crate) fn figures(&mut self) -> Result<Figures, String> {
         let sample = self.sample()?;
         let number = |field: &str| sample[field].as_f64().unwrap_or(f64::NAN);
-        let of = format!("/proc/{}", self.process.id());
-        let failed = |error: std::io::Error| format!("{}: {error}", self.name);
-        let status = fs::read_to_string(format!("{of}/status")).map_err(failed)?;
-        let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let rss = rss.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
-        let (mut files, mut sockets) = (0.0, 0.0);
-        for file in fs::read_dir(format!("{of}/fd")).map_err(failed)?.flatten() {
-            files += 1.0;
-            // One that was closed meanwhile is none.
-            let to = fs::read_link(file.path()).unwrap_or_default();
-            sockets += f64::from(u8::from(to.to_string_lossy().starts_with("socket:")));
-        }
-        let rss = rss.ok_or_else(|| format!("{}: /proc tells no memory", self.name))?;
+        let held = Held::of(self.process.id()).map_err(|error| format!("{}: {error}", self.name))?;
+        let [rss, files, sockets] = [held.rss_kb, held.files, held.sockets].map(|number| number as f64);
         Ok(Figures { rss, heap: number("heap") / 1024.0, files, sockets, tasks: number("tasks") })
     }
 
@@ -207,14 +141,6 @@ impl Child {
 
     /// It is gone at once, and says goodbye to nobody.
     pub(crate) fn kill(&mut self) {
-        // One that has ended already is as dead.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-impl Drop for Child {
-    fn drop(&mut self) {
-        self.kill();
+        self.process.kill();
     }
 }

@@ -1,4 +1,5 @@
 //! Helpers of the multi-node tests.
 
 pub mod e2e;
+pub mod held;
 pub mod soak;

@@ -48,6 +48,9 @@ pub mod driver;
 pub mod ports;
 
 #[cfg(feature = "node")]
+#[doc(hidden)]
+pub use blink::Outside;
+#[cfg(feature = "node")]
 pub use blink::{Audio, Blink, Builder, Call, Caller, Events, Failed, Memory, Watch};
 pub use config::{Admission, Config, PostQuantum, PreConnect, TurnFor, WhenBusy};
 #[cfg(feature = "node")]

@@ -10,6 +10,7 @@
 //! - [`sound`]: a signal that is known at every moment, and an ear that finds it again in a recording.
 //! - [`profile`]: the networks that whole calls are measured over; `calls`: those calls, with `blink` and with Chromium.
 //! - `phone`, `bootstrap`, `relay`: the `blink` command, as a phone and as a node in between, and coturn as processes in hosts.
+//! - `processor`: what processes, and the whole machine, take of the processor.
 
 pub mod link;
 pub mod mesh;
@@ -33,6 +34,8 @@ mod nat;
 mod phone;
 #[cfg(target_os = "linux")]
 mod process;
+#[cfg(target_os = "linux")]
+pub mod processor;
 #[cfg(target_os = "linux")]
 mod relay;
 #[cfg(target_os = "linux")]

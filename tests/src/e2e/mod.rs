@@ -4,13 +4,15 @@ pub mod phone;
 mod process;
 mod proxy;
 mod sound;
+mod spoken;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use self::{
     process::{Process, command},
-    proxy::Proxy,
+    proxy::{Passed, Proxy},
     sound::{Speech, write_wav},
+    spoken::Spoken,
 };
 
 /// Calls one at a time: on a small machine two would starve each other's audio. Hold it for the whole test.

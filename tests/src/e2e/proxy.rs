@@ -24,8 +24,23 @@ struct Wire {
     cut: Mutex<bool>,
     healed: Condvar,
     over: AtomicBool,
-    /// Of both directions.
+    /// There, and back.
+    passed: [Tally; 2],
+}
+
+#[derive(Debug, Default)]
+struct Tally {
     bytes: AtomicU64,
+    pieces: AtomicU64,
+}
+
+/// What has passed in one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Passed {
+    /// Bytes.
+    pub bytes: u64,
+    /// How often something came: what was written at once counts once, unless the machine was busy.
+    pub pieces: u64,
 }
 
 impl Proxy {
@@ -36,8 +51,8 @@ impl Proxy {
     pub fn new(to: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let port = listener.local_addr()?.port();
-        let (to, cut, healed, over, bytes) = (Mutex::new(to), Mutex::new(false), Condvar::new(), false, 0);
-        let wire = Arc::new(Wire { to, cut, healed, over: over.into(), bytes: AtomicU64::new(bytes) });
+        let (to, cut, healed, over) = (Mutex::new(to), Mutex::new(false), Condvar::new(), false.into());
+        let wire = Arc::new(Wire { to, cut, healed, over, passed: Default::default() });
         let own = wire.clone();
         thread::Builder::new().name("proxy".into()).spawn(move || own.listen(&listener))?;
         Ok(Self { port, wire })
@@ -63,7 +78,14 @@ impl Proxy {
     /// How many bytes have passed so far, in both directions together.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.wire.bytes.load(Ordering::Relaxed)
+        self.passed().iter().map(|passed| passed.bytes).sum()
+    }
+
+    /// What has passed so far to whom it leads, and back.
+    #[must_use]
+    pub fn passed(&self) -> [Passed; 2] {
+        let read = |of: &AtomicU64| of.load(Ordering::Relaxed);
+        self.wire.passed.each_ref().map(|of| Passed { bytes: read(&of.bytes), pieces: read(&of.pieces) })
     }
 }
 
@@ -94,21 +116,23 @@ impl Wire {
             stream.set_nodelay(true)?;
         }
         let (back, forth) = ((to.try_clone()?, from.try_clone()?), (from, to));
-        for (from, to) in [back, forth] {
+        for (direction, (from, to)) in [forth, back].into_iter().enumerate() {
             let wire = self.clone();
-            thread::Builder::new().name("proxy wire".into()).spawn(move || wire.carry(from, to))?;
+            let carry = move || wire.carry(from, to, &wire.passed[direction]);
+            thread::Builder::new().name("proxy wire".into()).spawn(carry)?;
         }
         Ok(())
     }
 
-    fn carry(&self, mut from: TcpStream, mut to: TcpStream) {
+    fn carry(&self, mut from: TcpStream, mut to: TcpStream, passed: &Tally) {
         let mut buffer = [0; 16 * 1024];
         while let Ok(read) = from.read(&mut buffer)
             && read > 0
         {
             let cut = self.cut.lock().unwrap_or_else(PoisonError::into_inner);
             drop(self.healed.wait_while(cut, |cut| *cut));
-            self.bytes.fetch_add(read as u64, Ordering::Relaxed);
+            passed.bytes.fetch_add(read as u64, Ordering::Relaxed);
+            passed.pieces.fetch_add(1, Ordering::Relaxed);
             if to.write_all(&buffer[..read]).is_err() {
                 break;
             }
@@ -137,6 +161,9 @@ mod tests {
         other.write_all(b"pong").unwrap();
         here.read_exact(&mut buffer).unwrap();
         assert_eq!((&buffer, proxy.bytes()), (b"pong", 8));
+        here.write_all(b"and").unwrap();
+        other.read_exact(&mut buffer[..3]).unwrap();
+        assert_eq!(proxy.passed(), [Passed { bytes: 7, pieces: 2 }, Passed { bytes: 4, pieces: 1 }]);
 
         proxy.cut(true);
         here.write_all(b"held").unwrap();

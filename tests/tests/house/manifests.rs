@@ -23,7 +23,8 @@ const MAY_USE: &[(&str, &[&str], &[&str])] = &[
     ("blink-lab", &["simple-webrtc"], &["webrtc", "rtc", "cpal", "opus", "rust-ipfs", "libp2p"]),
     (
         "blink-tests",
-        &["warp-blink", "blink-examples", "host-media", "simple-webrtc"],
+        // Of the lab, how processor time is read.
+        &["warp-blink", "blink-examples", "host-media", "simple-webrtc", "blink-lab"],
         &["webrtc", "rtc", "cpal", "opus"],
     ),
 ];

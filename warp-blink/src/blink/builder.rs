@@ -6,7 +6,11 @@ use futures::future::BoxFuture;
 use rust_ipfs::Ipfs;
 use simple_webrtc::{Faults, IceServer};
 
-use super::{Blink, real::real_media};
+use super::{
+    Blink,
+    outside::{Change, Memory, Outside},
+    real::real_media,
+};
 use crate::{
     config::{Admission, Config},
     driver::{
@@ -14,8 +18,6 @@ use crate::{
         diary::Recording,
         door::{Ask, Caller},
         media::Audio,
-        memory_gossip::MemoryHub,
-        memory_media::MemoryLinks,
         node::{AddressError, IpfsGossip, NodeAddress, NodeConfig, NodeFinding, NodeLink, RelayConfig},
         store::SealedStore,
         turn::{Friends, TurnConfig, TurnServer},
@@ -25,15 +27,6 @@ use crate::{
     ports::{gossip::Gossip, media::Media, store::Store},
     reach::{Address, FindConfig, Place},
 };
-
-/// Gossip and links in memory: where phones of one test meet.
-#[derive(Clone, Debug, Default)]
-pub struct Memory {
-    /// The gossip between them.
-    pub hub: MemoryHub,
-    /// The links between them.
-    pub links: MemoryLinks,
-}
 
 enum Carrier {
     Own,
@@ -74,6 +67,7 @@ pub struct Builder {
     ask: Option<Ask>,
     lossy: bool,
     faults: Option<Faults>,
+    outside: Option<Change>,
     recording: Option<Recording>,
     #[cfg(test)]
     tap: crate::driver::hoard::Tap,
@@ -111,6 +105,7 @@ impl Builder {
             ask: None,
             lossy: false,
             faults: None,
+            outside: None,
             recording: None,
             #[cfg(test)]
             tap: Default::default(),
@@ -350,6 +345,13 @@ impl Builder {
         self
     }
 
+    /// For measurements: what the phone needs from outside goes through this first.
+    #[doc(hidden)]
+    pub fn outside(mut self, change: impl FnOnce(Outside) -> Outside + Send + 'static) -> Self {
+        self.outside = Some(Box::new(change));
+        self
+    }
+
     /// Remembers here what should outlive a restart: addresses of nodes, the contact token, what peers gave of theirs, which
     /// calls rang on their first message, the calls that a later run can [resume](Blink::resume) (for a day), and whom to tell
     /// of a call that they missed (for a week). Entries are sealed under a key of the identity before the store sees them.
@@ -446,6 +448,11 @@ impl Builder {
                 };
                 (gossip, Arc::new(media))
             }
+        };
+        let outside = Outside { gossip, media };
+        let Outside { gossip, media } = match self.outside {
+            Some(change) => change(outside),
+            None => outside,
         };
         let (public_key, node_id) = (self.identity.public(), gossip.node());
         let store = self.store.map(|s| Arc::new(SealedStore::new(s, &self.identity)));

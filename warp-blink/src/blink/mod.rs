@@ -4,6 +4,7 @@ mod builder;
 mod call;
 mod calls;
 mod events;
+mod outside;
 mod real;
 mod sound;
 mod watch;
@@ -14,9 +15,10 @@ use simple_webrtc::{Channel, ChannelOptions};
 use tokio::sync::{broadcast, mpsc, oneshot, watch as state};
 
 pub use self::{
-    builder::{Builder, Memory},
+    builder::Builder,
     call::{Call, Failed},
     events::Events,
+    outside::{Memory, Outside},
     watch::Watch,
 };
 pub use crate::driver::{door::Caller, media::Audio};

@@ -7,7 +7,6 @@
 mod blink;
 mod chromium;
 mod page;
-mod processor;
 mod window;
 
 use std::path::{Path, PathBuf};

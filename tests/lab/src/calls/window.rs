@@ -4,10 +4,11 @@ use std::{process, thread, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{Pair, Played, Recording, SIDES, World, milliseconds, now, processor};
+use super::{Pair, Played, Recording, SIDES, World, milliseconds, now};
 use crate::{
     Counters, Error,
     phone::unix,
+    processor,
     sound::{self, Ear},
 };
 

@@ -3,9 +3,11 @@
 use std::{
     fs::OpenOptions,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Instant, SystemTime},
 };
 
+use bytes::Bytes;
 use host_media::{Direction, Engine, Processing, SinkSpec, SourceSpec};
 
 use crate::error::Error;
@@ -20,6 +22,7 @@ pub struct Audio {
     pub(crate) dtx: bool,
     pub(crate) record: Option<PathBuf>,
     pub(crate) clock_error: i32,
+    pub(crate) script: Option<Arc<[Bytes]>>,
 }
 
 impl Audio {
@@ -36,7 +39,16 @@ impl Audio {
 
     /// This source and this sink.
     pub fn new(source: SourceSpec, sink: SinkSpec) -> Self {
-        Self { source, sink, processing: None, automute: false, dtx: false, record: None, clock_error: 0 }
+        Self {
+            source,
+            sink,
+            processing: None,
+            automute: false,
+            dtx: false,
+            record: None,
+            clock_error: 0,
+            script: None,
+        }
     }
 
     /// Which of echo cancellation, noise suppression, gain control and high-pass filter are used. Default: all for a
@@ -80,6 +92,13 @@ impl Audio {
     pub fn clock_error(mut self, ppm: i32) -> Self {
         self.clock_error = ppm;
         self
+    }
+
+    /// For measurements: these frames of 20 ms, which are Opus already, are sent again and again, and what comes is not even decoded.
+    /// Nobody can mute, record or play anything.
+    #[doc(hidden)]
+    pub fn scripted(frames: impl Into<Arc<[Bytes]>>) -> Self {
+        Self { script: Some(frames.into()), ..Self::silent() }
     }
 
     /// Finds out, before any call, whether what was named exists. Opens files, but no device: a microphone is open

@@ -5,6 +5,7 @@ pub(in crate::driver) mod channels;
 mod map;
 mod paths;
 mod rtp;
+mod script;
 mod signals;
 mod sound;
 mod stats;
@@ -21,7 +22,7 @@ use tokio::{
 };
 
 pub use self::audio::Audio;
-use self::{channels::Channels, rtp::RtpClock, signals::Signals, sound::Sound};
+use self::{channels::Channels, rtp::RtpClock, script::Script, signals::Signals, sound::Sound};
 use crate::{
     driver::clock,
     event::{ChannelId, Warning},
@@ -40,6 +41,8 @@ pub(super) type Key = (CallId, PublicKey);
 pub(crate) struct RealMedia {
     peers: Peers<Key>,
     sound: Arc<Sound>,
+    /// Talks in place of the sound.
+    script: Option<Script>,
     channels: Arc<Channels>,
     signals: Arc<Signals>,
     receiver: Mutex<Option<mpsc::Receiver<MediaEvent>>>,
@@ -56,6 +59,16 @@ impl RealMedia {
         peers.add_track(&track)?;
         // Without randomness nothing can be sealed, so no call gets as far as to show this.
         let clock = RtpClock::new(u32::from_ne_bytes(clock::random().unwrap_or_default()));
+        let script = audio.script.clone().map(|frames| {
+            let track = track.clone();
+            let out = Arc::new(move |frame| {
+                // Frames of an encoder are never too large.
+                if let Err(error) = track.write(frame) {
+                    tracing::warn!(%error, "frame dropped");
+                }
+            });
+            Script::new(frames, out, clock, events.clone())
+        });
         let out = Arc::new(move |frame, offset| {
             // Frames and copies of ours are never too large for a packet (RFC 6716: 1,275 bytes).
             if let Err(error) = sound::write(&track, frame, offset) {
@@ -69,7 +82,16 @@ impl RealMedia {
         let signals = Arc::new(Signals::default());
         let rooms = Rooms { sound: sound.clone(), channels: channels.clone(), signals: signals.clone() };
         let pump = tokio::spawn(pump(links, rooms, events));
-        Ok(Self { peers, sound, channels, signals, receiver: Mutex::new(Some(receiver)), pump, ticker })
+        Ok(Self {
+            peers,
+            sound,
+            script,
+            channels,
+            signals,
+            receiver: Mutex::new(Some(receiver)),
+            pump,
+            ticker,
+        })
     }
 
     fn link(&self, link: LinkId, command: LinkCommand) -> Result<(), MediaError> {
@@ -137,9 +159,15 @@ impl Media for RealMedia {
             MediaCommand::SetIceServers(servers) => {
                 return self.peers.set_ice_servers(servers).map_err(|e| MediaError::Failed(e.to_string()));
             }
-            MediaCommand::OpenAudio { call, format } => return self.sound.open(call, format),
+            MediaCommand::OpenAudio { call, format } => match &self.script {
+                Some(script) => script.open(call),
+                None => return self.sound.open(call, format),
+            },
             // Nothing leaves from here on. What devices and files take for their end is nobody's to wait for.
-            MediaCommand::CloseAudio { call } => drop(self.sound.close(Some(call))),
+            MediaCommand::CloseAudio { call } => match &self.script {
+                Some(script) => script.close(Some(call)),
+                None => drop(self.sound.close(Some(call))),
+            },
             MediaCommand::SetMuted(muted) => self.sound.set_muted(muted),
             MediaCommand::SetDeafened(deafened) => self.sound.set_deafened(deafened),
             MediaCommand::SetGain { peer, gain } => self.sound.set_gain(peer, gain),
@@ -154,6 +182,9 @@ impl Media for RealMedia {
 
     async fn shutdown(&self) {
         self.ticker.abort();
+        if let Some(script) = &self.script {
+            script.close(None);
+        }
         // Neither waits for the other: a recording that is being written holds up no goodbye.
         tokio::join!(self.sound.shutdown(), self.peers.shutdown());
         self.pump.abort();

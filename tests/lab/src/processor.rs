@@ -28,7 +28,8 @@ fn tree(all: &BTreeMap<u32, Shown>, root: u32) -> u64 {
 }
 
 /// What a process and all below it have taken of the processor so far.
-pub(super) fn taken(root: u32) -> Duration {
+#[must_use]
+pub fn taken(root: u32) -> Duration {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let shown = entries.filter_map(|entry| {
         let id = entry.file_name().to_str()?.parse().ok()?;
@@ -40,7 +41,8 @@ pub(super) fn taken(root: u32) -> Duration {
 }
 
 /// What the whole machine has taken so far, of all its cores together.
-pub(super) fn machine() -> Duration {
+#[must_use]
+pub fn machine() -> Duration {
     let ticks = busy(&fs::read_to_string("/proc/stat").unwrap_or_default());
     Duration::from_secs(ticks) / TICKS_PER_SECOND
 }
