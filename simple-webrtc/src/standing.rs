@@ -12,6 +12,8 @@ const MEMORY: Duration = Duration::from_secs(60);
 /// reports once, and where half of everything is lost each way one of four comes. One that was held up by a machine or a radio is not
 /// alone in it.
 const LATELY: (Duration, usize) = (Duration::from_secs(4), 3);
+/// Where so few came, they count if the queue is as long as this: twice what follows.
+const SURELY: Duration = Duration::from_millis(400);
 /// The most that are remembered of that time: twice as many as come.
 const MOST: usize = 24;
 /// What counts as a queue that stands. 200 ms: as in [`crate::trend`], half of what ITU-T G.114 allows for the whole way.
@@ -50,9 +52,10 @@ impl Standing {
     pub(crate) fn stands(&self, now: Instant) -> bool {
         let (time, count) = LATELY;
         let lately = self.lately.iter().filter(|(at, _)| now.saturating_duration_since(*at) <= time);
-        let shortest = lately.clone().map(|(_, trip)| *trip).min().filter(|_| lately.count() >= count);
+        let shortest = lately.clone().map(|(_, trip)| *trip).min();
         let empty = self.least.map(|(_, least)| self.before.map_or(least, |before| before.min(least)));
-        shortest.zip(empty).is_some_and(|(shortest, empty)| shortest > empty + STANDS)
+        let most = if lately.count() >= count { STANDS } else { SURELY };
+        shortest.zip(empty).is_some_and(|(shortest, empty)| shortest > empty + most)
     }
 }
 
@@ -84,13 +87,17 @@ mod tests {
         feed(&mut standing, start, 3..30, |n| 900 + n % 100);
         assert!(standing.stands(at(30)));
         assert!(!standing.stands(at(40)), "nothing is known of lately");
-        feed(&mut standing, start, 40..43, |_| 110);
-        assert!(!standing.stands(at(43)));
-        feed(&mut standing, start, 43..50, |_| 600);
-        assert!(standing.stands(at(50)));
+        standing.on_round_trip(at(40), Duration::from_millis(500));
+        assert!(!standing.stands(at(40)), "one may have been held up");
+        standing.on_round_trip(at(44) + LATELY.0, Duration::from_millis(600));
+        assert!(standing.stands(at(44) + LATELY.0), "so long hardly");
+        feed(&mut standing, start, 50..53, |_| 110);
+        assert!(!standing.stands(at(53)));
+        feed(&mut standing, start, 53..60, |_| 600);
+        assert!(standing.stands(at(60)));
         standing.forget();
-        feed(&mut standing, start, 50..60, |_| 600);
-        assert!(!standing.stands(at(60)), "another path is as long as it is");
+        feed(&mut standing, start, 60..70, |_| 600);
+        assert!(!standing.stands(at(70)), "another path is as long as it is");
     }
 
     #[test]

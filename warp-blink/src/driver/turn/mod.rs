@@ -1,10 +1,10 @@
 //! A TURN server for friends (RFC 8656), and what friends gave of theirs.
 //!
-//! The server is the one of the webrtc-rs family (crate `turn`), request by request: the loops around it are ours ([`server`] over UDP,
-//! [`streams`] over TCP, which the crate does not know; [`serving`] is what both do with a message), since
+//! The server is the one of the webrtc-rs family (crate `turn`), request by request: the loops around it are ours (`server` over UDP,
+//! `streams` over TCP, which the crate does not know; `serving` is what both do with a message), since
 //! its own keeps a nonce for whoever asks, for an hour each, and knows no quota. What a message asks for is looked at first
-//! ([`gate`], [`message`]); who may have it, how long and how much is decided by [`proto::turn`](crate::proto::turn); sockets that
-//! are relayed through count and refuse ([`relay`]).
+//! (`gate`, `message`); who may have it, how long and how much is decided by [`proto::turn`](crate::proto::turn); sockets that
+//! are relayed through count and refuse (`relay`).
 
 mod client;
 mod config;
