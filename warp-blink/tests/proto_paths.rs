@@ -4,7 +4,9 @@ mod proto_kit;
 
 use std::time::Duration;
 
-use proto_kit::{A, B, Pair, SECOND, Wire, call_id, offer, opens_audio, plain, short, touches_link};
+use proto_kit::{
+    A, B, Pair, SECOND, Wire, call_id, looks_for_path, offer, opens_audio, plain, short, touches_link,
+};
 use warp_blink::{
     config::Config,
     error::Rejected,
@@ -24,7 +26,7 @@ fn a_call_rings_is_accepted_connects_and_is_hung_up() {
         assert!(!opens_audio(&pair, A) && !opens_audio(&pair, B));
         pair.pass(10 * SECOND);
         assert!(!opens_audio(&pair, A) && !opens_audio(&pair, B));
-        assert!(!touches_link(&pair, A) && !touches_link(&pair, B));
+        assert!(!looks_for_path(&pair, A) && !touches_link(&pair, B));
 
         pair.ask(B, proto_kit::accept(call)).unwrap();
         pair.pass(SECOND);
