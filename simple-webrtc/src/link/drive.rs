@@ -31,6 +31,8 @@ pub(super) struct Live {
     pub(super) connection: Arc<dyn Connection>,
     /// With the servers of which it was told last.
     pub(super) config: Arc<Config>,
+    /// With whose servers it has gathered for its first offer.
+    pub(super) gathered_with: Arc<Config>,
     pub(super) inbox: Inbox,
     pub(super) steps: Steps,
     pub(super) negotiation: Negotiation,
@@ -82,6 +84,7 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
         }
         let live = slot.insert(Live {
             connection,
+            gathered_with: config.clone(),
             config,
             inbox,
             steps,
@@ -143,6 +146,7 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
                 }
                 Ok(()) = self.addresses.changed() => self.on_addresses(live).await?,
                 Ok(()) = self.servers.changed() => {
+                    self.look_for_servers(live).await?;
                     let config = self.servers.borrow_and_update().clone();
                     // They are used from the next description on.
                     if self.use_servers(live, config).await? {
@@ -158,7 +162,10 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
                     live.gathering_timed_out = true;
                     Vec::new()
                 }
-                _ = closed_check.tick() => self.look_for_close(live).await?,
+                _ = closed_check.tick() => {
+                    self.look_for_servers(live).await?;
+                    self.look_for_close(live).await?
+                }
                 _ = judging.tick() => {
                     self.judge(live).await?;
                     Vec::new()
@@ -307,6 +314,16 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
             return Ok(Vec::new());
         }
         Ok(live.steps.observe(now(), Observation::RemoteClosed))
+    }
+
+    /// What was gathered for an offer that nobody has answered is of the servers of then, and they can be others.
+    async fn look_for_servers(&mut self, live: &mut Live) -> Result<(), End> {
+        let present = self.servers.borrow().clone();
+        if live.negotiation.is_unanswered() && !Arc::ptr_eq(&present, &live.gathered_with) {
+            live.gathered_with = present;
+            self.emit(EventKind::AddressChanged { lost: false }).await?;
+        }
+        Ok(())
     }
 
     async fn on_addresses(&mut self, live: &mut Live) -> Result<Vec<LinkState>, End> {
