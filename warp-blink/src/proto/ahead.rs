@@ -63,7 +63,7 @@ impl Machine {
         self.go_ahead(now, link);
     }
 
-    /// The description is said at once. Whether the app is to hear of it now.
+    /// The engine has made its offer. Whether it is one that goes ahead, of which the app does not hear yet.
     pub(super) fn offered_ahead(&mut self, link: LinkId) -> bool {
         let ahead = self.linked(link).and_then(|p| p.link.ahead.as_mut());
         ahead.map(|ahead| ahead.offered = true).is_some()
@@ -93,7 +93,6 @@ impl Machine {
     pub(super) fn fall_back(&mut self, link: LinkId, out: &mut Out<'_>) {
         self.close_link(link.call, &link.peer, out);
         if let Some(p) = self.peer_mut(link.call, &link.peer) {
-            p.link.retry_at = None;
             p.delivery.withdraw(Body::is_link);
         }
     }

@@ -313,9 +313,10 @@ impl Machine {
         if p.link.ahead.is_some() {
             let over =
                 matches!(state, EngineLink::Failed(_) | EngineLink::Closed | EngineLink::FingerprintMismatch);
-            return if over {
-                self.fall_back(link, out)
-            };
+            if over {
+                self.fall_back(link, out);
+            }
+            return;
         }
         let was_connected = p.link.was_connected;
         let connected = p.link.state == LinkState::Connected;
@@ -460,6 +461,7 @@ impl Machine {
         out.run(EffectKind::Link { link, command: LinkCommand::Close });
         // Nobody was told of one that waits for somebody to accept.
         if p.link.ahead.take().is_some() {
+            p.link.retry_at = None;
             return;
         }
         p.link.state = LinkState::Closed;
