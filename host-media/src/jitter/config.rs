@@ -6,8 +6,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JitterConfig {
-    /// Delay to aim for during the first half second, while nothing is known about the path. Default 20 ms: one frame. Every call
-    /// begins that much later, and most paths need less; on one that needs more, the first late packet makes it so.
+    /// Delay to aim for during the first half second, while nothing is known about the path. Default 40 ms: two frames.
     pub start: Duration,
     /// The least delay to aim for. Default 10 ms, one tick: on a clean path a packet that is one tick early is in time.
     pub min: Duration,
@@ -48,7 +47,7 @@ impl JitterConfig {
 impl Default for JitterConfig {
     fn default() -> Self {
         Self {
-            start: Duration::from_millis(20),
+            start: Duration::from_millis(40),
             min: Duration::from_millis(10),
             max: Duration::from_millis(400),
         }

@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn starts_careful_and_goes_down_on_a_clean_path() {
         let mut tracker = DelayTracker::new(JitterConfig::default());
-        assert_eq!(tracker.target(0), 20_000);
+        assert_eq!(tracker.target(0), 40_000);
         feed(&mut tracker, 0, 100, |i| 5_000 + i % 3 * 400);
         assert_eq!(tracker.target(2_000_000), 10_000);
     }
