@@ -52,7 +52,11 @@ fn a_call_rings_is_accepted_connects_and_is_hung_up() {
             "link connected",
             "participant joined",
         ];
-        let (a, b) = if pair.key(A) > pair.key(B) { (dialing, answering) } else { (answering, dialing) };
+        // An offer that went ahead is there with the acceptance, and the devices open after it.
+        let (mut ahead, mut taken) = (dialing, answering);
+        ahead[1..4].rotate_left(1);
+        taken[1..3].rotate_left(1);
+        let (a, b) = if pair.key(A) > pair.key(B) { (ahead, taken) } else { (answering, dialing) };
         assert_eq!(pair.events(A), a);
         assert_eq!(pair.events(B), b);
         for side in [A, B] {
