@@ -73,7 +73,8 @@ pub enum EventKind {
     Quality(Quality),
     /// What the encoder should know changed: at most once a second, and only by a step that matters.
     Advice(Advice),
-    /// The addresses of this machine have changed while the connection lived. Noticed within 0.5 s.
+    /// The addresses of this machine have changed while the connection lived, noticed within 0.5 s; or other servers are to be used and the
+    /// first offer has no answer yet, so that its candidates are out of date.
     AddressChanged {
         /// Whether the address that this connection goes out from is gone. Then nothing will come of the path, and
         /// [`Peers::restart`](crate::Peers::restart) finds another one; otherwise it may well work on.

@@ -53,7 +53,8 @@ pub enum WhenBusy {
 }
 
 /// For whom ICE may start before the user accepts. Starting early saves the round trips of ICE and DTLS, and shows
-/// this machine's addresses to the caller before anybody picked up.
+/// this machine's addresses to the caller before anybody picked up. For all others a caller's description may cross while it rings: it
+/// names no address, and nothing is sent for it before the other side has accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum PreConnect {

@@ -151,8 +151,8 @@ fn what_a_link_was_told_too_early_reaches_it_on_accept_in_order() {
 #[test]
 fn candidates_that_overtake_their_description_wait_for_it() {
     let mut pair = Pair::swapped(Config::default(), Config::default());
-    let call = pair.ring();
     pair.hold = |from, w| from == A && matches!(w.body(), Some(Body::Description(_)));
+    let call = pair.ring();
     pair.ask(B, proto_kit::accept(call)).unwrap();
     let link = pair.link(A, call);
     let candidate = Candidate { text: "candidate 0".into() };

@@ -7,8 +7,8 @@ mod proto_kit;
 use std::time::Duration;
 
 use proto_kit::{
-    A, B, Pair, SECOND, SENT_AT, Wire, call_id, contacts, first_message, identities, offer, opens_audio,
-    packet, plain, rings, sent, touches_link, wall,
+    A, B, Pair, SECOND, SENT_AT, Wire, call_id, contacts, first_message, identities, looks_for_path, offer,
+    opens_audio, packet, plain, rings, sent, touches_link, wall,
 };
 use warp_blink::{
     config::{Admission, Config, PostQuantum, PreConnect},
@@ -397,7 +397,7 @@ fn pre_connecting_is_for_contacts_by_default() {
             pair.ask(B, Command::AddContact(a)).unwrap();
         }
         pair.ring();
-        assert_eq!(touches_link(&pair, A), contact);
+        assert_eq!(looks_for_path(&pair, A), contact);
         assert_eq!(touches_link(&pair, B), contact);
     }
 }

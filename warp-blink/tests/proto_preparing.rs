@@ -30,7 +30,9 @@ fn whoever_will_offer_keeps_one_ready_while_it_rings_and_uses_it() {
     for dials in [A, B] {
         let mut pair = if dials == A { Pair::swapped(never(), never()) } else { Pair::new(never(), never()) };
         let call = pair.ring();
-        assert_eq!((prepared(&pair, dials), prepared(&pair, 1 - dials)), (vec![1], vec![]));
+        // A caller offers ahead as soon as the session is there, which takes no time here.
+        let kept = if dials == A { vec![1, 0] } else { vec![1] };
+        assert_eq!((prepared(&pair, dials), prepared(&pair, 1 - dials)), (kept, vec![]));
         pair.pass(5 * SECOND);
         pair.ask(B, accept(call)).unwrap();
         pair.assert_joined(&[A, B], call);
@@ -51,10 +53,10 @@ fn what_connects_while_it_rings_needs_none() {
 
 #[test]
 fn none_is_kept_for_a_call_that_is_over() {
-    let mut pair = Pair::swapped(never(), never());
+    let mut pair = Pair::new(never(), never());
     let call = pair.ring();
     pair.ask(B, Command::Decline { call }).unwrap();
-    assert_eq!(prepared(&pair, A), [1, 0]);
+    assert_eq!(prepared(&pair, B), [1, 0]);
     pair.pass(20 * SECOND);
     pair.assert_clean();
 }

@@ -35,6 +35,8 @@ pub(super) struct Live {
     pub(super) connection: Arc<dyn Connection>,
     /// With the servers of which it was told last.
     pub(super) config: Arc<Config>,
+    /// With whose servers it has gathered for its first offer.
+    pub(super) gathered_with: Arc<Config>,
     pub(super) inbox: Inbox,
     pub(super) steps: Steps,
     pub(super) negotiation: Negotiation,
@@ -88,6 +90,7 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
         }
         let live = slot.insert(Live {
             connection,
+            gathered_with: config.clone(),
             config,
             inbox,
             steps,
@@ -150,6 +153,7 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
                 }
                 Ok(()) = self.addresses.changed() => self.on_addresses(live).await?,
                 Ok(()) = self.servers.changed() => {
+                    self.look_for_servers(live).await?;
                     let config = self.servers.borrow_and_update().clone();
                     // They are used from the next description on.
                     if self.use_servers(live, config).await? {
@@ -169,6 +173,7 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
                     if live.unanswered && !live.connection.meter().hears(now(), HEARD) {
                         live.inbox.sender().put(Signal::PathSilent);
                     }
+                    self.look_for_servers(live).await?;
                     self.look_for_close(live).await?
                 }
                 _ = judging.tick() => {
@@ -329,6 +334,16 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
             return Ok(Vec::new());
         }
         Ok(live.steps.observe(now(), Observation::RemoteClosed))
+    }
+
+    /// What was gathered for an offer that nobody has answered is of the servers of then, and they can be others.
+    async fn look_for_servers(&mut self, live: &mut Live) -> Result<(), End> {
+        let present = self.servers.borrow().clone();
+        if live.negotiation.is_unanswered() && !Arc::ptr_eq(&present, &live.gathered_with) {
+            live.gathered_with = present;
+            self.emit(EventKind::AddressChanged { lost: false }).await?;
+        }
+        Ok(())
     }
 
     async fn on_addresses(&mut self, live: &mut Live) -> Result<Vec<LinkState>, End> {

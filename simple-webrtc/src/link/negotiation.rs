@@ -78,6 +78,11 @@ impl Negotiation {
         self.pending.is_some()
     }
 
+    /// Whether the first offer waits for its answer.
+    pub(super) fn is_unanswered(&self) -> bool {
+        !self.established && self.is_pending()
+    }
+
     pub(super) fn offered(&mut self, offer: &Description, restart: bool) {
         self.pending = Some((offer.version(), restart));
         self.restart &= !restart;

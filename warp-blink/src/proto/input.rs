@@ -378,7 +378,7 @@ pub enum MediaInput {
         /// The certificate that the other end has shown.
         remote: Fingerprint,
     },
-    /// The addresses of this machine have changed.
+    /// The addresses of this machine have changed, or what was gathered for an offer without an answer is out of date.
     AddressChanged {
         /// A link that was there before.
         link: LinkId,

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{
+    ahead::Ahead,
     binding::Bind,
     signal::{Body, Candidate, Description},
 };
@@ -54,6 +55,8 @@ pub(super) struct Link {
     /// Whose sound was last said to be poor.
     pub(super) poor: Option<PoorSide>,
     pub(super) parked: Parked,
+    /// Our offer went ahead, and nobody has accepted so far.
+    pub(super) ahead: Option<Ahead>,
     pub(super) route: Option<String>,
     /// What the two ends have said of each other's certificates, once its signaling channel is open.
     pub(super) bind: Option<Bind>,
@@ -86,7 +89,7 @@ impl Link {
         (self.retry_at, self.restart_at) = (None, None);
         (self.open, self.sending) = (true, true);
         (self.was_connected, self.answered) = (false, false);
-        self.bind = None;
+        (self.bind, self.ahead) = (None, None);
         self.state = LinkState::Init;
     }
 

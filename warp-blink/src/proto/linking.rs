@@ -33,7 +33,7 @@ impl Machine {
         let (own, peer) = (self.own, *key);
         // While one call is heard nobody else is connected: a link carries the microphone.
         let heard_elsewhere = self.calls.values().any(|c| c.id != id && c.audio);
-        let allowed = self.connects_early(key);
+        let (allowed, ahead) = (self.connects_early(key), self.offers_ahead(id, key) && !heard_elsewhere);
         let Some(call) = self.calls.get_mut(&id) else { return };
         let (active, held) = (call.is_active(), call.held);
         let rings = call.is_outgoing() || (call.is_incoming() && call.caller_is(key));
@@ -42,9 +42,13 @@ impl Machine {
         // One who is called into a call that others are in already connects early only where nothing is sent.
         let early = allowed && !heard_elsewhere && rings;
         // What comes late from somebody who is out starts nothing.
-        if !(accepted || early) || p.session.is_none() || !p.may_come() {
+        if !(accepted || early || ahead) || p.session.is_none() || !p.may_come() {
             return;
         }
+        if accepted && self.come_forward(now, id, key, out) {
+            return;
+        }
+        let Some(p) = self.peer_mut(id, key) else { return };
         let failed = matches!(p.link.state, LinkState::Failed { .. } | LinkState::Closed) && !p.link.open;
         let due = p.link.retry_at.is_none_or(|t| t <= now);
         let starts = if own > peer {
@@ -85,9 +89,10 @@ impl Machine {
             out.emit(Event::Quality { call: id, peer, poor: None });
         }
         let link = if own > peer {
-            p.link.begin(p.link.generation.saturating_add(1));
-            let link = LinkId { call: id, peer, generation: p.link.generation };
-            out.push(Purpose::Link(link), EffectKind::Link { link, command: LinkCommand::Dial });
+            let link = p.dial(id, out);
+            if ahead {
+                self.go_ahead(now, link);
+            }
             link
         } else {
             let Some(offer) = p.link.parked.offer.take() else { return };
@@ -144,9 +149,9 @@ impl Machine {
             Body::Description(answer @ Description { kind: DescriptionKind::Answer, .. })
                 if current && larger && !p.link.answered =>
             {
-                p.link.answered = true;
-                out.push(Purpose::Link(link), EffectKind::Link { link, command: LinkCommand::Apply(answer) });
-                self.set_link(now, id, &from, LinkState::AnswerReceived, out);
+                if !self.is_too_early(link, &answer) {
+                    self.use_answer(now, link, answer, out);
+                }
             }
             Body::Candidate(candidate) if current => {
                 out.run(EffectKind::Link { link, command: LinkCommand::Candidate(candidate) });
@@ -186,17 +191,16 @@ impl Machine {
                     DescriptionKind::Offer => (LinkState::OfferCreated, LinkState::OfferSent),
                     DescriptionKind::Answer => (LinkState::AnswerCreated, LinkState::AnswerSent),
                 };
-                if self.say_link(now, link, Body::Description(description)) {
+                let ahead = self.offered_ahead(link);
+                if self.say_link(now, link, Body::Description(description)) && !ahead {
                     self.set_link(now, link.call, &link.peer, state, out);
                     self.set_link(now, link.call, &link.peer, sent, out);
                 }
             }
             MediaInput::LocalCandidate { link, candidate } => {
-                self.say_link(now, link, Body::Candidate(candidate));
+                self.say_in_time(now, link, Body::Candidate(candidate))
             }
-            MediaInput::GatheringDone { link } => {
-                self.say_link(now, link, Body::EndOfCandidates);
-            }
+            MediaInput::GatheringDone { link } => self.say_in_time(now, link, Body::EndOfCandidates),
             MediaInput::State { link, state } => self.on_engine(now, link, state, out),
             MediaInput::Secured { link, own, remote } => self.on_secured(now, link, own, remote),
             MediaInput::AddressChanged { link, lost } => self.on_address_changed(now, link, lost, out),
@@ -306,6 +310,14 @@ impl Machine {
     pub(super) fn on_engine(&mut self, now: Instant, link: LinkId, state: EngineLink, out: &mut Out<'_>) {
         let LinkId { call: id, peer: key, .. } = link;
         let Some(p) = self.linked(link) else { return };
+        if p.link.ahead.is_some() {
+            let over =
+                matches!(state, EngineLink::Failed(_) | EngineLink::Closed | EngineLink::FingerprintMismatch);
+            if over {
+                self.fall_back(link, out);
+            }
+            return;
+        }
         let was_connected = p.link.was_connected;
         let connected = p.link.state == LinkState::Connected;
         match state {
@@ -446,8 +458,13 @@ impl Machine {
         let link = LinkId { call: id, peer: *key, generation: p.link.generation };
         p.say_over_link(link, out);
         p.link.open = false;
-        p.link.state = LinkState::Closed;
         out.run(EffectKind::Link { link, command: LinkCommand::Close });
+        // Nobody was told of one that waits for somebody to accept.
+        if p.link.ahead.take().is_some() {
+            p.link.retry_at = None;
+            return;
+        }
+        p.link.state = LinkState::Closed;
         out.emit(Event::Link { call: id, peer: *key, state: LinkState::Closed, route: None });
     }
 
@@ -460,7 +477,7 @@ impl Machine {
             .filter(|p| p.link.open && p.link.generation == link.generation)
     }
 
-    fn say_link(&mut self, now: Instant, link: LinkId, body: Body) -> bool {
+    pub(super) fn say_link(&mut self, now: Instant, link: LinkId, body: Body) -> bool {
         let there = self.linked(link).is_some();
         if there {
             self.say(now, link.call, &link.peer, link.generation, body);

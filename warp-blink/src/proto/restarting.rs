@@ -70,6 +70,11 @@ impl Machine {
 
     /// The addresses of this machine have changed.
     pub(super) fn on_address_changed(&mut self, now: Instant, link: LinkId, lost: bool, out: &mut Out<'_>) {
+        // What went ahead, or waits to be said, names what was there before.
+        if let Some(p) = self.linked(link).filter(|p| p.link.ahead.is_some()) {
+            p.link.retry_at = Some(now);
+            return;
+        }
         // Where the own address is still there, what is interrupted may now heal, and what works goes on.
         if lost && self.linked(link).is_some_and(|p| p.link.was_connected) {
             self.look_elsewhere(now, link, out);

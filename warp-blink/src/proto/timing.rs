@@ -97,7 +97,11 @@ impl Machine {
         let Some(p) = self.peer_mut(id, key) else { return };
         if due(p.link.retry_at) {
             p.link.retry_at = None;
-            self.start_link(now, id, key, out);
+            if p.link.ahead.is_some() {
+                self.offer_anew(now, id, key, out);
+            } else {
+                self.start_link(now, id, key, out);
+            }
         }
         self.restart(now, id, key, out);
         self.give_up_pairing(now, id, key);

@@ -22,8 +22,8 @@ use warp_blink::{
     event::{EndReason, Event, Via},
     id::{CallId, Identity, NodeKey, PublicKey},
     proto::{
-        Arrived, Command, EffectId, EffectKind, EngineLink, Input, LinkId, Machine, MediaInput, Other,
-        Outcome, SessionNo, TopicRef,
+        Arrived, Command, EffectId, EffectKind, EngineLink, Input, LinkCommand, LinkId, Machine, MediaInput,
+        Other, Outcome, SessionNo, TopicRef,
         signal::{
             AppData, Body, CallBody, Create, EpochId, HelloKind, Lane, MayInvite, Packet, Roll, RollHash,
             Welcome,
@@ -118,6 +118,12 @@ pub(crate) fn opens_audio(pair: &Pair, side: usize) -> bool {
 
 pub(crate) fn touches_link(pair: &Pair, side: usize) -> bool {
     pair.sides[side].log.iter().any(|e| matches!(e, EffectKind::Link { .. }))
+}
+
+/// Whether this side looks for a path, or lets itself be found: an offer alone does neither.
+pub(crate) fn looks_for_path(pair: &Pair, side: usize) -> bool {
+    let looks = |command: &LinkCommand| matches!(command, LinkCommand::Accept(_) | LinkCommand::Apply(_));
+    pair.sides[side].log.iter().any(|e| matches!(e, EffectKind::Link { command, .. } if looks(command)))
 }
 
 /// Something on its way between the two.

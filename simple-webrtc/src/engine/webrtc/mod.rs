@@ -1,6 +1,8 @@
 //! The only place that knows the WebRTC engine.
 
 #[cfg(test)]
+mod accept_tests;
+#[cfg(test)]
 mod bare;
 #[cfg(test)]
 mod bare_traps;
@@ -222,6 +224,8 @@ impl WebrtcConnection {
     ) -> Result<Description, EngineError> {
         debug_assert_eq!(sdp.sdp_type == RTCSdpType::Offer, kind == DescriptionKind::Offer);
         let text = match kind {
+            // Candidates are told one by one. What is said first must name none, since it may be said before they are.
+            DescriptionKind::Offer if self.session().is_none() => without_candidates(&sdp.sdp),
             DescriptionKind::Offer => sdp.sdp.clone(),
             DescriptionKind::Answer => self.role.in_answer(&sdp.sdp),
         };
@@ -373,6 +377,12 @@ impl fmt::Debug for WebrtcConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebrtcConnection").field("closed", &self.closed).finish_non_exhaustive()
     }
+}
+
+/// A description without the candidates that were gathered before it was made (RFC 8840 section 4.1).
+fn without_candidates(sdp: &str) -> String {
+    let names = |line: &str| line.starts_with("a=candidate:") || line.trim_end() == "a=end-of-candidates";
+    sdp.split_inclusive('\n').filter(|line| !names(line)).collect()
 }
 
 async fn close(engine: &Arc<dyn PeerConnection>) {

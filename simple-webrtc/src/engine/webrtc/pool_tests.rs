@@ -108,3 +108,29 @@ async fn a_prepared_connection_does_what_any_other_does() {
         tokio::join!(pair.a.peers.shutdown(), pair.b.peers.shutdown());
     }
 }
+
+/// It has gathered when it is told of a video and has to offer again. Still its first offer names no address, so that it may cross before
+/// anything may that does.
+#[tokio::test(start_paused = true)]
+async fn a_first_offer_names_no_candidate_also_if_it_is_made_after_gathering() {
+    let mut pair = Pair::with(Net::new(DELAY), true, loopback);
+    pair.a.peers.prepare(1).expect("room");
+    time::sleep(Duration::from_secs(1)).await;
+    pair.a.peers.add_track(&LocalTrack::video(VideoCodec::Vp8)).expect("room");
+    pair.a.peers.dial("other", Generation(1)).expect("dial");
+    let (mut offers, mut candidates) = (0, 0);
+    loop {
+        match pair.event().await.1.kind {
+            EventKind::LocalDescription(offer) => {
+                assert!(!offer.as_str().contains("a=candidate"), "{}", offer.as_str());
+                assert!(offer.as_str().contains("m=video"));
+                offers += 1;
+            }
+            EventKind::LocalCandidate(_) => candidates += 1,
+            EventKind::GatheringDone => break,
+            _ => {}
+        }
+    }
+    assert_eq!((offers, candidates), (1, 1));
+    pair.shutdown().await;
+}

@@ -35,3 +35,29 @@ async fn a_change_is_told_to_each_connection_with_what_it_means_for_it() {
     a.machine.has(&[]);
     assert!(change(&mut a).await);
 }
+
+/// What an offer tells is of the servers with which it gathered. Once it is answered, that is past.
+#[tokio::test(start_paused = true)]
+async fn other_servers_make_an_offer_stale_that_has_no_answer() {
+    let server = |port: u16| vec![IceServer::stun(format!("stun:192.0.2.1:{port}"))];
+    let mut a = Side::plain();
+    a.peers.dial("b", Generation(1)).expect("dial");
+    let offer = a.description().await;
+    for renew in [false, true] {
+        time::sleep(Duration::from_secs(1)).await;
+        let servers = server(1 + u16::from(renew));
+        if renew { a.peers.renew_ice_servers(servers) } else { a.peers.set_ice_servers(servers) }
+            .expect("valid");
+        let (lost, after) = took(change(&mut a)).await;
+        assert!(!lost && after <= Duration::from_millis(250), "{after:?}");
+    }
+    // Once for each.
+    let more = time::timeout(Duration::from_secs(1), change(&mut a)).await;
+    assert!(more.is_err());
+    let fake = a.connection().await;
+    a.peers.apply(&"b", Generation(1), Remote::Answer(answer_to(&offer, 1, "theirs"))).expect("apply");
+    fake.connect();
+    while a.state().await != LinkState::Connected {}
+    a.peers.renew_ice_servers(server(3)).expect("valid");
+    a.silence().await;
+}

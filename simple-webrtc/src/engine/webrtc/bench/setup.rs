@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use tokio::time::{self, Instant};
+use webrtc::media_stream::track_remote::TrackRemoteEvent;
 
-use super::super::bare::{self, Place};
+use super::super::accept_tests::{self, Offers};
+use super::super::bare::{self, Place, Voice};
 use super::super::net::Net;
 use super::super::relay;
 use super::super::virtual_tests::{self as ours, loopback, one_way};
@@ -83,6 +85,98 @@ async fn measure_set_up() {
             }
         }
     }
+}
+
+/// The same from the moment at which somebody accepts, where nothing connects before, with signals that take as long as datagrams: until the
+/// caller and until the callee hears the other one. Each frame is 1 ms after the one before.
+#[tokio::test(start_paused = true)]
+#[ignore = "a measurement, run by `scripts/bench.sh links`"]
+async fn measure_accepted() {
+    for delay in [50, 100] {
+        let way = Duration::from_millis(delay);
+        let mut all: Vec<_> = vec![("caller/bare", bare_accepted(way).await)];
+        for (offers, name) in Offers::ALL.into_iter().zip(["caller/ours", "ahead/ours", "callee/ours"]) {
+            all.push((name, accept_tests::heard(way, offers).await));
+        }
+        for (name, heard) in all {
+            for (side, heard) in ["caller", "callee"].into_iter().zip(heard) {
+                print("accepted_us", &format!("{side}/{delay}/{name}"), heard.as_micros());
+            }
+        }
+    }
+}
+
+/// The caller offers when it hears of the acceptance.
+async fn bare_accepted(delay: Duration) -> [Duration; 2] {
+    let place = Place::on(&Net::new(delay));
+    let voices = [Voice::new(1), Voice::new(2)];
+    let mut a = bare::Side::speaking(&place, &voices[0]).await;
+    let mut b = bare::Side::speaking(&place, &voices[1]).await;
+    let engines = [a.engine.clone(), b.engine.clone()];
+    let accepted = Instant::now();
+    let (tell, mut told) = tokio::sync::mpsc::channel(2);
+    let mut heard = [None; 2];
+    let (mut frames, mut n) = (time::interval(Duration::from_millis(1)), 0);
+    let mut steps = [1, 2, 3].map(|ways| accepted + ways * delay).into_iter();
+    let (mut step, mut description) = (steps.next(), None);
+    while heard.iter().any(Option::is_none) {
+        let next = step.unwrap_or_else(|| accepted + super::PATIENCE);
+        let (side, event) = tokio::select! {
+            biased;
+            () = time::sleep_until(next) => {
+                description = match description {
+                    None => Some(a.offer(false).await),
+                    Some(sdp) if steps.len() == 1 => Some(b.answer(sdp).await),
+                    Some(sdp) => {
+                        a.engine.set_remote_description(sdp).await.expect("set");
+                        None
+                    }
+                };
+                step = steps.next();
+                continue;
+            }
+            Some((side, at)) = told.recv() => {
+                heard[side] = Some(Instant::duration_since(&at, accepted));
+                continue;
+            }
+            _ = frames.tick() => {
+                assert!(accepted.elapsed() < super::PATIENCE, "{heard:?}");
+                n += 1;
+                for voice in &voices {
+                    // Before there is a connection nobody takes it.
+                    voice.write(n).await;
+                }
+                continue;
+            }
+            event = a.event() => (0, event),
+            event = b.event() => (1, event),
+        };
+        match event {
+            bare::Event::Candidate(candidate) => {
+                let to = engines[1 - side].clone();
+                tokio::spawn(async move {
+                    // Behind the description, without which it is of no use.
+                    time::sleep(delay + Duration::from_millis(1)).await;
+                    let _ = to.add_ice_candidate(candidate).await;
+                });
+            }
+            bare::Event::Track(track) => {
+                let tell = tell.clone();
+                tokio::spawn(async move {
+                    while let Some(event) = track.poll().await {
+                        if matches!(event, TrackRemoteEvent::OnRtpPacket(_)) {
+                            let _ = tell.send((side, Instant::now())).await;
+                            return;
+                        }
+                    }
+                });
+            }
+            _ => {}
+        }
+    }
+    a.close().await;
+    b.close().await;
+    heard.map(|heard| heard.expect("heard"))
 }
 
 /// In real time, over loopback: what this machine takes.
