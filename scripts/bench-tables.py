@@ -296,7 +296,31 @@ def links(times, counts):
         rows.append(["bare: the engine's track, which has one", f"{counts['write_ns']['1/bare']:,}"])
         return table(["a frame is handed to", "ns"], rows)
 
-    return {"links_set_up": set_up(), "links_added": added(), "links_load": load(), "links_writes": writes()}
+    def accepted():
+        who = {
+            "caller/bare": "the caller, when it hears of the acceptance: the bare engine",
+            "caller/ours": "the same: ours",
+            "ahead/ours": "the caller, while it rings; it names no address before: ours",
+            "callee/ours": "the callee, together with the acceptance: ours",
+        }
+        rows = []
+        for name, text in who.items():
+            row = [text]
+            for side in ["caller", "callee"]:
+                for delay in [50, 100]:
+                    row.append(f"{counts['accepted_us'][f'{side}/{delay}/{name}'] / 1e3:,.0f} ms")
+                row.append(f"{counts['accepted_us'][f'{side}/100/{name}'] / 200e3:.1f}")
+            rows.append(row)
+        hears = lambda side: [f"the {side} hears: 50 ms", "100 ms", "round trips"]
+        return table(["who offers", *hears("caller"), *hears("callee")], rows)
+
+    return {
+        "links_set_up": set_up(),
+        "links_accepted": accepted(),
+        "links_added": added(),
+        "links_load": load(),
+        "links_writes": writes(),
+    }
 
 
 # Ticks in a sample of the benchmarks of sound.
@@ -431,7 +455,7 @@ RUNS = {
     "links": (
         links,
         0,
-        {"connected_us": 10, "heard_us": 10, "added_us": 4, "processor_ppm": 6, "memory_kb": 2, "write_ns": 5},
+        {"connected_us": 10, "heard_us": 10, "accepted_us": 16, "added_us": 4, "processor_ppm": 6, "memory_kb": 2, "write_ns": 5},
     ),
 }
 

@@ -48,7 +48,7 @@ fi
 if [ -n "$links" ]; then
     # They need the engine itself, and the network in memory of the tests, so they are tests; each is a process of its own.
     run=(cargo test --quiet --release --locked -p simple-webrtc --lib -- --ignored --nocapture --exact)
-    for name in setup::measure_set_up setup::measure_set_up_on_one_machine setup::measure_relayed_packets \
+    for name in setup::measure_set_up setup::measure_set_up_on_one_machine setup::measure_accepted setup::measure_relayed_packets \
         load::measure_processor load::measure_memory_of_ours load::measure_memory_of_the_bare_engine load::measure_listeners; do
         "${run[@]}" "engine::webrtc::bench::$name" | grep -o '#[a-z_]* .*' | tee -a "$out/links"
     done

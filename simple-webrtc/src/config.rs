@@ -54,9 +54,9 @@ pub struct Timeouts {
     /// Until the servers have answered, or are given up. 10 s: four transmissions from 0.5 s doubling (RFC 8489 section
     /// 6.2.1). The engine itself waits for a dead TURN server for ever.
     pub gathering: Duration,
-    /// How long a connection that was prepared with servers is kept. 25 s: some NATs forget a mapping that is not used after
-    /// 30 s (RFC 4787 section 4.3 REQ-5 wants two minutes at least), and what is taken late is used a little later still. A
-    /// TURN server keeps an allocation for 10 minutes (RFC 8656 section 3.2).
+    /// How long a connection that was prepared with servers is kept. 10 s: some NATs forget a mapping that is not used after
+    /// 30 s (RFC 4787 section 4.3 REQ-5 wants two minutes at least), and what is taken late may be an offer that waits for 20 s until
+    /// somebody accepts. A TURN server keeps an allocation for 10 minutes (RFC 8656 section 3.2).
     pub prepared: Duration,
     /// Until one candidate pair works. 39.5 s: the patience that RFC 8863 section 3 asks of an agent.
     pub checking: Duration,
@@ -94,7 +94,7 @@ impl Default for Timeouts {
         Self {
             negotiating: Duration::from_secs(30),
             gathering: Duration::from_secs(10),
-            prepared: Duration::from_secs(25),
+            prepared: Duration::from_secs(10),
             checking: Duration::from_millis(39_500),
             securing: Duration::from_secs(15),
             reconnecting: Duration::from_secs(60),

@@ -9,12 +9,13 @@ use std::time::Duration;
 use proto_kit::{A, B, Pair, SECOND, accept, call_id, early, offer_all};
 use warp_blink::{
     config::{Config, PreConnect},
-    event::{LinkState, Step},
+    event::{LinkState, Phase, Step},
     id::CallId,
     proto::{
-        Command, EffectKind, EngineLink, Input, LinkCommand, LinkId, MediaInput,
-        signal::{Body, Candidate, Description, DescriptionKind},
+        Command, EffectKind, EngineLink, Input, LinkCommand, LinkId, MediaInput, Other,
+        signal::{AppData, Body, Candidate, Description, DescriptionKind},
     },
+    time::UnixTime,
 };
 
 fn never() -> Config {
@@ -225,4 +226,52 @@ fn a_group_and_a_caller_with_the_smaller_key_offer_nothing_ahead() {
     pair.ring();
     pair.pass(SECOND);
     assert_eq!((commands(&pair, A), commands(&pair, B)), (vec![], vec![]));
+}
+
+/// There is one microphone for all links: whoever accepts a call that is held meanwhile hears nothing of the other one.
+#[test]
+fn what_went_ahead_in_a_call_that_is_held_is_silent_when_it_is_accepted() {
+    for wait in [1, 25] {
+        let mut room = Pair::many(4, &never());
+        let (own, call, second) = (3, call_id(1), call_id(2));
+        room.ask(own, offer_all(call, &[room.key(0)])).unwrap();
+        room.pass(SECOND);
+        assert_eq!(commands(&room, own), [LinkCommand::Dial], "it goes ahead");
+        let invite = Command::Invite {
+            call,
+            to: vec![room.key(1)],
+            app_data: AppData::default(),
+            sent_at: UnixTime::default(),
+        };
+        room.ask(own, invite).unwrap();
+        room.pass(SECOND);
+        room.ask(1, accept(call)).unwrap();
+        room.pass(SECOND);
+        assert_eq!(
+            (room.phase(own, call), room.phase(0, call)),
+            (Some(Phase::Active), Some(Phase::Incoming))
+        );
+        room.ask(2, offer_all(second, &[room.key(3)])).unwrap();
+        room.pass(SECOND);
+        room.ask(own, Command::Accept { call: second, other: Other::Hold }).unwrap();
+        room.pass(wait * SECOND);
+        room.ask(0, accept(call)).unwrap();
+        room.pass(5 * SECOND);
+        let peer = room.key(0);
+        let mut sends = std::collections::BTreeMap::new();
+        for effect in &room.sides[own].log {
+            let EffectKind::Link { link, command } = effect else { continue };
+            if link.call != call || link.peer != peer {
+                continue;
+            }
+            match command {
+                LinkCommand::Dial => sends.insert(link.generation, true),
+                LinkCommand::Send(sends_now) => sends.insert(link.generation, *sends_now),
+                LinkCommand::Close => sends.remove(&link.generation),
+                _ => None,
+            };
+        }
+        assert_eq!(sends.len(), 1, "one link lives: {sends:?}");
+        assert!(sends.values().all(|sends| !sends), "after {wait} s: {sends:?}");
+    }
 }

@@ -156,6 +156,29 @@ fn a_callee_that_comes_online_in_time_rings() {
     assert_eq!(pair.events(A), ["reached", "offering", "ringing"]);
 }
 
+/// Finding somebody takes what it takes. What is said then is said again as soon as ever, until it is acknowledged.
+#[test]
+fn the_time_until_somebody_is_found_is_no_round_trip() {
+    for lane in [Lane::Contacts, Lane::Strangers] {
+        let mut pair = plain();
+        pair.sides[A].publish = Outcome::NoPeers;
+        pair.ring();
+        pair.pass(3 * SECOND);
+        pair.sides[A].publish = Outcome::Ok;
+        pair.hold = |from, wire| from == A && wire.body().is_some();
+        let inbox = TopicRef::Inbox { owner: pair.key(B), lane };
+        pair.feed(A, Input::PeerSubscribed(inbox));
+        pair.run();
+        let said = |pair: &Pair| {
+            pair.sides[A].log.iter().filter(|effect| matches!(effect, EffectKind::Send { .. })).count()
+        };
+        let before = said(&pair);
+        assert!(before > 0, "{lane:?}: the session is there");
+        pair.pass(Duration::from_millis(300));
+        assert!(said(&pair) > before, "{lane:?}");
+    }
+}
+
 /// Whoever is looked for in vain may be there a moment later, found by another path or having come by themselves. The app hears of it, as often
 /// as somebody may knock.
 #[test]

@@ -29,6 +29,9 @@ const CLOSED_CHECK: Duration = Duration::from_millis(250);
 /// Whoever was heard so lately is not silent, whatever became of the checks. 500 ms: two of the intervals in which peers report on what
 /// they hear, and some. Where half of everything is lost each way, one of ten silences of checks (1.5 s) is chance.
 const HEARD: Duration = Duration::from_millis(500);
+/// For so long, and no longer, sound makes up for checks that nobody answers. 10 s: a silence of checks that is chance ends within three
+/// where half of everything is lost each way.
+const BORNE: Duration = Duration::from_secs(10);
 
 /// What a connection holds while it lives; everything in here is given back by `Link::close`.
 pub(super) struct Live {
@@ -65,8 +68,8 @@ pub(super) struct Live {
     /// Channels that were open before it was told that the connection is. There are no more than there are places.
     pub(super) early: Vec<Channel>,
     pub(super) judging: Judging,
-    /// The engine misses answers to its checks, and the peer is heard all the same.
-    pub(super) unanswered: bool,
+    /// Since when the engine misses answers to its checks while the peer is heard.
+    pub(super) unanswered: Option<Instant>,
 }
 
 impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
@@ -112,7 +115,7 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
             last_words: None,
             early: Vec::new(),
             judging: Judging::default(),
-            unanswered: false,
+            unanswered: None,
         });
         let states = match ready {
             Some((signaling, offer, gathering_until)) => {
@@ -170,11 +173,10 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
                     Vec::new()
                 }
                 _ = closed_check.tick() => {
-                    if live.unanswered && !live.connection.meter().hears(now(), HEARD) {
-                        live.inbox.sender().put(Signal::PathSilent);
-                    }
                     self.look_for_servers(live).await?;
-                    self.look_for_close(live).await?
+                    let mut states = self.look_for_close(live).await?;
+                    states.extend(self.look_for_silence(live));
+                    states
                 }
                 _ = judging.tick() => {
                     self.judge(live).await?;
@@ -293,21 +295,18 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
                 if path.route.is_none() {
                     return Ok(Vec::new());
                 }
+                live.unanswered = None;
                 Observation::PathFound
             }
             Signal::PathFound => {
-                live.unanswered = false;
+                live.unanswered = None;
                 Observation::PathFound
             }
             Signal::PathSilent => match self.dtls(live).await? {
                 Dtls::Closed => Observation::RemoteClosed,
-                _ if live.connection.meter().hears(now(), HEARD) => {
-                    live.unanswered = true;
-                    return Ok(Vec::new());
-                }
                 _ => {
-                    live.unanswered = false;
-                    Observation::PathSilent
+                    live.unanswered = Some(now());
+                    return Ok(self.look_for_silence(live));
                 }
             },
             // A handshake that the peer ends with close_notify makes the engine report a connection, too.
@@ -322,6 +321,18 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
             Signal::Stopped => Observation::Stopped,
         };
         Ok(live.steps.observe(now(), observation))
+    }
+
+    /// Checks without an answer are silence, unless the peer is heard: not for ever, since a path that carries sound and no checks fails in
+    /// the end.
+    fn look_for_silence(&self, live: &mut Live) -> Vec<LinkState> {
+        let Some(since) = live.unanswered else { return Vec::new() };
+        let heard = live.connection.meter().hears(now(), HEARD);
+        if heard && now().saturating_duration_since(since) < BORNE {
+            return Vec::new();
+        }
+        live.unanswered = None;
+        live.steps.observe(now(), Observation::PathSilent)
     }
 
     async fn dtls(&mut self, live: &Live) -> Result<Dtls, End> {

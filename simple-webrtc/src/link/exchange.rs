@@ -139,6 +139,9 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
         self.emit(EventKind::LocalDescription(answer)).await?;
         self.on_described(live, offer).await?;
         self.use_parked(live, offer).await?;
+        if restarts {
+            live.unanswered = None;
+        }
         let observation = if restarts { Observation::Restarted } else { Observation::Negotiated };
         Ok(live.steps.observe(now(), observation))
     }
@@ -169,6 +172,9 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
         match live.negotiation.due() {
             Some(restart) => {
                 self.offer(live, restart).await?;
+                if restart {
+                    live.unanswered = None;
+                }
                 Ok(if restart { live.steps.observe(now(), Observation::Restarted) } else { Vec::new() })
             }
             None => Ok(Vec::new()),

@@ -61,6 +61,7 @@ impl Machine {
         p.delivery.withdraw(Body::is_link);
         let link = p.dial(id, out);
         self.go_ahead(now, link);
+        self.keep_silent(id, key, out);
     }
 
     /// The engine has made its offer. Whether it is one that goes ahead, of which the app does not hear yet.

@@ -22,8 +22,8 @@ const ACK_EVERY: Duration = Duration::from_millis(50);
 pub(super) const MAX_QUEUE: usize = 128;
 
 /// Transmissions of one message after which its session is doubted: 0.25, 0.5, 1, 2 and four times 4 s. At 20 % loss each
-/// way, one message in 4,000 comes to that by itself.
-const STUCK: u32 = 8;
+/// way, one message in 4,000 comes to that by itself. Where round trips are long fewer are sent in that time: then it is the time.
+const STUCK: (u32, u32, Duration) = (8, 4, Duration::from_secs(16));
 
 /// Messages sent ahead of the oldest unacknowledged one.
 const WINDOW: u32 = 32;
@@ -121,9 +121,13 @@ impl Delivery {
         self.queue.len()
     }
 
-    /// Nothing has been acknowledged for long: sent eight times, within 20 s. The other side may have lost the session.
-    pub(super) fn is_stuck(&self) -> bool {
-        self.queue.front().is_some_and(|w| w.schedule.sent >= STUCK)
+    /// Nothing has been acknowledged for long. The other side may have lost the session.
+    pub(super) fn is_stuck(&self, now: Instant) -> bool {
+        let (times, few, long) = STUCK;
+        self.queue.front().is_some_and(|w| {
+            let sent = w.schedule.sent;
+            sent >= times || sent >= few && w.since.is_some_and(|since| now.since(since) >= long)
+        })
     }
 
     /// Something of this sort is on its way.
@@ -209,6 +213,7 @@ impl Delivery {
     /// in the one before.
     pub(super) fn restart(&mut self, now: Instant) -> (u32, u32) {
         let received = (self.cumulative, self.bits);
+        self.trip = RoundTrip::default();
         (self.cumulative, self.bits, self.ack_at) = (0, 0, None);
         self.next_seq = 1;
         for waiting in &mut self.queue {
@@ -314,6 +319,7 @@ impl Delivery {
 
     /// There is a way again: everything that waits is sent at once, as if for the first time.
     pub(super) fn send_anew(&mut self, now: Instant) {
+        self.trip = RoundTrip::default();
         for waiting in &mut self.queue {
             (waiting.schedule, waiting.since) = (Schedule::at(now), None);
         }

@@ -46,6 +46,7 @@ impl Machine {
             return;
         }
         if accepted && self.come_forward(now, id, key, out) {
+            self.keep_silent(id, key, out);
             return;
         }
         let Some(p) = self.peer_mut(id, key) else { return };
@@ -88,12 +89,11 @@ impl Machine {
             // That was of the connection before.
             out.emit(Event::Quality { call: id, peer, poor: None });
         }
-        let link = if own > peer {
+        if own > peer {
             let link = p.dial(id, out);
             if ahead {
                 self.go_ahead(now, link);
             }
-            link
         } else {
             let Some(offer) = p.link.parked.offer.take() else { return };
             let parked = std::mem::take(&mut p.link.parked);
@@ -111,13 +111,18 @@ impl Machine {
                 out.run(EffectKind::Link { link, command: LinkCommand::EndOfCandidates });
             }
             self.set_link(now, id, key, LinkState::OfferReceived, out);
-            link
-        };
-        if held && let Some(p) = self.peer_mut(id, key) {
-            p.link.sending = false;
-            out.run(EffectKind::Link { link, command: LinkCommand::Send(false) });
         }
+        self.keep_silent(id, key, out);
         self.tell(id, key, out);
+    }
+
+    /// Whoever is in a call that is held hears nothing over its link, however new that is: there is one microphone for all links.
+    pub(super) fn keep_silent(&mut self, id: CallId, key: &PublicKey, out: &mut Out<'_>) {
+        let held = self.calls.get(&id).is_some_and(|call| call.held);
+        let Some(p) = self.peer_mut(id, key).filter(|p| held && p.link.open) else { return };
+        p.link.sending = false;
+        let link = LinkId { call: id, peer: *key, generation: p.link.generation };
+        out.run(EffectKind::Link { link, command: LinkCommand::Send(false) });
     }
 
     /// Whether a link to them may be made while a phone rings.

@@ -32,7 +32,7 @@ impl Machine {
         let own = self.own;
         let Some(p) = self.peer_mut(id, key) else { return };
         // One that does not hear what is said in the session has lost it.
-        let without = p.session.is_none() || p.delivery.is_stuck();
+        let without = p.session.is_none() || p.delivery.is_stuck(now);
         let answering = p.welcome.as_ref().is_some_and(|w| !w.is_old(now));
         let idle = without && p.hello.is_none() && !answering && p.pair_at.is_none();
         if idle {
@@ -68,7 +68,7 @@ impl Machine {
         let sent_at = self.unix(now);
         let Some(p) = self.peer_mut(id, key).filter(|p| p.pair_at.is_some_and(|t| t <= now)) else { return };
         p.pair_at = None;
-        let without = p.session.is_none() || p.delivery.is_stuck();
+        let without = p.session.is_none() || p.delivery.is_stuck(now);
         if let Some(old) = p.welcome.take_if(|w| w.is_old(now)) {
             out.run(EffectKind::DropSession { call: id, peer: *key, session: old.session });
         }

@@ -35,18 +35,29 @@ pub(super) struct HelloOut {
     pub(super) schedule: Schedule,
     /// It left this node at least once.
     pub(super) published: bool,
+    /// When it was sent last.
+    pub(super) last: Option<Instant>,
     since: Instant,
 }
 
 impl HelloOut {
     pub(super) fn new(hello: Box<Hello>, suite: u8, session: SessionNo, now: Instant) -> Self {
-        Self { hello, suite, session, attempts: 0, schedule: Schedule::at(now), published: false, since: now }
+        Self {
+            hello,
+            suite,
+            session,
+            attempts: 0,
+            schedule: Schedule::at(now),
+            published: false,
+            last: None,
+            since: now,
+        }
     }
 
-    /// The answer is here: so long do signals and their answers take, unless it found nobody at first.
+    /// The answer is here: so long do signals and their answers take.
     pub(super) fn answered(&self, now: Instant, delivery: &mut Delivery) {
-        if self.attempts == self.schedule.sent {
-            delivery.answered(now.since(self.since), self.attempts > 1);
+        if let Some(last) = self.last {
+            delivery.answered(now.since(last), self.schedule.sent > 1);
         }
     }
 

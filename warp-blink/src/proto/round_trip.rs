@@ -21,9 +21,11 @@ impl RoundTrip {
     /// An acknowledgement came so long after its message was first sent, which was sent again meanwhile or was not.
     ///
     /// RFC 6298 section 3 ignores those that were sent again, since nobody knows which of them is acknowledged. Where every round trip is
-    /// longer than the wait that would be all of them, so they count, for twice that wait at most.
+    /// longer than the wait that would be all of them, so they count, but for no more than twice what was known: by the wait, which such a time
+    /// makes longer in two ways, one would follow from the other up to the longest.
     pub(super) fn took(&mut self, time: Duration, again: bool) {
-        let time = if again { time.min(self.wait(0) * 2) } else { time }.min(LONGEST);
+        let known = self.0.map_or(FIRST, |(smoothed, _)| smoothed.max(FIRST / 2));
+        let time = if again { time.min(known * 2) } else { time }.min(LONGEST);
         self.0 = Some(match self.0 {
             None => (time, time / 2),
             Some((smoothed, varies)) => {
@@ -39,9 +41,9 @@ impl RoundTrip {
         known.clamp(FIRST, LONGEST).saturating_mul(1 << again.min(5)).min(LONGEST)
     }
 
-    /// A quarter of a round trip; nothing is known: none. What waits for so long is hardly later for it.
+    /// A quarter of a round trip, of the least wait at most: the other side may know better. What waits for so long is hardly later for it.
     pub(super) fn quarter(&self) -> Duration {
-        self.0.map_or(Duration::ZERO, |(smoothed, _)| smoothed / 4)
+        self.0.map_or(Duration::ZERO, |(smoothed, _)| smoothed / 4).min(FIRST)
     }
 }
 
@@ -88,6 +90,45 @@ mod tests {
             trip.took(ms(1_500), sent_again);
         }
         assert!(again <= 2, "{again}");
+    }
+
+    /// Each message is lost with this probability, and so is its acknowledgement; the path itself takes 40 ms.
+    fn learnt(seed: u64, lost: f64) -> Duration {
+        let (mut trip, mut state) = (RoundTrip::default(), seed.wrapping_mul(7_919).wrapping_add(1));
+        let mut chance = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as f64 / f64::from(1_u32 << 31)
+        };
+        for _ in 0..30 {
+            let (mut sent, mut again) = (ms(0), 0);
+            while chance() < lost || chance() < lost {
+                sent += trip.wait(again);
+                again += 1;
+            }
+            trip.took(sent + ms(40), again > 0);
+        }
+        trip.wait(0)
+    }
+
+    #[test]
+    fn losses_do_not_drive_the_wait_to_its_end() {
+        for (lost, usual, most) in [(0.05, 400, 800), (0.2, 500, 1_500)] {
+            let mut waits: Vec<_> = (0..200).map(|seed| learnt(seed, lost).as_millis()).collect();
+            waits.sort_unstable();
+            assert!(waits[100] <= usual && waits[180] <= most, "{lost}: {} {}", waits[100], waits[180]);
+        }
+    }
+
+    #[test]
+    fn three_that_waited_for_an_outage_are_forgotten_soon() {
+        let mut trip = RoundTrip::default();
+        for _ in 0..10 {
+            trip.took(ms(40), false);
+        }
+        for _ in 0..3 {
+            trip.took(ms(5_000), true);
+        }
+        assert!(trip.wait(0) < ms(1_000), "{:?}", trip.wait(0));
     }
 
     #[test]

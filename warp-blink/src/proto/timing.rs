@@ -126,6 +126,7 @@ impl Machine {
         if let Some(hello) = p.hello.as_mut().filter(|h| h.schedule.is_due(now)) {
             count(&mut self.counters, hello.schedule.sent > 0);
             hello.schedule.transmitted(now);
+            hello.last = Some(now);
             let lane = people::lane(known, hello.attempts);
             hello.attempts = hello.attempts.saturating_add(1);
             let (suite, session) = (hello.suite, hello.session);

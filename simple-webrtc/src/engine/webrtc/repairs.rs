@@ -71,7 +71,10 @@ struct Stream {
 
 struct Missing {
     due: Instant,
+    /// How often it was its turn.
     asked: u8,
+    /// Whether a request has left.
+    requested: bool,
 }
 
 impl Repairs {
@@ -94,11 +97,11 @@ impl Stream {
         let step = i64::from(sequence.wrapping_sub(highest as u16) as i16);
         let number = highest.saturating_add_signed(step);
         if number <= highest {
-            return self.missing.remove(&number).is_some_and(|missing| missing.asked > 0);
+            return self.missing.remove(&number).is_some_and(|missing| missing.requested);
         }
         let first = (highest + 1).max(number.saturating_sub(u64::from(HISTORY)));
         for missing in first..number {
-            self.missing.insert(missing, Missing { due: now + PATIENCE, asked: 0 });
+            self.missing.insert(missing, Missing { due: now + PATIENCE, asked: 0, requested: false });
         }
         self.missing = self.missing.split_off(&number.saturating_sub(u64::from(HISTORY)));
         self.highest = Some(number);
@@ -119,6 +122,7 @@ impl Stream {
             missing.due = now + again;
             if self.asks >= 1.0 {
                 self.asks -= 1.0;
+                missing.requested = true;
                 asked.push(*number as u16);
             }
         }

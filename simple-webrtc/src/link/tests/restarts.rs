@@ -72,6 +72,35 @@ async fn who_is_heard_is_not_silent_whatever_becomes_of_the_checks() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn sound_makes_up_for_checks_for_a_while_and_what_was_before_a_restart_is_forgotten() {
+    let mut a = Side::plain();
+    let fake = accepted(&mut a).await;
+    fake.signal(Signal::PathSilent);
+    let sound = fake.clone();
+    let speaking = tokio::spawn(async move {
+        loop {
+            heard(&sound);
+            time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    heard(&fake);
+    let (state, after) = took(a.state()).await;
+    assert!(state == Disconnected && (10_000..=10_500).contains(&after.as_millis()), "{state:?} {after:?}");
+    fake.signal(Signal::PathFound);
+    assert_eq!(a.state().await, Connected);
+    fake.signal(Signal::PathSilent);
+    time::sleep(Duration::from_millis(200)).await;
+    a.peers.apply(&"b", FIRST, Remote::Offer(offer(2, "theirs-2"))).expect("apply");
+    a.description().await;
+    assert_eq!(a.state().await, Reconnecting);
+    fake.path_found();
+    assert_eq!(a.state().await, Connected);
+    // Then nobody speaks any more, as in a call that is held.
+    speaking.abort();
+    a.silence().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_peers_restart_is_answered_and_its_repetition_too() {
     let mut a = Side::plain();
     let fake = accepted(&mut a).await;
