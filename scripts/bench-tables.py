@@ -311,7 +311,7 @@ def links(times, counts):
                     row.append(f"{counts['accepted_us'][f'{side}/{delay}/{name}'] / 1e3:,.0f} ms")
                 row.append(f"{counts['accepted_us'][f'{side}/100/{name}'] / 200e3:.1f}")
             rows.append(row)
-        hears = lambda side: [f"the {side} hears: 50 ms", "100 ms", "round trips"]
+        hears = lambda side: [f"the {side} hears: 50 ms", "100 ms", "round trips of that"]
         return table(["who offers", *hears("caller"), *hears("callee")], rows)
 
     return {
