@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 
+import links_tables
 import scale_tables
 
 UNITS = {"ps": 1e-3, "ns": 1.0, "µs": 1e3, "ms": 1e6, "s": 1e9}
@@ -296,27 +297,9 @@ def links(times, counts):
         rows.append(["bare: the engine's track, which has one", f"{counts['write_ns']['1/bare']:,}"])
         return table(["a frame is handed to", "ns"], rows)
 
-    def accepted():
-        who = {
-            "caller/bare": "the caller, when it hears of the acceptance: the bare engine",
-            "caller/ours": "the same: ours",
-            "ahead/ours": "the caller, while it rings; it names no address before: ours",
-            "callee/ours": "the callee, together with the acceptance: ours",
-        }
-        rows = []
-        for name, text in who.items():
-            row = [text]
-            for side in ["caller", "callee"]:
-                for delay in [50, 100]:
-                    row.append(f"{counts['accepted_us'][f'{side}/{delay}/{name}'] / 1e3:,.0f} ms")
-                row.append(f"{counts['accepted_us'][f'{side}/100/{name}'] / 200e3:.1f}")
-            rows.append(row)
-        hears = lambda side: [f"the {side} hears: 50 ms", "100 ms", "round trips of that"]
-        return table(["who offers", *hears("caller"), *hears("callee")], rows)
-
     return {
         "links_set_up": set_up(),
-        "links_accepted": accepted(),
+        "links_accepted": links_tables.accepted(counts["accepted_us"], table),
         "links_added": added(),
         "links_load": load(),
         "links_writes": writes(),

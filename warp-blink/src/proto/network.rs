@@ -9,7 +9,7 @@ use super::{
     effect::{EffectKind, Gift, SessionNo, TopicRef},
     ending::Ending,
     machine::{MAX_CALLS, Machine, Out, Purpose},
-    participant::{Participant, Stage, WelcomeOut},
+    participant::{Participant, Stage},
     people::AFTER_NOBODY,
     sessions::Held,
     signal::{Body, CallBody, EpochId, HelloKind, Lane, MediaFormat, Packet},
@@ -65,8 +65,8 @@ impl Machine {
         if let Some((kind, suite)) = answered {
             // The first message under a session that the other side opened: it is no replay.
             let welcome = p.welcome.take();
-            if let Some((sent, again)) = welcome.as_ref().and_then(WelcomeOut::sent) {
-                p.delivery.answered(now.since(sent), again);
+            if let Some(sent) = welcome.as_ref().and_then(|welcome| welcome.last) {
+                p.delivery.answered(now.since(sent));
             }
             invited = welcome.and_then(|welcome| welcome.invites);
             let held = Held { no: session, kind, ours: false };

@@ -57,7 +57,7 @@ impl HelloOut {
     /// The answer is here: so long do signals and their answers take.
     pub(super) fn answered(&self, now: Instant, delivery: &mut Delivery) {
         if let Some(last) = self.last {
-            delivery.answered(now.since(last), self.schedule.sent > 1);
+            delivery.answered(now.since(last));
         }
     }
 
@@ -81,11 +81,6 @@ pub(super) struct WelcomeOut {
 }
 
 impl WelcomeOut {
-    /// When it was sent last, and whether that was again.
-    pub(super) fn sent(&self) -> Option<(Instant, bool)> {
-        self.last.map(|last| (last, self.schedule.sent > 1))
-    }
-
     /// Its receiver has had the time to confirm it.
     pub(super) fn is_old(&self, now: Instant) -> bool {
         now.since(self.since) >= ARRIVING
