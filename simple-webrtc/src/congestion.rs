@@ -32,7 +32,7 @@ const OF_THE_PATH: (f64, f64) = (0.35, 80_000.0);
 /// path that loses a fifth by chance loses more than a third each minute, and one that loses in bursts far more often.
 const ENOUGH: usize = 150;
 /// Or so many, of which so large a share was lost: 1 s of speech and 45 %. By chance a path that loses a fifth comes to that in one of
-/// 100,000 seconds.
+/// 33,000 stretches of that length (binomial).
 const SURELY: (usize, f64) = (50, 0.45);
 /// Losses in a row beyond these are an outage, which says nothing of what may be sent after it: half a second of speech.
 const OUTAGE: usize = 25;

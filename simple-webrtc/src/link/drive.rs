@@ -27,7 +27,7 @@ use crate::track::Subscription;
 const CLOSED_CHECK: Duration = Duration::from_millis(250);
 
 /// Whoever was heard so lately is not silent, whatever became of the checks. 500 ms: two of the intervals in which peers report on what
-/// they hear, and some. Where half of everything is lost each way, one of ten silences of checks (1.5 s) is chance.
+/// they hear, and some. Where half of everything is lost each way, no check comes through for 1.5 s in one of ten such times.
 const HEARD: Duration = Duration::from_millis(500);
 /// For so long, and no longer, sound makes up for checks that nobody answers. 10 s: a silence of checks that is chance ends within three
 /// where half of everything is lost each way.
