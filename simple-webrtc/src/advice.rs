@@ -22,7 +22,8 @@ pub struct Advice {
     pub congested: bool,
 }
 
-/// Between two pieces of advice: what the last one led to has to be heard of first, and the peer reports once a second.
+/// Between two pieces of advice: what the last one led to has to be heard of first, and the peer reports once a second. A lower limit is
+/// said at once: a path of 40 kbit/s that gets twice that has a full queue of half a second more within this time.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Steps that are worth telling. Loss by 2 points: the encoder's in-band redundancy changes at about that grain.
 const LOSS_STEP: f64 = 0.02;
@@ -51,6 +52,11 @@ impl Advice {
             || by(trip(self), trip(other), (trip(other).unwrap_or_default() * share).max(least.as_secs_f64()))
     }
 
+    /// Whether less may be sent than that allows.
+    fn is_tighter(&self, other: &Self) -> bool {
+        self.bitrate.is_some_and(|limit| other.bitrate.is_none_or(|other| limit < other))
+    }
+
     fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -67,7 +73,10 @@ impl Adviser {
     pub(crate) fn say(&mut self, now: Instant, advice: Advice) -> Option<Advice> {
         let tell = match &self.said {
             None => !advice.is_empty(),
-            Some((at, said)) => now.saturating_duration_since(*at) >= INTERVAL && advice.differs(said),
+            Some((at, said)) => {
+                let waited = now.saturating_duration_since(*at) >= INTERVAL;
+                (waited || advice.is_tighter(said)) && advice.differs(said)
+            }
         };
         tell.then(|| {
             self.said = Some((now, advice));
@@ -125,5 +134,17 @@ mod tests {
             now += 1_000;
         }
         assert_eq!(adviser.say(at(now), Advice { bitrate: Some(43_000), congested: true, ..base }), None);
+        now += 1_000;
+        assert_eq!(adviser.say(at(now), limited), Some(limited));
+        for (ms, bitrate, told) in
+            [(10, 39_000, false), (20, 30_000, true), (30, 35_000, false), (40, 20_000, true)]
+        {
+            let tighter = Advice { bitrate: Some(bitrate), ..base };
+            assert_eq!(
+                adviser.say(at(now + ms), tighter).is_some(),
+                told,
+                "what is less is said at once: {bitrate}"
+            );
+        }
     }
 }

@@ -170,6 +170,7 @@ fn follows(one: &Shown, other: &Shown) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::congestion::Total;
 
     /// Feedback each 200 ms for so many seconds on 50 packets a second, of which `lost` says which are.
     fn feed(
@@ -181,7 +182,7 @@ mod tests {
     ) -> Instant {
         for n in 0..seconds * 5 {
             let fates: Vec<Fate> = (n * 10..n * 10 + 10)
-                .map(|packet| Fate { left: from, arrived: !lost(packet), came: None })
+                .map(|packet| Fate { left: from, arrived: !lost(packet), came: None, sent: Total::default() })
                 .collect();
             cause.on_feedback(from + Duration::from_millis(n * 200), &fates, Some(bytes as u64 * 8 * 50));
         }

@@ -61,6 +61,8 @@ mod link;
 mod log_limit;
 mod loss;
 mod meter;
+#[cfg(test)]
+mod narrow_tests;
 mod parking;
 mod peers;
 mod pool;

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use crate::congestion::{Congestion, Delay, Fate};
 use crate::loss::Loss;
 use crate::rate::Rate;
@@ -36,7 +38,10 @@ pub(crate) struct Report {
 
 /// Shared by what sees the packets and by who asks.
 #[derive(Debug, Default)]
-pub(crate) struct Meter(Mutex<Inner>);
+pub(crate) struct Meter {
+    inner: Mutex<Inner>,
+    lowered: Notify,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -177,7 +182,19 @@ impl Meter {
             (_, true) => Delay::Stands,
             _ => Delay::Even,
         };
+        let before = inner.congestion.limit();
         inner.congestion.on_feedback(now, fates, delay, sending);
+        let lowered =
+            inner.congestion.limit().is_some_and(|limit| before.is_none_or(|before| limit < before));
+        drop(inner);
+        if lowered {
+            self.lowered.notify_one();
+        }
+    }
+
+    /// Comes back when less may be sent than before. For one who waits.
+    pub(crate) async fn lowered(&self) {
+        self.lowered.notified().await;
     }
 
     /// A check of the path in use was answered.
@@ -245,7 +262,7 @@ impl Meter {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // The lock is never held across anything that can panic half way.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -19,8 +19,10 @@ const FILLING: f64 = 0.030;
 /// A queue does not go away at once: it is what the fastest packets of so many reports have in common. 3: 600 ms; a machine that
 /// stands still for a moment holds up one report, or two.
 const LASTING: usize = 3;
-/// A queue that is full, whether it grows or not. 200 ms: half of what ITU-T G.114 allows for the whole way.
+/// A queue that is full, unless it drains. 200 ms: half of what ITU-T G.114 allows for the whole way.
 const FULL: f64 = 0.200;
+/// It drains if it gets shorter by so much within [`LASTING`] reports. 30 ms: one of a second and a half is gone after half a minute.
+const DRAINS: f64 = 0.030;
 
 /// The way to the peer, as its reports on single packets show it.
 #[derive(Clone, Debug, Default)]
@@ -49,7 +51,7 @@ impl Trend {
         }
         self.fastest.push_back(fastest);
         let queue = self.queue();
-        queue > FULL || queue > FILLING && self.slope() > SLOPE
+        queue > FULL && !self.drains() || queue > FILLING && self.slope() > SLOPE
     }
 
     /// How much longer the last packets took than the fastest ones.
@@ -59,6 +61,15 @@ impl Trend {
         let empty = least(&mut ways);
         let now = least(&mut self.fastest.iter().rev().take(LASTING).map(|(_, way)| *way));
         if self.fastest.len() < LASTING { 0.0 } else { now - empty }
+    }
+
+    /// Whether the last packets took less than those of as many reports before, by so much that a full queue is none for long.
+    fn drains(&self) -> bool {
+        let least = |skip: usize| {
+            let ways = self.fastest.iter().rev().skip(skip).take(LASTING).map(|(_, way)| *way);
+            ways.fold(f64::INFINITY, f64::min)
+        };
+        least(0) < least(LASTING) - DRAINS
     }
 
     /// Least squares: seconds that the way gets longer each second.

@@ -132,6 +132,7 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
 
         let mut closed_check = time::interval(CLOSED_CHECK);
         closed_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let meter = live.connection.meter();
         let mut judging = time::interval(judging::INTERVAL);
         judging.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -180,6 +181,10 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
                 }
                 _ = judging.tick() => {
                     self.judge(live).await?;
+                    Vec::new()
+                }
+                () = meter.lowered() => {
+                    self.advise(live).await?;
                     Vec::new()
                 }
             };

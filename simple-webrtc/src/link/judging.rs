@@ -79,6 +79,19 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
         }
         Ok(())
     }
+
+    /// Less may be sent than before, which does not wait for the next second.
+    pub(super) async fn advise(&mut self, live: &mut Live) -> Result<(), End> {
+        if live.steps.state() != LinkState::Connected {
+            return Ok(());
+        }
+        let (now, meter) = (now(), live.connection.meter());
+        let advice = advice(&meter.measured(now), meter.round_trip(now));
+        match live.judging.adviser.say(now, advice) {
+            Some(advice) => self.emit(EventKind::Advice(advice)).await,
+            None => Ok(()),
+        }
+    }
 }
 
 /// What the peer lacks of our sound. How it comes in bursts is known of what was lost on the way, if at all.

@@ -317,15 +317,15 @@ async fn a_path_that_fills_up_is_told_to_the_encoder() {
     println!("13 % too much for {:?}: {of_a:?}", start.elapsed());
     let congested = of_a.iter().find(|advice| advice.congested).expect("noticed");
     let limit = congested.bitrate.expect("limited");
-    // 85 % of what gets through, which is 23: 38 to 40 packets a second.
-    assert!((17_500..21_500).contains(&limit), "{limit}");
+    // 85 % of what gets through, less what is around 38 to 40 packets (12) and beside them (8).
+    assert!((16_000..19_500).contains(&limit), "{limit}");
     assert_eq!(congested.path_loss, Some(0.0), "nothing is lost yet");
     assert!(of_b.iter().all(|advice| !advice.congested), "the other way is free: {of_b:?}");
     pair.net.limit(None);
-    let [of_a, _] = told(&mut pair, 1_500).await;
+    let [of_a, _] = told(&mut pair, 2_000).await;
     let last = advice(&of_a).last().copied().expect("it is over");
     assert!(!last.congested && last.bitrate.is_none(), "{last:?}");
-    assert!(advice(&of_a).len() <= 31, "once a second at most");
+    assert!(advice(&of_a).len() <= 41, "once a second at most");
     pair.shutdown().await;
 }
 

@@ -14,7 +14,7 @@ use rtc::shared::marshal::MarshalSize;
 
 use super::settings::{AUDIO_LEVEL_URI, FEEDBACK_URI};
 use super::tap::{Look, is_audio};
-use crate::congestion::Fate;
+use crate::congestion::{Fate, Total};
 use crate::meter::{Meter, Report};
 use crate::track::TrackKind;
 use crate::trend::Trend;
@@ -105,7 +105,7 @@ impl Look for Reports {
             Packet::Rtp(rtp) => {
                 let bytes = rtp.marshal_size();
                 self.meter.on_sent(now, rtp.header.ssrc, bytes, again);
-                self.sent.on_packet(now, rtp);
+                self.sent.on_packet(now, rtp, bytes);
             }
             Packet::Rtcp(packets) => {
                 for packet in packets {
@@ -191,16 +191,18 @@ struct Sent {
     /// Streams that are numbered, and the extension that holds the number.
     streams: Vec<(u32, u8)>,
     packets: VecDeque<Packed>,
+    total: Total,
     trend: Trend,
 }
 
 struct Packed {
     number: u16,
     left: Instant,
+    sent: Total,
 }
 
 impl Sent {
-    fn on_packet(&mut self, now: Instant, rtp: &rtc::rtp::Packet) {
+    fn on_packet(&mut self, now: Instant, rtp: &rtc::rtp::Packet, bytes: usize) {
         let header = &rtp.header;
         let Some((_, id)) = self.streams.iter().find(|(ssrc, _)| *ssrc == header.ssrc) else { return };
         let number = header.get_extension(*id);
@@ -208,7 +210,10 @@ impl Sent {
         if self.packets.len() >= UNREPORTED {
             self.packets.pop_front();
         }
-        self.packets.push_back(Packed { number: u16::from_be_bytes([high, low]), left: now });
+        self.total.packets += 1;
+        self.total.bytes += bytes as u64;
+        let number = u16::from_be_bytes([high, low]);
+        self.packets.push_back(Packed { number, left: now, sent: self.total });
     }
 
     /// What became of which packet, and whether a queue fills up on the way.
@@ -226,7 +231,12 @@ impl Sent {
             self.packets.drain(..at);
             let Some(packet) = self.packets.pop_front() else { continue };
             ways.extend(said.arrival.map(|came| (packet.left, came)));
-            fates.push(Fate { left: packet.left, arrived: said.arrived, came: said.arrival });
+            fates.push(Fate {
+                left: packet.left,
+                arrived: said.arrived,
+                came: said.arrival,
+                sent: packet.sent,
+            });
         }
         let grows = self.trend.on_report(ways);
         (fates, grows)
@@ -249,7 +259,7 @@ mod tests {
         let mut sent = Sent::default();
         for number in 0..14 {
             let left = start + Duration::from_millis(20 * u64::from(number));
-            sent.packets.push_back(Packed { number, left });
+            sent.packets.push_back(Packed { number, left, sent: Total::default() });
         }
         // Ten packets, the fourth of them lost; four are still on their way.
         let mut symbol_list = vec![SymbolTypeTcc::PacketReceivedWithoutDelta; 10];
