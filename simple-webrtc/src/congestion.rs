@@ -13,6 +13,8 @@ use crate::rate::WINDOW;
 
 /// How much of what arrives may be sent after congestion. 0.85: draft-ietf-rmcat-gcc-02 section 5.5.
 const DECREASE: f64 = 0.85;
+/// And while a queue is full. 0.7: one of half a second is gone after two, at the price of a tenth of the rate for so long.
+const DECREASE_FULL: f64 = 0.7;
 /// How much a limit rises in a second without congestion. 8 %: the same section.
 const INCREASE: f64 = 1.08;
 /// And at least so much in a second, in bit/s: 1,000 bits in each response time of 200 ms (a round trip of 100 ms and 100 ms), the
@@ -23,7 +25,7 @@ const LEAST_INCREASE: f64 = 5_000.0;
 /// ten seconds by a queue of 300 ms, and the sound was at half of what it could be for half of the time (`narrow_tests`). What carries
 /// 1.15 times as much is another path by now.
 const NEAR: (f64, f64) = (0.95, 1.15);
-const NEAR_INCREASE: f64 = 1.01;
+const NEAR_INCREASE: f64 = 1.02;
 /// What goes around each packet that rates do not count, in bits: IPv4, UDP and the tag of SRTP, 38 bytes.
 const AROUND: f64 = 38.0 * 8.0;
 /// What else is sent, in bit/s: checks of the path and reports (measured, as docs/benchmarks-calls.md does).
@@ -44,6 +46,12 @@ const ENOUGH: usize = 150;
 /// Or so many, of which so large a share was lost: 1 s of speech and 45 %. By chance a path that loses a fifth comes to that in one of
 /// 33,000 stretches of that length (binomial).
 const SURELY: (usize, f64) = (50, 0.45);
+/// Or so many, if a queue stands somewhere on the path: half a second of speech, of which a path that loses a fifth hardly ever loses nothing.
+const FEW: usize = 25;
+/// Where packets wait before so many were heard of, it is not for these: others share the path, or the handshake and the first signals
+/// are still on their way. Then this is the limit to begin with, in bit/s: Opus at 15 kbit/s in packets of 40 ms, which a path of 40 kbit/s
+/// takes and a queue on one of 60 is gone after within two seconds.
+const START: (usize, f64) = (50, 20_000.0);
 /// Losses in a row beyond these are an outage, which says nothing of what may be sent after it: half a second of speech.
 const OUTAGE: usize = 25;
 /// Between two decreases: what is sent has to be heard of first. 1 s: a feedback interval, and a round trip with a full
@@ -86,6 +94,8 @@ pub(crate) enum Delay {
     Even,
     /// Longer and longer ([`crate::trend`]).
     Grows,
+    /// So long that a queue must be full (the same).
+    Full,
     /// As long as a full queue lasts ([`crate::standing`]), in one direction or the other.
     Stands,
 }
@@ -112,9 +122,9 @@ impl Carried {
     }
 
     /// What may be sent, so that the queue goes: what is around the packets and beside them takes its part of the path.
-    fn decreased(self) -> f64 {
+    fn decreased(self, share: f64) -> f64 {
         let others = self.packets * AROUND + BESIDE;
-        (self.bits + others) * DECREASE - others
+        (self.bits + others) * share - others
     }
 }
 
@@ -141,6 +151,14 @@ pub(crate) struct Congestion {
 }
 
 impl Congestion {
+    /// It is spoken for the first time, and packets wait on their way already.
+    pub(crate) fn on_wait(&mut self, now: Instant) {
+        if self.limit.is_none() && self.fates.packets() <= START.0 {
+            tracing::debug!("packets waited before anything was said");
+            self.decrease(now, START.1);
+        }
+    }
+
     /// What the peer says of single packets, how long they wait, and how many bits a second are being sent.
     pub(crate) fn on_feedback(&mut self, now: Instant, fates: &[Fate], delay: Delay, sending: Option<u64>) {
         self.heard = Some(now);
@@ -163,12 +181,13 @@ impl Congestion {
         let (few, most) = SURELY;
         let packets = self.fresh.packets();
         let loss = self.fresh.loss().map_or(0.0, |loss| loss.share);
-        let enough = packets >= ENOUGH || packets >= few && loss >= most;
+        let enough =
+            packets >= ENOUGH || packets >= few && loss >= most || packets >= FEW && delay == Delay::Stands;
         let loss = if enough { loss } else { 0.0 };
         let sending = sending.map(|rate| rate as f64);
         // A queue that stands and overflows is full. Which direction it is in the losses say.
         let full = delay == Delay::Stands && loss > HEAVY_LOSS;
-        if full || delay == Delay::Grows {
+        if full || matches!(delay, Delay::Grows | Delay::Full) {
             self.signed = Some(now);
             self.raised = Some(now);
             if self.is_of_before(fates) {
@@ -179,7 +198,10 @@ impl Congestion {
             let carried = self.carries().map(|carried| carried.less(lost));
             tracing::debug!(loss, ?carried, limit = self.limit, "packets wait on their way");
             if let Some(carried) = carried
-                && self.decrease(now, carried.decreased())
+                && self.decrease(
+                    now,
+                    carried.decreased(if full || delay == Delay::Full { DECREASE_FULL } else { DECREASE }),
+                )
             {
                 self.carried = Some(carried.bits);
             }

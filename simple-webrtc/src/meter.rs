@@ -125,6 +125,23 @@ impl Meter {
         let Some(kind) = of(&inner.local, ssrc) else { return };
         inner.sent[index(kind)].on_bytes(now, bytes);
         inner.repairs.resent += u64::from(again);
+        self.feed(inner, |inner| {
+            if inner.standing.waits(now) {
+                inner.congestion.on_wait(now);
+            }
+        });
+    }
+
+    /// Tells who waits if less may be sent after this than before.
+    fn feed(&self, mut inner: MutexGuard<'_, Inner>, feed: impl FnOnce(&mut Inner)) {
+        let before = inner.congestion.limit();
+        feed(&mut inner);
+        let lowered =
+            inner.congestion.limit().is_some_and(|limit| before.is_none_or(|before| limit < before));
+        drop(inner);
+        if lowered {
+            self.lowered.notify_one();
+        }
     }
 
     pub(crate) fn on_received(&self, now: Instant, ssrc: u32, bytes: usize) {
@@ -172,24 +189,16 @@ impl Meter {
     }
 
     /// The peer says what became of single packets.
-    pub(crate) fn on_fates(&self, now: Instant, fates: &[Fate], delay_grows: bool) {
+    pub(crate) fn on_fates(&self, now: Instant, fates: &[Fate], way: Delay) {
         let mut inner = self.lock();
         inner.came = Some(now);
         let [sound, videos] = [0, 1].map(|kind: usize| inner.sent[kind].bits_per_second(now));
         let sending = sound.into_iter().chain(videos).reduce(|a, b| a + b);
-        let delay = match (delay_grows, inner.standing.stands(now)) {
-            (true, _) => Delay::Grows,
-            (_, true) => Delay::Stands,
-            _ => Delay::Even,
+        let delay = match way {
+            Delay::Even if inner.standing.stands(now) => Delay::Stands,
+            way => way,
         };
-        let before = inner.congestion.limit();
-        inner.congestion.on_feedback(now, fates, delay, sending);
-        let lowered =
-            inner.congestion.limit().is_some_and(|limit| before.is_none_or(|before| limit < before));
-        drop(inner);
-        if lowered {
-            self.lowered.notify_one();
-        }
+        self.feed(inner, |inner| inner.congestion.on_feedback(now, fates, delay, sending));
     }
 
     /// Comes back when less may be sent than before. For one who waits.
@@ -294,6 +303,7 @@ impl Heard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::congestion::Total;
 
     fn report(fraction_lost: u8, last_sender_report: u32, delay: u32) -> Report {
         Report { fraction_lost, total_lost: 7, jitter: 480, last_sender_report, delay }
@@ -319,6 +329,33 @@ mod tests {
         meter.on_report(at(1_200), 1, report(0, 0x2223_3333, u32::MAX));
         assert_eq!(meter.measured(at(1_200)).round_trip, Some(Duration::ZERO));
         assert_eq!(meter.measured(at(20_000)).round_trip, None, "too old");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_begins_while_packets_wait_begins_with_little_and_is_told_at_once() {
+        let (meter, now) = (Meter::default(), Instant::now());
+        let told = async |meter: &Meter| {
+            tokio::time::timeout(Duration::from_millis(1), meter.lowered()).await.is_ok()
+        };
+        meter.bind_local(1, TrackKind::Audio);
+        meter.on_checked(now, Duration::from_millis(100));
+        meter.on_sent(now, 1, 100, false);
+        assert_eq!((meter.measured(now).limit, told(&meter).await), (None, false));
+        meter.on_checked(now, Duration::from_millis(350));
+        meter.on_sent(now, 1, 100, false);
+        assert_eq!(meter.measured(now).limit, Some(20_000));
+        assert!(told(&meter).await && !told(&meter).await, "once");
+        // It is not said again of a limit that is there, nor of who has spoken before.
+        meter.on_sent(now, 1, 100, false);
+        assert!(!told(&meter).await);
+        let spoken = Meter::default();
+        spoken.bind_local(1, TrackKind::Audio);
+        spoken.on_checked(now, Duration::from_millis(100));
+        let sent = Total { packets: 1, bytes: 100 };
+        spoken.on_fates(now, &[Fate { left: now, arrived: true, came: None, sent }; 51], Delay::Even);
+        spoken.on_checked(now, Duration::from_millis(350));
+        spoken.on_sent(now, 1, 100, false);
+        assert_eq!(spoken.measured(now).limit, None);
     }
 
     #[test]

@@ -31,12 +31,16 @@ struct Narrow {
     carries: f64,
     most: f64,
     queue: f64,
+    /// Bits a second beside speech in the first two seconds: what was said before the first word still is.
+    first: f64,
     sent: VecDeque<(Instant, f64)>,
     total: Total,
     underway: VecDeque<Fate>,
     reports: VecDeque<(Instant, Vec<Fate>)>,
     told: VecDeque<(Instant, Option<u32>)>,
     limit: Option<u32>,
+    /// Since when packets of 20 ms would do.
+    short: Option<Instant>,
     congestion: Congestion,
     trend: Trend,
     standing: Standing,
@@ -65,12 +69,14 @@ impl Narrow {
             carries,
             most: carries * queue / 1000.0,
             queue: 0.0,
+            first: BESIDE,
             sent: VecDeque::new(),
             total: Total::default(),
             underway: VecDeque::new(),
             reports: VecDeque::new(),
             told: VecDeque::new(),
             limit: None,
+            short: None,
             congestion: Congestion::default(),
             trend: Trend::default(),
             standing,
@@ -108,9 +114,17 @@ impl Narrow {
 
     /// Packets are longer where there is little for them, as the encoder's plans have it.
     fn speak(&mut self, now: Instant, second: &mut Second) {
-        self.queue = (self.queue - (self.carries - BESIDE) * STEP.as_secs_f64()).max(0.0);
+        let beside = if self.steps < 100 { self.first } else { BESIDE };
+        self.queue = (self.queue - (self.carries - beside) * STEP.as_secs_f64()).max(0.0);
         let rate = self.limit.map_or(WANTED, |limit| WANTED.min(limit.into()));
-        let every = if rate >= SHORT { 1 } else { 2 };
+        if rate < SHORT {
+            self.short = None;
+        } else if rate * 0.9 >= SHORT {
+            self.short.get_or_insert(now);
+        }
+        // The encoder takes its time for shorter packets, but for the first.
+        let long = |since: Instant| self.steps < 50 || now - since >= Duration::from_secs(5);
+        let every = if self.short.is_some_and(long) { 1 } else { 2 };
         if self.steps.is_multiple_of(every) {
             let bits = rate * STEP.as_secs_f64() * f64::from(every);
             let arrived = self.queue + bits + AROUND <= self.most;
@@ -142,12 +156,14 @@ impl Narrow {
     }
 
     fn hear(&mut self, now: Instant, fates: &[Fate]) {
-        let grows = self.trend.on_report(fates.iter().filter_map(|fate| Some((fate.left, fate.came?))));
-        let delay = match (grows, self.standing.stands(now)) {
-            (true, _) => Delay::Grows,
-            (_, true) => Delay::Stands,
-            _ => Delay::Even,
+        let way = self.trend.on_report(fates.iter().filter_map(|fate| Some((fate.left, fate.came?))));
+        let delay = match way {
+            Delay::Even if self.standing.stands(now) => Delay::Stands,
+            way => way,
         };
+        if self.standing.waits(now) {
+            self.congestion.on_wait(now);
+        }
         let sending = self.sent.iter().map(|(_, bits)| bits).sum::<f64>() as u64;
         self.congestion.on_feedback(now, fates, delay, (self.steps >= 50).then_some(sending));
         self.told.push_back((now + LAG, self.congestion.limit()));
@@ -175,6 +191,21 @@ fn a_narrow_path_is_filled_and_not_overrun() {
         let longest = later.iter().map(|second| second.wait).fold(0.0, f64::max);
         println!("{name}: {sent:.0} bit/s of {room} are used; {wait:.0} ms of queue, {longest:.0} once");
         assert!(sent > 0.85 * room && wait < 80.0 && longest < 200.0, "{name}: {told:?}");
+    }
+}
+
+#[test]
+fn a_queue_that_was_full_before_the_first_word_goes() {
+    for (carries, room) in [(60_000.0, 36_800.0), (40_000.0, 24_400.0)] {
+        let mut narrow = Narrow::new(carries, 500.0);
+        (narrow.queue, narrow.first) = (narrow.most, 0.4 * carries);
+        let told = narrow.talk(60);
+        let empty = told.iter().position(|second| second.wait < 100.0).expect("some time");
+        let lost: f64 = told.iter().map(|second| second.lost).sum();
+        let later = &told[10..];
+        let sent = later.iter().map(|second| second.sent).sum::<f64>() / later.len() as f64;
+        println!("{carries} bit/s: gone after {empty} s, {lost} packets lost; then {sent:.0} bit/s");
+        assert!(empty <= 5 && lost < 60.0 && sent > 0.85 * room, "{told:?}");
     }
 }
 

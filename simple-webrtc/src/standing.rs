@@ -48,14 +48,24 @@ impl Standing {
         *self = Self::default();
     }
 
+    /// Whether the last packet that was answered waited, alone or not.
+    pub(crate) fn waits(&self, now: Instant) -> bool {
+        let last = self.lately.back().filter(|(at, _)| now.saturating_duration_since(*at) <= LATELY.0);
+        last.zip(self.empty()).is_some_and(|((_, trip), empty)| *trip > empty + STANDS)
+    }
+
+    /// The shortest, which is the path without a queue.
+    fn empty(&self) -> Option<Duration> {
+        self.least.map(|(_, least)| self.before.map_or(least, |before| before.min(least)))
+    }
+
     /// Whether something has waited all the time lately, in one direction or the other.
     pub(crate) fn stands(&self, now: Instant) -> bool {
         let (time, count) = LATELY;
         let lately = self.lately.iter().filter(|(at, _)| now.saturating_duration_since(*at) <= time);
         let shortest = lately.clone().map(|(_, trip)| *trip).min();
-        let empty = self.least.map(|(_, least)| self.before.map_or(least, |before| before.min(least)));
         let most = if lately.count() >= count { STANDS } else { SURELY };
-        shortest.zip(empty).is_some_and(|(shortest, empty)| shortest > empty + most)
+        shortest.zip(self.empty()).is_some_and(|(shortest, empty)| shortest > empty + most)
     }
 }
 
@@ -89,6 +99,7 @@ mod tests {
         assert!(!standing.stands(at(40)), "nothing is known of lately");
         standing.on_round_trip(at(40), Duration::from_millis(500));
         assert!(!standing.stands(at(40)), "one may have been held up");
+        assert!(standing.waits(at(40)) && !standing.waits(at(45)));
         standing.on_round_trip(at(44) + LATELY.0, Duration::from_millis(600));
         assert!(standing.stands(at(44) + LATELY.0), "so long hardly");
         feed(&mut standing, start, 50..53, |_| 110);

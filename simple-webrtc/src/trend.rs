@@ -7,6 +7,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::congestion::Delay;
+
 /// Reports whose delays make a trend. 10: two seconds of one each 200 ms.
 const TREND: usize = 10;
 /// Reports among which the shortest delay is taken for that of an empty queue. 150: half a minute, after which a path that has
@@ -35,8 +37,8 @@ pub(crate) struct Trend {
 }
 
 impl Trend {
-    /// A report: when each packet left here, and when it came on the peer's clock. Whether a queue fills up.
-    pub(crate) fn on_report(&mut self, ways: impl IntoIterator<Item = (Instant, Duration)>) -> bool {
+    /// A report: when each packet left here, and when it came on the peer's clock.
+    pub(crate) fn on_report(&mut self, ways: impl IntoIterator<Item = (Instant, Duration)>) -> Delay {
         let ways = ways.into_iter().map(|(left, came)| {
             let origin = *self.origin.get_or_insert(left);
             let left = match left.checked_duration_since(origin) {
@@ -45,13 +47,19 @@ impl Trend {
             };
             (left, came.as_secs_f64() - left)
         });
-        let Some(fastest) = ways.min_by(|(_, a), (_, b)| a.total_cmp(b)) else { return false };
+        let Some(fastest) = ways.min_by(|(_, a), (_, b)| a.total_cmp(b)) else { return Delay::Even };
         if self.fastest.len() >= MEMORY {
             self.fastest.pop_front();
         }
         self.fastest.push_back(fastest);
         let queue = self.queue();
-        queue > FULL && !self.drains() || queue > FILLING && self.slope() > SLOPE
+        if queue > FULL && !self.drains() {
+            Delay::Full
+        } else if queue > FILLING && self.slope() > SLOPE {
+            Delay::Grows
+        } else {
+            Delay::Even
+        }
     }
 
     /// How much longer the last packets took than the fastest ones.
@@ -100,7 +108,7 @@ mod tests {
                 let left = report + n * 20;
                 (start + Duration::from_millis(left), Duration::from_millis(5_000 + left + way(left)))
             });
-            said.push(trend.on_report(packets));
+            said.push(trend.on_report(packets) != Delay::Even);
         }
         said
     }
@@ -109,7 +117,7 @@ mod tests {
     fn a_queue_is_noticed_while_it_fills_and_jitter_is_none() {
         let start = Instant::now();
         let mut trend = Trend::default();
-        assert!(!trend.on_report([]));
+        assert_eq!(trend.on_report([]), Delay::Even);
         // Up to 60 ms of jitter, as on a bad radio link.
         let steady = reports(&mut trend, start, 0..20_000, |ms| 40 + (ms * 7919) % 61);
         assert!(!steady.contains(&true), "{steady:?}");

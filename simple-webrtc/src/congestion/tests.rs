@@ -145,9 +145,8 @@ fn a_queue_that_was_full_before_anything_was_sent_is_emptied() {
             .collect();
         let ways = fates.iter().filter_map(|fate| Some((fate.left, fate.came?)));
         let delay = match (trend.on_report(ways), queue > 0.2 * carries) {
-            (true, _) => Delay::Grows,
-            (_, true) => Delay::Stands,
-            _ => Delay::Even,
+            (Delay::Even, true) => Delay::Stands,
+            (delay, _) => delay,
         };
         congestion.on_feedback(now, &fates, delay, Some(sent as u64));
     }

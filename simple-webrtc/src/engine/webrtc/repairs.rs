@@ -325,7 +325,7 @@ mod tests {
             repairs.outgoing(&mut TaggedPacket { now, transport: TransportContext::default(), message })
         };
         assert!(again(1) && again(2));
-        meter.on_fates(now, &[], true);
+        meter.on_fates(now, &[], crate::congestion::Delay::Grows);
         assert!(!again(1) && again(2), "a video would stand still until it begins anew");
     }
 

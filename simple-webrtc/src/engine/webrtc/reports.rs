@@ -14,7 +14,7 @@ use rtc::shared::marshal::MarshalSize;
 
 use super::settings::{AUDIO_LEVEL_URI, FEEDBACK_URI};
 use super::tap::{Look, is_audio};
-use crate::congestion::{Fate, Total};
+use crate::congestion::{Delay, Fate, Total};
 use crate::meter::{Meter, Report};
 use crate::track::TrackKind;
 use crate::trend::Trend;
@@ -89,8 +89,8 @@ impl Look for Reports {
                     } else if let Some(report) = packet.as_any().downcast_ref::<SenderReport>() {
                         self.reported(now, &report.reports);
                     } else if let Some(feedback) = packet.as_any().downcast_ref::<TransportLayerCc>() {
-                        let (fates, grows) = self.sent.on_feedback(feedback);
-                        self.meter.on_fates(now, &fates, grows);
+                        let (fates, delay) = self.sent.on_feedback(feedback);
+                        self.meter.on_fates(now, &fates, delay);
                     }
                 }
             }
@@ -216,8 +216,8 @@ impl Sent {
         self.packets.push_back(Packed { number, left: now, sent: self.total });
     }
 
-    /// What became of which packet, and whether a queue fills up on the way.
-    fn on_feedback(&mut self, feedback: &TransportLayerCc) -> (Vec<Fate>, bool) {
+    /// What became of which packet, and how long they took.
+    fn on_feedback(&mut self, feedback: &TransportLayerCc) -> (Vec<Fate>, Delay) {
         let mut ways = Vec::new();
         let mut fates = Vec::new();
         // The last chunk has room for 7 or 14 packets, and what is not used of it looks like lost ones.
@@ -238,8 +238,8 @@ impl Sent {
                 sent: packet.sent,
             });
         }
-        let grows = self.trend.on_report(ways);
-        (fates, grows)
+        let delay = self.trend.on_report(ways);
+        (fates, delay)
     }
 }
 
