@@ -39,8 +39,19 @@ fn start(name: String, arguments: &[String]) -> Result<Spoken, String> {
 impl Child {
     /// A whole node, which says what is in that file.
     pub(crate) fn phone(number: u32, speech: &Path) -> Result<Self, String> {
-        let arguments = ["phone", "--number", &number.to_string(), "--speech", &speech.to_string_lossy()]
-            .map(str::to_owned);
+        Self::start_phone(number, speech, &[])
+    }
+
+    /// The same, and it keeps the connections with its contacts.
+    pub(crate) fn keeper(number: u32, speech: &Path) -> Result<Self, String> {
+        Self::start_phone(number, speech, &["--keep-contacts"])
+    }
+
+    fn start_phone(number: u32, speech: &Path, more: &[&str]) -> Result<Self, String> {
+        let mut arguments = ["phone", "--number", &number.to_string(), "--speech", &speech.to_string_lossy()]
+            .map(str::to_owned)
+            .to_vec();
+        arguments.extend(more.iter().map(|&argument| argument.to_owned()));
         let spoken = start(format!("phone {number}"), &arguments)?;
         let ready = spoken.wait("ready", PATIENCE, |line| line["event"] == "ready")?;
         let address = ready["address"].as_str().unwrap_or_default().to_owned();

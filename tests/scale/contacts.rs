@@ -24,7 +24,8 @@ const FIRST: u32 = 21_000;
 const CALLED: u32 = 30_000;
 
 pub(crate) fn measure(scale: &Scale) -> Result<(), String> {
-    let mut phone = Child::phone(OWN, &scale.speech)?;
+    not_kept(scale)?;
+    let mut phone = Child::keeper(OWN, &scale.speech)?;
     // All that passes between it and the others goes through here: they connect to it.
     let proxy = Proxy::new(socket(&phone.address)?).map_err(|error| format!("a proxy: {error}"))?;
     let at = multiaddr(OWN, proxy.port());
@@ -60,13 +61,23 @@ pub(crate) fn measure(scale: &Scale) -> Result<(), String> {
         let held = phone.held()?;
         watch::tell_memory(&format!("contacts/{contacts}"), &held);
         tell(of("sockets"), held.sockets);
-        in_a_call(scale, &mut phone, contacts)?;
+        in_a_call(scale, &mut phone, contacts, "contacts")?;
     }
     Ok(())
 }
 
+/// A node as it is if nobody asks for more: it knows its contacts and is connected with none of them.
+fn not_kept(scale: &Scale) -> Result<(), String> {
+    let contacts = scale.not_kept;
+    let mut phone = Child::phone(OWN - 1, &scale.speech)?;
+    phone.have(&Order::Befriend { first: FIRST, count: contacts })?;
+    thread::sleep(scale.settle);
+    watch::tell_memory(&format!("not_kept/{contacts}"), &phone.held()?);
+    in_a_call(scale, &mut phone, contacts, "not_kept")
+}
+
 /// What it holds with one call.
-fn in_a_call(scale: &Scale, phone: &mut Child, contacts: u32) -> Result<(), String> {
+fn in_a_call(scale: &Scale, phone: &mut Child, contacts: u32, kind: &str) -> Result<(), String> {
     let number = CALLED + contacts;
     let other = Child::phone(number, &scale.speech)?;
     phone.forget();
@@ -75,8 +86,8 @@ fn in_a_call(scale: &Scale, phone: &mut Child, contacts: u32) -> Result<(), Stri
     thread::sleep(scale.settle);
     let [done] = look([phone], scale.look)?;
     watch::hears(&done, 1)?;
-    tell(format_args!("contacts/{contacts}/call_cpu_ppm"), done.cpu_ppm);
-    watch::tell_memory(&format!("contacts/{contacts}/call"), &phone.held()?);
+    tell(format_args!("{kind}/{contacts}/call_cpu_ppm"), done.cpu_ppm);
+    watch::tell_memory(&format!("{kind}/{contacts}/call"), &phone.held()?);
     phone.have(&Order::HangUp)?;
     phone.wait("ended").map(drop)
 }

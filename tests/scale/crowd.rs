@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn main(arguments: &Arguments) -> Result<(), String> {
-    phone::block_on(live(arguments))
+    phone::block_on(None, live(arguments))
 }
 
 /// How all of them are made.

@@ -34,16 +34,27 @@ pub(crate) struct Arguments {
     /// What it says, a WAV file
     #[arg(long)]
     speech: PathBuf,
+    /// Connections with contacts stay
+    #[arg(long)]
+    keep_contacts: bool,
 }
 
 pub(crate) fn main(arguments: &Arguments) -> Result<(), String> {
-    block_on(live(arguments))
+    // As `blink` has it.
+    block_on(Some(1), live(arguments))
 }
 
-/// Runs a process of this program that ends with the one that started it.
-pub(crate) fn block_on(life: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+/// Runs a process of this program that ends with the one that started it. `None`: a worker thread for each core.
+pub(crate) fn block_on(
+    workers: Option<usize>,
+    life: impl Future<Output = Result<(), String>>,
+) -> Result<(), String> {
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| error.to_string())?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(workers) = workers {
+        builder.worker_threads(workers);
+    }
+    let runtime = builder.enable_all().build();
     runtime.map_err(|error| error.to_string())?.block_on(life)
 }
 
@@ -56,7 +67,6 @@ pub(crate) fn builder(number: u32, audio: Audio) -> Builder {
         .media(audio)
         .listen("/ip4/127.0.0.1/tcp/0")
         .ice_address(IpAddr::V4(Ipv4Addr::LOCALHOST))
-        .keep_contacts(true)
 }
 
 /// Where it listens.
@@ -77,6 +87,7 @@ async fn live(arguments: &Arguments) -> Result<(), String> {
         ports
     };
     let phone = builder(arguments.number, Audio::new(said, SinkSpec::Null)).outside(around);
+    let phone = phone.keep_contacts(arguments.keep_contacts);
     let blink = phone.spawn().await.map_err(|error| error.to_string())?;
     let mut events = blink.events();
     say("ready", json!({"address": address(&blink).await?}))?;

@@ -53,6 +53,8 @@ pub(crate) struct Scale {
     pub(crate) talkers: &'static [u32],
     /// Contacts, and how many of them are online.
     pub(crate) contacts: &'static [(u32, u32)],
+    /// Contacts of a node that is connected with none.
+    pub(crate) not_kept: u32,
     /// What everybody says.
     pub(crate) speech: PathBuf,
 }
@@ -68,6 +70,7 @@ impl Scale {
             talkers: &[1, 2, 4, 8, 15],
             // `keep_contacts` keeps 128 connections at most; and of a thousand people not all are there.
             contacts: &[(10, 10), (100, 100), (1000, 100)],
+            not_kept: 100,
             speech,
         }
     }
@@ -80,6 +83,7 @@ impl Scale {
             groups: &[2],
             talkers: &[2],
             contacts: &[(3, 2)],
+            not_kept: 3,
             speech,
         }
     }
