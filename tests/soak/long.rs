@@ -76,7 +76,7 @@ pub(crate) fn run(arguments: &Arguments, time: Duration, report: &mut Report) ->
     let start = Instant::now();
     let mut next = luck.seconds(QUIET, 2.0 * QUIET);
     let mut quiet_from = start + HEALING;
-    let mut losses = Vec::new();
+    let (mut losses, mut before) = (Vec::new(), [None; 2]);
     // Nothing goes wrong so shortly before the end that it has not healed.
     while start.elapsed() < time {
         thread::sleep(LOOK);
@@ -95,11 +95,15 @@ pub(crate) fn run(arguments: &Arguments, time: Duration, report: &mut Report) ->
             report.figures("long call", phone)?;
         }
         if Instant::now() < quiet_from {
+            // What a cut or a stop has lost is not what the network loses.
+            before = [None; 2];
             continue;
         }
-        for (phone, direction) in [&mut callee, &mut caller].into_iter().zip(&directions) {
+        let sides = [&mut callee, &mut caller].into_iter().zip(&directions).zip(&mut before);
+        for ((phone, direction), before) in sides {
             let sample = phone.sample()?;
-            losses.extend(seen(&sample["sound"]));
+            let counts = counts(&sample["sound"]);
+            losses.extend(seen(std::mem::replace(before, counts), counts));
             if let Some(buffer) = sample["jitter_buffer_ms"].as_f64() {
                 report.figure("long call", phone.name, BUFFER.0, buffer, BUFFER.1);
             }
@@ -133,11 +137,17 @@ const DELAY: (&str, Bound) = ("mouth to ear, ms", Bound { least: 30.0, share: 0.
 const BEYOND: (&str, Bound) = ("beyond the buffer's aim, ms", Bound { least: 30.0, share: 0.0 });
 const BUFFER: (&str, Bound) = ("jitter buffer, ms", Bound { least: 30.0, share: 0.0 });
 
-/// The share of the packets that the network lost, as the receiver saw it. `None`: nothing has come yet.
-fn seen(sound: &Value) -> Option<f64> {
+/// What the network lost so far, as the receiver saw it, and how many packets there were. `None`: nothing has come yet.
+fn counts(sound: &Value) -> Option<[f64; 2]> {
     let number = |field: &str| sound[field].as_f64();
-    let lost = number("lost")? + number("reordered")?;
-    Some(lost / (number("received")? + number("lost")?)).filter(|share| share.is_finite())
+    let lost = number("lost")?;
+    Some([lost + number("reordered")?, number("received")? + lost])
+}
+
+/// The share of the packets between two looks that the network lost.
+fn seen(before: Option<[f64; 2]>, now: Option<[f64; 2]>) -> Option<f64> {
+    let ([lost, of], [lost_now, of_now]) = (before?, now?);
+    Some((lost_now - lost) / (of_now - of)).filter(|share| share.is_finite())
 }
 
 /// What the caller says and the callee hears, and the other way round.
