@@ -22,13 +22,13 @@ pub struct Advice {
     pub congested: bool,
 }
 
-/// Between two pieces of advice: what the last one led to has to be heard of first, and the peer reports once a second. A lower limit is
-/// said at once: a path of 40 kbit/s that gets twice that has a full queue of half a second more within this time.
+/// Between two pieces of advice: what the last one led to has to be heard of first, and the peer reports once a second. A limit
+/// that is lower by a step is said at once: a path of 40 kbit/s that gets twice that has a full queue of half a second more within this time.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Steps that are worth telling. Loss by 2 points: the encoder's in-band redundancy changes at about that grain.
 const LOSS_STEP: f64 = 0.02;
-/// A tenth: two increases of the limit.
-const BITRATE_STEP: f64 = 0.1;
+/// Two seconds of the slowest increase of the limit.
+const BITRATE_STEP: f64 = 0.04;
 const BURST_STEP: f64 = 0.5;
 /// A quarter and 20 ms, one frame: less does not change what an encoder does.
 const ROUND_TRIP_STEP: (f64, Duration) = (0.25, Duration::from_millis(20));
@@ -133,7 +133,7 @@ mod tests {
             assert_eq!(adviser.say(at(now + 999), Advice::default()), None, "not twice in a second");
             now += 1_000;
         }
-        assert_eq!(adviser.say(at(now), Advice { bitrate: Some(43_000), congested: true, ..base }), None);
+        assert_eq!(adviser.say(at(now), Advice { bitrate: Some(41_500), congested: true, ..base }), None);
         now += 1_000;
         assert_eq!(adviser.say(at(now), limited), Some(limited));
         for (ms, bitrate, told) in

@@ -13,7 +13,7 @@ use crate::rate::WINDOW;
 
 /// How much of what arrives may be sent after congestion. 0.85: draft-ietf-rmcat-gcc-02 section 5.5.
 const DECREASE: f64 = 0.85;
-/// And while a queue is full. 0.7: one of half a second is gone after two, at the price of a tenth of the rate for so long.
+/// And while a queue is full. 0.7: one of half a second is gone after two, in which sound has half of what it could have.
 const DECREASE_FULL: f64 = 0.7;
 /// How much a limit rises in a second without congestion. 8 %: the same section.
 const INCREASE: f64 = 1.08;
@@ -21,11 +21,13 @@ const INCREASE: f64 = 1.08;
 /// same section. With 8 % alone speech that was limited to 16 kbit/s would wait half a minute for what it needs.
 const LEAST_INCREASE: f64 = 5_000.0;
 /// Around what the path carried when it was congested last, from the first share of it to the second, a limit rises by so much in a second
-/// only. 1 %: what is too much then shows as a queue of 50 ms within three seconds. At 5,000 bit/s a path of 60 kbit/s was overrun each
+/// only. 0.95: what a queue of 30 ms hides, twice. 2 %: what is too much then shows as a queue of 50 ms within three seconds. At 5,000 bit/s a path of 60 kbit/s was overrun each
 /// ten seconds by a queue of 300 ms, and the sound was at half of what it could be for half of the time (`narrow_tests`). What carries
 /// 1.15 times as much is another path by now.
 const NEAR: (f64, f64) = (0.95, 1.15);
 const NEAR_INCREASE: f64 = 1.02;
+/// For so long it is remembered. A minute: a turn of somebody else in a conversation.
+const REMEMBERED: Duration = Duration::from_secs(60);
 /// What goes around each packet that rates do not count, in bits: IPv4, UDP and the tag of SRTP, 38 bytes.
 const AROUND: f64 = 38.0 * 8.0;
 /// What else is sent, in bit/s: checks of the path and reports (measured, as docs/benchmarks-calls.md does).
@@ -46,9 +48,10 @@ const ENOUGH: usize = 150;
 /// Or so many, of which so large a share was lost: 1 s of speech and 45 %. By chance a path that loses a fifth comes to that in one of
 /// 33,000 stretches of that length (binomial).
 const SURELY: (usize, f64) = (50, 0.45);
-/// Or so many, if a queue stands somewhere on the path: half a second of speech, of which a path that loses a fifth hardly ever loses nothing.
-const FEW: usize = 25;
-/// Where packets wait before so many were heard of, it is not for these: others share the path, or the handshake and the first signals
+/// Or so many of which so many were lost, if a queue stands somewhere on the path: half a second of speech, and 35 %. A path that loses a fifth comes to
+/// that in one of twenty, and no queue stands on most of these.
+const FEW: (usize, f64) = (25, 0.35);
+/// Where packets wait before so many packets of sound have left, it is not for these: others share the path, or the handshake and the first signals
 /// are still on their way. Then this is the limit to begin with, in bit/s: Opus at 15 kbit/s in packets of 40 ms, which a path of 40 kbit/s
 /// takes and a queue on one of 60 is gone after within two seconds.
 const START: (usize, f64) = (50, 20_000.0);
@@ -57,12 +60,15 @@ const OUTAGE: usize = 25;
 /// Between two decreases: what is sent has to be heard of first. 1 s: a feedback interval, and a round trip with a full
 /// queue of half a second.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// And what is heard of must have left so long after the first: the encoder is told within a feedback interval, and has a frame under way.
+/// And what is heard of must have left so long after the first: a tenth of
+/// a second until the encoder has its new rate, a frame of up to 60 ms under way, and the pace of it all.
 const TAKES: Duration = Duration::from_millis(250);
 /// How long it counts as congested after the last sign. 2 s: two decreases.
 const HELD: Duration = Duration::from_secs(2);
 /// Packets of a second that are counted. 2,048: video of 20 Mbit/s.
 const MOST: usize = 2_048;
+/// Reports of peers that tell nothing better come at least so often (RFC 3550 section 6.2).
+const REPORTED: Duration = Duration::from_secs(5);
 /// A limit this many times above what is sent limits nothing.
 const FAR_ABOVE: f64 = 2.0;
 /// The lowest limit, in bit/s. 16,000: Opus at its lowest useful rate for speech (6 kbit/s, RFC 6716 section 2) and the headers of
@@ -96,6 +102,10 @@ pub(crate) enum Delay {
     Grows,
     /// So long that a queue must be full (the same).
     Full,
+    /// As long as a queue lasts that was full, and gets shorter ([`crate::trend`]).
+    Drains,
+    /// Longer than ever, if only for a moment ([`crate::standing`]): nothing to add to.
+    Waits,
     /// As long as a full queue lasts ([`crate::standing`]), in one direction or the other.
     Stands,
 }
@@ -137,12 +147,14 @@ pub(crate) struct Congestion {
     /// Losses in a row.
     run: usize,
     cause: Cause,
+    /// Packets of sound, up to [`START`].
+    spoken: usize,
     /// Packets of the last second, by the peer's clock.
     arrived: VecDeque<Arrived>,
     /// In bit/s.
     limit: Option<f64>,
     /// What the path carried when it was congested last, in bit/s.
-    carried: Option<f64>,
+    carried: Option<(Instant, f64)>,
     /// The last sign of congestion.
     signed: Option<Instant>,
     decreased: Option<Instant>,
@@ -151,12 +163,23 @@ pub(crate) struct Congestion {
 }
 
 impl Congestion {
-    /// It is spoken for the first time, and packets wait on their way already.
-    pub(crate) fn on_wait(&mut self, now: Instant) {
-        if self.limit.is_none() && self.fates.packets() <= START.0 {
+    /// A packet of sound leaves for the first time, and whether packets wait on their way.
+    pub(crate) fn on_sound(&mut self, now: Instant, waits: bool) {
+        if self.spoken >= START.0 {
+            return;
+        }
+        self.spoken += 1;
+        if waits && self.limit.is_none() {
             tracing::debug!("packets waited before anything was said");
             self.decrease(now, START.1);
         }
+    }
+
+    /// It is another path from now on. What may be sent stays, until that one has shown what it takes.
+    pub(crate) fn forget_path(&mut self) {
+        self.carried = None;
+        self.arrived.clear();
+        self.fresh = Fates::default();
     }
 
     /// What the peer says of single packets, how long they wait, and how many bits a second are being sent.
@@ -166,7 +189,9 @@ impl Congestion {
         for fate in fates {
             self.fates.push(!fate.arrived);
             self.run = if fate.arrived { 0 } else { self.run + 1 };
-            if self.run <= OUTAGE {
+            if self.run == OUTAGE {
+                self.fresh = Fates::default();
+            } else if self.run < OUTAGE && !self.is_of_before(fate) {
                 self.fresh.push(!fate.arrived);
             }
             if let Some(came) = fate.came {
@@ -174,6 +199,8 @@ impl Congestion {
             }
         }
         let newest = self.arrived.back().map_or(Duration::ZERO, |packet| packet.came);
+        // The peer's clock counts 12 days and begins anew.
+        self.arrived.retain(|packet| packet.came <= newest + WINDOW);
         let old = |packet: &Arrived| newest.saturating_sub(packet.came) > WINDOW;
         while self.arrived.len() > MOST || self.arrived.front().is_some_and(old) {
             self.arrived.pop_front();
@@ -181,16 +208,17 @@ impl Congestion {
         let (few, most) = SURELY;
         let packets = self.fresh.packets();
         let loss = self.fresh.loss().map_or(0.0, |loss| loss.share);
-        let enough =
-            packets >= ENOUGH || packets >= few && loss >= most || packets >= FEW && delay == Delay::Stands;
+        let enough = packets >= ENOUGH
+            || packets >= few && loss >= most
+            || packets >= FEW.0 && loss >= FEW.1 && delay == Delay::Stands;
         let loss = if enough { loss } else { 0.0 };
         let sending = sending.map(|rate| rate as f64);
         // A queue that stands and overflows is full. Which direction it is in the losses say.
-        let full = delay == Delay::Stands && loss > HEAVY_LOSS;
+        let full = matches!(delay, Delay::Stands | Delay::Full) && loss > HEAVY_LOSS;
         if full || matches!(delay, Delay::Grows | Delay::Full) {
             self.signed = Some(now);
             self.raised = Some(now);
-            if self.is_of_before(fates) {
+            if fates.iter().all(|fate| self.is_of_before(fate)) {
                 return;
             }
             // What a weak radio loses has been through the queue.
@@ -203,12 +231,15 @@ impl Congestion {
                     carried.decreased(if full || delay == Delay::Full { DECREASE_FULL } else { DECREASE }),
                 )
             {
-                self.carried = Some(carried.bits);
+                self.carried = Some((now, carried.bits));
             }
         } else if loss > HEAVY_LOSS {
-            self.on_heavy_loss(now, loss, sending);
-        } else if packets >= few {
-            self.raise(now, self.fresh.loss().map_or(0.0, |loss| loss.share), sending);
+            self.on_heavy_loss(now, WINDOW, loss, sending);
+        } else if delay == Delay::Drains && self.limit.is_some() {
+            // What was done suffices, and more would fill it again.
+            (self.signed, self.raised) = (Some(now), Some(now));
+        } else if packets >= few && !matches!(delay, Delay::Stands | Delay::Waits) {
+            self.raise(now, WINDOW, self.fresh.loss().map_or(0.0, |loss| loss.share), sending);
         }
     }
 
@@ -219,8 +250,8 @@ impl Congestion {
         }
         let sending = sending.map(|rate| rate as f64);
         match loss > HEAVY_LOSS {
-            true => self.on_heavy_loss(now, loss, sending),
-            false => self.raise(now, loss, sending),
+            true => self.on_heavy_loss(now, REPORTED, loss, sending),
+            false => self.raise(now, REPORTED, loss, sending),
         }
     }
 
@@ -250,7 +281,8 @@ impl Congestion {
         let span = last.came.saturating_sub(first.came);
         let left = last.left.saturating_duration_since(first.left);
         // More than double the time would be an outage, and what comes faster than it left had been held up.
-        let span = (span >= WINDOW / 2).then(|| span.as_secs_f64().min(left.as_secs_f64() * 2.0))?;
+        let span =
+            (span.min(left) >= WINDOW / 2).then(|| span.as_secs_f64().min(left.as_secs_f64() * 2.0))?;
         let span = span.max(left.as_secs_f64());
         let of = |first: u64, last: u64| last.saturating_sub(first) as f64 / span;
         Some(Carried {
@@ -259,17 +291,18 @@ impl Congestion {
         })
     }
 
-    /// Whether all these left before the last decrease was acted upon.
-    fn is_of_before(&self, fates: &[Fate]) -> bool {
-        let newest = fates.iter().map(|fate| fate.left).max();
-        self.decreased.zip(newest).is_some_and(|(decreased, left)| left < decreased + TAKES)
+    /// Whether this left before the last decrease was acted upon.
+    fn is_of_before(&self, fate: &Fate) -> bool {
+        self.decreased.is_some_and(|decreased| fate.left < decreased + TAKES)
     }
 
     /// draft-ietf-rmcat-gcc-02 section 6.
-    fn on_heavy_loss(&mut self, now: Instant, loss: f64, sending: Option<f64>) {
+    fn on_heavy_loss(&mut self, now: Instant, every: Duration, loss: f64, sending: Option<f64>) {
         let least = self.limit.into_iter().chain(sending).reduce(f64::min);
         let floor = match loss <= OF_THE_PATH.0 && !self.cause.is_ours() {
-            true if least.is_none_or(|rate| rate <= OF_THE_PATH.1) => return self.raise(now, loss, sending),
+            true if least.is_none_or(|rate| rate <= OF_THE_PATH.1) => {
+                return self.raise(now, every, loss, sending);
+            }
             true => OF_THE_PATH.1,
             false => LOWEST,
         };
@@ -298,7 +331,8 @@ impl Congestion {
         true
     }
 
-    fn raise(&mut self, now: Instant, loss: f64, sending: Option<f64>) {
+    /// What is heard comes `every` so often at least: more time than that says nothing.
+    fn raise(&mut self, now: Instant, every: Duration, loss: f64, sending: Option<f64>) {
         let since = self.raised.replace(now);
         let Some(limit) = self.limit else { return };
         let bearable =
@@ -306,15 +340,17 @@ impl Congestion {
         if self.is_congested(now) || loss > bearable {
             return;
         }
-        let seconds = since.map_or(0.0, |at| now.saturating_duration_since(at).as_secs_f64().min(1.0));
+        let seconds = since.map_or(0.0, |at| now.saturating_duration_since(at).min(every).as_secs_f64());
         let quick = (limit * INCREASE.powf(seconds)).max(limit + LEAST_INCREASE * seconds);
-        let limit = match self.carried {
-            Some(carried) if limit < carried * NEAR.1 => {
-                quick.min((carried * NEAR.0).max(limit * NEAR_INCREASE.powf(seconds)))
-            }
+        let carried = self.carried.filter(|(at, _)| now.saturating_duration_since(*at) < REMEMBERED);
+        let near = carried.map(|(_, carried)| carried).filter(|carried| limit < carried * NEAR.1);
+        let limit = match near {
+            Some(carried) => quick.min((carried * NEAR.0).max(limit * NEAR_INCREASE.powf(seconds))),
             _ => quick,
         };
-        self.limit = Some(limit).filter(|limit| sending.is_none_or(|sending| *limit < FAR_ABOVE * sending));
+        // Who pauses sends little, and goes on after that.
+        let holds = |limit: f64| near.is_some() || sending.is_none_or(|sending| limit < FAR_ABOVE * sending);
+        self.limit = Some(limit).filter(|limit| holds(*limit));
     }
 }
 

@@ -71,7 +71,7 @@ pub enum EventKind {
     /// The sound has become poor for one side or both, or is good again; looked at once a second while connected. Poor is a
     /// rating below 60 for 3 s, good again one of 70 and more for 5 s.
     Quality(Quality),
-    /// What the encoder should know changed: at most once a second, and only by a step that matters.
+    /// What the encoder should know changed: at most once a second unless less may be sent, and only by a step that matters.
     Advice(Advice),
     /// The addresses of this machine have changed while the connection lived, noticed within 0.5 s; or other servers are to be used and the
     /// first offer has no answer yet, so that its candidates are out of date.

@@ -38,7 +38,7 @@
 //! - The same goes for a video that is added or removed, and for servers that are replaced ([`Peers::set_ice_servers`]).
 //! - Beside media, each connection carries [`Channel`]s: one for signaling from the start, others that either side opens.
 //! - Lost sound is asked for and sent again where both sides know of that. How a call sounds at both ends, and what its
-//!   encoder should know, is judged once a second: [`EventKind::Quality`], [`EventKind::Advice`], [`Stats`].
+//!   encoder should know, is judged once a second, and what is urgent at once: [`EventKind::Quality`], [`EventKind::Advice`], [`Stats`].
 //! - Every queue is bounded. Media queues drop their oldest entry and count it; a connection whose events nobody reads
 //!   fails with [`FailReason::Overloaded`].
 //! - Descriptions, candidates and addresses are in no log above trace and in no `Debug` of this crate. The engine below

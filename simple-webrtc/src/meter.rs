@@ -58,6 +58,7 @@ struct Inner {
     /// When anything of the peer's sound, videos or reports came last.
     came: Option<Instant>,
     repairs: Repairs,
+    paths: u64,
     standing: Standing,
     congestion: Congestion,
 }
@@ -125,11 +126,10 @@ impl Meter {
         let Some(kind) = of(&inner.local, ssrc) else { return };
         inner.sent[index(kind)].on_bytes(now, bytes);
         inner.repairs.resent += u64::from(again);
-        self.feed(inner, |inner| {
-            if inner.standing.waits(now) {
-                inner.congestion.on_wait(now);
-            }
-        });
+        if kind == TrackKind::Audio && !again {
+            let waits = inner.standing.waits(now);
+            self.feed(inner, |inner| inner.congestion.on_sound(now, waits));
+        }
     }
 
     /// Tells who waits if less may be sent after this than before.
@@ -184,7 +184,7 @@ impl Meter {
         heard.prune(now);
         if kind == TrackKind::Audio {
             let sending = inner.sent[0].bits_per_second(now);
-            inner.congestion.on_report(now, loss, sending);
+            self.feed(inner, |inner| inner.congestion.on_report(now, loss, sending));
         }
     }
 
@@ -196,6 +196,7 @@ impl Meter {
         let sending = sound.into_iter().chain(videos).reduce(|a, b| a + b);
         let delay = match way {
             Delay::Even if inner.standing.stands(now) => Delay::Stands,
+            Delay::Even if inner.standing.waits(now) => Delay::Waits,
             way => way,
         };
         self.feed(inner, |inner| inner.congestion.on_feedback(now, fates, delay, sending));
@@ -215,7 +216,15 @@ impl Meter {
 
     /// What was known of the time a path takes is of another one.
     pub(crate) fn on_path_lost(&self) {
-        self.lock().standing.forget();
+        let mut inner = self.lock();
+        inner.standing.forget();
+        inner.congestion.forget_path();
+        inner.paths += 1;
+    }
+
+    /// How many paths there were before this one.
+    pub(crate) fn paths(&self) -> u64 {
+        self.lock().paths
     }
 
     /// Packets that we ask the peer for again, and those that then came.
@@ -303,7 +312,6 @@ impl Heard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::congestion::Total;
 
     fn report(fraction_lost: u8, last_sender_report: u32, delay: u32) -> Report {
         Report { fraction_lost, total_lost: 7, jitter: 480, last_sender_report, delay }
@@ -343,6 +351,16 @@ mod tests {
         assert_eq!((meter.measured(now).limit, told(&meter).await), (None, false));
         meter.on_checked(now, Duration::from_millis(350));
         meter.on_sent(now, 1, 100, false);
+        assert_eq!(
+            (meter.measured(now).limit, told(&meter).await),
+            (None, false),
+            "one may have been held up"
+        );
+        meter.on_checked(now, Duration::from_millis(400));
+        meter.bind_local(2, TrackKind::Video);
+        meter.on_sent(now, 2, 1_000, false);
+        assert_eq!(meter.measured(now).limit, None, "no sound");
+        meter.on_sent(now, 1, 100, false);
         assert_eq!(meter.measured(now).limit, Some(20_000));
         assert!(told(&meter).await && !told(&meter).await, "once");
         // It is not said again of a limit that is there, nor of who has spoken before.
@@ -351,8 +369,10 @@ mod tests {
         let spoken = Meter::default();
         spoken.bind_local(1, TrackKind::Audio);
         spoken.on_checked(now, Duration::from_millis(100));
-        let sent = Total { packets: 1, bytes: 100 };
-        spoken.on_fates(now, &[Fate { left: now, arrived: true, came: None, sent }; 51], Delay::Even);
+        for _ in 0..50 {
+            spoken.on_sent(now, 1, 100, false);
+        }
+        spoken.on_checked(now, Duration::from_millis(350));
         spoken.on_checked(now, Duration::from_millis(350));
         spoken.on_sent(now, 1, 100, false);
         assert_eq!(spoken.measured(now).limit, None);

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::advice::{Advice, Adviser};
 use crate::congestion::{Congestion, Delay, Fate, Total};
 use crate::standing::Standing;
 use crate::trend::Trend;
@@ -42,6 +43,8 @@ struct Narrow {
     /// Since when packets of 20 ms would do.
     short: Option<Instant>,
     congestion: Congestion,
+    adviser: Adviser,
+    said: Option<u32>,
     trend: Trend,
     standing: Standing,
 }
@@ -78,6 +81,8 @@ impl Narrow {
             limit: None,
             short: None,
             congestion: Congestion::default(),
+            adviser: Adviser::default(),
+            said: None,
             trend: Trend::default(),
             standing,
         }
@@ -100,6 +105,7 @@ impl Narrow {
                 let Some((_, fates)) = self.reports.pop_front() else { break };
                 self.hear(now, &fates);
             }
+            self.advise(now);
             if self.steps.is_multiple_of(25) {
                 self.standing.on_round_trip(now, 2 * WAY + self.wait());
             }
@@ -129,6 +135,7 @@ impl Narrow {
             let bits = rate * STEP.as_secs_f64() * f64::from(every);
             let arrived = self.queue + bits + AROUND <= self.most;
             self.queue += if arrived { bits + AROUND } else { 0.0 };
+            self.congestion.on_sound(now, self.standing.waits(now));
             self.total.packets += 1;
             self.total.bytes += (bits / 8.0) as u64;
             let came = (now - self.start) + WAY + self.wait();
@@ -159,14 +166,22 @@ impl Narrow {
         let way = self.trend.on_report(fates.iter().filter_map(|fate| Some((fate.left, fate.came?))));
         let delay = match way {
             Delay::Even if self.standing.stands(now) => Delay::Stands,
+            Delay::Even if self.standing.waits(now) => Delay::Waits,
             way => way,
         };
-        if self.standing.waits(now) {
-            self.congestion.on_wait(now);
-        }
         let sending = self.sent.iter().map(|(_, bits)| bits).sum::<f64>() as u64;
         self.congestion.on_feedback(now, fates, delay, (self.steps >= 50).then_some(sending));
-        self.told.push_back((now + LAG, self.congestion.limit()));
+    }
+
+    /// Once a second, and at once if less may be sent.
+    fn advise(&mut self, now: Instant) {
+        let advice = Advice { bitrate: self.congestion.limit(), ..Advice::default() };
+        let lower = advice.bitrate.is_some_and(|limit| self.said.is_none_or(|said| limit < said));
+        if lower || self.steps.is_multiple_of(50) {
+            self.said = advice.bitrate;
+            let said = self.adviser.say(now, advice);
+            self.told.extend(said.map(|said| (now + LAG, said.bitrate)));
+        }
     }
 }
 
@@ -200,12 +215,15 @@ fn a_queue_that_was_full_before_the_first_word_goes() {
         let mut narrow = Narrow::new(carries, 500.0);
         (narrow.queue, narrow.first) = (narrow.most, 0.4 * carries);
         let told = narrow.talk(60);
-        let empty = told.iter().position(|second| second.wait < 100.0).expect("some time");
+        let below = |ms: f64| told.iter().position(|second| second.wait < ms).expect("some time");
+        let (half, empty) = (below(250.0), below(100.0));
         let lost: f64 = told.iter().map(|second| second.lost).sum();
         let later = &told[10..];
         let sent = later.iter().map(|second| second.sent).sum::<f64>() / later.len() as f64;
-        println!("{carries} bit/s: gone after {empty} s, {lost} packets lost; then {sent:.0} bit/s");
-        assert!(empty <= 5 && lost < 60.0 && sent > 0.85 * room, "{told:?}");
+        println!(
+            "{carries} bit/s: half after {half} s, gone after {empty}, {lost} packets lost; then {sent:.0} bit/s"
+        );
+        assert!(half <= 5 && empty < 10 && lost < 60.0 && sent > 0.85 * room, "{told:?}");
     }
 }
 

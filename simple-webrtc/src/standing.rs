@@ -48,10 +48,15 @@ impl Standing {
         *self = Self::default();
     }
 
-    /// Whether the last packet that was answered waited, alone or not.
+    /// Whether the last two that were answered waited so long: not for certain, but soon.
     pub(crate) fn waits(&self, now: Instant) -> bool {
-        let last = self.lately.back().filter(|(at, _)| now.saturating_duration_since(*at) <= LATELY.0);
-        last.zip(self.empty()).is_some_and(|((_, trip), empty)| *trip > empty + STANDS)
+        let mut last = self.lately.iter().rev().take(2);
+        let fresh = |(at, trip): &(Instant, Duration)| {
+            (now.saturating_duration_since(*at) <= LATELY.0).then_some(*trip)
+        };
+        let shortest = last.clone().filter_map(fresh).min();
+        let two = last.all(|trip| fresh(trip).is_some()) && self.lately.len() > 1;
+        two && shortest.zip(self.empty()).is_some_and(|(trip, empty)| trip > empty + STANDS)
     }
 
     /// The shortest, which is the path without a queue.
@@ -99,9 +104,11 @@ mod tests {
         assert!(!standing.stands(at(40)), "nothing is known of lately");
         standing.on_round_trip(at(40), Duration::from_millis(500));
         assert!(!standing.stands(at(40)), "one may have been held up");
-        assert!(standing.waits(at(40)) && !standing.waits(at(45)));
         standing.on_round_trip(at(44) + LATELY.0, Duration::from_millis(600));
         assert!(standing.stands(at(44) + LATELY.0), "so long hardly");
+        assert!(!standing.waits(at(44) + LATELY.0), "one alone");
+        standing.on_round_trip(at(45) + LATELY.0, Duration::from_millis(500));
+        assert!(standing.waits(at(45) + LATELY.0) && !standing.waits(at(60)));
         feed(&mut standing, start, 50..53, |_| 110);
         assert!(!standing.stands(at(53)));
         feed(&mut standing, start, 53..60, |_| 600);

@@ -53,8 +53,8 @@ impl Trend {
         }
         self.fastest.push_back(fastest);
         let queue = self.queue();
-        if queue > FULL && !self.drains() {
-            Delay::Full
+        if queue > FULL {
+            if self.drains() { Delay::Drains } else { Delay::Full }
         } else if queue > FILLING && self.slope() > SLOPE {
             Delay::Grows
         } else {
@@ -108,7 +108,7 @@ mod tests {
                 let left = report + n * 20;
                 (start + Duration::from_millis(left), Duration::from_millis(5_000 + left + way(left)))
             });
-            said.push(trend.on_report(packets) != Delay::Even);
+            said.push(matches!(trend.on_report(packets), Delay::Full | Delay::Grows));
         }
         said
     }

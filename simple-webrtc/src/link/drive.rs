@@ -233,6 +233,9 @@ impl<K: Clone + Ord + Send + Sync + 'static> Link<K> {
                 self.emit(EventKind::Secured(certificates.ok_or_else(missing)?)).await?;
                 self.start_sending(live);
             }
+            if state == LinkState::Connected && !first {
+                live.connection.meter().on_path_lost();
+            }
             self.emit_state(state).await?;
             if first {
                 for channel in std::mem::take(&mut live.early) {

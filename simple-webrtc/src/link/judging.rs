@@ -1,4 +1,4 @@
-//! What is said once a second about how a connection does.
+//! What is said once a second about how a connection does, or at once if less may be sent.
 
 use std::time::{Duration, Instant};
 

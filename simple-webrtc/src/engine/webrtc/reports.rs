@@ -89,6 +89,10 @@ impl Look for Reports {
                     } else if let Some(report) = packet.as_any().downcast_ref::<SenderReport>() {
                         self.reported(now, &report.reports);
                     } else if let Some(feedback) = packet.as_any().downcast_ref::<TransportLayerCc>() {
+                        if self.sent.path != self.meter.paths() {
+                            // What the last one took says nothing of this one.
+                            (self.sent.path, self.sent.trend) = (self.meter.paths(), Trend::default());
+                        }
                         let (fates, delay) = self.sent.on_feedback(feedback);
                         self.meter.on_fates(now, &fates, delay);
                     }
@@ -192,7 +196,9 @@ struct Sent {
     streams: Vec<(u32, u8)>,
     packets: VecDeque<Packed>,
     total: Total,
+    /// Of this path, by its number.
     trend: Trend,
+    path: u64,
 }
 
 struct Packed {
