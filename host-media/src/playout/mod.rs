@@ -325,7 +325,7 @@ impl Playout {
         self.line.take(out);
     }
 
-    pub(crate) fn stats(&self, now: Instant) -> PeerStats {
+    pub(crate) fn stats(&self) -> PeerStats {
         let c = self.jitter.counters();
         let made_late = c.made_late + self.jitter.waited();
         let concealed = self.concealed();
