@@ -20,12 +20,16 @@ pub(crate) struct Job {
     pub(crate) loss: f64,
     /// How many packets in a row are lost at a time.
     pub(crate) burst: u32,
+    /// Bursts have that length on the mean, each packet ending one as likely as any other, instead of each.
+    pub(crate) varied: bool,
     /// Decides on the losses, the jitter and the phase of the receiver's clock.
     pub(crate) seed: u64,
     /// Fixed delay of the network in ms.
     pub(crate) delay: f64,
     /// Mean of the random delay in ms.
     pub(crate) jitter: f64,
+    /// Standard deviation of a normal random delay in ms, instead of that.
+    pub(crate) deviation: Option<f64>,
     /// The engine's own choice of settings; otherwise those below hold.
     pub(crate) adaptive: bool,
     /// Bit/s of the encoder.
@@ -59,9 +63,11 @@ impl Job {
             heard: PathBuf::new(),
             loss: 0.0,
             burst: 1,
+            varied: false,
             seed: 1,
             delay: 40.0,
             jitter: 1.0,
+            deviation: None,
             adaptive: true,
             bitrate: None,
             expect: None,
@@ -84,9 +90,11 @@ impl Job {
                 "heard" => job.heard = value.into(),
                 "loss" => job.loss = value.parse()?,
                 "burst" => job.burst = value.parse()?,
+                "varied" => job.varied = value.parse()?,
                 "seed" => job.seed = value.parse()?,
                 "delay" => job.delay = value.parse()?,
                 "jitter" => job.jitter = value.parse()?,
+                "deviation" => job.deviation = Some(value.parse()?),
                 "adaptive" => job.adaptive = value.parse()?,
                 "bitrate" => job.bitrate = Some(value.parse()?),
                 "expect" => job.expect = Some(value.parse()?),

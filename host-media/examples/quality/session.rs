@@ -117,7 +117,7 @@ pub(crate) fn run(job: &Job) -> Result<Figures, Box<dyn Error>> {
 
     let phase = TICK.mul_f64(Dice::new(job.seed ^ 0xface).roll());
     let ms = |ms: f64| Duration::from_secs_f64(ms / 1e3);
-    let mut network = Network::new(job.seed, job.loss, job.burst, ms(job.delay), ms(job.jitter));
+    let mut network = Network::new(job);
     let mut fates = Fates::default();
     let mut flying: VecDeque<(Duration, Packet)> = VecDeque::new();
     let (mut sent, mut figures) = (Vec::new(), Figures::default());

@@ -345,7 +345,7 @@ impl Core {
             if let Some(speaking) = pulled.speaking {
                 (self.on_event)(Event::Speaking { who: Speaker::Peer(*id), speaking });
             }
-            *lock(&peer.shared.stats) = peer.playout.stats(now);
+            *lock(&peer.shared.stats) = peer.playout.stats();
         }
         if let Some((played, from, to)) = self.player.monitored() {
             self.mixer.add(played, from, to);

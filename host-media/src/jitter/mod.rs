@@ -102,8 +102,8 @@ impl JitterBuffer {
     }
 
     /// The delay that is aimed for, in microseconds.
-    pub(crate) fn target(&self, now: i64) -> i64 {
-        self.delay.target(now)
+    pub(crate) fn target(&self) -> i64 {
+        self.delay.target()
     }
 
     /// The part of the target that waits for redundancy, in microseconds.
@@ -154,7 +154,7 @@ impl JitterBuffer {
                 self.drop_first();
                 continue;
             }
-            if delay < self.delay.target(now) {
+            if delay < self.delay.target() {
                 return false;
             }
             let position = Position::at(timestamp, sequence);
@@ -212,7 +212,7 @@ impl JitterBuffer {
             _ => (decoded % BLOCK, decoded % BLOCK),
         };
         let (reserve, waste) = (current - to_us(offset as i64), to_us(waste as i64));
-        let target = self.delay.target(now);
+        let target = self.delay.target();
         if reserve < target - TOO_SHORT_US {
             let blocks = (target - reserve + BLOCK_US - 1) / BLOCK_US;
             return Advice::Lengthen(blocks * BLOCK_US - waste);
@@ -249,7 +249,7 @@ impl JitterBuffer {
         }
         // The packets that would be later than the target go; what is left starts there.
         let base = self.delay.base();
-        let target = self.delay.target(now);
+        let target = self.delay.target();
         self.settle();
         while let Some(first) = self.packets.first() {
             if now - to_us(first.timestamp) - base <= target.max(max / 2) {
@@ -340,7 +340,7 @@ impl JitterBuffer {
     /// The next piece of a pause that the sender made, with a packet behind it; none if it is over. Here the delay can
     /// be put right without anybody hearing it.
     fn pause(&mut self, now: i64, decoded: usize, gap: i64) -> usize {
-        let (base, target) = (self.delay.base(), self.delay.target(now).max(self.delay.recent()));
+        let (base, target) = (self.delay.base(), self.delay.target().max(self.delay.recent()));
         let Some(position) = &mut self.position else { return 0 };
         let filled = position.waited.min(gap);
         if !position.pausing {

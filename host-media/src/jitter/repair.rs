@@ -11,7 +11,10 @@ const MOST_US: i64 = 120_000;
 const STEP_US: i64 = 10_000;
 /// What was lost in the last five seconds counts.
 const WINDOW_US: i64 = 5_000_000;
-/// As much may stay unrepaired within the window, 0.5 %: concealment hides that.
+/// One in so many of sound may stay unrepaired, 1 %: concealment hides that. With half of it 20 % of random loss cost 10 ms more
+/// delay and bursts of 3 packets as much, for the same score (PESQ 3.97 and 3.98, 3.79 and 3.81).
+const SPARED: i64 = 100;
+/// But as much in any case: a frame of 20 ms.
 const SPARED_US: i64 = 25_000;
 /// Losses within this count as one.
 const SAME_US: i64 = 100_000;
@@ -80,6 +83,8 @@ impl Repairs {
     }
 
     fn needed(&self, now: i64) -> i64 {
+        let within = self.notes.iter().map(|note| now - note.at).filter(|ago| *ago <= WINDOW_US);
+        let spared = SPARED_US.max(within.max().unwrap_or(0) / SPARED);
         let mut level = 0;
         while level < MOST_US {
             let (mut lost, mut times, mut last) = (0, 0, i64::MIN / 2);
@@ -98,7 +103,7 @@ impl Repairs {
             // Neither one burst nor two single losses change anything.
             let enough = if level == 0 { 3 } else { 2 };
             let bursts = level == 0 && times == 2 && lost > 4 * SPARED_US;
-            if lost <= SPARED_US || times < enough && !bursts {
+            if lost <= spared || times < enough && !bursts {
                 break;
             }
             level += STEP_US;
@@ -137,6 +142,19 @@ mod tests {
         repairs.note(3_000 * MS, 400 * MS, 400 * MS);
         repairs.note(3_500 * MS, 400 * MS, 400 * MS);
         assert_eq!(repairs.level(), 120 * MS, "bounded");
+    }
+
+    #[test]
+    fn of_heavy_losses_the_last_few_are_not_waited_for() {
+        for (rare, level) in [(25, 20), (8, 40)] {
+            let mut repairs = Repairs::new();
+            // A fifth of 250 packets; some of them need twice as long.
+            for i in 0..50 {
+                let span = if (i + 1) % rare == 0 { 40 } else { 20 };
+                repairs.note(i * 100 * MS, span * MS, 20 * MS);
+            }
+            assert_eq!(repairs.level(), level * MS, "one in {rare}");
+        }
     }
 
     #[test]

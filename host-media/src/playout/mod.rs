@@ -325,7 +325,7 @@ impl Playout {
         self.line.take(out);
     }
 
-    pub(crate) fn stats(&self, now: Instant) -> PeerStats {
+    pub(crate) fn stats(&self) -> PeerStats {
         let c = self.jitter.counters();
         let made_late = c.made_late + self.jitter.waited();
         let concealed = self.concealed();
@@ -353,7 +353,7 @@ impl Playout {
             stretches: self.warp.jumps,
             discarded: samples(self.tally.discarded),
             jitter_buffer: micros(self.current_us),
-            jitter_target: micros(self.jitter.target(self.micros(now))),
+            jitter_target: micros(self.jitter.target()),
             repair_delay: micros(self.jitter.repair()),
             level: self.level,
             speaking: self.detector.speaking(),

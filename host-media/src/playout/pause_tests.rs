@@ -78,7 +78,7 @@ fn play(
         let mut block = [0.0; BLOCK];
         playout.pull(now, &mut block);
         heard.extend_from_slice(&block);
-        stats.push(playout.stats(now));
+        stats.push(playout.stats());
     }
     (stats, heard)
 }

@@ -51,6 +51,21 @@ fn without_advice_everything_is_as_the_application_wants() {
 }
 
 #[test]
+fn a_path_that_loses_little_is_protected_from_the_second_lost_packet_on() {
+    let path =
+        |lost: u32| lossy(0.0).path_loss(f64::from(lost) / 250.0).round_trip(Duration::from_millis(100));
+    // Two percent, as chance has them within the last five seconds.
+    let lost = [0, 1, 1, 2, 4, 5, 7, 5, 3, 2, 2, 1, 1, 2, 5, 8, 6, 3, 1, 2];
+    let settings = seconds(lost.len() as u64, |second| path(lost[second as usize]));
+    let (before, protected) = settings.split_at(3);
+    assert!(before.iter().all(|s| s.red.count == 0), "{before:?}");
+    assert!(protected.iter().all(|s| s.red == Copies { count: 1, spacing: 1 } && s.fec), "{protected:?}");
+    // Two that were lost together are no bursts yet.
+    let pair = seconds(3, |_| path(2).burst_ratio(2.0));
+    assert!(pair.iter().all(|s| s.red == Copies { count: 1, spacing: 1 }), "{pair:?}");
+}
+
+#[test]
 fn each_kind_of_loss_gets_what_helps_against_it() {
     for (share, spacing) in [(0.05, 1), (0.1, 1), (0.2, 2), (0.3, 2), (0.49, 2)] {
         let settings = settled(WANTED, &[lossy(share)]);
@@ -63,13 +78,13 @@ fn each_kind_of_loss_gets_what_helps_against_it() {
     // Ten percent in bursts of four: the mean run by chance is 1 / 0.9.
     let bursts = lossy(0.1).burst_ratio(3.6);
     let settings = settled(WANTED, &[bursts]);
-    assert_eq!((settings.red, settings.frame), (Copies { count: 1, spacing: 4 }, Ms20));
+    assert_eq!((settings.red, settings.frame), (Copies { count: 1, spacing: 2 }, Ms20));
     let plain = settled(WANTED, &[bursts.red(false)]);
     assert!(
         plain.dred >= 200 && !plain.fec && plain.bitrate >= 40_000 && plain.expected_loss >= 10,
         "{plain:?}"
     );
-    assert_eq!(spacing(20, Ms20), 5, "no copy is older than 100 ms");
+    assert_eq!((spacing(20, Ms20), spacing(20, Ms10)), (2, 4), "no copy is older than 40 ms");
     assert_eq!((spacing(20, Ms60), spacing(1, Ms60)), (1, 1));
 }
 
@@ -283,7 +298,7 @@ proptest! {
             prop_assert!(settings.expected_loss <= 100 && settings.dred <= 1_000);
             prop_assert!(settings.red.count == 0 || demand.reads_red);
             let span = u64::from(settings.red.spacing) * u64::from(settings.frame.ms());
-            prop_assert!(settings.red.count <= 1 && span <= 100, "{:?}", settings);
+            prop_assert!(settings.red.count <= 1 && (span <= 40 || settings.red.spacing == 1), "{:?}", settings);
             let asked = Settings::from(wanted).cost(HEADERS);
             let least = around(Ms60, 0, HEADERS);
             prop_assert!(settings.cost(HEADERS) <= asked.max(BUDGET).max(least), "{:?}", settings);
