@@ -141,7 +141,12 @@ impl JitterBuffer {
             clocks.covered.note(sequence - 1);
         }
         if counts {
-            self.delay.observe(arrival, to_us(timestamp), head.samples as i64);
+            let samples = head.samples as i64;
+            if again {
+                self.delay.observe_again(arrival, to_us(timestamp), samples);
+            } else {
+                self.delay.observe(arrival, to_us(timestamp), samples);
+            }
         }
         self.frame = head.samples.max(120);
         // Moved where it can be: a first clone of these bytes would allocate.
