@@ -2,7 +2,7 @@
 //!
 //! `quality speech=IN.wav heard=OUT.wav [loss=0.1] [burst=4] [seed=1] ...` sends the speech through a whole engine, the
 //! network and a second engine with its jitter buffer, writes what is heard (16 kHz) and prints figures as JSON. Times
-//! are seconds or milliseconds as [`Job`] says.
+//! are seconds or milliseconds as `Job` says.
 
 mod network;
 mod session;
