@@ -20,5 +20,6 @@ if ! command -v chromium >/dev/null || ! command -v firefox-esr >/dev/null; then
         exit 1
     }
 fi
-# One at a time: a browser that starts takes both cores of a small machine.
-exec "${CARGO:-cargo}" test -p simple-webrtc --locked --test browsers -- --ignored --nocapture --test-threads=1
+# The whole workspace, so that this rebuilds nothing that the tests have built, and the other way round. One at a time: a browser
+# that starts takes both cores of a small machine.
+exec "${CARGO:-cargo}" test --workspace --locked --test browsers -- --ignored --nocapture --test-threads=1

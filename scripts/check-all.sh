@@ -101,8 +101,12 @@ step() {
 # Building takes as long as it takes, and is not what is measured here.
 build() {
     "$cargo" build --workspace --locked --bins --examples --tests --benches &&
+        "$cargo" check --workspace --locked --all-targets && # what clippy and rustdoc read of dependencies
+        scripts/deny.sh build &&
         "$cargo" build --release --locked -p blink-sim &&
-        "$cargo" build --release --locked -p host-media --example quality
+        "$cargo" build --release --locked -p host-media --example quality &&
+        "$cargo" build --release --locked -p blink-examples --bin blink && # for bench-calls
+        scripts/fuzz.sh build
 }
 export -f build
 export cargo

@@ -64,5 +64,8 @@ if ! pactl info >/dev/null 2>&1; then
     exit 1
 fi
 
-# One at a time: they share the sinks, and a call hears the processor that another one takes.
-"${CARGO:-cargo}" test -p host-media --locked --lib --test devices --test traces -- --ignored --nocapture --test-threads=1 "$@"
+# The whole workspace, so that this rebuilds nothing that the tests have built, and the other way round; what the other crates'
+# libraries leave to be asked for are measurements of theirs. One at a time: the tests share the sinks, and a call hears the
+# processor that another one takes.
+"${CARGO:-cargo}" test --workspace --locked --lib --test devices --test traces -- \
+    --ignored --skip engine::webrtc::bench:: --nocapture --test-threads=1 "$@"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # fuzz.sh [SECONDS [TARGET...]]: runs each fuzz target of fuzz/ that long (60), two at a time, and prints a table.
+# fuzz.sh build: builds the targets, and runs none.
 # fuzz.sh seeds: writes the seeds in fuzz/corpus anew.
 # fuzz.sh self-check: tests what the targets share, and sees that a panic behind a rare branch is found.
 #
@@ -17,7 +18,7 @@ case "${1:-}" in
     seeds)
         exec cargo run --quiet --release --locked --manifest-path fuzz/Cargo.toml --bin seeds
         ;;
-    self-check) ;;
+    build | self-check) ;;
     '') ;;
     *[!0-9]* | 0*) # libFuzzer takes 0 for "no end"
         echo "fuzz.sh: '$1' is no number of seconds" >&2
@@ -111,13 +112,15 @@ if [ "${1:-}" = self-check ]; then
     exit 0
 fi
 
-names=("$@")
+names=()
+[ "${1:-}" = build ] || names=("$@")
 if [ ${#names[@]} -eq 0 ]; then
     for file in fuzz/targets/*.rs; do
         names+=("$(basename "$file" .rs)")
     done
 fi
 build "${names[@]/#/--bin=}"
+[ "${1:-}" != build ] || exit 0
 rm -rf "$target/rows"
 for name in "${names[@]}"; do
     while [ "$(jobs -rp | wc -l)" -ge 2 ]; do

@@ -46,6 +46,9 @@ PATHS = [
     ("audio", "repair/of::fec_10", 1),
 ]
 
+# Of speech in a round of sound: under valgrind, ten as in the benchmarks take more than ten minutes for all paths.
+SECONDS = 3
+
 # How much more than recorded is still let pass, by the kind of measure.
 TOLERANCE = {
     # The same program counts the same but for addresses and hashes, within 0.1 %; 3 % is what is worth a look.
@@ -90,7 +93,7 @@ def counted(program, path, rounds):
     command = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null", program]
     # Behind the names of modules, which are nobody's business.
     command += ["--bench", "--color", "never", f"(^|::){path}$", "--sample-count", "1", "--sample-size", str(rounds)]
-    done = run(command, stderr=subprocess.PIPE)
+    done = run(command, stderr=subprocess.PIPE, env=dict(os.environ, BLINK_BENCH_SECONDS=str(SECONDS)))
     name = path.rsplit("::", 1)[-1]
     if not any(re.match(rf"[│ ]*[├╰]─ {re.escape(name)} +\d", line) for line in done.stdout.splitlines()):
         sys.exit(f"guard.py: there is no benchmark {path}:\n{done.stdout}")

@@ -16,4 +16,5 @@ if ! command -v turnserver >/dev/null || ! command -v openssl >/dev/null; then
         exit 1
     }
 fi
-exec "${CARGO:-cargo}" test -p simple-webrtc --locked --test coturn -- --ignored --nocapture
+# The whole workspace, so that this rebuilds nothing that the tests have built, and the other way round.
+exec "${CARGO:-cargo}" test --workspace --locked --test coturn -- --ignored --nocapture
