@@ -109,10 +109,7 @@ impl Ahead {
             return Pull::Waiting;
         }
         let enough = if self.flowing || self.lockstep { 1 } else { ENOUGH };
-        while self.lockstep && self.ring.is_empty() && self.ring.write_is_held() {
-            self.thread.unpark();
-            std::thread::sleep(Duration::from_micros(100));
-        }
+        self.await_block();
         self.catch_up();
         // In this order: after the thread has gone nothing more comes.
         let reading = self.ring.write_is_held();
@@ -133,6 +130,14 @@ impl Ahead {
 }
 
 impl Ahead {
+    /// In lockstep, until there is a block or nothing more comes.
+    fn await_block(&self) {
+        while self.lockstep && self.ring.is_empty() && self.ring.write_is_held() {
+            self.thread.unpark();
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    }
+
     /// Leaves out what a standstill has cost, as far as it is there.
     fn catch_up(&mut self) {
         let before = self.behind;
@@ -197,7 +202,8 @@ impl Source for Ahead {
         }
         let mut waste = SILENT;
         for _ in 0..ticks {
-            // At the end nothing is left to skip; the next read tells it.
+            // At the end nothing is left to skip; the next read tells it. A disk that is slower than this has not shown it yet.
+            self.await_block();
             if self.over || self.ring.first().is_some_and(|item| item.end.is_some()) {
                 return;
             }

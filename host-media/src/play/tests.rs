@@ -245,6 +245,27 @@ fn an_opus_file_is_a_source_like_any_other() {
     assert_eq!(source.read(&mut block), Read::Ended);
 }
 
+/// A disk that has no block ready when one is wanted.
+struct Slow(u32);
+
+impl Source for Slow {
+    fn read(&mut self, out: &mut Block) -> Read {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        out.fill(0.5);
+        self.0 -= 1;
+        if self.0 == 0 { Read::Ended } else { Read::Sound }
+    }
+
+    fn skip(&mut self, _ticks: u64) {}
+}
+
+#[test]
+fn the_end_of_a_file_is_not_skipped_on_a_slow_disk() {
+    let mut source = Ahead::read(Box::new(Slow(5)), true).unwrap();
+    source.skip(u64::MAX);
+    assert_eq!(source.read(&mut [0.0; BLOCK]), Read::Ended);
+}
+
 /// A disk that stands still at a block until it is let go.
 struct Stuck {
     at: u32,
