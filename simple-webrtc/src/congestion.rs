@@ -20,10 +20,10 @@ const INCREASE: f64 = 1.08;
 /// And at least so much in a second, in bit/s: 1,000 bits in each response time of 200 ms (a round trip of 100 ms and 100 ms), the
 /// same section. With 8 % alone speech that was limited to 16 kbit/s would wait half a minute for what it needs.
 const LEAST_INCREASE: f64 = 5_000.0;
-/// Around what the path carried when it was congested last, from the first share of it to the second, a limit rises by so much in a second
-/// only. 0.95: what a queue of 30 ms hides, twice. 2 %: what is too much then shows as a queue of 50 ms within three seconds. At 5,000 bit/s a path of 60 kbit/s was overrun each
-/// ten seconds by a queue of 300 ms, and the sound was at half of what it could be for half of the time (`narrow_tests`). What carries
-/// 1.15 times as much is another path by now.
+/// Around what the path carried when it was congested last, from the first share of it to the second, a limit rises by so much
+/// in a second only. 0.95: what a queue of 30 ms hides, twice. 2 %: what is too much then shows as a queue of 50 ms within three
+/// seconds. At 5,000 bit/s a path of 60 kbit/s was overrun each ten seconds by a queue of 300 ms, and the sound was at half of
+/// what it could be for half of the time (`narrow_tests`). What carries 1.15 times as much is another path by now.
 const NEAR: (f64, f64) = (0.95, 1.15);
 const NEAR_INCREASE: f64 = 1.02;
 /// For so long it is remembered. A minute: a turn of somebody else in a conversation.
@@ -48,20 +48,27 @@ const ENOUGH: usize = 150;
 /// Or so many, of which so large a share was lost: 1 s of speech and 45 %. By chance a path that loses a fifth comes to that in one of
 /// 33,000 stretches of that length (binomial).
 const SURELY: (usize, f64) = (50, 0.45);
-/// Or so many of which so many were lost, if a queue stands somewhere on the path: half a second of speech, and 15 %. A radio that loses as much is
-/// taken for a full queue then, for as long as one stands in the other direction; with 35 % one of 60 kbit/s stayed full for five seconds (lab).
+/// Or so many of which such a share was lost, if a queue stands somewhere on the path: half a second of speech, and 15 %. A radio
+/// that loses as much is taken for a full queue then, for as long as one stands in the other direction; with 35 % a queue of
+/// 60 kbit/s stayed full for five seconds (lab).
 const FEW: (usize, f64) = (25, 0.15);
-/// Where packets wait before so many packets of sound have left, it is not for these: others share the path, or the handshake and the first signals
-/// are still on their way. Then this is the limit to begin with, in bit/s: Opus at 15 kbit/s in packets of 40 ms, which a path of 40 kbit/s
-/// takes and a queue on one of 60 is gone after within two seconds.
-const START: (usize, f64) = (50, 20_000.0);
+/// Where packets wait before so many packets of sound have left, it is not for these: others share the path, or the handshake and
+/// the first signals are still on their way.
+const FIRST: usize = 50;
+/// Then this is the limit to begin with, in bit/s: Opus at 15 kbit/s in packets of 40 ms, which a path of 40 kbit/s takes and a
+/// queue on one of 60 is gone after within two seconds.
+const WAITING: f64 = 20_000.0;
+/// And where they have waited a little, and not now: a path that the handshake has filled will not take everything. Opus at
+/// 16 kbit/s in packets of 20 ms; with all that goes along, 50 kbit/s. At once with everything, a path of 60 had a full queue
+/// after a second and lost a quarter for five (lab). A path that only jitters has what speech wants seven seconds later.
+const WAITED: f64 = 26_000.0;
 /// Losses in a row beyond these are an outage, which says nothing of what may be sent after it: half a second of speech.
 const OUTAGE: usize = 25;
 /// Between two decreases: what is sent has to be heard of first. 1 s: a feedback interval, and a round trip with a full
 /// queue of half a second.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// And what is heard of must have left so long after the first: a tenth of
-/// a second until the encoder has its new rate, a frame of up to 60 ms under way, and the pace of it all.
+/// And what is heard of must have left so long after the decrease before: a tenth of a second until the encoder has its new
+/// rate, a frame of up to 60 ms under way, and the pace of it all.
 const TAKES: Duration = Duration::from_millis(250);
 /// How long it counts as congested after the last sign. 2 s: two decreases.
 const HELD: Duration = Duration::from_secs(2);
@@ -102,7 +109,7 @@ pub(crate) enum Delay {
     Grows,
     /// So long that a queue must be full (the same).
     Full,
-    /// As long as a queue lasts that was full, and gets shorter ([`crate::trend`]).
+    /// Shorter than they did: a queue that was full gets shorter ([`crate::trend`]), or is gone.
     Drains,
     /// Longer than ever, if only for a moment ([`crate::standing`]): nothing to add to.
     Waits,
@@ -147,7 +154,7 @@ pub(crate) struct Congestion {
     /// Losses in a row.
     run: usize,
     cause: Cause,
-    /// Packets of sound, up to [`START`].
+    /// Packets of sound, up to [`FIRST`].
     spoken: usize,
     /// Packets of the last second, by the peer's clock.
     arrived: VecDeque<Arrived>,
@@ -163,15 +170,22 @@ pub(crate) struct Congestion {
 }
 
 impl Congestion {
-    /// A packet of sound leaves for the first time, and whether packets wait on their way.
-    pub(crate) fn on_sound(&mut self, now: Instant, waits: bool) {
-        if self.spoken >= START.0 {
+    /// A packet of sound leaves for the first time, and how long others have waited on their way until now.
+    pub(crate) fn on_sound(&mut self, now: Instant, delay: Delay) {
+        if self.spoken >= FIRST {
             return;
         }
         self.spoken += 1;
-        if waits && self.limit.is_none() {
-            tracing::debug!("packets waited before anything was said");
-            self.decrease(now, START.1);
+        match delay {
+            Delay::Waits if self.limit.is_none_or(|limit| limit > WAITING) => {
+                tracing::debug!("packets wait before anything was said");
+                self.decrease(now, WAITING);
+            }
+            Delay::Drains if self.limit.is_none() => {
+                tracing::debug!("packets have waited before anything was said");
+                (self.limit, self.raised) = (Some(WAITED), Some(now));
+            }
+            _ => {}
         }
     }
 

@@ -127,8 +127,13 @@ impl Meter {
         inner.sent[index(kind)].on_bytes(now, bytes);
         inner.repairs.resent += u64::from(again);
         if kind == TrackKind::Audio && !again {
-            let waits = inner.standing.waits(now);
-            self.feed(inner, |inner| inner.congestion.on_sound(now, waits));
+            let videos = inner.local.iter().any(|(_, kind)| *kind == TrackKind::Video);
+            let delay = match inner.standing.until(now) {
+                // A path that videos are meant for takes minutes to be found out from so little.
+                Delay::Drains if videos => Delay::Even,
+                delay => delay,
+            };
+            self.feed(inner, |inner| inner.congestion.on_sound(now, delay));
         }
     }
 
@@ -194,11 +199,7 @@ impl Meter {
         inner.came = Some(now);
         let [sound, videos] = [0, 1].map(|kind: usize| inner.sent[kind].bits_per_second(now));
         let sending = sound.into_iter().chain(videos).reduce(|a, b| a + b);
-        let delay = match way {
-            Delay::Even if inner.standing.stands(now) => Delay::Stands,
-            Delay::Even if inner.standing.waits(now) => Delay::Waits,
-            way => way,
-        };
+        let delay = inner.standing.with(now, way);
         self.feed(inner, |inner| inner.congestion.on_feedback(now, fates, delay, sending));
     }
 
@@ -376,6 +377,27 @@ mod tests {
         spoken.on_checked(now, Duration::from_millis(350));
         spoken.on_sent(now, 1, 100, false);
         assert_eq!(spoken.measured(now).limit, None);
+    }
+
+    #[test]
+    fn who_begins_where_packets_have_waited_begins_with_some_unless_there_is_a_video() {
+        let now = Instant::now();
+        let limit = |trips: &[u64], video: bool| {
+            let meter = Meter::default();
+            meter.bind_local(1, TrackKind::Audio);
+            if video {
+                meter.bind_local(2, TrackKind::Video);
+            }
+            trips.iter().for_each(|ms| meter.on_checked(now, Duration::from_millis(*ms)));
+            meter.on_sent(now, 1, 100, false);
+            meter.measured(now).limit
+        };
+        assert_eq!(limit(&[700, 300, 100, 110], false), Some(26_000));
+        assert_eq!(limit(&[700, 600, 100, 110], false), Some(20_000), "that queue is narrow");
+        assert_eq!(limit(&[700, 120, 100, 110], false), None, "one alone");
+        assert_eq!(limit(&[130, 190, 100, 170], false), None, "jitter");
+        assert_eq!(limit(&[700, 300, 100, 110], true), None);
+        assert_eq!(limit(&[100, 110, 310, 320], false), Some(20_000), "they still wait");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::advice::{Advice, Adviser};
-use crate::congestion::{Congestion, Delay, Fate, Total};
+use crate::congestion::{Congestion, Fate, Total};
 use crate::standing::Standing;
 use crate::trend::Trend;
 
@@ -135,7 +135,7 @@ impl Narrow {
             let bits = rate * STEP.as_secs_f64() * f64::from(every);
             let arrived = self.queue + bits + AROUND <= self.most;
             self.queue += if arrived { bits + AROUND } else { 0.0 };
-            self.congestion.on_sound(now, self.standing.waits(now));
+            self.congestion.on_sound(now, self.standing.until(now));
             self.total.packets += 1;
             self.total.bytes += (bits / 8.0) as u64;
             let came = (now - self.start) + WAY + self.wait();
@@ -164,11 +164,7 @@ impl Narrow {
 
     fn hear(&mut self, now: Instant, fates: &[Fate]) {
         let way = self.trend.on_report(fates.iter().filter_map(|fate| Some((fate.left, fate.came?))));
-        let delay = match way {
-            Delay::Even if self.standing.stands(now) => Delay::Stands,
-            Delay::Even if self.standing.waits(now) => Delay::Waits,
-            way => way,
-        };
+        let delay = self.standing.with(now, way);
         let sending = self.sent.iter().map(|(_, bits)| bits).sum::<f64>() as u64;
         self.congestion.on_feedback(now, fates, delay, (self.steps >= 50).then_some(sending));
     }
@@ -225,6 +221,35 @@ fn a_queue_that_was_full_before_the_first_word_goes() {
         );
         assert!(half <= 5 && empty < 10 && lost < 60.0 && sent > 0.85 * room, "{told:?}");
     }
+}
+
+#[test]
+fn a_path_that_the_handshake_has_filled_is_not_filled_again() {
+    for (carries, most_wait) in [(60_000.0, 250.0), (40_000.0, 350.0)] {
+        let mut narrow = Narrow::new(carries, 500.0);
+        // Of the handshake a tenth of a second is left, and signals follow it.
+        (narrow.queue, narrow.first) = (0.1 * carries, 0.3 * carries);
+        for held in [600, 500] {
+            narrow.standing.on_round_trip(narrow.start, 2 * WAY + Duration::from_millis(held));
+        }
+        narrow.standing.on_round_trip(narrow.start, 2 * WAY);
+        let told = narrow.talk(30);
+        let longest = told.iter().map(|second| second.wait).fold(0.0, f64::max);
+        let lost: f64 = told.iter().map(|second| second.lost).sum();
+        println!("{carries} bit/s: {longest:.0} ms of queue at most, {lost} packets lost");
+        assert!(longest < most_wait && lost == 0.0, "{carries}: {told:?}");
+    }
+}
+
+#[test]
+fn a_path_that_only_jitters_has_soon_what_speech_wants() {
+    let mut wide = Narrow::new(1_000_000.0, 500.0);
+    for held in [120, 110, 0] {
+        wide.standing.on_round_trip(wide.start, 2 * WAY + Duration::from_millis(held));
+    }
+    let told = wide.talk(12);
+    assert!(told[0].sent < 30_000.0, "{told:?}");
+    assert!(told[8..].iter().all(|second| second.sent > 0.98 * WANTED), "{told:?}");
 }
 
 #[test]

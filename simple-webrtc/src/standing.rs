@@ -6,18 +6,24 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::congestion::Delay;
+
 /// Round trips are compared with the shortest of this time and the same before: 60 s. Who lets a queue stand for longer is taken at its word.
 const MEMORY: Duration = Duration::from_secs(60);
 /// A queue is what all round trips of so long have in common, of so many at least. 4 s and 3: checks are answered twice a second and
 /// reports once, and where half of everything is lost each way one of four comes. One that was held up by a machine or a radio is not
 /// alone in it.
 const LATELY: (Duration, usize) = (Duration::from_secs(4), 3);
-/// Where so few came, they count if the queue is as long as this: twice what follows.
+/// Where so few came, or where it was long ago, they count if the queue is as long as this: twice what follows.
 const SURELY: Duration = Duration::from_millis(400);
 /// The most that are remembered of that time: twice as many as come.
 const MOST: usize = 24;
 /// What counts as a queue that stands. 200 ms: as in [`crate::trend`], half of what ITU-T G.114 allows for the whole way.
 const STANDS: Duration = Duration::from_millis(200);
+
+/// What counts as a queue that was there once. 100 ms: 750 bytes before a place of 60 kbit/s; jitter of 5 ms at each packet comes to
+/// a third of it.
+const STOOD: Duration = Duration::from_millis(100);
 
 /// The round trips of one path.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +32,8 @@ pub(crate) struct Standing {
     /// The shortest of the present period, which began then, and of the one before.
     least: Option<(Instant, Duration)>,
     before: Option<Duration>,
+    /// The longest two of the present period, the longest first: one alone may have been held up.
+    longest: [Duration; 2],
 }
 
 impl Standing {
@@ -34,9 +42,12 @@ impl Standing {
             Some((began, least)) if now.saturating_duration_since(began) < MEMORY => (began, least.min(trip)),
             past => {
                 self.before = past.map(|(_, least)| least);
+                self.longest = [Duration::ZERO; 2];
                 (now, trip)
             }
         });
+        let [first, second] = self.longest;
+        self.longest = [first.max(trip), second.max(first.min(trip))];
         if self.lately.len() >= MOST {
             self.lately.pop_front();
         }
@@ -48,8 +59,28 @@ impl Standing {
         *self = Self::default();
     }
 
+    /// How long packets wait, given what the one direction alone shows.
+    pub(crate) fn with(&self, now: Instant, way: Delay) -> Delay {
+        match way {
+            Delay::Even if self.stands(now) => Delay::Stands,
+            Delay::Even if self.waits(now) => Delay::Waits,
+            way => way,
+        }
+    }
+
+    /// How long they have waited before anything was known of the one direction.
+    pub(crate) fn until(&self, now: Instant) -> Delay {
+        let [_, longest] = self.longest;
+        let queue = self.empty().map_or(Duration::ZERO, |empty| longest.saturating_sub(empty));
+        match self.waits(now) || queue > SURELY {
+            true => Delay::Waits,
+            false if queue > STOOD => Delay::Drains,
+            false => Delay::Even,
+        }
+    }
+
     /// Whether the last two that were answered waited so long: not for certain, but soon.
-    pub(crate) fn waits(&self, now: Instant) -> bool {
+    fn waits(&self, now: Instant) -> bool {
         let mut last = self.lately.iter().rev().take(2);
         let fresh = |(at, trip): &(Instant, Duration)| {
             (now.saturating_duration_since(*at) <= LATELY.0).then_some(*trip)
@@ -65,7 +96,7 @@ impl Standing {
     }
 
     /// Whether something has waited all the time lately, in one direction or the other.
-    pub(crate) fn stands(&self, now: Instant) -> bool {
+    fn stands(&self, now: Instant) -> bool {
         let (time, count) = LATELY;
         let lately = self.lately.iter().filter(|(at, _)| now.saturating_duration_since(*at) <= time);
         let shortest = lately.clone().map(|(_, trip)| *trip).min();

@@ -22,16 +22,44 @@ const RTP_HEADER: u64 = 12;
 /// How often; as often as the events of the command line say.
 const PERIOD: Duration = Duration::from_secs(1);
 
-struct Before {
+/// Over less, a packet more or less would be a tenth of what is told.
+const LEAST_SPAN: Duration = Duration::from_millis(200);
+
+/// Bytes of a connection up to a time.
+#[derive(Clone, Copy)]
+struct Counted {
     at: Instant,
     sent: u64,
     received: u64,
 }
 
+/// Bits per second since the last look at each connection, or since it began: a call of two seconds has numbers too, and
+/// whoever asks in the second one need not be lucky.
+#[derive(Default)]
+struct Rates(BTreeMap<LinkId, Counted>);
+
+impl Rates {
+    fn keep(&mut self, wanted: impl Fn(&LinkId) -> bool) {
+        self.0.retain(|link, _| wanted(link));
+    }
+
+    /// Sent and received.
+    fn next(&mut self, link: LinkId, since: Instant, now: Counted) -> Option<(f64, f64)> {
+        let before = *self.0.entry(link).or_insert(Counted { at: since, sent: 0, received: 0 });
+        let span = now.at.saturating_duration_since(before.at);
+        if span < LEAST_SPAN {
+            return None;
+        }
+        self.0.insert(link, now);
+        let rate = |new: u64, old: u64| bits(new.saturating_sub(old)) / span.as_secs_f64();
+        Some((rate(now.sent, before.sent), rate(now.received, before.received)))
+    }
+}
+
 pub(super) async fn every_second(peers: Peers<Key>, sound: Arc<Sound>, events: mpsc::Sender<MediaEvent>) {
     let mut ticks = tokio::time::interval(PERIOD);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut before: BTreeMap<LinkId, Before> = BTreeMap::new();
+    let mut rates = Rates::default();
     loop {
         ticks.tick().await;
         sound.look_at_recordings();
@@ -44,8 +72,8 @@ pub(super) async fn every_second(peers: Peers<Key>, sound: Arc<Sound>, events: m
         }
         let latency = engine.map(|(_, stats)| stats.latency).unwrap_or_default();
         let followed = sound.followed();
-        before.retain(|link, _| followed.iter().any(|f| f.link == *link));
-        for Followed { link, plays, stats: audio } in followed {
+        rates.keep(|link| followed.iter().any(|f| f.link == *link));
+        for Followed { link, since, plays, stats: audio } in followed {
             let (key, generation) = ((link.call, link.peer), Generation(link.generation));
             if peers.generation(&key) != Some(generation) {
                 // It is over, and says so itself, but for what was said of it too late.
@@ -54,6 +82,8 @@ pub(super) async fn every_second(peers: Peers<Key>, sound: Arc<Sound>, events: m
             }
             let Some(stats) = peers.stats(&key).await else { continue };
             sound.set_red(key, link.generation, stats.redundancy);
+            let now = Counted { at: Instant::now(), sent: sent(&stats), received: received(&stats) };
+            let rate = rates.next(link, since, now);
             if !plays {
                 continue;
             }
@@ -61,18 +91,12 @@ pub(super) async fn every_second(peers: Peers<Key>, sound: Arc<Sound>, events: m
                 // Without a link there is nothing left to judge.
                 let _ = peers.set_playout_delay(&key, generation, audio.jitter_buffer);
             }
-            let now = Before { at: Instant::now(), sent: sent(&stats), received: received(&stats) };
-            let rate = |new: u64, old: u64, since: Instant| {
-                let seconds = now.at.duration_since(since).as_secs_f64();
-                (seconds > 0.0).then(|| bits(new.saturating_sub(old)) / seconds)
-            };
-            let previous = before.get(&link);
             let stats = LinkStats {
                 rtt_ms: stats.round_trip_ms,
                 jitter_ms: stats.received.jitter_ms,
                 loss_pct: loss(&stats).map(|l| 100.0 * l),
-                sent_bps: previous.and_then(|b| rate(now.sent, b.sent, b.at)),
-                received_bps: previous.and_then(|b| rate(now.received, b.received, b.at)),
+                sent_bps: rate.map(|(sent, _)| sent),
+                received_bps: rate.map(|(_, received)| received),
                 concealed_pct: audio.and_then(|a| a.concealed_percent()),
                 jitter_buffer_ms: audio.map(|a| a.jitter_buffer.as_secs_f64() * 1000.0),
                 mos: stats.quality.ours.map(simple_webrtc::Rating::mos),
@@ -81,7 +105,6 @@ pub(super) async fn every_second(peers: Peers<Key>, sound: Arc<Sound>, events: m
                 route: stats.route.map(|r| map::route(r).to_owned()),
                 sound: audio.map(|a| Box::new(of_peer(&a, &latency))),
             };
-            before.insert(link, now);
             if events.send(MediaInput::Stats { link, stats }.into()).await.is_err() {
                 return;
             }
@@ -191,6 +214,24 @@ fn received(stats: &Stats) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_look_has_a_rate_and_one_too_soon_has_none_and_loses_nothing() {
+        let call = crate::id::CallId::from_bytes([1; 16]);
+        let link = LinkId { call, peer: crate::id::Identity::from_seed([2; 32]).public(), generation: 1 };
+        let began = Instant::now();
+        let after =
+            |ms: u64, sent: u64| Counted { at: began + Duration::from_millis(ms), sent, received: 2 * sent };
+        let mut rates = Rates::default();
+        assert_eq!(rates.next(link, began, after(500, 1_000)), Some((16_000.0, 32_000.0)));
+        assert_eq!(rates.next(link, began, after(600, 2_000)), None);
+        assert_eq!(rates.next(link, began, after(1_500, 3_000)), Some((16_000.0, 32_000.0)));
+        // Forgotten with its connection: the next one counts from its own beginning.
+        rates.keep(|_| false);
+        let again = began + Duration::from_secs(2);
+        assert_eq!(rates.next(link, again, after(2_100, 100)), None);
+        assert_eq!(rates.next(link, again, after(3_000, 1_000)), Some((8_000.0, 16_000.0)));
+    }
 
     /// The names of the fields of a type that prints itself as derived.
     fn fields(printed: &str) -> Vec<String> {

@@ -305,16 +305,14 @@ impl State {
 
     pub(super) fn followed(&self) -> Vec<Followed> {
         let stats = |id| self.engine().and_then(|engine| engine.peer_stats(id));
-        let played = self.links.values().map(|p| Followed { link: p.link, plays: true, stats: stats(p.id) });
-        let links = &self.links;
-        let silent = self.paths.generations().filter(|(key, generation)| {
-            links.get(key).is_none_or(|playing| playing.link.generation != *generation)
-        });
-        let silent = silent.map(|((call, peer), generation)| {
+        // What is played has a path as well.
+        let followed = self.paths.generations().map(|((call, peer), generation, since)| {
             let link = LinkId { call, peer, generation };
-            Followed { link, plays: false, stats: None }
+            let playing = self.links.get(&(call, peer)).filter(|playing| playing.link == link);
+            let stats = playing.and_then(|playing| stats(playing.id));
+            Followed { link, since, plays: playing.is_some(), stats }
         });
-        played.chain(silent).collect()
+        followed.collect()
     }
 
     #[cfg(test)]
