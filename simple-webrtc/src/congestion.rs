@@ -58,10 +58,16 @@ const FIRST: usize = 50;
 /// Then this is the limit to begin with, in bit/s: Opus at 15 kbit/s in packets of 40 ms, which a path of 40 kbit/s takes and a
 /// queue on one of 60 is gone after within two seconds.
 const WAITING: f64 = 20_000.0;
-/// And where they have waited a little, and not now: a path that the handshake has filled will not take everything. Opus at
-/// 16 kbit/s in packets of 20 ms; with all that goes along, 50 kbit/s. At once with everything, a path of 60 had a full queue
-/// after a second and lost a quarter for five (lab). A path that only jitters has what speech wants seven seconds later.
-const WAITED: f64 = 26_000.0;
+/// A path that the handshake has filled will not take everything, either: where a queue stood as long as the first during that, this is
+/// presumed. The second, in bit/s, is Opus at 16 kbit/s in packets of 20 ms: with all that goes along, 50 kbit/s. At once with
+/// everything, a path of 60 had a full queue after a second and lost a quarter for five (lab). 100 ms are 750 bytes before a place
+/// of 60 kbit/s, and three times what jitter of 5 ms comes to; a path that only jitters has what speech wants seven seconds
+/// later. Whose queue was longer than 400 ms begins with [`WAITING`].
+const PRESUMED: [(Duration, f64); 2] =
+    [(Duration::from_millis(400), WAITING), (Duration::from_millis(100), 26_000.0)];
+/// What is presumed holds until twice as much may be sent, in bit/s, also where somebody is silent at first: what speech takes without
+/// redundancy.
+const SPEECH: f64 = 40_000.0;
 /// Losses in a row beyond these are an outage, which says nothing of what may be sent after it: half a second of speech.
 const OUTAGE: usize = 25;
 /// Between two decreases: what is sent has to be heard of first. 1 s: a feedback interval, and a round trip with a full
@@ -109,7 +115,7 @@ pub(crate) enum Delay {
     Grows,
     /// So long that a queue must be full (the same).
     Full,
-    /// Shorter than they did: a queue that was full gets shorter ([`crate::trend`]), or is gone.
+    /// As long as a queue lasts that was full, and gets shorter ([`crate::trend`]).
     Drains,
     /// Longer than ever, if only for a moment ([`crate::standing`]): nothing to add to.
     Waits,
@@ -158,8 +164,9 @@ pub(crate) struct Congestion {
     spoken: usize,
     /// Packets of the last second, by the peer's clock.
     arrived: VecDeque<Arrived>,
-    /// In bit/s.
+    /// In bit/s, and whether nothing but the handshake speaks for it.
     limit: Option<f64>,
+    presumed: bool,
     /// What the path carried when it was congested last, in bit/s.
     carried: Option<(Instant, f64)>,
     /// The last sign of congestion.
@@ -170,22 +177,28 @@ pub(crate) struct Congestion {
 }
 
 impl Congestion {
-    /// A packet of sound leaves for the first time, and how long others have waited on their way until now.
-    pub(crate) fn on_sound(&mut self, now: Instant, delay: Delay) {
+    /// A packet of sound leaves for the first time: whether packets wait on their way now, and which queue the handshake met.
+    pub(crate) fn on_sound(&mut self, now: Instant, waits: bool, stood: Duration) {
         if self.spoken >= FIRST {
             return;
         }
         self.spoken += 1;
-        match delay {
-            Delay::Waits if self.limit.is_none_or(|limit| limit > WAITING) => {
-                tracing::debug!("packets wait before anything was said");
-                self.decrease(now, WAITING);
+        if waits && self.limit.is_none_or(|limit| limit > WAITING) {
+            tracing::debug!("packets wait before anything was said");
+            self.decrease(now, WAITING);
+        } else if self.spoken == 1 && self.limit.is_none() {
+            let presumed = PRESUMED.iter().find(|(queue, _)| stood > *queue);
+            if let Some((_, limit)) = presumed {
+                tracing::debug!(?stood, limit, "the handshake had to wait");
+                (self.limit, self.presumed, self.raised) = (Some(*limit), true, Some(now));
             }
-            Delay::Drains if self.limit.is_none() => {
-                tracing::debug!("packets have waited before anything was said");
-                (self.limit, self.raised) = (Some(WAITED), Some(now));
-            }
-            _ => {}
+        }
+    }
+
+    /// Videos are to be sent, too: a path that is meant for them would take minutes to be found out from so little.
+    pub(crate) fn on_video(&mut self) {
+        if std::mem::take(&mut self.presumed) {
+            self.limit = None;
         }
     }
 
@@ -342,6 +355,7 @@ impl Congestion {
         self.decreased = Some(now);
         self.fresh = Fates::default();
         self.limit = Some(self.limit.map_or(to, |limit| limit.min(to)).max(LOWEST));
+        self.presumed = false;
         true
     }
 
@@ -363,8 +377,10 @@ impl Congestion {
             _ => quick,
         };
         // Who pauses sends little, and goes on after that.
-        let holds = |limit: f64| near.is_some() || sending.is_none_or(|sending| limit < FAR_ABOVE * sending);
-        self.limit = Some(limit).filter(|limit| holds(*limit));
+        let least = if self.presumed { SPEECH } else { 0.0 };
+        let far = |limit: f64| sending.is_some_and(|sending| limit >= FAR_ABOVE * sending.max(least));
+        self.limit = Some(limit).filter(|limit| near.is_some() || !far(*limit));
+        self.presumed &= self.limit.is_some();
     }
 }
 

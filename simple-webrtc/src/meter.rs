@@ -107,7 +107,11 @@ fn bind(streams: &mut Vec<(u32, TrackKind)>, ssrc: u32, kind: TrackKind) {
 
 impl Meter {
     pub(crate) fn bind_local(&self, ssrc: u32, kind: TrackKind) {
-        bind(&mut self.lock().local, ssrc, kind);
+        let mut inner = self.lock();
+        bind(&mut inner.local, ssrc, kind);
+        if kind == TrackKind::Video {
+            inner.congestion.on_video();
+        }
     }
 
     pub(crate) fn bind_remote(&self, ssrc: u32, kind: TrackKind) {
@@ -127,13 +131,10 @@ impl Meter {
         inner.sent[index(kind)].on_bytes(now, bytes);
         inner.repairs.resent += u64::from(again);
         if kind == TrackKind::Audio && !again {
+            let waits = inner.standing.waits(now);
             let videos = inner.local.iter().any(|(_, kind)| *kind == TrackKind::Video);
-            let delay = match inner.standing.until(now) {
-                // A path that videos are meant for takes minutes to be found out from so little.
-                Delay::Drains if videos => Delay::Even,
-                delay => delay,
-            };
-            self.feed(inner, |inner| inner.congestion.on_sound(now, delay));
+            let stood = if videos { Duration::ZERO } else { inner.standing.stood() };
+            self.feed(inner, |inner| inner.congestion.on_sound(now, waits, stood));
         }
     }
 
@@ -380,24 +381,40 @@ mod tests {
     }
 
     #[test]
-    fn who_begins_where_packets_have_waited_begins_with_some_unless_there_is_a_video() {
-        let now = Instant::now();
-        let limit = |trips: &[u64], video: bool| {
+    fn who_begins_where_the_handshake_waited_begins_with_some_unless_there_is_a_video() {
+        let start = Instant::now();
+        // Round trips each half second, and then sound.
+        let meter = |trips: &[u64]| {
             let meter = Meter::default();
             meter.bind_local(1, TrackKind::Audio);
-            if video {
-                meter.bind_local(2, TrackKind::Video);
+            for (n, ms) in (0..).zip(trips) {
+                meter.on_checked(start + Duration::from_millis(500) * n, Duration::from_millis(*ms));
             }
-            trips.iter().for_each(|ms| meter.on_checked(now, Duration::from_millis(*ms)));
+            meter
+        };
+        let limit = |meter: &Meter, trips: &[u64]| {
+            let now = start + Duration::from_millis(500) * trips.len() as u32;
             meter.on_sent(now, 1, 100, false);
             meter.measured(now).limit
         };
-        assert_eq!(limit(&[700, 300, 100, 110], false), Some(26_000));
-        assert_eq!(limit(&[700, 600, 100, 110], false), Some(20_000), "that queue is narrow");
-        assert_eq!(limit(&[700, 120, 100, 110], false), None, "one alone");
-        assert_eq!(limit(&[130, 190, 100, 170], false), None, "jitter");
-        assert_eq!(limit(&[700, 300, 100, 110], true), None);
-        assert_eq!(limit(&[100, 110, 310, 320], false), Some(20_000), "they still wait");
+        let of = |trips: &[u64]| limit(&meter(trips), trips);
+        assert_eq!(of(&[700, 300, 100, 110]), Some(26_000));
+        assert_eq!(of(&[700, 600, 100, 110]), Some(20_000), "that place is narrow");
+        assert_eq!(of(&[700, 120, 100, 110]), None, "one alone");
+        assert_eq!(of(&[130, 190, 100, 170]), None, "jitter");
+        assert_eq!(of(&[100, 110, 310, 320]), Some(20_000), "they wait still");
+        // Somebody's phone rings, and the radio of this one stands still for a second.
+        let ringing = [&[20; 20][..], &[1_020, 520], &[20; 40]].concat();
+        assert_eq!(of(&ringing), None);
+        for trips in [[700, 300, 100, 110], [700, 600, 100, 110]] {
+            let late = meter(&trips);
+            assert!(limit(&late, &trips).is_some());
+            late.bind_local(2, TrackKind::Video);
+            assert_eq!(late.measured(start).limit, None);
+            let early = meter(&trips);
+            early.bind_local(2, TrackKind::Video);
+            assert_eq!(limit(&early, &trips), None);
+        }
     }
 
     #[test]

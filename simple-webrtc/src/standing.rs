@@ -14,16 +14,16 @@ const MEMORY: Duration = Duration::from_secs(60);
 /// reports once, and where half of everything is lost each way one of four comes. One that was held up by a machine or a radio is not
 /// alone in it.
 const LATELY: (Duration, usize) = (Duration::from_secs(4), 3);
-/// Where so few came, or where it was long ago, they count if the queue is as long as this: twice what follows.
+/// Where so few came, they count if the queue is as long as this: twice what follows.
 const SURELY: Duration = Duration::from_millis(400);
 /// The most that are remembered of that time: twice as many as come.
 const MOST: usize = 24;
 /// What counts as a queue that stands. 200 ms: as in [`crate::trend`], half of what ITU-T G.114 allows for the whole way.
 const STANDS: Duration = Duration::from_millis(200);
 
-/// What counts as a queue that was there once. 100 ms: 750 bytes before a place of 60 kbit/s; jitter of 5 ms at each packet comes to
-/// a third of it.
-const STOOD: Duration = Duration::from_millis(100);
+/// So long after the first round trip the handshake fills the path. 5 s: DTLS and the first signals through 40 kbit/s (lab). Later
+/// on somebody's phone rings, and what waits then waits for a radio.
+const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// The round trips of one path.
 #[derive(Clone, Debug, Default)]
@@ -32,7 +32,8 @@ pub(crate) struct Standing {
     /// The shortest of the present period, which began then, and of the one before.
     least: Option<(Instant, Duration)>,
     before: Option<Duration>,
-    /// The longest two of the present period, the longest first: one alone may have been held up.
+    /// The first one, and the longest two of the [`HANDSHAKE`], the longest first: one alone may have been held up.
+    first: Option<Instant>,
     longest: [Duration; 2],
 }
 
@@ -42,12 +43,13 @@ impl Standing {
             Some((began, least)) if now.saturating_duration_since(began) < MEMORY => (began, least.min(trip)),
             past => {
                 self.before = past.map(|(_, least)| least);
-                self.longest = [Duration::ZERO; 2];
                 (now, trip)
             }
         });
-        let [first, second] = self.longest;
-        self.longest = [first.max(trip), second.max(first.min(trip))];
+        if now.saturating_duration_since(*self.first.get_or_insert(now)) < HANDSHAKE {
+            let [first, second] = self.longest;
+            self.longest = [first.max(trip), second.max(first.min(trip))];
+        }
         if self.lately.len() >= MOST {
             self.lately.pop_front();
         }
@@ -68,19 +70,14 @@ impl Standing {
         }
     }
 
-    /// How long they have waited before anything was known of the one direction.
-    pub(crate) fn until(&self, now: Instant) -> Delay {
+    /// The queue that the handshake met, if any.
+    pub(crate) fn stood(&self) -> Duration {
         let [_, longest] = self.longest;
-        let queue = self.empty().map_or(Duration::ZERO, |empty| longest.saturating_sub(empty));
-        match self.waits(now) || queue > SURELY {
-            true => Delay::Waits,
-            false if queue > STOOD => Delay::Drains,
-            false => Delay::Even,
-        }
+        self.empty().map_or(Duration::ZERO, |empty| longest.saturating_sub(empty))
     }
 
     /// Whether the last two that were answered waited so long: not for certain, but soon.
-    fn waits(&self, now: Instant) -> bool {
+    pub(crate) fn waits(&self, now: Instant) -> bool {
         let mut last = self.lately.iter().rev().take(2);
         let fresh = |(at, trip): &(Instant, Duration)| {
             (now.saturating_duration_since(*at) <= LATELY.0).then_some(*trip)

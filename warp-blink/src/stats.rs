@@ -12,9 +12,9 @@ pub struct LinkStats {
     pub jitter_ms: Option<f64>,
     /// Packets lost of those expected, in percent.
     pub loss_pct: Option<f64>,
-    /// Media sent, in bits per second over the last second, RTP headers included.
+    /// Media sent, in bits per second over the last second (at first: since the link connected), RTP headers included.
     pub sent_bps: Option<f64>,
-    /// Media received, in bits per second over the last second, RTP headers included.
+    /// Media received, likewise.
     pub received_bps: Option<f64>,
     /// Audio that was concealed, of what was played, in percent.
     pub concealed_pct: Option<f64>,

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use host_media::PathAdvice;
 use simple_webrtc::Advice;
-use tokio::time::Instant;
 
 use super::Key;
 
@@ -17,8 +16,6 @@ pub(super) struct Paths(BTreeMap<Key, Path>);
 struct Path {
     /// Of the connection that it is about.
     generation: u32,
-    /// When it was first heard of: before any sound of this connection.
-    since: Instant,
     advice: Option<Advice>,
     /// Whether that connection carries redundant sound (RFC 2198).
     red: bool,
@@ -27,7 +24,7 @@ struct Path {
 impl Paths {
     /// From now on it is about this connection, or a later one if that is known already: then none.
     fn of(&mut self, key: Key, generation: u32) -> Option<&mut Path> {
-        let new = || Path { generation, since: Instant::now(), advice: None, red: false };
+        let new = || Path { generation, advice: None, red: false };
         let path = self.0.entry(key).or_insert_with(new);
         if path.generation < generation {
             *path = new();
@@ -63,9 +60,9 @@ impl Paths {
         self.0.contains_key(key)
     }
 
-    /// The connections of which something is known, and since when.
-    pub(super) fn generations(&self) -> impl Iterator<Item = (Key, u32, Instant)> {
-        self.0.iter().map(|(key, path)| (*key, path.generation, path.since))
+    /// The connections of which something is known.
+    pub(super) fn generations(&self) -> impl Iterator<Item = (Key, u32)> {
+        self.0.iter().map(|(key, path)| (*key, path.generation))
     }
 
     /// What an engine is to know.

@@ -16,7 +16,7 @@ use std::{
 
 use host_media::{Controls, EncodedFrame, Engine, EngineStats, Format, Packet, PayloadKind, PeerStats};
 use simple_webrtc::{Advice, Frame, FrameTooLarge, LocalTrack, RemoteTrack};
-use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
+use tokio::{sync::mpsc, task::JoinHandle};
 
 use self::{
     recordings::Ledger,
@@ -57,8 +57,6 @@ pub(super) struct Sound {
 /// One thing that is heard or advised about, for the numbers of each second.
 pub(super) struct Followed {
     pub(super) link: LinkId,
-    /// Before its first sound.
-    pub(super) since: Instant,
     /// Something has come from there.
     pub(super) plays: bool,
     pub(super) stats: Option<PeerStats>,

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use host_media::{EngineStats, Latency, PeerStats};
-use simple_webrtc::{Generation, Peers, Stats};
+use simple_webrtc::{Generation, LinkState, Peers, Stats};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
@@ -33,7 +33,7 @@ struct Counted {
     received: u64,
 }
 
-/// Bits per second since the last look at each connection, or since it began: a call of two seconds has numbers too, and
+/// Bits per second since the last look at each connection, or since it connected: a call of two seconds has numbers too, and
 /// whoever asks in the second one need not be lucky.
 #[derive(Default)]
 struct Rates(BTreeMap<LinkId, Counted>);
@@ -73,7 +73,7 @@ pub(super) async fn every_second(peers: Peers<Key>, sound: Arc<Sound>, events: m
         let latency = engine.map(|(_, stats)| stats.latency).unwrap_or_default();
         let followed = sound.followed();
         rates.keep(|link| followed.iter().any(|f| f.link == *link));
-        for Followed { link, since, plays, stats: audio } in followed {
+        for Followed { link, plays, stats: audio } in followed {
             let (key, generation) = ((link.call, link.peer), Generation(link.generation));
             if peers.generation(&key) != Some(generation) {
                 // It is over, and says so itself, but for what was said of it too late.
@@ -83,7 +83,8 @@ pub(super) async fn every_second(peers: Peers<Key>, sound: Arc<Sound>, events: m
             let Some(stats) = peers.stats(&key).await else { continue };
             sound.set_red(key, link.generation, stats.redundancy);
             let now = Counted { at: Instant::now(), sent: sent(&stats), received: received(&stats) };
-            let rate = rates.next(link, since, now);
+            let connected = stats.timeline.iter().find(|(state, _)| *state == LinkState::Connected);
+            let rate = connected.and_then(|(_, since)| rates.next(link, Instant::from_std(*since), now));
             if !plays {
                 continue;
             }

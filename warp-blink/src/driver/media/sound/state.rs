@@ -306,11 +306,11 @@ impl State {
     pub(super) fn followed(&self) -> Vec<Followed> {
         let stats = |id| self.engine().and_then(|engine| engine.peer_stats(id));
         // What is played has a path as well.
-        let followed = self.paths.generations().map(|((call, peer), generation, since)| {
+        let followed = self.paths.generations().map(|((call, peer), generation)| {
             let link = LinkId { call, peer, generation };
             let playing = self.links.get(&(call, peer)).filter(|playing| playing.link == link);
             let stats = playing.and_then(|playing| stats(playing.id));
-            Followed { link, since, plays: playing.is_some(), stats }
+            Followed { link, plays: playing.is_some(), stats }
         });
         followed.collect()
     }
