@@ -98,18 +98,28 @@ step() {
     printf '    %d s\n' $((SECONDS - begun))
 }
 
-# Building takes as long as it takes, and is not what is measured here.
+chosen=" "
+for name in $known; do
+    if { [ -z "${ONLY:-}" ] || named "$name" "$ONLY"; } && ! named "$name" "${SKIP:-}"; then chosen+="$name "; fi
+done
+
+# Building takes as long as it takes, and is not what is measured here. Only what those that are to run need.
 build() {
-    "$cargo" build --workspace --locked --bins --examples --tests --benches &&
-        "$cargo" check --workspace --locked --all-targets && # what clippy and rustdoc read of dependencies
-        scripts/deny.sh build &&
-        "$cargo" build --release --locked -p blink-sim &&
-        "$cargo" build --release --locked -p host-media --example quality &&
-        "$cargo" build --release --locked -p blink-examples --bin blink && # for bench-calls
-        scripts/fuzz.sh build
+    set -e
+    wanted() { [[ $chosen == *" $1 "* ]]; }
+    "$cargo" build --workspace --locked --bins --examples --tests
+    if wanted bench; then "$cargo" build --workspace --locked --benches; fi
+    if wanted lint; then
+        "$cargo" check --workspace --locked --all-targets # what clippy and rustdoc read of dependencies
+        scripts/deny.sh build
+    fi
+    if wanted sim; then "$cargo" build --release --locked -p blink-sim; fi
+    if wanted audio-quality; then "$cargo" build --release --locked -p host-media --example quality; fi
+    if wanted bench-calls; then "$cargo" build --release --locked -p blink-examples --bin blink; fi
+    if wanted fuzz; then scripts/fuzz.sh build; fi
 }
 export -f build
-export cargo
+export cargo chosen
 step build 0 bash -c build
 
 for check in "${CHECKS[@]}"; do
