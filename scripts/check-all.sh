@@ -24,7 +24,7 @@ CHECKS=(
     "test-interop||command:node"
     "test-devices||linux command:pulseaudio"
     "test-browser||command:chromium command:firefox-esr"
-    "test-lab|NAMES='--skip percent --skip outage_of_33_s --skip quic'|linux root tun"
+    "test-lab|NAMES='--skip percent --skip outage_of_33_s --skip quic --skip with_coturn --skip for_media_alone'|linux root tun"
     "lab|PROFILE=lan,loss10 SEED=1|linux root tun"
     "bench-calls|PROFILE=lan SEEDS=1|linux root tun"
     "soak||linux"
