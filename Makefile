@@ -72,7 +72,7 @@ fuzz: setup ## run each fuzz target for SECONDS=60 and print a table; not part o
 sim: setup ## random lives of 2 to 16 phones, in virtual time (RUNS=10000, FROM=20000; SEED=17 shows one)
 	@$(CARGO) run --release --locked --quiet -p blink-sim
 
-bench: setup ## measure what messages, the call machine, connections, sound, being found and many people cost, and write docs/benchmarks.md (TRY=1: once, and write nothing)
+bench: setup ## measure what messages, the call machine, connections, sound, being found and many people cost, and write docs/benchmarks.md; then bench-calls (TRY=1: once, and write nothing)
 	@scripts/bench.sh $(if $(TRY),try)
 
 bench-calls: setup ## the same calls with blink and headless Chromium in turns, and write docs/benchmarks-calls.md: needs root and Linux

@@ -2,6 +2,7 @@
 # Measures in release what messages, the machine, connections, sound, being found and many people cost, and writes the figures into
 # docs/benchmarks.md, and the JSON and the plots beside it. `bench.sh wire`, `proto`, `links`, `audio`, `reach` and `scale` measure one
 # of them and leave the others' figures as they are; `bench.sh plots` makes the plots anew of what was measured before.
+# Without arguments whole calls are measured last, where they can be: scripts/calls.sh, which writes docs/benchmarks-calls.md.
 # Any other arguments are those of the first two (a filter, --min-time 1): with them, nothing is written.
 # `bench.sh try` runs each of the first two and of sound once, being found with two phones, and the smallest of each kind of call, built
 # as the tests are: whether they work, in minutes. It writes nothing.
@@ -65,3 +66,10 @@ if [ -n "$scale" ]; then
 fi
 python3 scripts/bench-tables.py "$out"/*
 python3 scripts/bench_plots.py
+if [ -z "${1:-}" ]; then
+    if [ "$(uname -s)" = Linux ] && [ "$(id -u)" -eq 0 ] && [ -c /dev/net/tun ]; then
+        scripts/calls.sh bench
+    else
+        echo "Whole calls were not measured: they need root and Linux with TUN devices (make bench-calls)."
+    fi
+fi

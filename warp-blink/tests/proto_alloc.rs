@@ -24,18 +24,17 @@ use warp_blink::{
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
 
-/// The most that a call that rings may take, in bytes. All of these are twice what was measured: 11,211 here, most of
-/// it the map of participants, whose one node has room for eleven.
-const PENDING: usize = 22 * 1024;
+/// The most that a call that rings may take, in bytes. All of these are twice what was measured: 3,277 here.
+const PENDING: usize = 6 * 1024 + 512;
 
-/// The most if its caller sends all that it can: measured 143,811, of which 64 KiB are candidates that wait for a link.
-const PENDING_MOST: usize = 281 * 1024;
+/// The most if its caller sends all that it can: measured 137,253, of which 64 KiB are candidates that wait for a link.
+const PENDING_MOST: usize = 268 * 1024;
 
-/// The most that an active call of sixteen may take: measured 52,566.
-const ACTIVE: usize = 103 * 1024;
+/// The most that an active call of sixteen may take: measured 44,790.
+const ACTIVE: usize = 88 * 1024;
 
-/// The most if all fifteen others send all that they can: measured 1,058,646.
-const ACTIVE_MOST: usize = 2068 * 1024;
+/// The most if all fifteen others send all that they can: measured 1,050,870.
+const ACTIVE_MOST: usize = 2053 * 1024;
 
 const NOW: Instant = Instant::from_micros(1_000_000);
 

@@ -1,5 +1,6 @@
 //! Calls with nothing faked: the built command in processes of its own, and recordings in and out.
 
+mod machine;
 pub mod phone;
 mod process;
 mod proxy;
@@ -9,6 +10,7 @@ mod spoken;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use self::{
+    machine::{HoldUps, Watch, measured},
     process::{Process, command},
     proxy::{Passed, Proxy},
     sound::{Speech, write_wav},

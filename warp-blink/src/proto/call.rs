@@ -1,11 +1,10 @@
 //! One call, as the machine sees it.
 
-use std::collections::BTreeMap;
-
 use super::{
     epochs::Epochs,
     membership::Membership,
     participant::{Participant, Stage},
+    peers::Peers,
     signal::{AppData, Body, MediaFormat, RollHash},
     turning::TurnErrand,
 };
@@ -53,7 +52,7 @@ pub(super) struct Call {
     /// Who called us; `None`: we called, or came back from an earlier run.
     pub(super) caller: Option<PublicKey>,
     /// The others.
-    pub(super) peers: BTreeMap<PublicKey, Participant>,
+    pub(super) peers: Peers,
     /// Who belongs to it; `None` before the caller has said.
     pub(super) members: Option<Membership>,
     pub(super) roll: RollHash,
@@ -93,7 +92,7 @@ impl Call {
             app_data: AppData::default(),
             sent_at: UnixTime::default(),
             caller: None,
-            peers: BTreeMap::new(),
+            peers: Peers::default(),
             members: None,
             roll: RollHash::default(),
             rolls: 0,

@@ -266,10 +266,10 @@ impl Machine {
         let Some(members) = call.members.clone() else { return };
         let mut brought = Vec::new();
         for key in members.present().filter(|key| *key != own) {
-            call.peers.entry(key).or_insert_with(|| {
+            if !call.peers.contains_key(&key) {
                 brought.push(key);
-                Participant::new(id, key, Stage::Expected)
-            });
+                call.peers.insert(key, Participant::new(id, key, Stage::Expected));
+            }
         }
         for key in brought {
             self.tell_invited(id, &key, out);

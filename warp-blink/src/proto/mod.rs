@@ -80,6 +80,7 @@ mod notice;
 mod outcome;
 mod pairing;
 mod participant;
+mod peers;
 mod people;
 mod preparing;
 mod presence;
