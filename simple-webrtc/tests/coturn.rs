@@ -91,8 +91,11 @@ impl Coturn {
             .spawn()
             .expect("coturn is not installed here: `make test-turn` installs it on Debian and Ubuntu");
         let started = async {
-            while tokio::net::TcpStream::connect(("127.0.0.1", tls_port)).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+            // It opens them one after the other, with a gap between on a busy machine.
+            for port in [port, tls_port] {
+                while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
             }
         };
         tokio::time::timeout(PATIENCE, started).await.expect("coturn listens");
@@ -257,7 +260,8 @@ async fn a_server_that_works_is_enough() {
     let dead = format!("turn:127.0.0.1:{}", free_port());
     let config = || {
         let mut timeouts = Timeouts::default();
-        timeouts.gathering = Duration::from_secs(2);
+        // Long enough for a busy machine to find the working server before the dead one is given up.
+        timeouts.gathering = Duration::from_secs(5);
         relayed(IceServer::turn(&dead, "user", "secret"))
             .ice_server(IceServer::turn(&udp, "user", "wrong"))
             .ice_server(IceServer::turn(&tcp, "user", "secret"))
@@ -273,9 +277,14 @@ async fn a_server_that_works_is_enough() {
             event = a.next() => (carry("a", event, &b), true),
             event = b.next() => (carry("b", event, &a), false),
         };
+        // Shown where it fails.
+        println!("caller {is_a}, {up} connected: {left:?}");
         match left.map(|event| event.kind) {
             Some(EventKind::ServerFailed { url, problem }) if is_a => told.push((url, problem, up)),
             Some(EventKind::State(Connected)) => up += 1,
+            Some(EventKind::State(state)) if state.is_final() => {
+                panic!("ended as {state:?} (the caller: {is_a}), {up} connected, told {told:?}")
+            }
             _ => {}
         }
     }
