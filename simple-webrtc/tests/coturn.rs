@@ -255,15 +255,17 @@ async fn what_is_wrong_with_a_server_is_told() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs coturn: run by `make test-turn`"]
 async fn a_server_that_works_is_enough() {
-    let coturn = Coturn::start("several", "secret").await;
-    let [udp, tcp, _] = coturn.urls();
+    // Two machines: of one that relays over another transport nothing would be told.
+    let (refuses, works) =
+        (Coturn::start("refuses", "another").await, Coturn::start("works", "secret").await);
+    let ([udp, ..], [_, tcp, _]) = (refuses.urls(), works.urls());
     let dead = format!("turn:127.0.0.1:{}", free_port());
     let config = || {
         let mut timeouts = Timeouts::default();
         // Long enough for a busy machine to find the working server before the dead one is given up.
         timeouts.gathering = Duration::from_secs(5);
         relayed(IceServer::turn(&dead, "user", "secret"))
-            .ice_server(IceServer::turn(&udp, "user", "wrong"))
+            .ice_server(IceServer::turn(&udp, "user", "secret"))
             .ice_server(IceServer::turn(&tcp, "user", "secret"))
             .timeouts(timeouts)
             .build()
