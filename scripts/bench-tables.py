@@ -412,8 +412,8 @@ def reach(times, counts):
         rows.append(["one of two who are among themselves, at rest", f"{figure['quiet/phone_idle_ppb'] / 1e7:.3f} % of a core"])
         rows.append(["the same, on the heap", f"{figure['quiet/phone_heap_kb']:,} kB"])
         rows.append(["a contact that is not connected, on the heap", f"{figure['contact_bytes']:,} bytes"])
-        if "connection_end_bytes" in figure:
-            rows.append(["one end of a connection that stays", f"{figure['connection_end_bytes'] / 1024:,.0f} kB"])
+        if "connection_end_heap_bytes" in figure:
+            rows.append(["one end of a connection that stays, on the heap", f"{figure['connection_end_heap_bytes'] / 1024:,.0f} kB"])
             rows.append(["the same, at rest", f"{figure['connection_end_idle_ppb'] / 1e7:.4f} % of a core"])
         return table(["what", "costs"], rows)
 
